@@ -1,0 +1,51 @@
+"""Per-class sums of feature vectors: the one matrix product that prototypes and latent losses share.
+
+Shapes: B images, D channels, h x w feature map, C classes, N = B * h * w locations.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+VOID = 255
+
+
+def flatten_features(features: Tensor) -> Tensor:
+    """(B, D, h, w) -> (N, D), one row per location, in the order of `labels.flatten()`."""
+    return features.movedim(1, -1).flatten(0, 2)
+
+
+def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Sum and count of the feature vectors of each class.
+
+    features (B, D, h, w); labels (B, h, w) int64. Labels outside 0..num_classes-1 (255 above all)
+    belong to no class and get exactly zero gradient.
+    Returns sums (C, D) and counts (C,), both in the dtype of the features.
+    Raises ValueError when features and labels differ in B, h or w.
+    """
+    check_same_locations(features, labels)
+    rows, ids = flatten_features(features), labels.flatten()
+    known = (ids >= 0) & (ids < num_classes)
+    one_hot = F.one_hot(torch.where(known, ids, num_classes), num_classes + 1)
+    members = one_hot[:, :num_classes].to(rows.dtype)  # (N, C)
+    return members.T @ rows, members.sum(0)
+
+
+def class_means(sums: Tensor, counts: Tensor) -> Tensor:
+    """(C, D) means; the row of an absent class is zero and carries no gradient."""
+    return sums / counts.clamp(min=1).unsqueeze(1)
+
+
+def check_same_locations(features: Tensor, labels: Tensor) -> None:
+    if features.ndim != 4 or labels.shape != (features.shape[0], *features.shape[2:]):
+        raise ValueError(
+            f"features (B, D, h, w) and labels (B, h, w) must cover the same locations, "
+            f"got {tuple(features.shape)} and {tuple(labels.shape)}; "
+            f"bring labels to the feature resolution first (nearest)"
+        )
+
+
+def count_classes(labels: Tensor) -> int:
+    """1 + the largest label that is not void; 0 if there is none. Costs a host sync on a GPU."""
+    known = labels[labels != VOID]
+    return int(known.max()) + 1 if known.numel() else 0

@@ -1,0 +1,200 @@
+"""The command line: parse, call, print. Heavy modules are imported by the commands that need them."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from sparcl_lib.errors import UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Class-incremental semantic segmentation: learn, forget, remember.",
+)
+
+DataRoot = Annotated[str | None, typer.Option(help="Folder of the data; MiniVOC finds its own.")]
+Dataset = Annotated[str, typer.Option(help="minivoc, voc or ade20k.")]
+TaskName = Annotated[str, typer.Option(help="Name of a task, or a task file (YAML).")]
+Setup = Annotated[str, typer.Option(help="sequential, disjoint or overlapped.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting, as in optim.lr=0.01; may be repeated."),
+]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where tables, page and runs go.")] = Path("demo-results"),
+    task: Annotated[str, typer.Option(help="A MiniVOC task.")] = "6-4",
+    setup: Setup = "disjoint",
+    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
+    settings: Settings = None,
+) -> None:
+    """Train FT, MiB, SDR and joint on MiniVOC and show what is forgotten: five minutes on a CPU."""
+    from sparcl_lib.demo import run_demo
+
+    table = run_demo(out, task, setup, _numbers(seeds, "--seeds"), settings or [])
+    print(table)
+    print(f"\nThe page to look at: {out / 'report.html'}")
+
+
+@app.command()
+def train(
+    dataset: Dataset,
+    task: TaskName,
+    method: Annotated[str, typer.Option(help="FT, Joint, MiB, SDR or SDR+MiB.")],
+    out: Annotated[Path, typer.Option(help="Run directory.")],
+    setup: Setup = "disjoint",
+    data_root: DataRoot = None,
+    steps: Annotated[str, typer.Option(help="Steps to train, as in 0,1, or all.")] = "all",
+    resume: Annotated[bool, typer.Option("--resume", help="Skip steps that are there.")] = False,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Take step 0 from this run instead of training it.")
+    ] = None,
+    backbone_weights: Annotated[
+        str | None, typer.Option(help="imagenet, none, or a state dict file.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings in a YAML file.")] = None,
+    settings: Settings = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu (Lightning Fabric).")] = "auto",
+    devices: Annotated[str, typer.Option(help="How many devices, or auto.")] = "1",
+) -> None:
+    """Train and evaluate all steps of one method."""
+    from sparcl_lib.config import parse_settings, read_yaml, resolve
+    from sparcl_lib.training import train as train_run
+
+    overrides: list[dict[str, Any]] = [read_yaml(config)] if config else []
+    if backbone_weights:
+        weights = None if backbone_weights == "none" else backbone_weights
+        overrides.append({"model": {"weights": weights}})
+    overrides.append(parse_settings(settings or []))
+    fixed = {"task": task, "setup": setup, "data_root": data_root}
+    run_config = resolve(dataset, method, overrides, **fixed)
+    metrics = train_run(
+        run_config,
+        out,
+        steps=None if steps == "all" else _numbers(steps, "--steps"),
+        resume=resume,
+        start_from=start_from,
+        accelerator=accelerator,
+        devices=devices,
+    )
+    _print_steps(metrics)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu (Lightning Fabric).")] = "auto",
+) -> None:
+    """Evaluate every checkpoint of a run again."""
+    from sparcl_lib.training import evaluate as evaluate_run
+
+    _print_steps(evaluate_run(run, accelerator=accelerator))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    format: Annotated[str, typer.Option(help="html, md or csv.")] = "md",
+    out: Annotated[Path | None, typer.Option(help="File to write; standard output without.")] = None,
+) -> None:
+    """One table or page over several runs, the published row beside each of ours."""
+    from sparcl_lib.report import load_runs, render
+    from sparcl_lib.training.run_directory import write_atomically
+
+    text = render(load_runs(runs), format)
+    if out is None:
+        print(text)
+    else:
+        write_atomically(out, lambda draft: draft.write_text(text))
+        print(f"wrote {out}")
+
+
+@app.command()
+def split(
+    dataset: Dataset,
+    task: TaskName,
+    setup: Setup = "disjoint",
+    data_root: DataRoot = None,
+    format: Annotated[str, typer.Option(help="json, csv, txt or counts.")] = "json",
+) -> None:
+    """Print the training images of every step; needs masks and id lists only."""
+    from sparcl_lib.data import open_source, partition, scan
+    from sparcl_lib.tasks import check_setup, get_task
+    from sparcl_lib.tasks.classes import unknown_name
+
+    writers = {"json": _split_json, "csv": _split_csv, "txt": _split_txt, "counts": _split_counts}
+    if format not in writers:
+        raise unknown_name("format", format, writers)
+    check_setup(setup)
+    source = open_source(dataset, data_root)
+    chosen = get_task(dataset, task, classes=source.classes)
+    print(writers[format](partition(scan(source, "train"), chosen, setup)))
+
+
+def _split_json(steps: dict[int, list[str]]) -> str:
+    return json.dumps({str(step): ids for step, ids in steps.items()})
+
+
+def _split_csv(steps: dict[int, list[str]]) -> str:
+    return "\n".join(["step,id", *(f"{k},{i}" for k, ids in steps.items() for i in ids)])
+
+
+def _split_txt(steps: dict[int, list[str]]) -> str:
+    return "\n".join(f"{k} {i}" for k, ids in steps.items() for i in ids)
+
+
+def _split_counts(steps: dict[int, list[str]]) -> str:
+    return "\n".join(f"step {k}: {len(ids)} images" for k, ids in steps.items())
+
+
+@app.command()
+def env() -> None:
+    """Check this installation: OK or FAIL, a line each."""
+    from sparcl_lib.environment import check_environment
+
+    lines = check_environment()
+    print("\n".join(f"{'OK  ' if fine else 'FAIL'} {text}" for fine, text in lines))
+    if not all(fine for fine, _ in lines):
+        raise typer.Exit(1)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option} {text}: expected numbers with commas, as in 0,1") from None
+
+
+def _print_steps(metrics: dict[str, Any]) -> None:
+    from sparcl_lib.report import steps_text
+
+    print(steps_text(metrics))
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run `sparcl`; a mistake of the user ends in one line on stderr and status 2."""
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(arguments, prog_name="sparcl", standalone_mode=False)
+    except UserError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("sparcl: interrupted; finished steps are kept (--resume goes on)", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        # Typer's own usage errors, whichever Click it comes with.
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(f"{error.format_message()} (see sparcl --help)")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> NoReturn:
+    print("sparcl: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

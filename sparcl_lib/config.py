@@ -1,0 +1,268 @@
+"""Typed configuration of a run: defaults, the data set's recipe, a user's file, then --set key=value.
+
+A configuration is plain nested data until `RunConfig` is built from it once, and what is saved in
+a run directory is that plain data again.
+"""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from sparcl_lib.errors import UserError
+
+
+def _require(holds: bool, key: str, expected: str, value: object) -> None:
+    if not holds:
+        raise UserError(f"{key} must be {expected}, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    size: int = 512
+    """Side of the square crops, in pixels."""
+    batch_size: int = 8
+    """Images per iteration and process."""
+    scale: tuple[float, ...] | None = (0.5, 2.0)
+    """Smallest and largest area of a random crop, as a share of the image's; empty: no crop."""
+    workers: int | None = None
+    """Loader processes; empty: none where images are cached, else one per core, 16 at most."""
+    cache: bool = False
+    """Keep decoded images in memory."""
+    border: Literal["background", "ignore"] = "background"
+    """What pixels of value 255 are in training."""
+    future: Literal["background", "ignore"] = "ignore"
+    """What pixels of classes not learned yet are at test."""
+
+    def __post_init__(self) -> None:
+        _require(self.size >= 16, "data.size", "at least 16 pixels", self.size)
+        _require(self.batch_size >= 2, "data.batch_size", "at least 2 (batch norm)", self.batch_size)
+        scale = self.scale or (1, 1)
+        low_high = len(scale) == 2 and 0 < scale[0] <= scale[1]
+        _require(low_high, "data.scale", "two shares of the area, [0.5, 1.0]", self.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    backbone: str = "resnet101"
+    """resnet101, resnet50, mobilenet_v2 or mini."""
+    weights: str | None = "imagenet"
+    """imagenet (downloaded by torchvision), the path of a state dict, or empty."""
+    output_stride: int = 16
+    """Image pixels per feature location."""
+    head: Literal["aspp", "conv"] = "aspp"
+    """DeepLab-v3's, or two convolutions."""
+    head_channels: int = 256
+    """Width of the head, and of the classifier's input."""
+    batch_norm: Literal["train", "slow", "frozen"] = "frozen"
+    """Statistics of the backbone's batch norm in steps after the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    lr: tuple[float, ...] = (1e-3, 1e-4)
+    """Learning rate of each step; the last one holds for all later steps."""
+    epochs: tuple[float, ...] = (30.0,)
+    """Passes over the images of each step, unless iterations are given."""
+    iterations: tuple[int, ...] | None = None
+    """SGD updates of each step."""
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    power: float = 0.9
+    """Exponent of the poly schedule: lr * (1 - i / n) ** power."""
+
+    def __post_init__(self) -> None:
+        _require(all(lr > 0 for lr in self.lr), "optim.lr", "above 0", self.lr)
+        _require(all(n > 0 for n in self.epochs), "optim.epochs", "above 0", self.epochs)
+        positive = all(n >= 1 for n in self.iterations or (1,))
+        _require(positive, "optim.iterations", "at least 1", self.iterations)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    dataset: str
+    """minivoc, voc or ade20k."""
+    task: str
+    """Name of a task, or a YAML file."""
+    setup: str = "disjoint"
+    """sequential, disjoint or overlapped."""
+    class_order: tuple[int, ...] | None = None
+    """Another learning order of the task's class ids; the sizes of the steps stay."""
+    method: dict[str, Any]
+    """name, terms, classifier_init, joint: see sparcl_lib.methods."""
+    data_root: str | None = None
+    """Folder of the data; MiniVOC finds its own."""
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    """Lightning Fabric's name of the arithmetic."""
+
+
+def resolve(
+    dataset: str, method: str, overrides: Iterable[Mapping[str, Any]] = (), **fixed: Any
+) -> RunConfig:
+    """The configuration of one run.
+
+    Later wins: class defaults, METHODS, recipes/<dataset>.yaml, its entry for the method, each of
+    `overrides` (nested data), `fixed`. Raises UserError naming the key and the nearest known one.
+    """
+    from sparcl_lib.methods import METHODS, build_method, method_name
+
+    name = method_name(method)
+    recipe = _recipe(dataset)
+    per_method = recipe.pop("methods", {}).get(name, {})
+    plain: dict[str, Any] = {"method": {**METHODS[name], "name": name}}
+    for layer in (recipe, per_method, *overrides):
+        check_keys(layer)
+        plain = merge(plain, layer)
+    config = build(RunConfig, {**plain, "dataset": dataset, **fixed})
+    build_method(config.method)  # says now what is wrong with it
+    return config
+
+
+def _recipe(dataset: str) -> dict[str, Any]:
+    file = resources.files("sparcl_lib") / "recipes" / f"{dataset}.yaml"
+    return yaml.safe_load(file.read_text()) if file.is_file() else {}
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, nested mappings key by key; neither is changed."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(old, value) if both else value
+    return merged
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """["optim.lr=0.01", ...] -> {"optim": {"lr": 0.01}}; values are read as YAML."""
+    plain: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {setting}: expected key=value, as in --set optim.lr=0.01")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {setting}: {text!r} is not a YAML value") from error
+        for part in reversed(key.strip().split(".")):
+            value = {part: value}
+        plain = merge(plain, value)
+    return plain
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping; UserError in one line otherwise."""
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot read {path} as YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold 'key: value' lines, as a run's config.yaml does")
+    return content
+
+
+def known_keys() -> list[str]:
+    """Every dotted key that --set and recipe files may use."""
+    from sparcl_lib.methods import TERMS, Method, term_options
+
+    keys = _field_keys(RunConfig)
+    keys.remove("method")
+    keys += [f"method.{f.name}" for f in dataclasses.fields(Method) if f.name != "terms"]
+    for term in TERMS:
+        options = ("weight", "from_step", *term_options(term))
+        keys += [f"method.terms.{term}.{option}" for option in options]
+    return keys
+
+
+def _field_keys(cls: type, prefix: str = "") -> list[str]:
+    keys = []
+    for name, hint in get_type_hints(cls).items():
+        nested = dataclasses.is_dataclass(hint)
+        keys += _field_keys(hint, f"{prefix}{name}.") if nested else [prefix + name]
+    return keys
+
+
+def check_keys(plain: Mapping[str, Any]) -> None:
+    """Raise UserError for the first key that no configuration has, with the nearest one."""
+    known = known_keys()
+    for key in _flatten(plain):
+        if key not in known and not any(k.startswith(key + ".") for k in known):
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise UserError(f"unknown setting {key!r}{hint}")
+
+
+def _flatten(plain: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in plain.items():
+        inner = isinstance(value, Mapping) and value
+        keys += _flatten(value, f"{prefix}{key}.") if inner else [f"{prefix}{key}"]
+    return keys
+
+
+def build(cls: type, plain: Mapping[str, Any], prefix: str = "") -> Any:
+    """A dataclass from nested plain data, types checked; UserError names the key."""
+    hints, values = get_type_hints(cls), {}
+    for name, value in plain.items():
+        if name not in hints:
+            raise UserError(f"unknown setting {prefix}{name!r}")
+        values[name] = _convert(hints[name], value, prefix + name)
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise UserError(f"incomplete configuration: {error}") from error
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    origin, choices = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{key} is a group of settings, not {value!r}: set {key}.<name>")
+        return build(hint, value, f"{key}.")
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(next(c for c in choices if c is not type(None)), value, key)
+    if origin is Literal and value in choices:
+        return value
+    if origin is tuple:
+        items = value if isinstance(value, (list, tuple)) and value else [value]
+        return tuple(_convert(choices[0], item, key) for item in items)
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as text
+        except ValueError:
+            pass
+    elif hint in (int, str, bool) and type(value) is hint:
+        return value
+    elif origin is dict and isinstance(value, Mapping):
+        return _plain(value)
+    expected = "one of " + ", ".join(map(str, choices)) if origin is Literal else hint.__name__
+    raise UserError(f"{key} must be {expected}, got {value!r}")
+
+
+def to_plain(config: RunConfig) -> dict[str, Any]:
+    """Nested dicts, lists and scalars, as they stand in config.yaml."""
+    return _plain(dataclasses.asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def at_step(values: tuple[Any, ...], step: int) -> Any:
+    """The value for a step of a per-step setting: the last one holds for all later steps."""
+    return values[min(step, len(values) - 1)]

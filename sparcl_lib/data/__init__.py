@@ -1,0 +1,38 @@
+"""Data sets, class presence, partitions and loaders. Importing it does not import torch."""
+
+from importlib import import_module
+
+from sparcl_lib.data.catalog import open_source
+from sparcl_lib.data.presence import Presence, check_pairs, scan
+from sparcl_lib.data.sources import Source, Split, ade20k_source, voc_source
+from sparcl_lib.data.splits import evaluation_ids, partition, remap_labels
+
+# Public name -> module that defines it; imported on first use because it needs torch.
+_LAZY = {
+    "ImageReader": "sparcl_lib.data.dataset",
+    "SegmentationDataset": "sparcl_lib.data.dataset",
+    "StepBatch": "sparcl_lib.data.dataset",
+    "evaluation_transform": "sparcl_lib.data.transforms",
+    "training_transform": "sparcl_lib.data.transforms",
+}
+
+__all__ = [
+    "Presence",
+    "Source",
+    "Split",
+    "ade20k_source",
+    "check_pairs",
+    "evaluation_ids",
+    "open_source",
+    "partition",
+    "remap_labels",
+    "scan",
+    "voc_source",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,202 @@
+"""Which classes are in which image: one scan of the masks, kept on disk between calls."""
+
+import hashlib
+import os
+import struct
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from PIL import Image
+
+from sparcl_lib.data.sources import Source
+from sparcl_lib.errors import UserError
+from sparcl_lib.tasks.labels import VOID
+
+CACHE_VERSION = 1
+_MASK_MODES = ("P", "L", "1")
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error,
+           Image.DecompressionBombError)  # fmt: skip
+_ARRAYS = ("ids", "stamps", "table", "sizes")
+
+Key = tuple[str, int, int]
+Row = tuple[np.ndarray, tuple[int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Presence:
+    """The raw mask values of every image of a split, N images."""
+
+    ids: tuple[str, ...]
+    """N image ids, in list order."""
+    table: np.ndarray
+    """bool (N, 256): does image n have a pixel of this raw value?"""
+    sizes: np.ndarray | None = None
+    """int (N, 2): width and height of the masks in pixels, if known."""
+
+    @classmethod
+    def from_sets(cls, sets: Mapping[str, Iterable[int]]) -> "Presence":
+        """From a mapping image id -> raw values, such as ``{"a": {1, 15}}``.
+
+        Raises:
+            UserError: a value outside 0 to 255.
+        """
+        table = np.zeros((len(sets), 256), dtype=bool)
+        for row, (image_id, values) in zip(table, sets.items(), strict=True):
+            for value in values:
+                if value not in range(256):
+                    raise UserError(f"image {image_id!r}: {value!r} is no mask value 0 to 255")
+                row[value] = True
+        return cls(tuple(sets), table)
+
+
+def scan(
+    source: Source, split: str, workers: int | None = None, progress: bool = True
+) -> Presence:
+    """Class presence and mask sizes of a split; masks that did not change are not read again.
+
+    The result is kept in the user's cache folder. A mask counts as changed when its id, file size
+    or modification time does.
+
+    Args:
+        source: data set; only its lists and masks are needed.
+        split: name of one of its splits.
+        workers: decoding threads; None = one per core.
+        progress: show a progress bar on stderr while decoding.
+
+    Returns:
+        Presence of the N images, in list order.
+
+    Raises:
+        UserError: list or mask missing, mask unreadable, not a class-index image, or holding a
+            value that is no class of the data set.
+    """
+    ids = source.ids(split)
+    paths = [source.mask(split, image_id) for image_id in ids]
+    keys = [_key(*pair) for pair in zip(ids, paths, strict=True)]
+    cache = _cache_path(source, split)
+    known = _load(cache)
+    changed = {key: path for key, path in zip(keys, paths, strict=True) if key not in known}
+    if changed:
+        known.update(zip(changed, _read_masks(changed.values(), workers, progress), strict=True))
+        _save(cache, {key: known[key] for key in keys})
+    table, sizes = zip(*(known[key] for key in keys), strict=True)
+    presence = Presence(ids, np.stack(table), np.array(sizes, dtype=np.int32))
+    _check_values(source, presence, paths)
+    return presence
+
+
+def check_pairs(source: Source, split: str) -> None:
+    """Check that every listed image has a photograph and a mask, of equal size.
+
+    Reads only the headers of the photographs; the masks come from ``scan``.
+
+    Raises:
+        UserError: naming the file that is missing, unreadable or of another size; also as ``scan``.
+    """
+    presence = scan(source, split)
+    for image_id, size in zip(presence.ids, presence.sizes.tolist(), strict=True):
+        path = source.photo(split, image_id)
+        try:
+            with Image.open(path) as photo:
+                found = list(photo.size)
+        except _BROKEN as error:
+            raise UserError(f"photograph {path} cannot be read ({error}); restore it") from None
+        if found != size:
+            raise UserError(
+                f"photograph {path} is {found[0]}x{found[1]} pixels but its mask is "
+                f"{size[0]}x{size[1]}; make the sizes equal"
+            )
+
+
+def _key(image_id: str, mask: str) -> Key:
+    """What tells a mask from an earlier one: id, file size and modification time."""
+    try:
+        stat = os.stat(mask)
+    except OSError:
+        raise UserError(
+            f"mask {mask} of id {image_id!r} is missing; add it, or take the id off the list"
+        ) from None
+    return image_id, stat.st_size, stat.st_mtime_ns
+
+
+def _cache_path(source: Source, split: str) -> Path:
+    key = f"{source.split(split).masks.resolve()}|{split}"
+    name = hashlib.sha256(key.encode()).hexdigest()[:24]
+    folder = platformdirs.user_cache_path("sparcl", appauthor=False)
+    return folder / f"presence-v{CACHE_VERSION}-{name}.npz"
+
+
+def _load(path: Path) -> dict[Key, Row]:
+    """What earlier scans kept; empty if there is nothing that can be used."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            ids, stamps, table, sizes = (kept[name] for name in _ARRAYS)
+        keys = ((i, *stamp) for i, stamp in zip(ids.tolist(), stamps.tolist(), strict=True))
+        return dict(zip(keys, zip(table, sizes.tolist(), strict=True), strict=True))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return {}
+
+
+def _save(path: Path, rows: dict[Key, Row]) -> None:
+    """Keep rows for later calls; the file is written whole or not at all."""
+    ids, *stamps = zip(*rows, strict=True)
+    table, sizes = zip(*rows.values(), strict=True)
+    arrays = (np.array(ids), np.array(stamps).T, np.stack(table), np.array(sizes))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            draft = Path(folder, path.name)
+            np.savez_compressed(draft, **dict(zip(_ARRAYS, arrays, strict=True)))
+            os.replace(draft, path)
+    except OSError as error:
+        print(
+            f"sparcl: cannot keep the mask index in {path.parent} ({error.strerror or error}); "
+            "every call will scan the masks",
+            file=sys.stderr,
+        )
+
+
+def _read_masks(paths: Iterable[str], workers: int | None, progress: bool) -> list[Row]:
+    """Decode masks in threads, in the order of ``paths``."""
+    from tqdm.auto import tqdm  # here because it is slow to import and mostly not needed
+
+    paths = list(paths)
+    # Threads, not processes: Pillow releases the GIL while it decodes and counts, and threads are
+    # safe beside torch, in a notebook and in a script without a __main__ guard.
+    with ThreadPool(workers or os.cpu_count()) as pool:
+        rows = pool.imap(_read_mask, paths, chunksize=16)
+        return list(tqdm(rows, "scanning masks", len(paths), leave=False, disable=not progress))
+
+
+def _read_mask(path: str) -> Row:
+    """bool (256,) presence of each value, and (width, height)."""
+    try:
+        with Image.open(path) as mask:
+            mode, size = mask.mode, mask.size
+            counts = mask.histogram()
+    except _BROKEN as error:
+        raise UserError(f"mask {path} cannot be read ({error}); restore it") from None
+    if mode not in _MASK_MODES:
+        raise UserError(
+            f"mask {path} is a {mode} image; save it as an 8-bit palette or grey PNG of class ids"
+        )
+    return np.array(counts) > 0, size
+
+
+def _check_values(source: Source, presence: Presence, paths: list[str]) -> None:
+    """Raise a UserError for a mask value that is neither a class nor the border value."""
+    num = len(source.classes)
+    rows, values = np.nonzero(presence.table[:, num:VOID])
+    if len(rows):
+        raise UserError(
+            f"mask {paths[rows[0]]} holds value {num + values[0]}, but {source.name!r} has "
+            f"classes 0 to {num - 1} and {VOID} for borders; correct the mask or the class list"
+        )

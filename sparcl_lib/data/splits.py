@@ -1,0 +1,99 @@
+"""Which images each step trains and tests on, and what their labels become."""
+
+import sys
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from sparcl_lib.data.presence import Presence
+from sparcl_lib.errors import UserError
+from sparcl_lib.tasks.labels import check_setup
+from sparcl_lib.tasks.task import Task
+
+
+def partition(
+    presence: Presence | Mapping[str, Iterable[int]], task: Task, setup: str
+) -> dict[int, list[str]]:
+    """Training images of every step.
+
+    An image belongs to step k if it shows a class of that step and, unless the setup is
+    ``overlapped``, no class of a later step. Only the task's own classes count.
+
+    Args:
+        presence: N images, or a mapping image id -> raw values in its mask.
+        task: classes of every step.
+        setup: ``sequential``, ``disjoint`` or ``overlapped``.
+
+    Returns:
+        step -> image ids, sorted.
+
+    Raises:
+        UserError: unknown setup, or a step without images.
+
+    Source: setups of MiB (CVPR 2020) and SDR (CVPR 2021); image counts as published for VOC2012.
+    """
+    check_setup(setup)
+    presence = _as_presence(presence)
+    steps = {}
+    for step, new in enumerate(task.steps):
+        chosen = _shows(presence, new)
+        if setup != "overlapped":
+            future = [c for later in task.steps[step + 1 :] for c in later]
+            chosen &= ~_shows(presence, future)
+        if not chosen.any():
+            names = ", ".join(task.classes[c] for c in new)
+            raise UserError(
+                f"step {step} of task {task.name!r} ({setup}) has no image; it learns {names}: "
+                "add images of them, or choose another task or setup"
+            )
+        steps[step] = _sorted_ids(presence, chosen)
+    return steps
+
+
+def evaluation_ids(
+    presence: Presence | Mapping[str, Iterable[int]], task: Task, step: int
+) -> list[str]:
+    """Test images after a step: those that show some class seen so far, ids sorted.
+
+    Raises:
+        UserError: unknown step, or no such image.
+    """
+    presence = _as_presence(presence)
+    seen = task.seen(step)
+    chosen = _shows(presence, seen)
+    if not chosen.any():
+        names = ", ".join(task.classes[c] for c in seen)
+        raise UserError(
+            f"no test image for step {step} of task {task.name!r}; add images that show {names}"
+        )
+    return _sorted_ids(presence, chosen)
+
+
+def remap_labels(mask, table: np.ndarray):
+    """Training indices of a mask, by one table lookup.
+
+    Args:
+        mask: raw values 0 to 255 of any shape: a torch tensor, or anything numpy can read.
+        table: uint8 (256,) from ``training_table`` or ``evaluation_table``.
+
+    Returns:
+        Same shape: int64 tensor on the mask's device for a tensor, else uint8 array.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(mask, torch.Tensor):
+        lookup = torch.from_numpy(table).to(mask.device, torch.int64)
+        return lookup[mask.long()]
+    return table[np.asarray(mask)]
+
+
+def _as_presence(presence: Presence | Mapping[str, Iterable[int]]) -> Presence:
+    return presence if isinstance(presence, Presence) else Presence.from_sets(presence)
+
+
+def _shows(presence: Presence, classes: Iterable[int]) -> np.ndarray:
+    """bool (N,): does the image show any of these classes?"""
+    return presence.table[:, list(classes)].any(axis=1)
+
+
+def _sorted_ids(presence: Presence, chosen: np.ndarray) -> list[str]:
+    return sorted(presence.ids[n] for n in np.flatnonzero(chosen))

@@ -1,0 +1,44 @@
+"""Image and mask in step: torchvision v2 transforms on tv_tensors."""
+
+import torch
+from torchvision.transforms import v2
+
+# Of the ImageNet photographs on which torchvision's weights were trained (RGB, range 0..1).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def training_transform(size: int, scale: tuple[float, float] | None) -> v2.Compose:
+    """uint8 image (3, H, W) and mask (H, W) -> (3, size, size) and (size, size), still uint8.
+
+    A random crop of `scale` times the image's area and ratio 3/4..4/3, resized (image bilinear,
+    mask nearest), flipped at random: the protocol of MiB and SDR. Without `scale` the whole image
+    is used as in evaluation, flipped at random.
+    """
+    if scale is None:
+        return v2.Compose([*_whole_image(size), v2.RandomHorizontalFlip()])
+    crop = v2.RandomResizedCrop(size, scale=scale, ratio=(3 / 4, 4 / 3), antialias=True)
+    return v2.Compose([crop, v2.RandomHorizontalFlip()])
+
+
+def evaluation_transform(size: int) -> v2.Compose:
+    """Shorter side to `size` pixels, centre crop: what the published numbers are computed on."""
+    return v2.Compose(_whole_image(size))
+
+
+def _whole_image(size: int) -> list[v2.Transform]:
+    return [v2.Resize(size, antialias=True), v2.CenterCrop(size)]
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """uint8 (..., 3, H, W) -> float32 as torchvision's weights expect it; once a batch is faster."""
+    return v2.functional.normalize(
+        v2.functional.to_dtype(images, torch.float32, scale=True), IMAGENET_MEAN, IMAGENET_STD
+    )
+
+
+def to_rgb(image: torch.Tensor) -> torch.Tensor:
+    """The normalised image (3, H, W) as uint8 again, for pictures."""
+    constants = (IMAGENET_MEAN, IMAGENET_STD)
+    mean, std = (torch.tensor(x, device=image.device)[:, None, None] for x in constants)
+    return ((image * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)

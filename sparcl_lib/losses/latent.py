@@ -1,0 +1,162 @@
+"""The latent losses of SDR: plain functions of features, labels and prototypes.
+
+B images, D channels, h x w feature map, C classes, N = B * h * w locations.
+f_i is the feature vector at location i, p_c the running prototype of class c, p^_c the mean of the
+features of class c in the batch. Labels are at the feature resolution; 255, and any label without
+a prototype, takes no part and gets exactly zero gradient. A sum over nothing is 0 and keeps its
+path to the features, so that `backward` works.
+
+Source of all: SDR (Michieli & Zanuttigh, CVPR 2021, arXiv 2103.06342), section 4.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sparcl_lib.class_sums import (
+    check_same_locations,
+    class_means,
+    class_sums,
+    count_classes,
+    flatten_features,
+)
+from sparcl_lib.losses.precision import full_precision
+
+Distance = Literal["l2", "mse"]
+
+# Two class means closer than this have no direction to be pushed in: the value is capped
+# (at 1 / MIN_DISTANCE) and the gradient is zero.
+MIN_DISTANCE = 1e-4
+# An almost silent location would weigh as much as its silence is deep.
+MIN_ACTIVITY = 1e-3
+
+
+def vector_distance(difference: Tensor, distance: Distance) -> Tensor:
+    """(..., D) -> (...): Euclidean norm ("l2") or mean of squares over the channels ("mse").
+
+    l2 = sqrt(D * mse), so weights do not transfer between the two. The gradient of l2 at zero is 0.
+    Raises ValueError for another name.
+    """
+    if distance == "l2":
+        return torch.linalg.vector_norm(difference, dim=-1)
+    if distance == "mse":
+        return difference.square().mean(dim=-1)
+    raise ValueError(f"unknown distance {distance!r}: expected 'l2' or 'mse'")
+
+
+def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of values where chosen, 0 if none is, without a host sync."""
+    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
+
+
+@full_precision
+def prototypes_matching(
+    features: Tensor, labels: Tensor, prototypes: Tensor, distance: Distance = "l2"
+) -> Tensor:
+    """Mean over the old classes present of the distance between p^_c and p_c.
+
+    features (B, D, h, w); labels (B, h, w) int64 (pseudo-labels of the old model where old classes
+    are not annotated); prototypes (C, D) of the old classes, row 0 being background, which takes no
+    part: its meaning moves. Returns a scalar. Raises ValueError for shapes that do not fit and for
+    an unknown distance.
+    """
+    _check_prototypes(features, prototypes)
+    sums, counts = class_sums(features, labels, prototypes.shape[0])
+    return matching_from_sums(sums, counts, prototypes, distance)
+
+
+def matching_from_sums(
+    sums: Tensor, counts: Tensor, prototypes: Tensor, distance: Distance = "l2"
+) -> Tensor:
+    """`prototypes_matching` from class sums (C, D) and counts (C,) that are already there."""
+    distances = vector_distance(class_means(sums, counts) - prototypes, distance)
+    present = counts > 0
+    not_background = torch.arange(len(counts), device=counts.device) > 0
+    return _mean_over(distances, present & not_background)
+
+
+@full_precision
+def attraction(
+    features: Tensor, labels: Tensor, prototypes: Tensor, distance: Distance = "l2"
+) -> Tensor:
+    """Mean over the classes present of the mean distance of their features to p_c.
+
+    features (B, D, h, w); labels (B, h, w) int64; prototypes (C, D), no gradient flows into them.
+    Background counts as a class like any other: set its labels to 255 to leave it out.
+    Returns a scalar. Raises ValueError for shapes that do not fit and for an unknown distance.
+    """
+    _check_prototypes(features, prototypes)
+    check_same_locations(features, labels)
+    num_classes, ids = prototypes.shape[0], labels.flatten()
+    known = (ids >= 0) & (ids < num_classes)
+    ids = torch.where(known, ids, 0)
+    targets = prototypes.detach()[ids]  # (N, D)
+    distances = vector_distance(flatten_features(features) - targets, distance)  # (N,)
+    # Each location weighs 1 / (locations of its class): the mean over classes of means.
+    counts = torch.zeros(num_classes, dtype=distances.dtype, device=ids.device)
+    counts = counts.index_add(0, ids, known.to(distances.dtype))
+    share = known / counts.clamp(min=1)[ids]
+    return (torch.where(known, distances, 0) * share).sum() / (counts > 0).sum().clamp(min=1)
+
+
+@full_precision
+def repulsion(features: Tensor, labels: Tensor, num_classes: int | None = None) -> Tensor:
+    """Mean over ordered pairs (j, k) of classes present of 1 / ||p^_j - p^_k||.
+
+    features (B, D, h, w); labels (B, h, w) int64. num_classes: an upper bound of the labels;
+    without it the labels are searched, which costs a host sync on a GPU. Background counts as a
+    class: set its labels to 255 to leave it out. Exact for any number of classes (differences, not
+    a matrix-product distance). Returns a scalar: 0 for fewer than two classes, at most 1e4 for
+    means that coincide. Raises ValueError when features and labels do not fit.
+    """
+    sums, counts = class_sums(features, labels, num_classes or count_classes(labels))
+    return repulsion_from_sums(sums, counts)
+
+
+def repulsion_from_sums(sums: Tensor, counts: Tensor) -> Tensor:
+    """`repulsion` from class sums (C, D) and counts (C,) that are already there."""
+    means, present = class_means(sums, counts), counts > 0
+    j, k = torch.triu_indices(len(counts), len(counts), offset=1, device=counts.device)
+    gaps = torch.linalg.vector_norm(means[j] - means[k], dim=1)  # (pairs,)
+    return _mean_over(1 / gaps.clamp(min=MIN_DISTANCE), present[j] & present[k])
+
+
+@full_precision
+def sparsification(features: Tensor, labels: Tensor, num_classes: int | None = None) -> Tensor:
+    """Mean over labelled locations of sum_j exp(fbar_ij) / sum_j fbar_ij.
+
+    fbar = f / (maximum of f over all locations of the same class and all channels), so fbar is in
+    0..1; the ratio is smallest when few channels carry all of the activation.
+
+    features (B, D, h, w), not negative (after a ReLU; negative values count as zero, which the
+    formula would reward without bound); labels (B, h, w) int64. num_classes as in `repulsion`.
+    Locations in which no channel is active have no pattern to be made sparse and are left out of
+    the mean; sum_j fbar_ij is taken as at least 1e-3. Returns a scalar. Raises ValueError when
+    features and labels do not fit.
+    """
+    check_same_locations(features, labels)
+    num_classes = num_classes or count_classes(labels)
+    rows, ids = flatten_features(features).clamp(min=0), labels.flatten()
+    known = (ids >= 0) & (ids < num_classes)
+    peaks = _class_peaks(rows, torch.where(known, ids, num_classes), num_classes)
+    active = known & (rows.detach().sum(1) > 0)
+    # Rows that take no part are divided by 1: their zero gradient must not meet an infinity.
+    scale = torch.where(active, peaks[torch.where(known, ids, num_classes)], 1)
+    normalised = rows / scale.unsqueeze(1)
+    activity = normalised.sum(1).clamp(min=MIN_ACTIVITY)
+    return _mean_over(normalised.exp().sum(1) / activity, active)
+
+
+def _class_peaks(rows: Tensor, ids: Tensor, num_classes: int) -> Tensor:
+    """(C + 1,): largest entry of `rows` (N, D) in each class; the last row collects the rest."""
+    start = torch.zeros(num_classes + 1, dtype=rows.dtype, device=rows.device)
+    return start.scatter_reduce(0, ids, rows.amax(1), "amax", include_self=True)
+
+
+def _check_prototypes(features: Tensor, prototypes: Tensor) -> None:
+    if prototypes.ndim != 2 or prototypes.shape[1] != features.shape[1]:
+        raise ValueError(
+            f"prototypes must be (C, D) with D = {features.shape[1]} channels as the features, "
+            f"got {tuple(prototypes.shape)}"
+        )

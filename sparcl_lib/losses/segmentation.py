@@ -1,0 +1,52 @@
+"""Cross-entropy on the labels of a step. B images, K classes with background first, H x W pixels."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparcl_lib.losses.precision import full_precision
+
+
+@full_precision
+def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
+    """Mean cross-entropy over the pixels that are not ignored; 0 if all are.
+
+    logits (B, K, H, W); target (B, H, W) int64. Returns a scalar.
+    """
+    return _mean_nll(F.log_softmax(logits, dim=1), target, ignore_index)
+
+
+@full_precision
+def unbiased_cross_entropy(
+    logits: Tensor, target: Tensor, num_old: int, ignore_index: int = 255
+) -> Tensor:
+    """Cross-entropy in which "background" means "background or any old class".
+
+    log p(0) = logsumexp(logits of 0..num_old-1) - logsumexp(all logits); targets below num_old
+    become 0. Old classes are hidden in the background of the target, so a pixel labelled 0 must
+    not teach the network that it is no old class.
+
+    Source: MiB (Cermelli et al., CVPR 2020), section 3.2, equation 5.
+    logits (B, K, H, W); target (B, H, W) int64; num_old: number of classes of the earlier steps,
+    background included, 1..K (1 gives plain cross-entropy). Returns the mean over the pixels that
+    are not ignored, 0 if all are. Raises ValueError when num_old is outside 1..K.
+    """
+    if not 1 <= num_old <= logits.shape[1]:
+        raise ValueError(
+            f"num_old counts the old classes with background: expected 1..{logits.shape[1]} "
+            f"(channels of the logits), got {num_old}"
+        )
+    log_all = logits.logsumexp(dim=1, keepdim=True)
+    log_background = logits[:, :num_old].logsumexp(dim=1, keepdim=True)
+    # The log-probabilities of the old classes are not needed: no target points at them.
+    log_prob = torch.cat(
+        [log_background - log_all, logits[:, 1:] - log_all],
+        dim=1,
+    )
+    target = torch.where(target < num_old, 0, target)
+    return _mean_nll(log_prob, target, ignore_index)
+
+
+def _mean_nll(log_prob: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    total = F.nll_loss(log_prob, target, ignore_index=ignore_index, reduction="sum")
+    return total / (target != ignore_index).sum().clamp(min=1)

@@ -1,0 +1,107 @@
+"""What the loss terms of one training iteration see; shared parts are computed once, when asked for.
+
+B images, K classes now, K_old classes of the teacher, D channels, H x W pixels, h x w feature map.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from sparcl_lib.class_sums import class_sums
+from sparcl_lib.losses.precision import full_precision
+from sparcl_lib.models import SegmenterOutput
+from sparcl_lib.prototypes import PrototypeBank
+
+BACKGROUND = 0
+
+
+def nearest_grid(size: tuple[int, int], grid: tuple[int, int], device: torch.device) -> list[Tensor]:
+    """Rows and columns of the pixels that nearest down-sampling takes: floor(i * H / h)."""
+    return [
+        torch.arange(n, device=device) * pixels // n for pixels, n in zip(size, grid, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """One batch of step `step`: what student and teacher say, what is known, what is remembered."""
+
+    output: SegmenterOutput
+    """logits (B, K, H, W) and features (B, D, h, w) of the student, with gradient."""
+    target: Tensor
+    """(B, H, W) int64 labels of this step, 255 ignored."""
+    teacher: SegmenterOutput | None
+    """The frozen previous model on the same images, (B, K_old, H, W) and (B, D, h, w), or None."""
+    bank: PrototypeBank
+    """Running prototypes of all K classes."""
+    num_old: int
+    """K_old: classes of the earlier steps, background included; 1 at step 0."""
+    old_labelled: bool
+    """Whether the target names old classes (sequential), or hides them in background."""
+    step: int = 0
+
+    @cached_property
+    def _grid(self) -> tuple[Tensor, Tensor]:
+        size, grid = self.target.shape[1:], self.output.features.shape[2:]
+        rows, columns = nearest_grid(size, grid, self.target.device)
+        return rows.unsqueeze(1), columns
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """(B, h, w): the target at feature resolution, nearest."""
+        rows, columns = self._grid
+        return self.target[:, rows, columns]
+
+    @cached_property
+    def completed_labels(self) -> Tensor:
+        """(B, h, w): `labels`, with hidden old classes filled in by the teacher's argmax.
+
+        Only where the label is background; the labels themselves where old classes are annotated.
+        """
+        if self.teacher is None or self.old_labelled:
+            return self.labels
+        rows, columns = self._grid
+        guess = self.teacher.logits[:, :, rows, columns].argmax(dim=1)
+        return torch.where(self.labels == BACKGROUND, guess, self.labels)
+
+    @cached_property
+    def anchored_labels(self) -> Tensor:
+        """(B, h, w): `completed_labels` with 255 for classes that have no prototype yet."""
+        known = self.bank.counts[self.completed_labels.clamp(max=self.num_classes - 1)] > 0
+        return torch.where(known, self.completed_labels, 255)
+
+    @property
+    def num_classes(self) -> int:
+        return self.output.logits.shape[1]
+
+    @cached_property
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """Class sums (K, D) and counts (K,) of `completed_labels`, with gradient."""
+        return _sums_in_full_precision(
+            self.output.features, self.completed_labels, num_classes=self.num_classes
+        )
+
+    @cached_property
+    def anchored_sums(self) -> tuple[Tensor, Tensor]:
+        """`sums` without the classes that have no prototype."""
+        sums, counts = self.sums
+        return sums, torch.where(self.bank.counts > 0, counts, 0)
+
+
+_sums_in_full_precision = full_precision(class_sums)
+
+
+def labelled_sums(context: StepContext, background: bool) -> tuple[Tensor, Tensor]:
+    """The class sums that may enter the bank: annotated classes, never pseudo-labels.
+
+    background: whether class 0 counts. Its meaning moves with every step, so the paper's rule is
+    "only at step 0, and never in the overlapped setup" (SDR, section 4.1).
+    """
+    sums, counts = (x.detach() for x in context.sums)
+    index = torch.arange(len(counts), device=counts.device)
+    allowed = index >= (1 if context.old_labelled else context.num_old)
+    if background:
+        allowed = allowed | (index == BACKGROUND)
+    return sums * allowed.unsqueeze(1), counts * allowed

@@ -1,0 +1,115 @@
+"""A method is data: weighted loss terms, and how the new classifier starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.methods.context import StepContext
+from sparcl_lib.methods.terms import NEEDS_TEACHER, TERMS, check_option, term_options
+from sparcl_lib.models.classifier import ClassifierInit
+
+
+class LossValues(NamedTuple):
+    """The weighted sum, and every term as it is before its weight."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One row of a method's table."""
+
+    name: str
+    """A key of TERMS."""
+    weight: float = 1.0
+    """Factor of the term in the total, >= 0; a term of weight 0 is not computed."""
+    from_step: int = 0
+    """First step at which the term counts; terms that need a teacher start at 1 by nature."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Keyword options of the term, e.g. distance."""
+
+    def __post_init__(self) -> None:
+        if self.name not in TERMS:
+            raise UserError(f"unknown loss term {self.name!r}: choose from {', '.join(TERMS)}")
+        if not self.weight >= 0:
+            raise UserError(f"method.terms.{self.name}.weight must be >= 0, got {self.weight}")
+        for name, value in self.options.items():
+            if name not in term_options(self.name):
+                known = ", ".join(["weight", "from_step", *term_options(self.name)])
+                raise UserError(f"term {self.name} has no option {name!r}: it has {known}")
+            check_option(self.name, name, value)
+
+    def active(self, step: int) -> bool:
+        first = max(self.from_step, 1 if self.name in NEEDS_TEACHER else 0)
+        return self.weight > 0 and step >= first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A row of a results table."""
+
+    name: str
+    terms: tuple[Term, ...]
+    classifier_init: ClassifierInit = "random"
+    """How the convolution of new classes starts."""
+    joint: bool = False
+    """Learn all classes of the task at once: the upper bound, not a continual method."""
+
+    def active_terms(self, step: int) -> tuple[Term, ...]:
+        return tuple(term for term in self.terms if term.active(step))
+
+    def needs_teacher(self, step: int) -> bool:
+        """Whether step needs the previous model: for a term of its own, or for pseudo-labels."""
+        return step > 0 and any(term.name != "ce" for term in self.active_terms(step))
+
+    def losses(self, context: StepContext) -> LossValues:
+        active = self.active_terms(context.step)
+        values = {t.name: TERMS[t.name](context, **t.options) for t in active}
+        return LossValues(sum(t.weight * values[t.name] for t in active), values)
+
+
+# Weights are those of the released codes on VOC (MSE distances for SDR, see docs); a data set's
+# own recipe file may override any of them.
+_CE = {"ce": {}}
+_MIB = {"ce": {"unbiased": True}, "kd": {"unbiased": True, "weight": 10.0}}
+_SDR = {
+    "ce": {"unbiased": True},
+    "kd": {"unbiased": True, "weight": 100.0},
+    "matching": {"distance": "mse", "weight": 1e-2},
+    "attraction": {"distance": "mse", "weight": 1e-3},
+    "repulsion": {"weight": 1e-3},
+    "sparsification": {"weight": 1e-3},
+}
+METHODS: dict[str, dict[str, object]] = {
+    "FT": {"terms": _CE},
+    "Joint": {"terms": _CE, "joint": True},
+    "MiB": {"terms": _MIB, "classifier_init": "mib"},
+    "SDR": {"terms": _SDR},
+    "SDR+MiB": {"terms": _SDR, "classifier_init": "mib"},
+}
+
+
+def method_name(name: str) -> str:
+    """The method's proper spelling; UserError with the valid names otherwise."""
+    by_lower = {known.lower(): known for known in METHODS}
+    if name.lower() not in by_lower:
+        raise UserError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
+    return by_lower[name.lower()]
+
+
+def build_method(recipe: Mapping[str, object]) -> Method:
+    """A Method from plain data: {"name", "terms": {name: {"weight", "from_step", option...}}, ...}.
+
+    Raises UserError for anything that no method has.
+    """
+    data = dict(recipe)
+    terms = []
+    for name, row in data.pop("terms", {}).items():
+        row = dict(row or {})
+        common = {key: row.pop(key) for key in ("weight", "from_step") if key in row}
+        terms.append(Term(name=name, options=row, **common))
+    return Method(terms=tuple(terms), **data)

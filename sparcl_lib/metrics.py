@@ -1,0 +1,154 @@
+"""From one int64 confusion matrix per step to mIoU old / new / all, forgetting and the step matrix.
+
+IoU is taken per class over all pixels of the evaluation images (never per image), in percent.
+A class that neither truth nor prediction holds has no IoU (NaN, null in JSON) and enters no mean.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+BACKGROUND = "background"
+
+
+def class_iou(confusion: np.ndarray) -> np.ndarray:
+    """(K, K) counts, rows truth, columns prediction -> (K,) IoU in percent, NaN if never seen."""
+    confusion = np.asarray(confusion, dtype=np.float64)
+    hit = np.diag(confusion)
+    union = confusion.sum(0) + confusion.sum(1) - hit
+    return np.where(union > 0, 100 * hit / np.where(union > 0, union, 1), np.nan)
+
+
+def mean_iou(ious: Iterable[float]) -> float:
+    """Mean over the classes that have an IoU; NaN if none has."""
+    known = [iou for iou in ious if not np.isnan(iou)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+@dataclass
+class StepMatrix:
+    """IoU of every class after every step: rows steps, columns classes in learning order.
+
+    step_classes: names of the classes that each step adds, without background.
+    "old" is everything learned before the step. SDR counts background as old, MiB's tables leave
+    it out (`_no_bg`): both are given (method names as in results.json). At step 0 nothing is old.
+    """
+
+    step_classes: Sequence[Sequence[str]]
+    rows: dict[int, dict[str, float]] = field(default_factory=dict)
+    """step -> class name -> IoU in percent."""
+
+    def add(self, step: int, ious: Mapping[str, float]) -> None:
+        """Record the IoU of each class seen so far. Raises ValueError for other classes."""
+        expected = [BACKGROUND, *self.seen(step)]
+        if list(ious) != expected:
+            raise ValueError(f"step {step} has the classes {expected}, got {list(ious)}")
+        self.rows[step] = {name: float(iou) for name, iou in ious.items()}
+
+    def seen(self, step: int) -> list[str]:
+        """Classes learned up to and including step, without background."""
+        return [name for names in self.step_classes[: step + 1] for name in names]
+
+    def old(self, step: int) -> list[str]:
+        return self.seen(step - 1) if step > 0 else []
+
+    def _mean(self, step: int, names: Iterable[str]) -> float:
+        return mean_iou(self.rows[step][name] for name in names)
+
+    def miou_old(self, step: int) -> float:
+        old = self.old(step)
+        return self._mean(step, [BACKGROUND, *old] if old else [])
+
+    def miou_old_no_bg(self, step: int) -> float:
+        return self._mean(step, self.old(step))
+
+    def miou_new(self, step: int) -> float:
+        return self._mean(step, self.step_classes[step])
+
+    def miou_all(self, step: int) -> float:
+        return self._mean(step, [BACKGROUND, *self.seen(step)])
+
+    def miou_all_no_bg(self, step: int) -> float:
+        return self._mean(step, self.seen(step))
+
+    def average_miou(self) -> float:
+        """Mean over the recorded steps of miou_all ("avg" of the MiB and PLOP tables)."""
+        return mean_iou(self.miou_all(step) for step in self.rows)
+
+    def forgetting(self) -> dict[str, float]:
+        """Per class of an earlier step: best IoU at an earlier step minus the last one.
+
+        Source: Chaudhry et al. (ECCV 2018), equation 3, with IoU for accuracy. Negative when a
+        class got better; empty for fewer than two steps.
+        """
+        steps = sorted(self.rows)
+        last, earlier = steps[-1:], steps[:-1]
+        result = {}
+        for name in self.old(last[0]) if last else []:
+            history = [self.rows[s][name] for s in earlier if name in self.rows[s]]
+            known = [iou for iou in history if not np.isnan(iou)]
+            if known:
+                result[name] = max(known) - self.rows[last[0]][name]
+        return result
+
+    def to_frame(self) -> pd.DataFrame:
+        """Rows steps, columns classes (background first); NaN where not learned yet."""
+        last = max(self.rows, default=0)
+        frame = pd.DataFrame.from_dict(self.rows, orient="index")
+        return frame.reindex(index=sorted(self.rows), columns=[BACKGROUND, *self.seen(last)])
+
+    def to_results(self) -> list[dict[str, Any]]:
+        """The "steps" of results.json and metrics.json: percent, None where there is no value."""
+        names = ("miou_old", "miou_new", "miou_all", "miou_old_no_bg", "miou_all_no_bg")
+        return [
+            {
+                "step": step,
+                **{name: _json_number(getattr(self, name)(step)) for name in names},
+                "class_iou": {n: _json_number(iou) for n, iou in self.rows[step].items()},
+            }
+            for step in sorted(self.rows)
+        ]
+
+    @classmethod
+    def from_results(
+        cls, step_classes: Sequence[Sequence[str]], steps: Iterable[Mapping[str, Any]]
+    ) -> "StepMatrix":
+        """The inverse of `to_results`."""
+        matrix = cls(step_classes)
+        for entry in steps:
+            ious = {n: np.nan if v is None else v for n, v in entry["class_iou"].items()}
+            matrix.add(entry["step"], ious)
+        return matrix
+
+
+def _json_number(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)
+
+
+def summarise(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per dataset, task, setup and method: mean and deviation of the last step over seeds.
+
+    runs: contents of metrics.json files. The deviation is the sample standard deviation over
+    seeds, NaN for one seed. Methods keep the order in which they come.
+    """
+    rows = []
+    for run in runs:
+        key = {name: run[name] for name in ("dataset", "task", "setup", "method")}
+        measures = {k: v for k, v in run["steps"][-1].items() if k.startswith("miou_")}
+        rows.append({**key, "seed": run["seed"], **measures})
+    frame = pd.DataFrame(rows)
+    measures = [column for column in frame if column.startswith("miou_")]
+    frame[measures] = frame[measures].astype(float)
+    groups = frame.groupby(["dataset", "task", "setup", "method"], sort=False)
+    table = groups[measures].mean()
+    deviations = groups[measures].std().add_suffix("_std")
+    return pd.concat([groups["seed"].count().rename("seeds"), table, deviations], axis=1)
+
+
+def dump_json(content: Any) -> str:
+    """Stable, readable JSON without NaN (which JSON does not have)."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"

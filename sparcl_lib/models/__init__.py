@@ -1,0 +1,27 @@
+"""Networks: a backbone, a head, and a classifier that grows with every step."""
+
+from sparcl_lib.models.backbones import BACKBONES, Backbone, build_backbone
+from sparcl_lib.models.classifier import GrowingClassifier
+from sparcl_lib.models.segmenter import (
+    Segmenter,
+    SegmenterOutput,
+    build_segmenter,
+    freeze,
+    grow,
+    predict,
+    train_mode,
+)
+
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "GrowingClassifier",
+    "Segmenter",
+    "SegmenterOutput",
+    "build_backbone",
+    "build_segmenter",
+    "freeze",
+    "grow",
+    "predict",
+    "train_mode",
+]

@@ -1,0 +1,112 @@
+"""Backbone, head and growing classifier in one module, and what happens to it between steps."""
+
+import copy
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.segmentation.deeplabv3 import ASPP
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.models.backbones import Backbone, build_backbone
+from sparcl_lib.models.classifier import ClassifierInit, GrowingClassifier
+
+BatchNormPolicy = Literal["train", "slow", "frozen"]
+# The momentum that the released code of SDR gives its backbone.
+SLOW_MOMENTUM = 3e-4
+
+
+class SegmenterOutput(NamedTuple):
+    """What one forward pass gives."""
+
+    logits: Tensor
+    """(B, K, H, W), at the size of the images."""
+    features: Tensor
+    """(B, D, h, w), the encoder's output, which the latent losses shape."""
+
+
+class Segmenter(nn.Module):
+    """DeepLab-v3 without its auxiliary head: images (B, 3, H, W) -> SegmenterOutput."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module, classifier: GrowingClassifier) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> SegmenterOutput:
+        features = self.backbone(images)
+        logits = self.classifier(self.head(features))
+        logits = F.interpolate(logits, images.shape[2:], mode="bilinear", align_corners=False)
+        return SegmenterOutput(logits, features)
+
+
+def build_segmenter(
+    backbone: str,
+    num_classes: int,
+    *,
+    weights: str | None = None,
+    output_stride: int = 16,
+    head: str = "aspp",
+    head_channels: int = 256,
+) -> Segmenter:
+    """A network for `num_classes` classes, background included. Arguments as in build_backbone;
+    head: "aspp" (DeepLab-v3) or "conv" (two 3x3 convolutions, much cheaper on a CPU).
+    """
+    encoder = build_backbone(backbone, output_stride, weights)
+    classifier = GrowingClassifier(head_channels, [num_classes])
+    return Segmenter(encoder, build_head(head, encoder, head_channels), classifier)
+
+
+def build_head(name: str, backbone: Backbone, channels: int) -> nn.Module:
+    if name == "aspp":
+        # Rates 6, 12, 18 belong to stride 16 (DeepLab-v3, section 3.3) and double at stride 8.
+        rates = [rate * 16 // backbone.stride for rate in (6, 12, 18)]
+        return ASPP(backbone.dim, rates, channels)
+    if name == "conv":
+        return nn.Sequential(
+            nn.Conv2d(backbone.dim, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=2, dilation=2, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
+    raise UserError(f"unknown head {name!r}: choose from aspp, conv")
+
+
+def grow(model: Segmenter, num_new: int, init: ClassifierInit = "random") -> Segmenter:
+    """The student of the next step: a copy of `model` whose classifier has num_new more classes."""
+    student = copy.deepcopy(model)
+    student.classifier = model.classifier.grow(num_new, init)
+    return student.requires_grad_(True)
+
+
+def freeze(model: Segmenter) -> Segmenter:
+    """The teacher: a copy in eval mode, without gradients, that stays so (train() is refused)."""
+    teacher = copy.deepcopy(model).eval().requires_grad_(False)
+    teacher.train = lambda mode=True: teacher  # type: ignore[method-assign]
+    return teacher
+
+
+def train_mode(model: Segmenter, batch_norm: BatchNormPolicy) -> Segmenter:
+    """Training mode, with the backbone's batch norm under an explicit policy.
+
+    "train": statistics of the batch, running averages as PyTorch updates them; "slow": the same
+    with momentum 3e-4; "frozen": the running statistics of the earlier steps are used and kept
+    (weight and bias still learn). Old classes are gone from the images of a later step, so running
+    averages forget them without any gradient.
+    """
+    model.train()
+    for module in model.backbone.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train(batch_norm != "frozen")
+            module.momentum = SLOW_MOMENTUM if batch_norm == "slow" else 0.1
+    return model
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, H, W) class indices."""
+    return model(images).logits.argmax(dim=1)

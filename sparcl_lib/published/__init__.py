@@ -1,0 +1,1 @@
+"""Published numbers as small data files: results, VOC class-set counts, ADE20K class orders."""

@@ -1,0 +1,38 @@
+"""Tables and pages over several runs, the published row beside each of ours."""
+
+from sparcl_lib.report.page import page_html, write_report
+from sparcl_lib.report.runs import ReportRun, load_runs
+from sparcl_lib.report.tables import (
+    markdown_table,
+    results_table,
+    results_text,
+    steps_text,
+    write_results,
+)
+from sparcl_lib.tasks.classes import unknown_name
+
+__all__ = [
+    "ReportRun",
+    "load_runs",
+    "render",
+    "results_table",
+    "results_text",
+    "steps_text",
+    "write_report",
+    "write_results",
+]
+
+
+def render(runs: list[ReportRun], format: str) -> str:
+    """The runs as `html` (the page), `md` (a GitHub table) or `csv` (numbers to 4 decimals).
+
+    Raises UserError for another format.
+    """
+    writers = {
+        "html": lambda: page_html(runs, "Results"),
+        "md": lambda: markdown_table(runs),
+        "csv": lambda: results_table(runs).round(4).to_csv(index=False),
+    }
+    if format not in writers:
+        raise unknown_name("format", format, writers)
+    return writers[format]()

@@ -1,0 +1,182 @@
+"""One self-contained HTML page over several runs."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+import sparcl_lib
+from sparcl_lib.metrics import StepMatrix
+from sparcl_lib.report.runs import JOINT, KEYS, ReportRun, by_group, by_method, mean_matrix
+from sparcl_lib.report.tables import number, readable, results_table, sources
+from sparcl_lib.training.run_directory import write_atomically
+from sparcl_lib.viz import forgetting_curves, prediction_strips, step_heat_map, to_png
+
+_DATASETS = {"minivoc": "MiniVOC", "voc": "Pascal VOC 2012", "ade20k": "ADE20K"}
+_SETUPS = {
+    "sequential": "A step trains on the images that show one of its classes and none of a later "
+    "step; the classes learned before are labelled too.",
+    "disjoint": "A step trains on the images that show one of its classes and none of a later "
+    "step; only the step's own classes are labelled, the ones learned before are background.",
+    "overlapped": "A step trains on all images that show one of its classes, so an image may "
+    "return at several steps; only the step's own classes are labelled, all others, earlier or "
+    "later, are background.",
+}
+_POLICIES = {"background": "background", "ignore": "left out"}
+_LISTED_CLASSES = 25
+
+
+def write_report(
+    runs: Iterable[ReportRun], path: str | Path, title: str, commands: Sequence[str] = ()
+) -> None:
+    """Write the page to `path`. commands: what to type to get the same runs, if known.
+
+    Raises UserError when the file cannot be written.
+    """
+    text = page_html(runs, title, commands)
+    write_atomically(Path(path), lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def page_html(runs: Iterable[ReportRun], title: str, commands: Sequence[str] = ()) -> str:
+    """The page: one section per dataset, task and setup; pictures and style inside the file."""
+    template = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(template).render(
+        title=title,
+        version=sparcl_lib.__version__,
+        commands=commands,
+        sections=[_section(group) for group in by_group(runs).values()],
+    )
+
+
+def _section(runs: list[ReportRun]) -> dict[str, Any]:
+    dataset, task, setup = runs[0].group
+    table = results_table(runs)
+    shown = readable(table).drop(columns=list(KEYS[:3]))
+    return {
+        "name": f"{_DATASETS.get(dataset, dataset)}, task {task}, {setup}",
+        "about": _about(runs),
+        "steps": _steps(runs),
+        "titles": list(shown),
+        "rows": _rows(runs, table, shown),
+        "several_seeds": (table["seeds"] > 1).any(),
+        "sources": sources(table),
+        "figures": _figures(runs, table),
+    }
+
+
+def _about(runs: list[ReportRun]) -> str:
+    """What was run, in one paragraph."""
+    metrics = runs[0].metrics
+    dataset, _, setup = runs[0].group
+    classes, policy = metrics["classes"], metrics["label_policy"]
+    seeds = sorted({run.metrics["seed"] for run in runs})
+    return (
+        f"{', '.join(by_method(runs))} on {_DATASETS.get(dataset, dataset)}: "
+        f"{sum(map(len, classes))} classes in {_count(len(classes), 'step')}, "
+        f"{_count(len(runs), 'run')}, {'seeds' if len(seeds) > 1 else 'seed'} "
+        f"{', '.join(map(str, seeds))}. {_SETUPS.get(setup, '')} In training, object borders "
+        f"(mask value 255) are {_POLICIES[policy['border']]}; at test they are left out, and "
+        f"pixels of classes not learned yet are {_POLICIES[policy['future']]}."
+    )
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def _steps(runs: list[ReportRun]) -> list[dict[str, Any]]:
+    """Classes and training images of every step; Joint trains on another set, all at once."""
+    images = next((r.metrics["images"] for r in runs if r.metrics["method"] != JOINT), {})
+    return [
+        {
+            "step": step,
+            "count": len(names),
+            "classes": ", ".join(names[:_LISTED_CLASSES])
+            + (f" and {len(names) - _LISTED_CLASSES} more" if len(names) > _LISTED_CLASSES else ""),
+            "images": f"{images[str(step)]:,}" if str(step) in images else "–",
+        }
+        for step, names in enumerate(runs[0].metrics["classes"])
+    ]
+
+
+def _rows(
+    runs: list[ReportRun], table: pd.DataFrame, shown: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Cells of the method table; the best finished continual method is marked if there are two."""
+    finished = {run.method for run in runs if run.finished and run.metrics["method"] != JOINT}
+    scores = table[table["method"].isin(finished)]["miou_all"].dropna()
+    best = scores.idxmax() if len(scores) > 1 else None
+    return [
+        {"method": row[0], "cells": row[1:], "best": k == best, "seconds": number(seconds)}
+        for k, (row, seconds) in enumerate(zip(shown.values.tolist(), table["seconds"]))
+    ]
+
+
+def _figures(runs: list[ReportRun], table: pd.DataFrame) -> list[dict[str, str]]:
+    matrices = {m: [run.matrix() for run in group] for m, group in by_method(runs).items()}
+    several = len(runs[0].metrics["classes"]) > 1
+    figures = [_curves(table, matrices)] if several else []
+    strips = _strips(runs)
+    figures += [strips] if strips else []
+    return figures + [_heat_map(method, mean_matrix(m), len(m)) for method, m in matrices.items()]
+
+
+def _curves(table: pd.DataFrame, matrices: dict[str, list[StepMatrix]]) -> dict[str, str]:
+    numbers = ", ".join(f"{m} {number(x)}" for m, x in zip(table["method"], table["miou_all"]))
+    return _picture(
+        forgetting_curves(matrices),
+        "Forgetting",
+        "mIoU after every step. Left: all classes learned so far, with background. Right: the "
+        "classes of step 0 alone, so a falling line is forgetting. Dashed: all classes learned "
+        "at once. Bands: one standard deviation over seeds.",
+        f"Lines of mIoU in percent over the steps, one per method. After the last step, all "
+        f"classes: {numbers}.",
+    )
+
+
+def _strips(runs: list[ReportRun]) -> dict[str, str] | None:
+    """Strips of the first seed of every method whose pictures are the same images."""
+    shown = {run.method: run.predictions for run in reversed(runs) if run.predictions is not None}
+    if not shown:
+        return None
+    shown = dict(reversed(shown.items()))
+    first = next(iter(shown.values()))
+    same = {m: p for m, p in shown.items() if np.array_equal(p["truth"], first["truth"])}
+    classes = runs[0].metrics["classes"]
+    names = ["background", *(name for step in classes for name in step)]
+    predictions = {method: arrays["prediction"] for method, arrays in same.items()}
+    new = classes[-1] if len(classes) > 1 else ()
+    return _picture(
+        prediction_strips(first["images"], first["truth"], predictions, names, new),
+        "Predictions",
+        "Test images after the last step. Hatched pixels, such as object borders, do not count.",
+        f"{len(first['images'])} test images in rows; columns: the image, the true classes, and "
+        f"the classes predicted by {', '.join(same)}.",
+    )
+
+
+def _heat_map(method: str, matrix: StepMatrix, seeds: int) -> dict[str, str]:
+    last = max(matrix.rows)
+    ious = ", ".join(f"{name} {number(iou)}" for name, iou in matrix.rows[last].items())
+    mean = f", mean of {seeds} seeds" if seeds > 1 else ""
+    return _picture(
+        step_heat_map(matrix),
+        f"{method}: IoU of every class after every step",
+        f"In percent{mean}. Blank: not learned yet, or neither in the truth nor predicted.",
+        f"Grid of IoU in percent for {method}. After step {last}: {ious}.",
+    )
+
+
+def _picture(figure: Figure, title: str, caption: str, alt: str) -> dict[str, str]:
+    data = base64.b64encode(to_png(figure)).decode()
+    return {"title": title, "caption": caption, "alt": alt, "data": data,
+            "width": str(round(figure.get_figwidth() * 100))}  # fmt: skip

@@ -1,0 +1,121 @@
+"""Runs as they come from disk, checked, ordered and grouped."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.metrics import StepMatrix
+from sparcl_lib.training.run_directory import RunDirectory
+
+KEYS = ("dataset", "task", "setup", "method")
+JOINT = "Joint"
+
+
+class ReportRun(NamedTuple):
+    """What a report needs of a run."""
+
+    metrics: dict[str, Any]
+    """Contents of metrics.json."""
+    predictions: dict[str, Any] | None = None
+    """Of the last step: images (n, S, S, 3), truth and prediction (n, S, S), uint8."""
+
+    @property
+    def finished(self) -> bool:
+        return self.metrics["steps"][-1]["step"] == len(self.metrics["classes"]) - 1
+
+    @property
+    def method(self) -> str:
+        """The method's name, with the last step of an unfinished run."""
+        name, last = self.metrics["method"], self.metrics["steps"][-1]["step"]
+        return name if self.finished else f"{name} (until step {last})"
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Data set, task and setup: what runs must share to be compared."""
+        return tuple(self.metrics[key] for key in KEYS[:3])
+
+    def matrix(self) -> StepMatrix:
+        return StepMatrix.from_results(self.metrics["classes"], self.metrics["steps"])
+
+
+def load_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
+    """Read run directories.
+
+    Raises:
+        UserError: a path that is none, two runs that a table could not tell apart, or two of one
+            dataset, task and setup with other classes or label rules.
+    """
+    paths = list(paths)
+    runs = [_load(RunDirectory(path)) for path in paths]
+    if not runs:
+        raise UserError("no run to report: give at least one run directory")
+    for k, (path, run) in enumerate(zip(paths, runs)):
+        for earlier, other in zip(paths[:k], runs[:k]):
+            _check_pair(earlier, other.metrics, path, run.metrics)
+    return runs
+
+
+def _load(directory: RunDirectory) -> ReportRun:
+    if not directory.path.is_dir():
+        raise UserError(f"{directory.path} is no run directory: give the --out of sparcl train")
+    metrics = directory.metrics()
+    if not metrics["steps"]:
+        raise UserError(f"{directory.path} has no evaluated step: train it first")
+    return ReportRun(metrics, directory.predictions(len(metrics["steps"]) - 1))
+
+
+def _check_pair(path: str | Path, one: dict, other_path: str | Path, other: dict) -> None:
+    if any(one[key] != other[key] for key in KEYS[:3]):
+        return
+    for key in ("classes", "label_policy"):
+        if one[key] != other[key]:
+            name = key.replace("_", " ")
+            raise UserError(
+                f"{path} and {other_path} cannot share a table: their {name} differ; "
+                f"report them one by one"
+            )
+    if (one["method"], one["seed"]) == (other["method"], other["seed"]):
+        raise UserError(
+            f"{path} and {other_path} are both {one['method']} with seed {one['seed']}: give one "
+            f"of them, or train one with --set method.name=NAME"
+        )
+
+
+def ordered(runs: Iterable[ReportRun]) -> list[ReportRun]:
+    """Groups in order of coming; in each, FT first and Joint last."""
+    runs = list(runs)
+    groups = list(dict.fromkeys(run.group for run in runs))
+
+    def place(run: ReportRun) -> tuple[int, int]:
+        rank = {"FT": 0, JOINT: 2}.get(run.metrics["method"], 1)
+        return groups.index(run.group), rank
+
+    return sorted(runs, key=place)
+
+
+def by_group(runs: Iterable[ReportRun]) -> dict[tuple[str, str, str], list[ReportRun]]:
+    """(dataset, task, setup) -> its runs, ordered."""
+    groups: dict[tuple[str, str, str], list[ReportRun]] = {}
+    for run in ordered(runs):
+        groups.setdefault(run.group, []).append(run)
+    return groups
+
+
+def by_method(runs: Iterable[ReportRun]) -> dict[str, list[ReportRun]]:
+    """Method -> its runs (seeds), ordered."""
+    methods: dict[str, list[ReportRun]] = {}
+    for run in ordered(runs):
+        methods.setdefault(run.method, []).append(run)
+    return methods
+
+
+def mean_matrix(matrices: Sequence[StepMatrix]) -> StepMatrix:
+    """Mean IoU over seeds of every class at every step; a seed without an IoU does not count."""
+    frames = pd.concat(matrix.to_frame() for matrix in matrices)
+    mean = StepMatrix(matrices[0].step_classes)
+    for step, row in frames.groupby(level=0).mean().iterrows():
+        mean.add(step, row[["background", *mean.seen(step)]].to_dict())
+    return mean

@@ -1,0 +1,157 @@
+"""Tables: numbers as a DataFrame, text for people, files for programs."""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.metrics import dump_json, summarise
+from sparcl_lib.report.runs import KEYS, ReportRun, ordered
+from sparcl_lib.tasks import get_task
+from sparcl_lib.training.run_directory import write_atomically
+
+MEASURES = {
+    "miou_old": "old",
+    "miou_new": "new",
+    "miou_all": "all",
+    "miou_old_no_bg": "old w/o bg",
+    "miou_all_no_bg": "all w/o bg",
+}
+PUBLISHED = {f"published_{name}": f"published {name}" for name in ("old", "new", "all")}
+_MIB_PROTOCOL = " [MiB protocol]"
+
+
+def results_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
+    """One row per dataset, task, setup and method, FT first and Joint last; mIoU in percent.
+
+    Columns: the four names, seeds, the five means over seeds of the last step, their deviations
+    (`_std`, NaN for one seed), seconds of training (mean over seeds), published_old, _new, _all
+    (NaN where nothing is known) and published_source.
+    """
+    runs = ordered(runs)
+    labelled = [{**run.metrics, "method": run.method} for run in runs]
+    table = summarise(labelled)
+    seconds = pd.DataFrame([{**{k: r[k] for k in KEYS}, "s": sum(r["seconds"])} for r in labelled])
+    table["seconds"] = seconds.groupby(list(KEYS), sort=False)["s"].mean()
+    classes = {run.group: run.metrics["classes"] for run in runs}
+    known = [published_row(*key, classes[key[:3]]) for key in table.index]
+    published = pd.DataFrame(known, index=table.index, columns=[*PUBLISHED, "published_source"])
+    return pd.concat([table, published], axis=1).reset_index()
+
+
+def published_row(
+    dataset: str, task: str, setup: str, method: str, classes: list[list[str]]
+) -> dict[str, Any]:
+    """Published old, new, all and source of a method; {} if there are none.
+
+    A task in another class order, or of one's own, has none. What MiB's protocol gives (other
+    hyper-parameters, means without background) is the row where there is no other, else a remark.
+    """
+    if classes != _standard_classes(dataset, task):
+        return {}
+    rows = _published()
+    rows = rows[(rows.dataset == dataset) & (rows.task == task) & (rows.setup == setup)]
+    found = [row for name in (method, method + _MIB_PROTOCOL)
+             for row in rows[rows.method == name].itertuples()]  # fmt: skip
+    if not found:
+        return {}
+    chosen, *others = found
+    numbers = {f"published_{k}": getattr(chosen, f"miou_{k}") for k in ("old", "new", "all")}
+    remarks = [_source(chosen), *(f"{_triple(row)} in {_source(row)}" for row in others)]
+    return {**numbers, "published_source": "; ".join(remarks)}
+
+
+def _source(row: Any) -> str:
+    protocol = row.method.endswith(_MIB_PROTOCOL)
+    return f"{row.source}{' (all means without background)' if protocol else ''}"
+
+
+def _triple(row: Any) -> str:
+    return f"{number(row.miou_old)} / {number(row.miou_new)} / {number(row.miou_all)}"
+
+
+@cache
+def _published() -> pd.DataFrame:
+    with (resources.files("sparcl_lib") / "published" / "results.csv").open() as file:
+        return pd.read_csv(file)
+
+
+def _standard_classes(dataset: str, task: str) -> list[list[str]] | None:
+    try:
+        standard = get_task(dataset, task)
+    except UserError:
+        return None
+    return [[standard.classes[c] for c in step] for step in standard.steps]
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as text, one decimal, `mean ± deviation`; published columns if one is known."""
+    shown = table[[*KEYS, "seeds"]].astype(str)
+    for column, title in MEASURES.items():
+        pairs = zip(table[column], table[f"{column}_std"])
+        shown[title] = [number(mean, deviation) for mean, deviation in pairs]
+    if table["published_source"].notna().any():
+        for column, title in PUBLISHED.items():
+            shown[title] = [number(value) for value in table[column]]
+    return shown
+
+
+def number(mean: float | None, deviation: float = float("nan")) -> str:
+    """`61.2`, `61.2 ± 0.4`, or a dash for no value."""
+    if pd.isna(mean):
+        return "–"
+    return f"{mean:.1f}" if pd.isna(deviation) else f"{mean:.1f} ± {deviation:.1f}"
+
+
+def sources(table: pd.DataFrame) -> list[str]:
+    """Where the published numbers are from, one line per source."""
+    known = table[table["published_source"].notna()]
+    groups = known.groupby("published_source", sort=False)["method"].unique()
+    return [f"{', '.join(methods)}: {source}" for source, methods in groups.items()]
+
+
+def markdown_table(runs: Iterable[ReportRun]) -> str:
+    """A GitHub table of the last step's mIoU, then the sources of published numbers."""
+    table = results_table(runs)
+    shown = readable(table)
+    rows = [list(shown), ["---"] * 4 + ["---:"] * (shown.shape[1] - 4), *shown.values.tolist()]
+    lines = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
+    notes = [f"- Published, {line}" for line in sources(table)]
+    return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
+
+
+def results_text(runs: Iterable[ReportRun]) -> str:
+    """The table for a terminal: one block per dataset, task and setup; mIoU in percent."""
+    shown = readable(results_table(runs))
+    names = list(KEYS[:3])
+    return "\n\n".join(
+        f"{' '.join(key)}, mIoU in percent\n{rows.drop(columns=names).to_string(index=False)}"
+        for key, rows in shown.groupby(names, sort=False)
+    )
+
+
+def steps_text(metrics: dict[str, Any]) -> str:
+    """mIoU of one run after every step, for a terminal."""
+    rows = [
+        {"step": entry["step"], **{MEASURES[name]: number(entry[name]) for name in MEASURES}}
+        for entry in metrics["steps"]
+    ]
+    names = (*(metrics[key] for key in KEYS), f"seed {metrics['seed']}")
+    return f"{' '.join(names)}, mIoU in percent\n" + pd.DataFrame(rows).to_string(index=False)
+
+
+def write_results(runs: Iterable[ReportRun], folder: str | Path) -> None:
+    """results.json ({"runs": [metrics.json of each]}) and results.csv (a row per run and step)."""
+    folder, metrics = Path(folder), [run.metrics for run in runs]
+    rows = [
+        {**{key: run[key] for key in (*KEYS, "seed")}, "step": entry["step"],
+         **{name: entry[name] for name in MEASURES}}
+        for run in metrics for entry in run["steps"]
+    ]  # fmt: skip
+    json_text, frame = dump_json({"runs": metrics}), pd.DataFrame(rows)
+    write_atomically(folder / "results.json", lambda draft: draft.write_text(json_text))
+    write_atomically(folder / "results.csv", lambda draft: frame.to_csv(draft, index=False))

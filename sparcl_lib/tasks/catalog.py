@@ -1,0 +1,149 @@
+"""Tasks by name, and tasks of one's own from a YAML file."""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.tasks.classes import dataset_classes, unknown_name
+from sparcl_lib.tasks.task import Task
+
+Steps = tuple[tuple[int, ...], ...]
+
+# Per data set: name -> (classes of the first step, classes of each later step).
+_RULES: dict[str, dict[str, tuple[int, int]]] = {
+    "minivoc": {"6-4": (6, 4), "6-1": (6, 1), "6-2": (6, 2)},
+    "voc": {
+        "19-1": (19, 1), "15-5": (15, 5), "15-1": (15, 1), "10-10": (10, 10), "10-1": (10, 1),
+        "19-1b": (19, 1), "10-5": (10, 5), "5-3": (5, 3), "2-1": (2, 1), "2-2": (2, 2),
+    },
+    "ade20k": {"100-50": (100, 50), "100-10": (100, 10), "50-50": (50, 50), "100-5": (100, 5)},
+}  # fmt: skip
+_ALIASES = {"15-5s": "15-1", "10-10s": "10-1"}
+_LEARNED_LAST = {"19-1b": "bottle"}
+_FILE_KEYS = ("name", "dataset", "steps", "unused")
+
+
+def get_task(
+    dataset: str,
+    name: str,
+    order: Sequence[int] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Task:
+    """The task of this name on a data set, or the one that a YAML file describes.
+
+    A task file has the keys ``steps`` (lists of class names or raw ids), and optionally ``name``,
+    ``dataset`` (must be the one asked for) and ``unused`` (``background`` or ``ignore``).
+
+    Args:
+        dataset: ``minivoc``, ``voc``, ``ade20k``, or any name if ``classes`` is given.
+        name: one of ``task_names(dataset)``, or the path of a ``.yaml`` or ``.yml`` file.
+        order: raw ids of the task's classes in another learning order; step sizes stay.
+        classes: class names of a data set of one's own, background first.
+
+    Raises:
+        UserError: unknown data set, task, class or key; an order that is no permutation.
+
+    Source: MiB, SDR and PLOP for the named tasks; ``published/ade_tasks.yaml`` for ADE20K's
+        permutations.
+    """
+    names = tuple(classes) if classes is not None else dataset_classes(dataset)
+    if name.endswith((".yaml", ".yml")):
+        task = _read_task(Path(name), dataset, names)
+    else:
+        task = _named_task(dataset, name, names)
+    if order is None:
+        return task
+    return Task(task.name, dataset, names, _reorder(task, order), task.unused)
+
+
+def task_names(dataset: str) -> tuple[str, ...]:
+    """Names that ``get_task`` knows for a data set; every data set has ``offline``."""
+    published = _published_ade() if dataset == "ade20k" else {}
+    return tuple(dict.fromkeys(["offline", *_RULES.get(dataset, {}), *published]))
+
+
+def _named_task(dataset: str, name: str, classes: tuple[str, ...]) -> Task:
+    name = _ALIASES.get(name, name) if dataset == "voc" else name
+    ids = list(range(1, len(classes)))
+    rules = _RULES.get(dataset, {})
+    if name == "offline":
+        steps = _cut(ids, len(ids), len(ids))
+    elif name in rules:
+        last = _LEARNED_LAST.get(name)
+        steps = _cut(sorted(ids, key=lambda c: classes[c] == last), *rules[name])
+    elif name in task_names(dataset):
+        steps = _published_ade()[name]
+    else:
+        valid = [*task_names(dataset), "FILE.yaml"]
+        raise unknown_name(f"task of {dataset}", name, valid)
+    return Task(name, dataset, classes, steps)
+
+
+def _cut(ids: Sequence[int], first: int, later: int) -> Steps:
+    """Ids in one piece of ``first`` and then pieces of ``later``."""
+    starts = range(first, len(ids), later)
+    return (tuple(ids[:first]), *(tuple(ids[s : s + later]) for s in starts))
+
+
+def _reorder(task: Task, order: Sequence[int]) -> Steps:
+    """Another learning order in steps of the same sizes."""
+    if sorted(order) != sorted(task.used):
+        raise UserError(
+            f"order is not a permutation of the {len(task.used)} class ids of task "
+            f"{task.name!r}; list each of these once: {sorted(task.used)}"
+        )
+    rest = iter(map(int, order))
+    return tuple(tuple(next(rest) for _ in step) for step in task.steps)
+
+
+@cache
+def _published_ade() -> dict[str, Steps]:
+    text = (resources.files("sparcl_lib.published") / "ade_tasks.yaml").read_text("utf-8")
+    return {name: tuple(map(tuple, steps)) for name, steps in yaml.safe_load(text).items()}
+
+
+def _read_task(path: Path, dataset: str, classes: tuple[str, ...]) -> Task:
+    content = _read_yaml(path)
+    for key in content:
+        if key not in _FILE_KEYS:
+            raise unknown_name(f"key in task file {path}:", key, _FILE_KEYS)
+    if content.get("dataset", dataset) != dataset:
+        raise UserError(
+            f"task file {path} is for dataset {content['dataset']!r}, not {dataset!r}; "
+            "change its 'dataset' or the data set asked for"
+        )
+    steps = content.get("steps")
+    if not isinstance(steps, list) or not all(isinstance(step, list) for step in steps):
+        raise UserError(f"task file {path}: 'steps' must be a list of lists of class names or ids")
+    ids = tuple(tuple(_class_id(c, classes, path) for c in step) for step in steps)
+    name = str(content.get("name", path.stem))
+    try:
+        return Task(name, dataset, classes, ids, content.get("unused", "background"))
+    except UserError as error:
+        raise UserError(f"task file {path}: {error}") from None
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read task file {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"task file {path} is not valid YAML: {reason}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"task file {path} must hold keys: {', '.join(_FILE_KEYS)}")
+    return content
+
+
+def _class_id(entry: object, classes: tuple[str, ...], path: Path) -> object:
+    """Raw id of a class name; ids pass through and are checked by the task."""
+    if not isinstance(entry, str):
+        return entry
+    if entry not in classes:
+        raise unknown_name(f"class in task file {path}:", entry, classes[1:])
+    return classes.index(entry)

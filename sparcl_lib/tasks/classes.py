@@ -1,0 +1,64 @@
+"""Class names of the known data sets, indexed by raw mask value; index 0 is the background."""
+
+from difflib import get_close_matches
+from typing import Iterable
+
+from sparcl_lib.errors import UserError
+
+VOC_CLASSES: tuple[str, ...] = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
+    "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
+)  # fmt: skip
+
+MINIVOC_CLASSES: tuple[str, ...] = (
+    "background", "disc", "square", "triangle", "diamond", "cross", "ring", "star", "bar", "frame",
+    "moon",
+)  # fmt: skip
+
+# First synonym of each entry of objectInfo150 (SceneParsing benchmark), in its order.
+ADE_CLASSES: tuple[str, ...] = (
+    "background", "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed",
+    "windowpane", "grass", "cabinet", "sidewalk", "person", "earth", "door", "table", "mountain",
+    "plant", "curtain", "chair", "car", "water", "painting", "sofa", "shelf", "house", "sea",
+    "mirror", "rug", "field", "armchair", "seat", "fence", "desk", "rock", "wardrobe", "lamp",
+    "bathtub", "railing", "cushion", "base", "box", "column", "signboard", "chest of drawers",
+    "counter", "sand", "sink", "skyscraper", "fireplace", "refrigerator", "grandstand", "path",
+    "stairs", "runway", "case", "pool table", "pillow", "screen door", "stairway", "river",
+    "bridge", "bookcase", "blind", "coffee table", "toilet", "flower", "book", "hill", "bench",
+    "countertop", "stove", "palm", "kitchen island", "computer", "swivel chair", "boat", "bar",
+    "arcade machine", "hovel", "bus", "towel", "light", "truck", "tower", "chandelier", "awning",
+    "streetlight", "booth", "television receiver", "airplane", "dirt track", "apparel", "pole",
+    "land", "bannister", "escalator", "ottoman", "bottle", "buffet", "poster", "stage", "van",
+    "ship", "fountain", "conveyer belt", "canopy", "washer", "plaything", "swimming pool", "stool",
+    "barrel", "basket", "waterfall", "tent", "bag", "minibike", "cradle", "oven", "ball", "food",
+    "step", "tank", "trade name", "microwave", "pot", "animal", "bicycle", "lake", "dishwasher",
+    "screen", "blanket", "sculpture", "hood", "sconce", "vase", "traffic light", "tray", "ashcan",
+    "fan", "pier", "crt screen", "plate", "monitor", "bulletin board", "shower", "radiator",
+    "glass", "clock", "flag",
+)  # fmt: skip
+
+DATASET_CLASSES: dict[str, tuple[str, ...]] = {
+    "minivoc": MINIVOC_CLASSES,
+    "voc": VOC_CLASSES,
+    "ade20k": ADE_CLASSES,
+}
+
+
+def dataset_classes(dataset: str) -> tuple[str, ...]:
+    """Class names of a known data set, background first.
+
+    Raises:
+        UserError: the data set is not one of ``DATASET_CLASSES``.
+    """
+    if dataset not in DATASET_CLASSES:
+        raise unknown_name("data set", dataset, DATASET_CLASSES)
+    return DATASET_CLASSES[dataset]
+
+
+def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
+    """The error for a name that is not in ``valid``: nearest valid name, then all of them."""
+    names = list(valid)
+    near = get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return UserError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(names)}")

@@ -1,0 +1,107 @@
+"""What the target of a pixel is: lookup tables from raw mask values to training indices."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.tasks.classes import unknown_name
+from sparcl_lib.tasks.task import Task
+
+SETUPS = ("sequential", "disjoint", "overlapped")
+BACKGROUND = 0
+VOID = 255
+
+_MEANING = {"background": BACKGROUND, "ignore": VOID}
+
+
+@dataclass(frozen=True)
+class LabelPolicy:
+    """The two label rules in which published codes differ. The defaults are those of SDR and MiB.
+
+    Raises:
+        UserError: a value other than ``background`` and ``ignore``.
+    """
+
+    border: Literal["background", "ignore"] = "background"
+    """What mask value 255 (object borders) is in training."""
+    future: Literal["background", "ignore"] = "ignore"
+    """What classes that are not learned yet are at test."""
+
+    def __post_init__(self) -> None:
+        for field in ("border", "future"):
+            if getattr(self, field) not in _MEANING:
+                raise unknown_name(f"label policy for {field}", getattr(self, field), _MEANING)
+
+
+SDR_POLICY = LabelPolicy(border="background", future="ignore")
+PLOP_POLICY = LabelPolicy(border="ignore", future="background")
+
+
+def check_setup(name: str) -> None:
+    """Raise a UserError unless ``name`` is one of ``SETUPS``."""
+    if name not in SETUPS:
+        raise unknown_name("setup", name, SETUPS)
+
+
+def training_table(
+    task: Task, step: int, setup: str, policy: LabelPolicy = SDR_POLICY
+) -> np.ndarray:
+    """Training targets of a step, as a lookup table.
+
+    New classes have their training index; old ones too in the sequential setup, else they are
+    background; future classes are background. Values that are no class of the data set are VOID.
+
+    Args:
+        step: continual step, from 0.
+        setup: one of ``SETUPS``.
+        policy: decides on mask value 255.
+
+    Returns:
+        uint8 (256,), raw mask value -> training index, 255 = ignored.
+
+    Raises:
+        UserError: unknown setup or step.
+
+    Source: setups of MiB (CVPR 2020, disjoint and overlapped) and SDR (CVPR 2021, sequential).
+    """
+    check_setup(setup)
+    seen = task.seen(step)
+    labelled = set(seen if setup == "sequential" else task.steps[step])
+    table = _base_table(task, outside=BACKGROUND)
+    for index, raw in enumerate(seen, start=1):
+        if raw in labelled:
+            table[raw] = index
+    table[VOID] = _MEANING[policy.border]
+    return table
+
+
+def evaluation_table(task: Task, step: int, policy: LabelPolicy = SDR_POLICY) -> np.ndarray:
+    """Test targets after a step, as a lookup table; mask value 255 is always ignored.
+
+    Args:
+        step: continual step, from 0; every class seen so far is labelled.
+        policy: decides on classes that are not learned yet.
+
+    Returns:
+        uint8 (256,), raw mask value -> training index, 255 = ignored.
+
+    Raises:
+        UserError: unknown step.
+
+    Source: as ``training_table``; the other choice for future classes is PLOP's (CVPR 2021).
+    """
+    seen = task.seen(step)
+    table = _base_table(task, outside=_MEANING[policy.future])
+    table[list(seen)] = np.arange(1, len(seen) + 1)
+    return table
+
+
+def _base_table(task: Task, outside: int) -> np.ndarray:
+    """Background and unused classes as the task says, its own classes ``outside``, rest VOID."""
+    table = np.full(256, VOID, dtype=np.uint8)
+    table[: len(task.classes)] = _MEANING[task.unused]
+    table[list(task.used)] = outside
+    table[0] = BACKGROUND
+    return table

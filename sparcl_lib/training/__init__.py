@@ -1,0 +1,20 @@
+"""Training and evaluation over the steps of a task, on whatever device Lightning Fabric finds."""
+
+from sparcl_lib.training.run_directory import RunDirectory
+from sparcl_lib.training.runner import evaluate, make_fabric, restore_bank, restore_model, train
+from sparcl_lib.training.step import StepPlan, fit_step, poly_lr
+from sparcl_lib.training.workspace import Workspace, open_workspace
+
+__all__ = [
+    "RunDirectory",
+    "StepPlan",
+    "Workspace",
+    "evaluate",
+    "fit_step",
+    "make_fabric",
+    "open_workspace",
+    "poly_lr",
+    "restore_bank",
+    "restore_model",
+    "train",
+]

@@ -1,0 +1,46 @@
+"""Confusion matrix and pictures of one model."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+from tqdm.auto import tqdm
+
+from sparcl_lib.data.dataset import StepBatch
+from sparcl_lib.data.transforms import to_rgb
+from sparcl_lib.models import predict
+
+
+def confusion_matrix(
+    fabric: Fabric, model: nn.Module, batches: Iterable[StepBatch], num_classes: int, label: str = ""
+) -> np.ndarray:
+    """int64 (K, K) pixel counts over all batches and ranks; rows truth, columns prediction.
+
+    Pixels labelled 255 are left out. The model is evaluated in eval mode and left in it.
+    """
+    model.eval()
+    metric = MulticlassConfusionMatrix(num_classes, ignore_index=255, validate_args=False)
+    metric = metric.to(fabric.device)
+    bar = tqdm(batches, label or "evaluating", disable=not fabric.is_global_zero, leave=False)
+    for batch in bar:
+        metric.update(predict(model, batch.images), batch.labels)
+    return metric.compute().cpu().numpy().astype(np.int64)
+
+
+def picture_arrays(model: nn.Module, batches: Iterable[StepBatch]) -> dict[str, np.ndarray]:
+    """images (n, S, S, 3), truth (n, S, S) and prediction (n, S, S), all uint8."""
+    model.eval()
+    images, truth, prediction = [], [], []
+    for batch in batches:
+        images += [to_rgb(image).permute(1, 2, 0) for image in batch.images]
+        truth.append(batch.labels)
+        prediction.append(predict(model, batch.images))
+    arrays = {
+        "images": torch.stack(images),
+        "truth": torch.cat(truth),
+        "prediction": torch.cat(prediction),
+    }
+    return {name: array.to(torch.uint8).cpu().numpy() for name, array in arrays.items()}

@@ -1,0 +1,142 @@
+"""A run on disk: config.yaml, metrics.json, step-k/{checkpoint.pt, predictions.npz}, logs.
+
+Every file is written beside its place and moved there in one go, so that an interrupted run leaves
+whole files or none.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from sparcl_lib.config import RunConfig, build, read_yaml, to_plain
+from sparcl_lib.errors import UserError
+from sparcl_lib.metrics import dump_json
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file in the same folder, then move it to `path`.
+
+    Raises UserError when the place cannot be written.
+    """
+    draft = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        write(Path(draft))
+        os.replace(draft, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; choose another --out or free space"
+        ) from error
+    finally:
+        if draft is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+
+
+class RunDirectory:
+    """Paths of a run and what is stored at them."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.json"
+
+    def checkpoint_file(self, step: int) -> Path:
+        return self.path / f"step-{step}" / "checkpoint.pt"
+
+    def predictions_file(self, step: int) -> Path:
+        return self.path / f"step-{step}" / "predictions.npz"
+
+    def open_for_writing(self, config: RunConfig) -> None:
+        """Create the folder with config.yaml, or check that it holds the same configuration."""
+        if self.config_file.exists():
+            self._check_same(config)
+        else:
+            text = yaml.safe_dump(to_plain(config), sort_keys=False)
+            write_atomically(self.config_file, lambda draft: draft.write_text(text))
+
+    def _check_same(self, config: RunConfig) -> None:
+        here, asked = _flat(to_plain(self.config())), _flat(to_plain(config))
+        for key in sorted(here.keys() | asked.keys()):
+            if here.get(key) != asked.get(key):
+                raise UserError(
+                    f"{self.path} holds a run with {key}={here.get(key)}, not {asked.get(key)}: "
+                    f"choose another --out, or give the same settings"
+                )
+
+    def config(self) -> RunConfig:
+        if not self.config_file.is_file():
+            raise UserError(f"{self.path} is no run directory: it has no config.yaml")
+        return build(RunConfig, read_yaml(self.config_file))
+
+    def steps_done(self) -> list[int]:
+        """Steps with a checkpoint, in order."""
+        steps = (p.parent.name.removeprefix("step-") for p in self.path.glob("step-*/checkpoint.pt"))
+        return sorted(int(step) for step in steps if step.isdigit())
+
+    def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
+        write_atomically(self.checkpoint_file(step), lambda draft: torch.save(state, draft))
+
+    def load_checkpoint(self, step: int) -> dict[str, Any]:
+        """The state of a step, on the CPU. Raises UserError when it is missing or unreadable."""
+        path = self.checkpoint_file(step)
+        if not path.is_file():
+            raise UserError(
+                f"no checkpoint of step {step} in {self.path}: train step {step} first "
+                f"(--steps {step}), or all of them (--steps all)"
+            )
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, UnpicklingError, EOFError, KeyError) as error:
+            raise UserError(f"cannot read {path}: delete it and train step {step} again") from error
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        text = dump_json(metrics)
+        write_atomically(self.metrics_file, lambda draft: draft.write_text(text))
+
+    def metrics(self) -> dict[str, Any]:
+        if not self.metrics_file.is_file():
+            raise UserError(f"{self.path} has no metrics.json: train it first (sparcl train --out)")
+        try:
+            return json.loads(self.metrics_file.read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read {self.metrics_file}: run sparcl evaluate {self.path}") from error
+
+    def save_predictions(self, step: int, arrays: dict[str, np.ndarray]) -> None:
+        def write(draft: Path) -> None:
+            with draft.open("wb") as file:  # a name would get another suffix
+                np.savez_compressed(file, **arrays)
+
+        write_atomically(self.predictions_file(step), write)
+
+    def predictions(self, step: int) -> dict[str, np.ndarray] | None:
+        """images (n, S, S, 3) uint8, truth and prediction (n, S, S) uint8; None if not there."""
+        path = self.predictions_file(step)
+        if not path.is_file():
+            return None
+        with np.load(path) as stored:
+            return dict(stored)
+
+
+def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -1,0 +1,303 @@
+"""From a configuration to a run directory: every step trained, evaluated and saved."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
+
+import sparcl_lib
+from sparcl_lib.config import RunConfig, at_step, to_plain
+from sparcl_lib.errors import UserError
+from sparcl_lib.metrics import StepMatrix, class_iou
+from sparcl_lib.models import Segmenter, build_segmenter, freeze, grow
+from sparcl_lib.prototypes import PrototypeBank
+from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
+from sparcl_lib.training.run_directory import RunDirectory, write_atomically
+from sparcl_lib.training.step import StepPlan, fit_step, make_optimizer
+from sparcl_lib.training.workspace import Workspace, open_workspace, same_first_step
+
+
+def make_fabric(precision: str = "32-true", **options: Any) -> Fabric:
+    """Fabric on whatever device there is, launched. options: accelerator, devices, strategy ..."""
+    fabric = Fabric(precision=precision, **options)
+    fabric.launch()
+    return fabric
+
+
+@contextmanager
+def _logging(fabric: Fabric, directory: RunDirectory, step: int) -> Iterator[Callable]:
+    """A function of (values, iteration) that writes step-k/metrics.csv and TensorBoard events."""
+    if not fabric.is_global_zero:
+        yield lambda values, iteration: None
+        return
+    folder = directory.path / "logs"
+    shutil.rmtree(folder / f"step-{step}", ignore_errors=True)  # of an attempt that was stopped
+    options = {"root_dir": folder, "name": None, "version": f"step-{step}"}
+    loggers = [CSVLogger(**options), TensorBoardLogger(**options)]
+
+    def log(values: dict[str, float], iteration: int) -> None:
+        for logger in loggers:
+            logger.log_metrics(values, iteration)
+
+    try:
+        yield log
+    finally:
+        for logger in loggers:
+            logger.finalize("done")
+
+
+def train(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    steps: Sequence[int] | None = None,
+    resume: bool = False,
+    start_from: str | Path | None = None,
+    **fabric_options: Any,
+) -> dict[str, Any]:
+    """Train the steps of a run, evaluate after each, and return the contents of metrics.json.
+
+    out: run directory. steps: which ones, in order (None: all). resume: skip steps that are there.
+    start_from: another run whose step 0 is the same; it is copied instead of trained again.
+    fabric_options: accelerator, devices, num_nodes, strategy of lightning.Fabric.
+    Raises UserError for anything the user can mend.
+    """
+    directory = RunDirectory(out)
+    workspace = open_workspace(config)
+    steps = _check_steps(workspace, directory, steps, resume)
+    directory.open_for_writing(config)
+    if start_from is not None:
+        _copy_first_step(RunDirectory(start_from), directory, config)
+    fabric = make_fabric(config.precision, **fabric_options)
+    for step in steps:
+        if step in directory.steps_done() and (resume or (step == 0 and start_from is not None)):
+            continue
+        _train_step(fabric, workspace, directory, step)
+    return _write_metrics(fabric, workspace, directory)
+
+
+def evaluate(out: str | Path, **fabric_options: Any) -> dict[str, Any]:
+    """Evaluate every checkpoint of a run again, rewrite its metrics.json and return it."""
+    directory = RunDirectory(out)
+    config = directory.config()
+    workspace = open_workspace(config)
+    if not directory.steps_done():
+        directory.load_checkpoint(0)
+    fabric = make_fabric(config.precision, **fabric_options)
+    for step in directory.steps_done():
+        checkpoint = _load(workspace, directory, step)
+        model = restore_model(checkpoint).to(fabric.device)
+        checkpoint["confusion"] = _evaluate(fabric, workspace, directory, model, step)
+        directory.save_checkpoint(step, checkpoint)
+    return _write_metrics(fabric, workspace, directory)
+
+
+def _check_steps(
+    workspace: Workspace, directory: RunDirectory, steps: Sequence[int] | None, resume: bool
+) -> list[int]:
+    wanted = list(range(workspace.learned.num_steps) if steps is None else steps)
+    for step in wanted:
+        workspace.learned.check_step(step)
+    if wanted != sorted(set(wanted)):
+        raise UserError(f"steps are trained in order, each once: got --steps {_comma(wanted)}")
+    done = set(directory.steps_done())
+    again = sorted(done & set(wanted))
+    if again and not resume:
+        raise UserError(
+            f"{directory.path} already has step {_comma(again)}: add --resume to go on, "
+            f"or choose another --out"
+        )
+    for step in wanted:
+        if step > 0 and step - 1 not in done | set(wanted):
+            directory.load_checkpoint(step - 1)  # says that it is missing
+    return wanted
+
+
+def _comma(steps: Sequence[int]) -> str:
+    return ",".join(map(str, steps))
+
+
+def _copy_first_step(origin: RunDirectory, directory: RunDirectory, config: RunConfig) -> None:
+    difference = same_first_step(config, origin.config())
+    if difference:
+        raise UserError(f"step 0 of {origin.path} differs in {difference}: train step 0 here instead")
+    origin.load_checkpoint(0)
+    if not directory.checkpoint_file(0).exists():
+        for file in (origin.predictions_file(0), origin.checkpoint_file(0)):
+            target = directory.path / "step-0" / file.name
+            write_atomically(target, lambda draft, file=file: shutil.copyfile(file, draft))
+
+
+def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, step: int) -> None:
+    """One step from the checkpoint of the last one to its own."""
+    config, started = workspace.config, time.perf_counter()
+    seed = config.seed + 1000 * step  # a resumed run draws what an uninterrupted one would
+    sparcl_lib.seed_everything(seed)
+    student, teacher, bank = _start_models(workspace, directory, step)
+    plan = _plan(fabric, workspace, step)
+    batches = workspace.training_batches(
+        step, plan.iterations, seed, fabric.global_rank, fabric.world_size
+    )
+    student.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(student, config.optim, step)
+    model, optimizer = fabric.setup(student, optimizer)
+    bank.to(fabric.device)
+    if teacher is not None:
+        teacher.to(fabric.device, memory_format=torch.channels_last)
+    batches = fabric.setup_dataloaders(batches, use_distributed_sampler=False)
+    with _logging(fabric, directory, step) as log:
+        fit_step(fabric, plan, model, teacher, bank, optimizer, batches, log)
+    seconds = time.perf_counter() - started
+    state = {
+        "config": to_plain(config),
+        "step": step,
+        "num_classes": student.classifier.num_classes,
+        "model": student.state_dict(),
+        "bank": bank.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": _rng_state(),
+        "iterations": plan.iterations_before + plan.iterations,
+        "seconds": round(seconds, 1),
+        "confusion": _evaluate(fabric, workspace, directory, model, step),
+    }
+    if fabric.is_global_zero:
+        directory.save_checkpoint(step, state)
+    fabric.barrier()
+
+
+def _start_models(
+    workspace: Workspace, directory: RunDirectory, step: int
+) -> tuple[Segmenter, Segmenter | None, PrototypeBank]:
+    """Student, frozen teacher and prototypes with which a step begins."""
+    config, task, method = workspace.config, workspace.learned, workspace.method
+    if step == 0:
+        model = config.model
+        student = build_segmenter(
+            model.backbone,
+            task.num_classes(0),
+            weights=model.weights,
+            output_stride=model.output_stride,
+            head=model.head,
+            head_channels=model.head_channels,
+        )
+        return student, None, PrototypeBank(task.num_classes(0), student.backbone.dim)
+    checkpoint = _load(workspace, directory, step - 1)
+    previous = restore_model(checkpoint)
+    student = grow(previous, len(task.steps[step]), method.classifier_init)
+    teacher = freeze(previous) if method.needs_teacher(step) else None
+    return student, teacher, restore_bank(checkpoint).grow(task.num_classes(step))
+
+
+def restore_model(checkpoint: dict[str, Any]) -> Segmenter:
+    """The network of a checkpoint, on the CPU, with its weights."""
+    model = checkpoint["config"]["model"]
+    student = build_segmenter(
+        model["backbone"],
+        checkpoint["num_classes"][0],
+        output_stride=model["output_stride"],
+        head=model["head"],
+        head_channels=model["head_channels"],
+    )
+    for num_new in checkpoint["num_classes"][1:]:
+        student = grow(student, num_new)
+    student.load_state_dict(checkpoint["model"])
+    return student
+
+
+def restore_bank(checkpoint: dict[str, Any]) -> PrototypeBank:
+    bank = PrototypeBank(*checkpoint["bank"]["sums"].shape)
+    bank.load_state_dict(checkpoint["bank"])
+    return bank
+
+
+def _load(workspace: Workspace, directory: RunDirectory, step: int) -> dict[str, Any]:
+    """A checkpoint that belongs to this run's task; UserError otherwise."""
+    checkpoint = directory.load_checkpoint(step)
+    config, theirs = workspace.config, checkpoint["config"]
+    for key in ("dataset", "task", "setup", "class_order"):
+        mine = to_plain(config)[key]
+        if theirs[key] != mine:
+            raise UserError(
+                f"{directory.checkpoint_file(step)} belongs to {key} {theirs[key]}, not {mine}: "
+                f"give the run of this {key}"
+            )
+    return checkpoint
+
+
+def _plan(fabric: Fabric, workspace: Workspace, step: int) -> StepPlan:
+    config, task = workspace.config, workspace.learned
+    counts = [_iterations(fabric, workspace, k) for k in range(step + 1)]
+    return StepPlan(
+        method=workspace.method,
+        step=step,
+        iterations=counts[-1],
+        num_old=task.num_classes(step - 1) if step > 0 else 1,
+        setup=config.setup,
+        batch_norm=config.model.batch_norm,
+        optim=config.optim,
+        iterations_before=sum(counts[:-1]),
+    )
+
+
+def _iterations(fabric: Fabric, workspace: Workspace, step: int) -> int:
+    optim, data = workspace.config.optim, workspace.config.data
+    if optim.iterations is not None:
+        return at_step(optim.iterations, step)
+    images = at_step(optim.epochs, step) * len(workspace.train_ids[step])
+    return max(1, math.ceil(images / (data.batch_size * fabric.world_size)))
+
+
+def _rng_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def _evaluate(fabric, workspace: Workspace, directory: RunDirectory, model, step: int):
+    """Confusion matrix of a step as a tensor; the pictures of the step are saved on the way."""
+    batches = workspace.evaluation_batches(step, fabric.global_rank, fabric.world_size)
+    batches = fabric.setup_dataloaders(batches, use_distributed_sampler=False)
+    num_classes = workspace.learned.num_classes(step)
+    label = f"{workspace.method.name} test {step}"
+    confusion = confusion_matrix(fabric, model, batches, num_classes, label)
+    if fabric.is_global_zero:
+        pictures = fabric.setup_dataloaders(
+            workspace.picture_batches(), use_distributed_sampler=False
+        )
+        directory.save_predictions(step, picture_arrays(model, pictures))
+    return torch.from_numpy(confusion)
+
+
+def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory) -> dict[str, Any]:
+    """metrics.json from the confusion matrices that the checkpoints hold."""
+    config = workspace.config
+    matrix = StepMatrix(workspace.step_names)
+    seconds = []
+    for step in directory.steps_done():
+        checkpoint = _load(workspace, directory, step)
+        names = workspace.learned.class_names(step)
+        ious = class_iou(checkpoint["confusion"].numpy())
+        matrix.add(workspace.reported_step(step), dict(zip(names, ious, strict=True)))
+        seconds.append(checkpoint["seconds"])
+    metrics = {
+        "task": workspace.task.name,
+        "setup": config.setup,
+        "method": workspace.method.name,
+        "dataset": config.dataset,
+        "seed": config.seed,
+        "label_policy": {"border": config.data.border, "future": config.data.future},
+        "classes": workspace.step_names,
+        "images": {str(k): len(ids) for k, ids in workspace.train_ids.items()},
+        "steps": matrix.to_results(),
+        "forgetting": {name: round(value, 4) for name, value in matrix.forgetting().items()},
+        "seconds": seconds,
+    }
+    if fabric.is_global_zero:
+        directory.save_metrics(metrics)
+    return metrics

@@ -1,0 +1,174 @@
+"""Everything a run needs before its first iteration: task, images per step, label tables."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+
+from sparcl_lib.config import RunConfig
+from sparcl_lib.data import check_pairs, evaluation_ids, open_source, partition, scan
+from sparcl_lib.data.dataset import (
+    ImageReader,
+    SegmentationDataset,
+    evaluation_batches,
+    training_batches,
+    worker_count,
+)
+from sparcl_lib.data.transforms import evaluation_transform, training_transform
+from sparcl_lib.methods import Method, build_method
+from sparcl_lib.tasks import (
+    LabelPolicy,
+    Task,
+    check_setup,
+    evaluation_table,
+    get_task,
+    training_table,
+)
+
+NUM_PICTURES = 6
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Task, method and data of a run, opened and checked."""
+
+    config: RunConfig
+    task: Task
+    """As asked for, also for joint training: results are grouped by its steps."""
+    learned: Task
+    """What is trained step by step: `task`, or all of its classes in one step (joint)."""
+    method: Method
+    train_ids: dict[int, list[str]]
+    """Step of `learned` -> images to train on."""
+    evaluation_ids: dict[int, list[str]]
+    """Step of `learned` -> images to evaluate on."""
+    picture_ids: tuple[str, ...]
+    """Evaluation images that are shown as prediction strips."""
+    train_reader: ImageReader
+    evaluation_reader: ImageReader
+
+    @cached_property
+    def policy(self) -> LabelPolicy:
+        return LabelPolicy(border=self.config.data.border, future=self.config.data.future)
+
+    @cached_property
+    def workers(self) -> int:
+        return worker_count(self.config.data.workers, self.config.data.cache)
+
+    @property
+    def step_names(self) -> list[list[str]]:
+        """Class names that each step of `task` adds."""
+        return [[self.task.classes[c] for c in step] for step in self.task.steps]
+
+    def reported_step(self, step: int) -> int:
+        """The step of `task` after which the model of a step of `learned` stands."""
+        return self.task.num_steps - 1 if self.method.joint else step
+
+    def training_batches(self, step: int, iterations: int, seed: int, rank: int, world: int):
+        data = self.config.data
+        table = training_table(self.learned, step, self.config.setup, self.policy)
+        transform = training_transform(data.size, data.scale)
+        dataset = SegmentationDataset(self.train_reader, self.train_ids[step], table, transform)
+        return training_batches(
+            dataset, data.batch_size, iterations, self.workers, seed, rank, world
+        )
+
+    def evaluation_batches(self, step: int, rank: int = 0, world: int = 1):
+        ids = self.evaluation_ids[step][rank::world]
+        return self._evaluation_loader(ids, step)
+
+    def picture_batches(self):
+        """The strips' images with the labels of all classes of the task."""
+        return self._evaluation_loader(self.picture_ids, self.learned.num_steps - 1)
+
+    def _evaluation_loader(self, ids, step: int):
+        data = self.config.data
+        table = evaluation_table(self.learned, step, self.policy)
+        transform = evaluation_transform(data.size)
+        dataset = SegmentationDataset(self.evaluation_reader, ids, table, transform)
+        return evaluation_batches(dataset, data.batch_size, self.workers)
+
+
+def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
+    """Open the data, check it, and cut it into steps. Raises UserError for whatever is wrong."""
+    check_setup(config.setup)
+    method = build_method(config.method)
+    source = open_source(config.dataset, config.data_root, progress)
+    task = get_task(config.dataset, config.task, order=config.class_order, classes=source.classes)
+    learned = task.merged() if method.joint else task
+    train, val = (scan(source, split, progress=progress) for split in ("train", "val"))
+    for split in ("train", "val"):
+        check_pairs(source, split)
+    steps = range(learned.num_steps)
+    evaluated = {step: evaluation_ids(val, learned, step) for step in steps}
+    return Workspace(
+        config=config,
+        task=task,
+        learned=learned,
+        method=method,
+        train_ids=partition(train, learned, config.setup),
+        evaluation_ids=evaluated,
+        picture_ids=_choose_pictures(val, task, evaluated[steps[-1]]),
+        train_reader=ImageReader(source, "train", config.data.cache),
+        evaluation_reader=ImageReader(source, "val", config.data.cache),
+    )
+
+
+def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
+    """Images that show the most steps at once, each time with classes not shown so far."""
+    rows = dict(zip(val.ids, val.table, strict=True))
+    shown = {i: {c for c in task.used if rows[i][c]} for i in ids}
+    chosen: list[str] = []
+    covered: set[int] = set()
+    while len(chosen) < min(NUM_PICTURES, len(ids)):
+        if covered >= set().union(*shown.values()):
+            covered = set()
+
+        def score(i: str) -> tuple[int, int]:
+            steps = sum(any(c in shown[i] for c in step) for step in task.steps)
+            return steps, len(shown[i] - covered)
+
+        best = max((i for i in ids if i not in chosen), key=score)
+        chosen.append(best)
+        covered |= shown[best]
+    return tuple(chosen)
+
+
+def same_first_step(one: RunConfig, other: RunConfig) -> str | None:
+    """The first setting that would make the two runs' step 0 differ, or None."""
+    for key, mine in first_step_settings(one).items():
+        if first_step_settings(other)[key] != mine:
+            return f"{key} ({first_step_settings(other)[key]} there, {mine} here)"
+    return None
+
+
+def first_step_settings(config: RunConfig) -> dict[str, object]:
+    """Whatever step 0 depends on; settings of later steps left out."""
+    method = build_method(config.method)
+    optim = config.optim
+    first = {
+        name: value[0] if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(optim).items()
+    }
+    model = {k: v for k, v in dataclasses.asdict(config.model).items() if k != "batch_norm"}
+    return {
+        "dataset": config.dataset,
+        "data_root": config.data_root,
+        "task": config.task,
+        "setup": config.setup,
+        "class_order": config.class_order,
+        "seed": config.seed,
+        "precision": config.precision,
+        "data": dataclasses.asdict(config.data),
+        "model": model,
+        "optim": first,
+        "joint": method.joint,
+        "terms at step 0": _step_zero_terms(method),
+    }
+
+
+def _step_zero_terms(method: Method) -> tuple:
+    """Unbiased and plain cross-entropy are the same thing where nothing is old."""
+    return tuple(
+        (t.name, t.weight, {k: v for k, v in t.options.items() if k != "unbiased"})
+        for t in method.active_terms(0)
+    )

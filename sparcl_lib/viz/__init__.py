@@ -1,0 +1,14 @@
+"""Pictures of what a model sees and forgets: palettes, prediction strips, curves, heat maps."""
+
+from sparcl_lib.viz.figures import forgetting_curves, prediction_strips, step_heat_map, to_png
+from sparcl_lib.viz.palette import class_palette, colorize, method_colors
+
+__all__ = [
+    "class_palette",
+    "colorize",
+    "forgetting_curves",
+    "method_colors",
+    "prediction_strips",
+    "step_heat_map",
+    "to_png",
+]

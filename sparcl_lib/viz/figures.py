@@ -1,0 +1,202 @@
+"""Figures of results. Pure: data in, matplotlib Figure out; no pyplot state, no files."""
+
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from sparcl_lib.metrics import StepMatrix, mean_iou
+from sparcl_lib.viz.palette import VOID_COLORS, class_palette, colorize, method_colors
+
+_INK, _MUTED, _BLANK = "#222222", "#666666", "#ececec"
+_ANNOTATED_CLASSES = 30
+
+
+def to_png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def prediction_strips(
+    images: np.ndarray,
+    truth: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    new_classes: Collection[str] = (),
+) -> Figure:
+    """One row per image: photo, truth, each method's prediction; a legend of the classes shown.
+
+    Args:
+        images: uint8 (n, H, W, 3).
+        truth: training indices uint8 (n, H, W), 255 = void.
+        predictions: method -> training indices uint8 (n, H, W).
+        class_names: by training index, background first.
+        new_classes: names of the classes learned last, marked in the legend.
+    """
+    columns = {"image": images, "truth": truth, **predictions}
+    n = len(images)
+    figure = Figure(figsize=(1.35 * len(columns) + 0.1, 1.35 * n + 1.0), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    grid = figure.subplots(n, len(columns), squeeze=False)
+    for place, (name, pictures) in enumerate(columns.items()):
+        for axes, picture in zip(grid[:, place], pictures, strict=True):
+            shown = picture if name == "image" else colorize(picture, len(class_names))
+            axes.imshow(shown, interpolation="auto" if name == "image" else "nearest")
+            axes.set_axis_off()
+        grid[0, place].set_title(name, fontsize=10, color=_INK)
+    shown = np.unique(np.concatenate([truth, *predictions.values()]))
+    _class_legend(figure, shown, class_names, new_classes, ncols=len(columns))
+    return figure
+
+
+def _class_legend(
+    figure: Figure,
+    shown: np.ndarray,
+    class_names: Sequence[str],
+    new_classes: Collection[str],
+    ncols: int,
+) -> None:
+    """The colours of the training indices `shown` below the strips, new classes marked."""
+    palette = class_palette(len(class_names)) / 255
+    known = [index for index in shown if index < len(class_names)]
+    names = [class_names[index] for index in known]
+    labels = [f"{name} *" if name in new_classes else name for name in names]
+    keys = [Patch(color=palette[i], label=label) for i, label in zip(known, labels)]
+    if len(known) < len(shown):
+        void, edge = (np.array(color) / 255 for color in VOID_COLORS)
+        keys.append(Patch(facecolor=void, edgecolor=edge, hatch="/////", label="not counted"))
+    title = "* learned at the last step" if any(n in new_classes for n in names) else None
+    legend = figure.legend(
+        handles=keys, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False,
+        title=title, title_fontsize=8.5, handlelength=1.2, columnspacing=1.2,
+    )  # fmt: skip
+    for text, name in zip(legend.get_texts(), names):
+        text.set_weight("bold" if name in new_classes else "normal")
+
+
+def forgetting_curves(matrices: Mapping[str, Sequence[StepMatrix]]) -> Figure:
+    """mIoU after each step, in percent: of all classes learned so far, and of those of step 0.
+
+    matrices: method -> its runs (seeds) of one task. Lines are means, bands one standard deviation.
+    A run that has only the last of several steps (joint training) is a dashed level.
+    """
+    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)
+    left, right = figure.subplots(1, 2, sharey=True)
+    _curves_panel(left, matrices, StepMatrix.miou_all, "All classes learned so far")
+    _curves_panel(right, matrices, _first_step_miou, "Classes of step 0 (without background)")
+    left.set_ylabel("mIoU (%)", color=_INK)
+    return figure
+
+
+def _first_step_miou(matrix: StepMatrix, step: int) -> float:
+    return mean_iou(matrix.rows[step][name] for name in matrix.step_classes[0])
+
+
+def _curves_panel(
+    axes: Axes,
+    matrices: Mapping[str, Sequence[StepMatrix]],
+    measure: Callable[[StepMatrix, int], float],
+    title: str,
+) -> None:
+    step_classes = next(iter(matrices.values()))[0].step_classes
+    last = len(step_classes) - 1
+    starts, ends = [], []
+    for (method, runs), color in zip(matrices.items(), method_colors(matrices).values()):
+        values = pd.DataFrame([{s: measure(run, s) for s in sorted(run.rows)} for run in runs])
+        mean, std = values.mean(), values.std().fillna(0)
+        if last > 0 and list(values) == [last]:
+            axes.hlines(mean[last], 0, last, color=color, linestyle="--", linewidth=1.8)
+        else:
+            axes.plot(mean.index, mean, color=color, marker="o", markersize=7, linewidth=2.2)
+            axes.fill_between(mean.index, mean - std, mean + std, color=color, alpha=0.2)
+            if last > 0:
+                starts.append((mean.iloc[0], f"{mean.iloc[0]:.1f}", color))
+        ends.append((mean.iloc[-1], f"{method}  {mean.iloc[-1]:.1f}", color))
+    _style_panel(axes, step_classes, title)
+    _label_points(axes, _unique(starts), x=0, side="right")
+    _label_points(axes, ends, x=last, side="left")
+
+
+def _style_panel(axes: Axes, step_classes: Sequence[Sequence[str]], title: str) -> None:
+    last = len(step_classes) - 1
+    counts = [f"{'+' if k else ''}{len(names)}" for k, names in enumerate(step_classes)]
+    few = last <= 2
+    labels = [f"step {k}\n{n} classes" if few else f"{k}\n{n}" for k, n in enumerate(counts)]
+    axes.set_title(title, fontsize=11, color=_INK)
+    axes.set_xticks(range(last + 1), labels)
+    axes.set_xlabel("" if few else "step, and classes it adds", color=_INK)
+    axes.set(xlim=(-0.17 * max(last, 1), 1.03 * max(last, 1)), ylim=(-3, 103))
+    axes.tick_params(colors=_INK, labelleft=True, length=0)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    seaborn.despine(ax=axes, left=True)
+
+
+def _unique(labels: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+    """One label per text; one that several methods share is neutral."""
+    texts = [text for _, text, _ in labels]
+    return [
+        (y, text, color if texts.count(text) == 1 else _MUTED)
+        for k, (y, text, color) in enumerate(labels)
+        if text not in texts[:k]
+    ]
+
+
+def _label_points(
+    axes: Axes, labels: Sequence[tuple[float, str, str]], x: float, side: str, gap: float = 6.5
+) -> None:
+    """Texts beside the points (x, y), moved apart to at least `gap`; NaN points have none."""
+    labels = sorted(label for label in labels if not np.isnan(label[0]))
+    offset = -9 if side == "right" else 9
+    for y, (_, text, color) in zip(_spread([y for y, _, _ in labels], gap), labels):
+        axes.annotate(
+            text, (x, y), xytext=(offset, 0), textcoords="offset points", ha=side, va="center",
+            fontsize=9.5, color=color, weight="bold", bbox={"color": "white", "pad": 0.6},
+        )  # fmt: skip
+
+
+def _spread(values: Sequence[float], gap: float) -> list[float]:
+    """Ascending values moved as little as a few sweeps need to be `gap` apart and within 0..100."""
+    places = np.array(values, dtype=float)
+    for _ in range(100):
+        short = np.clip(gap - np.diff(places), 0, None) / 2
+        places[:-1] -= short
+        places[1:] += short
+        places = np.clip(places, 0, 100)
+    return places.tolist()
+
+
+def step_heat_map(matrix: StepMatrix, title: str = "") -> Figure:
+    """IoU in percent of every class (columns) after every step (rows); blank where there is none.
+
+    White lines part the classes of one step from those of the next.
+    """
+    frame = matrix.to_frame()
+    rows, columns = frame.shape
+    few = columns <= _ANNOTATED_CLASSES
+    width = 1.8 + columns * (0.62 if few else 0.17)
+    figure = Figure(figsize=(max(width, 5), 1.7 + 0.42 * rows), layout="constrained")
+    axes = figure.subplots()
+    seaborn.heatmap(
+        frame, ax=axes, vmin=0, vmax=100, cmap="viridis", annot=few, fmt=".0f",
+        annot_kws={"fontsize": 10}, linewidths=0.8 if few else 0, linecolor="white",
+        xticklabels=1, cbar_kws={"label": "IoU (%)", "ticks": [0, 50, 100], "pad": 0.015},
+    )  # fmt: skip
+    axes.set_facecolor(_BLANK)
+    axes.set_title(title, fontsize=11, color=_INK)
+    axes.set_yticklabels([f"step {step}" for step in frame.index], rotation=0)
+    slanted = {"rotation": 40, "ha": "right", "rotation_mode": "anchor", "fontsize": 10}
+    upright = {"rotation": 90, "fontsize": 7}
+    axes.set_xticks(axes.get_xticks(), list(frame), **(slanted if few else upright))
+    axes.tick_params(length=0, colors=_INK)
+    borders = 1 + np.cumsum([len(names) for names in matrix.step_classes])
+    axes.vlines(borders[borders < columns], 0, rows, color="white", linewidth=4)
+    return figure

@@ -1,0 +1,71 @@
+"""Shared by all tests: a cache of their own, and small generated data sets on disk."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch) -> Path:
+    """Keep the user's cache folder out of the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+def make_mask(values: Iterable[int], size: tuple[int, int] = (8, 6)) -> np.ndarray:
+    """uint8 (H, W) from size (W, H): background with one pixel or more of each value."""
+    mask = np.zeros(size[::-1], dtype=np.uint8)
+    values = list(values)
+    mask.flat[1 : 1 + len(values)] = values
+    return mask
+
+
+def save_mask(path: Path, mask: np.ndarray) -> None:
+    """Write a uint8 (H, W) array as a palette PNG."""
+    image = Image.fromarray(mask)
+    image.putpalette([channel for value in range(256) for channel in (value, value, value)])
+    image.save(path)
+
+
+def make_voc_tree(
+    root: Path,
+    masks: Mapping[str, np.ndarray | Iterable[int]],
+    val: Iterable[str] = (),
+    photos: bool = True,
+    aug: bool = True,
+    photo_suffix: str = ".jpg",
+) -> Path:
+    """A data set in the layout of VOC2012; returns ``root``.
+
+    Args:
+        root: becomes the VOC2012 folder.
+        masks: id -> uint8 (H, W) array, or the values that an 8x6 mask shows beside background.
+        val: ids of the val list; all others are the training list.
+        photos: write a grey photograph beside each mask.
+        aug: SegmentationClassAug and train_aug.txt, else SegmentationClass and train.txt.
+        photo_suffix: ``.jpg`` or ``.png``.
+    """
+    folder = root / ("SegmentationClassAug" if aug else "SegmentationClass")
+    lists = root / "ImageSets" / "Segmentation"
+    for path in (folder, lists, root / "JPEGImages"):
+        path.mkdir(parents=True, exist_ok=True)
+    for image_id, content in masks.items():
+        mask = content if isinstance(content, np.ndarray) else make_mask(content)
+        save_mask(folder / f"{image_id}.png", mask)
+        if photos:
+            photo = Image.new("RGB", mask.shape[::-1], (90, 120, 150))
+            photo.save(root / "JPEGImages" / f"{image_id}{photo_suffix}")
+    val = list(val)
+    train = [image_id for image_id in masks if image_id not in val]
+    write_list(lists / ("train_aug.txt" if aug else "train.txt"), train)
+    write_list(lists / "val.txt", val)
+    return root
+
+
+def write_list(path: Path, ids: Iterable[str]) -> None:
+    """Write an id list, one id per line."""
+    path.write_text("".join(f"{image_id}\n" for image_id in ids))
