@@ -1,4 +1,4 @@
-"""Per-class sums of feature vectors: the one matrix product that prototypes and latent losses share.
+"""Per-class sums of feature vectors: the matrix product that prototypes and losses share.
 
 Shapes: B images, D channels, h x w feature map, C classes, N = B * h * w locations.
 """

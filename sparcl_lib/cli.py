@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Heavy modules are imported by the commands that need them."""
+"""The command line: parse, call, print. Commands import the heavy modules that they need."""
 
 import json
 import sys
@@ -28,7 +28,9 @@ Settings = Annotated[
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Where tables, page and runs go.")] = Path("demo-results"),
+    out: Annotated[Path, typer.Option(help="Where tables, page and runs go.")] = Path(
+        "demo-results"
+    ),
     task: Annotated[str, typer.Option(help="A MiniVOC task.")] = "6-4",
     setup: Setup = "disjoint",
     seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
@@ -101,7 +103,9 @@ def evaluate(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
     format: Annotated[str, typer.Option(help="html, md or csv.")] = "md",
-    out: Annotated[Path | None, typer.Option(help="File to write; standard output without.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; standard output without.")
+    ] = None,
 ) -> None:
     """One table or page over several runs, the published row beside each of ours."""
     from sparcl_lib.report import load_runs, render

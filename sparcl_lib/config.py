@@ -1,4 +1,4 @@
-"""Typed configuration of a run: defaults, the data set's recipe, a user's file, then --set key=value.
+"""Typed configuration of a run: defaults, the data set's recipe, a user's file, then --set.
 
 A configuration is plain nested data until `RunConfig` is built from it once, and what is saved in
 a run directory is that plain data again.
@@ -42,7 +42,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(self.size >= 16, "data.size", "at least 16 pixels", self.size)
-        _require(self.batch_size >= 2, "data.batch_size", "at least 2 (batch norm)", self.batch_size)
+        _require(
+            self.batch_size >= 2, "data.batch_size", "at least 2 (batch norm)", self.batch_size
+        )
         scale = self.scale or (1, 1)
         low_high = len(scale) == 2 and 0 < scale[0] <= scale[1]
         _require(low_high, "data.scale", "two shares of the area, [0.5, 1.0]", self.scale)

@@ -1,4 +1,4 @@
-"""The main job on MiniVOC: fine-tuning forgets, MiB and SDR remember, joint training bounds both."""
+"""The main job on MiniVOC: fine-tuning forgets, MiB and SDR remember, joint training bounds."""
 
 import shutil
 from collections.abc import Sequence
@@ -26,9 +26,7 @@ def run_demo(
         first = runs / f"FT-seed{seed}"
         for method in METHODS:
             folder = runs / f"{method}-seed{seed}"
-            config = resolve(
-                "minivoc", method, [overrides], task=task, setup=setup, seed=seed
-            )
+            config = resolve("minivoc", method, [overrides], task=task, setup=setup, seed=seed)
             shares = method not in ("FT", "Joint")
             train(config, folder, start_from=first if shares else None, accelerator="cpu")
             folders.append(folder)

@@ -31,7 +31,7 @@ class PrototypeBank(nn.Module):
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Add the features (B, D, h, w) of a batch under labels (B, h, w); other labels are skipped."""
+        """Add a batch of features (B, D, h, w) under labels (B, h, w); labels >= C are skipped."""
         with torch.autocast(features.device.type, enabled=False):
             self.add(*class_sums(features.double(), labels, len(self.counts)))
 

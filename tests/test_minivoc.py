@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sparcl_lib.data import minivoc
+from sparcl_lib.data import minivoc, minivoc_scene
 from sparcl_lib.errors import UserError
 
 OLD, NEW = range(0, 6), range(6, 10)  # columns of the presence matrix
@@ -77,7 +77,7 @@ def test_a_border_parts_every_object_from_its_neighbours(tiny):
 def test_border_is_one_pixel_wide_and_outside_the_object():
     owner = np.zeros((7, 7), int)
     owner[2:5, 2:5] = 1
-    border = minivoc._border(owner)
+    border = minivoc_scene._border(owner)
     assert border.sum() == 12 and not border[owner == 1].any()
 
 

@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
-from torchvision.io import ImageReadMode, decode_image
 
 from sparcl_lib.data.sources import Source
 from sparcl_lib.data.splits import remap_labels
@@ -55,21 +54,21 @@ class ImageReader:
         return image, mask
 
 
+# Pillow decodes both: torchvision's own decoder is deprecated, and expands a palette to colours
+# where the indices are what counts.
 def _read_photo(path: str) -> Tensor:
-    return decode_image(path, ImageReadMode.RGB)
+    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
 
 
 def _read_mask(path: str) -> Tensor:
-    # torchvision expands a palette to colours; the indices are what counts here.
     return torch.from_numpy(np.array(Image.open(path)))
 
 
 def _decode(read: Callable[[str], Tensor], path: object) -> Tensor:
     try:
         return read(str(path))
-    except (RuntimeError, OSError, SyntaxError, ValueError) as error:
-        reason = str(error).splitlines()[0].rsplit(", ", 1)[-1]
-        raise UserError(f"cannot decode {path} ({reason}): restore the file") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"cannot decode {path} ({error}): restore the file") from None
 
 
 class SegmentationDataset(Dataset):
@@ -126,7 +125,9 @@ def evaluation_batches(
     return _loader(dataset, batch_size, workers, shuffle=False)
 
 
-def _loader(dataset: SegmentationDataset, batch_size: int, workers: int, **options: object) -> DataLoader:
+def _loader(
+    dataset: SegmentationDataset, batch_size: int, workers: int, **options: object
+) -> DataLoader:
     return DataLoader(
         dataset,
         batch_size,
@@ -138,7 +139,7 @@ def _loader(dataset: SegmentationDataset, batch_size: int, workers: int, **optio
 
 
 def worker_count(workers: int | None, cache: bool) -> int:
-    """The loader processes for a setting: empty means none when cached, else one per core, <= 16."""
+    """Loader processes for a setting; empty: none when cached, else one per core, at most 16."""
     if workers is not None:
         return workers
     return 0 if cache else min(os.cpu_count() or 1, 16)

@@ -42,16 +42,12 @@ def unbiased_knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> T
     """
     _check_shapes(logits, teacher_logits)
     num_old = teacher_logits.shape[1]
-    log_all = logits.logsumexp(dim=1, keepdim=True)
-    background_or_new = torch.cat([logits[:, :1], logits[:, num_old:]], dim=1)
-    log_student = torch.cat(
-        [
-            background_or_new.logsumexp(dim=1, keepdim=True) - log_all,
-            logits[:, 1:num_old] - log_all,
-        ],
-        dim=1,
-    )
-    return -(F.softmax(teacher_logits, dim=1) * log_student).mean()
+    teacher = F.softmax(teacher_logits, dim=1)
+    log_prob = F.log_softmax(logits, dim=1)
+    background_or_new = torch.cat([log_prob[:, :1], log_prob[:, num_old:]], dim=1)
+    background = teacher[:, 0] * background_or_new.logsumexp(dim=1)
+    old = teacher[:, 1:] * log_prob[:, 1:num_old]
+    return -(background.sum() + old.sum()) / teacher.numel()
 
 
 def _check_shapes(logits: Tensor, teacher_logits: Tensor) -> None:

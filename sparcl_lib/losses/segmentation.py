@@ -1,4 +1,4 @@
-"""Cross-entropy on the labels of a step. B images, K classes with background first, H x W pixels."""
+"""Cross-entropy on a step's labels. B images, K classes with background first, H x W pixels."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Te
 
     logits (B, K, H, W); target (B, H, W) int64. Returns a scalar.
     """
-    return _mean_nll(F.log_softmax(logits, dim=1), target, ignore_index)
+    total = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="sum")
+    return total / (target != ignore_index).sum().clamp(min=1)
 
 
 @full_precision
@@ -36,17 +37,9 @@ def unbiased_cross_entropy(
             f"num_old counts the old classes with background: expected 1..{logits.shape[1]} "
             f"(channels of the logits), got {num_old}"
         )
-    log_all = logits.logsumexp(dim=1, keepdim=True)
-    log_background = logits[:, :num_old].logsumexp(dim=1, keepdim=True)
-    # The log-probabilities of the old classes are not needed: no target points at them.
-    log_prob = torch.cat(
-        [log_background - log_all, logits[:, 1:] - log_all],
-        dim=1,
-    )
-    target = torch.where(target < num_old, 0, target)
-    return _mean_nll(log_prob, target, ignore_index)
-
-
-def _mean_nll(log_prob: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    total = F.nll_loss(log_prob, target, ignore_index=ignore_index, reduction="sum")
-    return total / (target != ignore_index).sum().clamp(min=1)
+    log_prob = F.log_softmax(logits, dim=1)
+    log_background = log_prob[:, :num_old].logsumexp(dim=1)  # background or old
+    ignored = target == ignore_index
+    picked = log_prob.gather(1, torch.where(ignored, 0, target).unsqueeze(1)).squeeze(1)
+    picked = torch.where(target < num_old, log_background, picked)
+    return -torch.where(ignored, 0, picked).sum() / (~ignored).sum().clamp(min=1)

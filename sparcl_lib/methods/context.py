@@ -1,4 +1,4 @@
-"""What the loss terms of one training iteration see; shared parts are computed once, when asked for.
+"""What the loss terms of one training iteration see; shared parts are computed once, on demand.
 
 B images, K classes now, K_old classes of the teacher, D channels, H x W pixels, h x w feature map.
 """
@@ -17,7 +17,9 @@ from sparcl_lib.prototypes import PrototypeBank
 BACKGROUND = 0
 
 
-def nearest_grid(size: tuple[int, int], grid: tuple[int, int], device: torch.device) -> list[Tensor]:
+def nearest_grid(
+    size: tuple[int, int], grid: tuple[int, int], device: torch.device
+) -> list[Tensor]:
     """Rows and columns of the pixels that nearest down-sampling takes: floor(i * H / h)."""
     return [
         torch.arange(n, device=device) * pixels // n for pixels, n in zip(size, grid, strict=True)

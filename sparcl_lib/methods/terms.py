@@ -32,9 +32,7 @@ def matching(context: StepContext, *, distance: Distance = "l2") -> Tensor:
     """Prototypes matching: class means of the batch stay at the old classes' prototypes."""
     sums, counts = context.anchored_sums
     old = slice(0, context.num_old)
-    return losses.matching_from_sums(
-        sums[old], counts[old], context.bank.prototypes[old], distance
-    )
+    return losses.matching_from_sums(sums[old], counts[old], context.bank.prototypes[old], distance)
 
 
 def attraction(context: StepContext, *, distance: Distance = "l2") -> Tensor:

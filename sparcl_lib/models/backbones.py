@@ -58,7 +58,7 @@ def _mobilenet(name: str, output_stride: int, weights: str | None) -> Backbone:
 
 
 def _dilate_last_stage(features: nn.Sequential) -> None:
-    """Stride 32 -> 16: the last strided depthwise convolution loses its stride, later ones dilate."""
+    """Stride 32 -> 16: the last strided depthwise convolution loses its stride, the rest dilate."""
     depthwise = [m for m in features.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
     last = max(i for i, conv in enumerate(depthwise) if conv.stride == (2, 2))
     depthwise[last].stride = (1, 1)
@@ -91,10 +91,8 @@ def _mini(name: str, output_stride: int, weights: str | None) -> Backbone:
         _Residual(24, 48, stride=2),
         _Residual(48, 64),
         _Residual(64, 64),
-        _Residual(64, 64),
-        _Residual(64, 96),
     ]
-    backbone = Backbone(layers, dim=96, stride=output_stride)
+    backbone = Backbone(layers, dim=64, stride=output_stride)
     load_weights(backbone, name, weights)
     return backbone
 
@@ -148,7 +146,8 @@ def _file_state(path: str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
         raise UserError(
-            f"cannot read weights {path}: not a plain state dict saved by torch.save ({error.__class__.__name__})"
+            f"cannot read weights {path} ({error.__class__.__name__}): "
+            f"give a plain state dict saved by torch.save"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} holds no plain state dict (name -> tensor): save net.state_dict()")

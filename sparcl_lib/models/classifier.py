@@ -11,7 +11,7 @@ ClassifierInit = Literal["random", "mib"]
 
 
 class GrowingClassifier(nn.Module):
-    """One 1x1 convolution per step, their outputs concatenated; background is channel 0 of the first.
+    """One 1x1 convolution per step, outputs concatenated; background is channel 0 of the first.
 
     in_channels: width of the head; num_classes: channels of each step, background in the first.
     (B, in_channels, h, w) -> logits (B, K, h, w), K = sum of num_classes.

@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 
-from sparcl_lib.errors import UserError
 from sparcl_lib.tasks.classes import unknown_name
 from sparcl_lib.tasks.task import Task
 

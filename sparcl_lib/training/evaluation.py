@@ -15,7 +15,11 @@ from sparcl_lib.models import predict
 
 
 def confusion_matrix(
-    fabric: Fabric, model: nn.Module, batches: Iterable[StepBatch], num_classes: int, label: str = ""
+    fabric: Fabric,
+    model: nn.Module,
+    batches: Iterable[StepBatch],
+    num_classes: int,
+    label: str = "",
 ) -> np.ndarray:
     """int64 (K, K) pixel counts over all batches and ranks; rows truth, columns prediction.
 

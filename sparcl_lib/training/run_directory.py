@@ -30,9 +30,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     draft = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        handle, draft = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
+        )
         os.close(handle)
         write(Path(draft))
+        os.chmod(draft, 0o666 & ~_umask())  # mkstemp's files are for the owner alone
         os.replace(draft, path)
     except OSError as error:
         raise UserError(
@@ -42,6 +45,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         if draft is not None:
             with suppress(FileNotFoundError):
                 os.unlink(draft)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 class RunDirectory:
@@ -88,7 +97,9 @@ class RunDirectory:
 
     def steps_done(self) -> list[int]:
         """Steps with a checkpoint, in order."""
-        steps = (p.parent.name.removeprefix("step-") for p in self.path.glob("step-*/checkpoint.pt"))
+        steps = (
+            p.parent.name.removeprefix("step-") for p in self.path.glob("step-*/checkpoint.pt")
+        )
         return sorted(int(step) for step in steps if step.isdigit())
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
@@ -117,7 +128,9 @@ class RunDirectory:
         try:
             return json.loads(self.metrics_file.read_text())
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read {self.metrics_file}: run sparcl evaluate {self.path}") from error
+            raise UserError(
+                f"cannot read {self.metrics_file}: run sparcl evaluate {self.path}"
+            ) from error
 
     def save_predictions(self, step: int, arrays: dict[str, np.ndarray]) -> None:
         def write(draft: Path) -> None:
@@ -138,5 +151,7 @@ class RunDirectory:
 def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in plain.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
     return flat

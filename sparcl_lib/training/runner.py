@@ -127,7 +127,9 @@ def _comma(steps: Sequence[int]) -> str:
 def _copy_first_step(origin: RunDirectory, directory: RunDirectory, config: RunConfig) -> None:
     difference = same_first_step(config, origin.config())
     if difference:
-        raise UserError(f"step 0 of {origin.path} differs in {difference}: train step 0 here instead")
+        raise UserError(
+            f"step 0 of {origin.path} differs in {difference}: train step 0 here instead"
+        )
     origin.load_checkpoint(0)
     if not directory.checkpoint_file(0).exists():
         for file in (origin.predictions_file(0), origin.checkpoint_file(0)):

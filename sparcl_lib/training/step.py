@@ -103,17 +103,18 @@ def _iterate(fabric, plan, student, teacher, bank, optimizer, batch, iteration) 
     # Before the losses, so that a new class has a prototype from its first batch on.
     bank.add(*labelled_sums(context, plan.counts_background))
     values = plan.method.losses(context)
+    terms = {name: value.detach() for name, value in values.terms.items()}
     # One host sync an iteration, the price of never stepping on a broken gradient.
     if not torch.isfinite(values.total):
-        terms = ", ".join(f"{name}={float(value):.3g}" for name, value in values.terms.items())
+        listed = ", ".join(f"{name}={float(value):.3g}" for name, value in terms.items())
         raise UserError(
-            f"the loss is not a number at {plan.label}, iteration {iteration} ({terms}): "
+            f"the loss is not a number at {plan.label}, iteration {iteration} ({listed}): "
             f"stopped before the update, earlier steps are kept; lower optim.lr or the weights"
         )
     optimizer.zero_grad()
     fabric.backward(values.total)
     optimizer.step()
-    return LossValues(values.total.detach(), {k: v.detach() for k, v in values.terms.items()})
+    return LossValues(values.total.detach(), terms)
 
 
 @torch.no_grad()

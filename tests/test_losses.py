@@ -1,0 +1,466 @@
+"""The same battery for every loss: a constant, a slow loop, properties, gradients, precision."""
+
+import inspect
+import math
+import sys
+from collections.abc import Callable
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sparcl_lib import losses
+from sparcl_lib.losses.latent import MIN_ACTIVITY, MIN_DISTANCE
+
+HELPERS = {"matching_from_sums", "repulsion_from_sums", "vector_distance"}
+PUBLIC = sorted(set(losses.__all__) - HELPERS)
+VOID = 255
+
+
+# The formulas again, as loops over locations in float64.
+def rows(x: Tensor) -> np.ndarray:
+    return x.detach().double().movedim(1, -1).flatten(0, 2).numpy()
+
+
+def labelled(x: Tensor, labels: Tensor, num_classes: int = VOID) -> dict[int, list[np.ndarray]]:
+    """Class -> its vectors; other labels are left out."""
+    groups: dict[int, list[np.ndarray]] = {}
+    for row, label in zip(rows(x), labels.flatten().tolist(), strict=True):
+        if label < num_classes:
+            groups.setdefault(label, []).append(row)
+    return groups
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def length(difference: np.ndarray, distance: str) -> float:
+    squares = sum(float(d) ** 2 for d in difference)
+    return math.sqrt(squares) if distance == "l2" else squares / len(difference)
+
+
+def slow_ce(x, labels, num_old=1):
+    values = []
+    for label, members in labelled(x, labels).items():
+        for row in members:
+            e = [math.exp(v) for v in row]
+            hit = sum(e[:num_old]) if label < num_old else e[label]
+            values.append(-math.log(hit / sum(e)))
+    return mean(values)
+
+
+def slow_kd(x, teacher, unbiased=False):
+    values = []
+    for row, told in zip(rows(x), rows(teacher), strict=True):
+        e, t, old = [math.exp(v) for v in row], [math.exp(v) for v in told], len(told)
+        student = [e[0] + (sum(e[old:]) if unbiased else 0), *e[1:old]]
+        for truth, guess in zip(t, student, strict=True):
+            values.append(-truth / sum(t) * math.log(guess / sum(student)))
+    return mean(values)
+
+
+def slow_matching(x, labels, prototypes, distance="l2"):
+    p = prototypes.double().numpy()
+    groups = labelled(x, labels, len(p))
+    return mean([length(sum(m) / len(m) - p[c], distance) for c, m in groups.items() if c > 0])
+
+
+def slow_attraction(x, labels, prototypes, distance="l2"):
+    p = prototypes.double().numpy()
+    groups = labelled(x, labels, len(p))
+    return mean([mean([length(row - p[c], distance) for row in m]) for c, m in groups.items()])
+
+
+def slow_repulsion(x, labels, num_classes=VOID):
+    means = [sum(m) / len(m) for m in labelled(x, labels, num_classes).values()]
+    return mean([1 / max(length(a - b, "l2"), MIN_DISTANCE) for a, b in permutations(means, 2)])
+
+
+def slow_sparsification(x, labels, num_classes=VOID):
+    values = []
+    for members in labelled(x.clamp(min=0), labels, num_classes).values():
+        peak = max(row.max() for row in members)
+        for bar in [row / peak for row in members if row.max() > 0]:
+            values.append(sum(math.exp(v) for v in bar) / max(bar.sum(), MIN_ACTIVITY))
+    return mean(values)
+
+
+class Entry(NamedTuple):
+    name: str
+    slow: Callable[..., float]
+    needs: tuple[str, ...]
+    """Arguments after logits or features."""
+    options: dict = {}
+
+    @property
+    def latent(self) -> bool:
+        return self.slow in (slow_matching, slow_attraction, slow_repulsion, slow_sparsification)
+
+    def __call__(self, x, *args):
+        return getattr(losses, self.name)(x, *args, **self.options)
+
+
+ENTRIES = [
+    Entry("cross_entropy", slow_ce, ("labels",)),
+    Entry("unbiased_cross_entropy", slow_ce, ("labels", "num_old")),
+    Entry("knowledge_distillation", slow_kd, ("teacher",)),
+    Entry(
+        "unbiased_knowledge_distillation", lambda x, t: slow_kd(x, t, unbiased=True), ("teacher",)
+    ),
+    Entry("prototypes_matching", slow_matching, ("labels", "prototypes"), {"distance": "l2"}),
+    Entry("prototypes_matching", slow_matching, ("labels", "prototypes"), {"distance": "mse"}),
+    Entry("attraction", slow_attraction, ("labels", "prototypes"), {"distance": "l2"}),
+    Entry("attraction", slow_attraction, ("labels", "prototypes"), {"distance": "mse"}),
+    Entry("repulsion", slow_repulsion, ("labels",)),
+    Entry("repulsion", slow_repulsion, ("labels", "classes")),
+    Entry("sparsification", slow_sparsification, ("labels",)),
+    Entry("sparsification", slow_sparsification, ("labels", "classes")),
+]
+
+
+def ids(entry: Entry) -> str:
+    extra = [*entry.options.values(), *(["bounded"] if "classes" in entry.needs else [])]
+    return "-".join([entry.name, *extra])
+
+
+def each(entries=ENTRIES):
+    return pytest.mark.parametrize("entry", entries, ids=ids)
+
+
+LABELLED = [entry for entry in ENTRIES if "labels" in entry.needs]
+LATENT = [entry for entry in ENTRIES if entry.latent]
+SCENES = ("mixed", "absent", "one", "background", "void", "above")
+
+
+def make(entry, batch=2, classes=6, dim=8, h=3, w=4, scene="mixed", seed=0):
+    """x and the arguments after it; latent x is the output of a ReLU, with dead locations."""
+    g = torch.Generator().manual_seed(seed)
+    top = classes + 5 if scene == "above" and entry.latent else classes
+    labels = torch.randint(top, (batch, h, w), generator=g)
+    constant = {"one": classes - 1, "background": 0, "void": VOID}
+    if scene == "absent":
+        labels = labels // 2 * 2
+    elif scene in constant:
+        labels.fill_(constant[scene])
+    if scene not in ("one", "background"):
+        labels[torch.rand(labels.shape, generator=g) < 0.25] = VOID
+    num_old = max(1, classes // 2)
+    x = torch.randn(batch, dim if entry.latent else classes, h, w, generator=g)
+    given = {
+        "labels": labels,
+        "num_old": num_old,
+        "classes": classes,
+        "teacher": torch.randn(batch, num_old, h, w, generator=g),
+        "prototypes": torch.randn(classes, dim, generator=g).relu(),
+    }
+    return (x.relu() if entry.latent else x), *(given[name] for name in entry.needs)
+
+
+def value_and_gradient(entry, x, *args):
+    x = x.clone().requires_grad_()
+    value = entry(x, *args)
+    value.backward()
+    return value.detach(), x.grad
+
+
+def column(*values) -> Tensor:
+    """(1, D, 1, N) from N vectors."""
+    return torch.tensor(values, dtype=torch.float32).T[None, :, None]
+
+
+def line(*labels) -> Tensor:
+    return torch.tensor(labels)[None, None]
+
+
+# Meta
+def test_battery_covers_every_public_loss():
+    assert {entry.name for entry in ENTRIES} == set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstring_names_source_and_shapes(name):
+    loss = inspect.unwrap(getattr(losses, name))
+    assert "(B" in loss.__doc__
+    assert "Source" in loss.__doc__ + sys.modules[loss.__module__].__doc__
+
+
+# (a)
+ORIGIN = torch.zeros(3, 2)
+CONSTANTS = {
+    "ce": (losses.cross_entropy(column([0, 0], [9, 1]), line(1, VOID)), math.log(2)),
+    "unbiased ce": (
+        losses.unbiased_cross_entropy(column([0] * 4, [0] * 4), line(0, 3), 3),
+        (math.log(4 / 3) + math.log(4)) / 2,
+    ),
+    "kd": (losses.knowledge_distillation(column([0, 0, 7]), column([0, 0])), math.log(2) / 2),
+    "unbiased kd": (
+        losses.unbiased_knowledge_distillation(column([0, 0, 0]), column([0, 0])),
+        -(math.log(2 / 3) + math.log(1 / 3)) / 4,
+    ),
+    "matching l2": (
+        losses.prototypes_matching(column([6, 0], [0, 8], [1, 1]), line(1, 1, 0), ORIGIN), 5
+    ),
+    "matching mse": (
+        losses.prototypes_matching(column([3, 4], [6, 8]), line(1, 2), ORIGIN, "mse"),
+        (12.5 + 50) / 2,
+    ),
+    "attraction l2": (
+        losses.attraction(column([3, 4], [0, 0], [3, 4]), line(1, 1, 2), ORIGIN), 3.75
+    ),
+    "attraction mse": (
+        losses.attraction(column([3, 4], [0, 0], [3, 4]), line(1, 1, 2), ORIGIN, "mse"), 9.375
+    ),
+    "repulsion": (
+        losses.repulsion(column([0, 0], [3, 4], [0, 4]), line(0, 1, 2)),
+        (1 / 5 + 1 / 4 + 1 / 3) / 3,
+    ),
+    "repulsion, coinciding means": (losses.repulsion(column([1, 1], [1, 1]), line(0, 1)), 1e4),
+    "sparsification": (
+        losses.sparsification(column([2, 1], [0, 0], [5, 0]), line(1, 1, VOID)),
+        (math.e + math.exp(0.5)) / 1.5,
+    ),
+    "norm of (3, 4)": (losses.vector_distance(torch.tensor([3.0, 4.0]), "l2"), 5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value, expected", CONSTANTS.values(), ids=CONSTANTS)
+def test_constant(value, expected):
+    assert value.ndim == 0 and value.item() == pytest.approx(expected, rel=1e-6)
+
+
+# (b)
+@each()
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from([1, 2, 8]), st.integers(1, 9), st.integers(4, 12), st.integers(1, 4),
+    st.integers(1, 4), st.sampled_from(SCENES), st.integers(0, 2**32),
+)  # fmt: skip
+def test_equals_slow_loop(entry, batch, classes, dim, h, w, scene, seed):
+    x, *args = make(entry, batch, classes, dim, h, w, scene, seed)
+    options = entry.options if entry.latent else {}
+    expected = entry.slow(x, *args, **options)
+    assert entry(x, *args).item() == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+@each()
+@pytest.mark.parametrize("scene", SCENES)
+def test_equals_slow_loop_above_25_classes(entry, scene):
+    x, *args = make(entry, 2, 40, 64, 9, 11, scene)
+    expected = entry.slow(x, *args, **entry.options)
+    assert entry(x, *args).item() == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("offset", [0, 100])
+def test_repulsion_is_exact_for_many_close_means(offset):
+    """A matrix-product distance, torch.cdist's above 25 points, loses these gaps."""
+    g = torch.Generator().manual_seed(0)
+    x = offset + 0.1 * torch.rand(1, 64, 1, 40, generator=g)
+    expected = slow_repulsion(x, line(*range(40)))
+    assert losses.repulsion(x, line(*range(40))).item() == pytest.approx(expected, rel=1e-5)
+
+
+@each(LABELLED)
+@pytest.mark.parametrize("batch, h, w", [(1, 1, 1), (2, 3, 4), (8, 2, 2)])
+def test_all_void_is_zero_and_trains(entry, batch, h, w):
+    value, gradient = value_and_gradient(entry, *make(entry, batch, h=h, w=w, scene="void"))
+    assert value == 0 and gradient.count_nonzero() == 0
+
+
+# (c)
+@pytest.mark.parametrize("distance", ["l2", "mse"])
+@pytest.mark.parametrize("loss", [losses.prototypes_matching, losses.attraction])
+def test_zero_at_the_prototypes(loss, distance):
+    prototypes = torch.rand(4, 5)
+    labels = torch.tensor([[[0, 1, 2], [3, 3, 1]]])
+    features = prototypes[labels].movedim(-1, 1).requires_grad_()
+    value = loss(features, labels, prototypes, distance)
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert features.grad.isfinite().all()
+
+
+@each()
+def test_order_of_pixels_does_not_matter(entry):
+    x, *args = make(entry, 2, h=3, w=4)
+    order = torch.randperm(12)
+
+    def shuffle(t):
+        moved = isinstance(t, Tensor) and t.ndim > 2
+        return t.flatten(-2)[..., order].view(t.shape).flip(0) if moved else t
+
+    shuffled = entry(*map(shuffle, (x, *args)))
+    assert shuffled.item() == pytest.approx(entry(x, *args).item(), rel=1e-5)
+
+
+@each()
+def test_order_of_classes_does_not_matter(entry):
+    """Background stays first, old classes stay old."""
+    x, *args = make(entry)
+    order = torch.tensor([0, 2, 1, 5, 3, 4])
+    table = torch.full((256,), VOID)
+    table[order] = torch.arange(6)
+
+    def rename(t, name):
+        if name == "labels":
+            return table[t]
+        rename_rows = {"prototypes": lambda: t[order], "teacher": lambda: t[:, order[:3]]}
+        return rename_rows.get(name, lambda: t)()
+
+    renamed = [rename(t, name) for t, name in zip(args, entry.needs, strict=True)]
+    value = entry(x if entry.latent else x[:, order], *renamed)
+    assert value.item() == pytest.approx(entry(x, *args).item(), rel=1e-5)
+
+
+@each(LABELLED)
+@pytest.mark.parametrize("size", [1, 100, 1e4])
+def test_ignored_pixels_get_exactly_zero_gradient(entry, size):
+    """However large they are."""
+    x, labels, *args = make(entry)
+    x = torch.where((labels == VOID)[:, None], size, x)
+    value, gradient = value_and_gradient(entry, x, labels, *args)
+    ignored = gradient.movedim(1, -1)[labels == VOID]
+    assert ignored.numel() and ignored.count_nonzero() == 0
+    assert value.isfinite() and gradient.isfinite().all() and gradient.any()
+
+
+@each([e for e in LATENT if "prototypes" in e.needs or "classes" in e.needs])
+def test_labels_above_the_prototypes_are_ignored(entry):
+    x, labels, *args = make(entry, scene="above")
+    value, gradient = value_and_gradient(entry, x, labels, *args)
+    assert (labels[labels != VOID] >= 6).any()
+    assert gradient.movedim(1, -1)[labels >= 6].count_nonzero() == 0
+    assert value == entry(x, torch.where(labels >= 6, VOID, labels), *args)
+
+
+@each()
+def test_batch_of_two_is_two_images_side_by_side(entry):
+    def join(t):
+        return torch.cat(list(t.split(1)), dim=-1) if isinstance(t, Tensor) and t.ndim > 2 else t
+
+    x, *args = make(entry, 2)
+    joined = entry(*map(join, (x, *args)))
+    assert joined.item() == pytest.approx(entry(x, *args).item(), rel=1e-5)
+
+
+def test_unbiased_equals_plain_where_nothing_is_hidden():
+    x, labels = make(ENTRIES[0])
+    torch.testing.assert_close(
+        losses.unbiased_cross_entropy(x, labels, 1), losses.cross_entropy(x, labels)
+    )
+    teacher = torch.randn_like(x)
+    torch.testing.assert_close(
+        losses.unbiased_knowledge_distillation(x, teacher),
+        losses.knowledge_distillation(x, teacher),
+    )
+
+
+@pytest.mark.parametrize("ignore_index", [VOID, -100, -1])
+def test_ignore_index_is_ignored_whatever_it_is(ignore_index):
+    x, labels = make(ENTRIES[0])
+    other = torch.where(labels == VOID, ignore_index, labels)
+    assert losses.cross_entropy(x, other, ignore_index) == losses.cross_entropy(x, labels)
+    expected = losses.unbiased_cross_entropy(x, labels, 3)
+    assert losses.unbiased_cross_entropy(x, other, 3, ignore_index) == expected
+
+
+@pytest.mark.parametrize("num_old", [1, 3, 6])
+def test_unbiased_probabilities_sum_to_one(num_old):
+    x = torch.randn(1, 6, 1, 1)
+    outcomes = [0, *range(num_old, 6)]
+    p = [math.exp(-losses.unbiased_cross_entropy(x, line(c), num_old)) for c in outcomes]
+    assert sum(p) == pytest.approx(1, rel=1e-6)
+    sure = [1000.0 * torch.eye(num_old)[c].view(1, -1, 1, 1) for c in range(num_old)]
+    p = [math.exp(-num_old * losses.unbiased_knowledge_distillation(x, t)) for t in sure]
+    assert sum(p) == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("num_new", [0, 2])
+@pytest.mark.parametrize("entry", ENTRIES[2:4], ids=ids)
+def test_distillation_is_smallest_at_the_teacher(entry, num_new):
+    """With new classes: where background and new classes share the teacher's background."""
+    _, teacher = make(entry)
+    x = torch.cat([teacher, *[teacher[:, :1]] * num_new], dim=1)
+    if entry.name.startswith("unbiased"):
+        x[:, [0, *range(3, 3 + num_new)]] -= math.log(num_new + 1)
+    value, gradient = value_and_gradient(entry, x, teacher)
+    assert gradient.abs().max() < 1e-7
+    for _ in range(5):
+        assert entry(x + 0.1 * torch.randn_like(x), teacher) > value
+
+
+# (d)
+@each()
+@pytest.mark.parametrize("scene", ["mixed", "absent", "one"])
+def test_gradient_in_float64(entry, scene):
+    x, *args = make(entry, classes=4, dim=5, h=2, w=3, scene=scene)
+    args = [a.double() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
+    # Away from zero, where a ReLU and a maximum have a kink.
+    x = (x.double() + 0.1 + 0.1 * torch.rand(x.shape, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: entry(x, *args), (x,))
+
+
+@each()
+@pytest.mark.parametrize("level", [0.0, 1.0])
+@pytest.mark.parametrize("scene", ["mixed", "one", "background"])
+def test_finite_where_all_features_are_equal(entry, level, scene):
+    """Dead features, means that coincide, features that equal their prototype."""
+    x, *args = make(entry, scene=scene)
+    if "prototypes" in entry.needs:
+        args[-1] = torch.full_like(args[-1], level)
+    value, gradient = value_and_gradient(entry, torch.full_like(x, level), *args)
+    assert value.isfinite() and gradient.isfinite().all()
+
+
+def test_no_gradient_into_prototypes_of_attraction():
+    x, labels, prototypes = make(LATENT[2])
+    prototypes.requires_grad_()
+    losses.attraction(x.requires_grad_(), labels, prototypes).backward()
+    assert prototypes.grad is None and x.grad.any()
+
+
+# (e)
+@each()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_full_precision_under_autocast(entry, dtype):
+    def cast(t, to):
+        return t.to(to) if isinstance(t, Tensor) and t.is_floating_point() else t
+
+    rounded = [cast(t, dtype) for t in make(entry, classes=9, dim=32)]
+    with torch.autocast("cpu", torch.bfloat16):
+        value, gradient = value_and_gradient(entry, *rounded)
+    plain, expected = value_and_gradient(entry, *(cast(t, torch.float32) for t in rounded))
+    assert value.dtype == torch.float32 and value == plain
+    assert gradient.dtype == dtype and torch.equal(gradient, expected.to(dtype))
+
+
+# (f)
+F, Y, P = torch.rand(2, 4, 3, 3), torch.zeros(2, 3, 3, dtype=torch.int64), torch.rand(5, 4)
+SAME = r"same locations, got \(2, 4, 3, 3\) and \(2, 3, 2\).*\(nearest\)"
+MISUSES = {
+    "num_old 0": (lambda: losses.unbiased_cross_entropy(F, Y, 0), r"expected 1\.\.4.*got 0"),
+    "num_old 5": (lambda: losses.unbiased_cross_entropy(F, Y, 5), r"expected 1\.\.4.*got 5"),
+    "pixels": (lambda: losses.knowledge_distillation(F, F[..., :2]), r"\(B, K_old <= K, H, W\)"),
+    "batch": (lambda: losses.unbiased_knowledge_distillation(F, F[:1]), r"got \(2, 4, 3, 3\)"),
+    "teacher": (lambda: losses.knowledge_distillation(F[:, :2], F), r"K_old <= K"),
+    "prototypes": (lambda: losses.prototypes_matching(F, Y, P[:, :3]), "D = 4.*got .5, 3"),
+    "one prototype": (lambda: losses.attraction(F, Y, P[0]), "D = 4 channels"),
+    "distance": (lambda: losses.prototypes_matching(F, Y, P, "L2"), "'L2': expected 'l2' or 'mse'"),
+    "distance 2": (lambda: losses.attraction(F, Y, P, "cos"), "unknown distance 'cos'"),
+    "distance 3": (lambda: losses.vector_distance(P, "l1"), "unknown distance 'l1'"),
+    "matching": (lambda: losses.prototypes_matching(F, Y[..., :2], P), SAME),
+    "attraction": (lambda: losses.attraction(F, Y[..., :2], P), SAME),
+    "repulsion": (lambda: losses.repulsion(F, Y[..., :2]), SAME),
+    "sparsification": (lambda: losses.sparsification(F, Y[..., :2]), SAME),
+}
+
+
+@pytest.mark.parametrize("call, message", MISUSES.values(), ids=MISUSES)
+def test_misuse(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
