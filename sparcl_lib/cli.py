@@ -66,7 +66,8 @@ def train(
     devices: Annotated[str, typer.Option(help="How many devices, or auto.")] = "1",
 ) -> None:
     """Train and evaluate all steps of one method."""
-    from sparcl_lib.config import parse_settings, read_yaml, resolve
+    from sparcl_lib.config import parse_settings, resolve
+    from sparcl_lib.plain import read_yaml
     from sparcl_lib.training import train as train_run
 
     overrides: list[dict[str, Any]] = [read_yaml(config)] if config else []

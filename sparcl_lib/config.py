@@ -6,16 +6,15 @@ a run directory is that plain data again.
 
 import dataclasses
 import difflib
-import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import yaml
 
 from sparcl_lib.errors import UserError
+from sparcl_lib.plain import as_plain, build, flatten, merge
 
 
 def _require(holds: bool, key: str, expected: str, value: object) -> None:
@@ -27,6 +26,9 @@ def _require(holds: bool, key: str, expected: str, value: object) -> None:
 class DataConfig:
     size: int = 512
     """Side of the square crops, in pixels."""
+    test_size: int | None = None
+    """Side of the squares at test; empty: as in training. Random crops enlarge what they show, so
+    a somewhat larger side at test shows objects at the scale of training."""
     batch_size: int = 8
     """Images per iteration and process."""
     scale: tuple[float, ...] | None = (0.5, 2.0)
@@ -42,6 +44,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(self.size >= 16, "data.size", "at least 16 pixels", self.size)
+        test_size = self.test_size or self.size
+        _require(test_size >= 16, "data.test_size", "at least 16 pixels", test_size)
         _require(
             self.batch_size >= 2, "data.batch_size", "at least 2 (batch norm)", self.batch_size
         )
@@ -135,16 +139,6 @@ def _recipe(dataset: str) -> dict[str, Any]:
     return yaml.safe_load(file.read_text()) if file.is_file() else {}
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, nested mappings key by key; neither is changed."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(old, value) if both else value
-    return merged
-
-
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     """["optim.lr=0.01", ...] -> {"optim": {"lr": 0.01}}; values are read as YAML."""
     plain: dict[str, Any] = {}
@@ -160,18 +154,6 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
             value = {part: value}
         plain = merge(plain, value)
     return plain
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping; UserError in one line otherwise."""
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot read {path} as YAML: {reason}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold 'key: value' lines, as a run's config.yaml does")
-    return content
 
 
 def known_keys() -> list[str]:
@@ -198,71 +180,16 @@ def _field_keys(cls: type, prefix: str = "") -> list[str]:
 def check_keys(plain: Mapping[str, Any]) -> None:
     """Raise UserError for the first key that no configuration has, with the nearest one."""
     known = known_keys()
-    for key in _flatten(plain):
+    for key in flatten(plain):
         if key not in known and not any(k.startswith(key + ".") for k in known):
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
             hint = f": did you mean {near[0]}?" if near else ""
             raise UserError(f"unknown setting {key!r}{hint}")
 
 
-def _flatten(plain: Mapping[str, Any], prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in plain.items():
-        inner = isinstance(value, Mapping) and value
-        keys += _flatten(value, f"{prefix}{key}.") if inner else [f"{prefix}{key}"]
-    return keys
-
-
-def build(cls: type, plain: Mapping[str, Any], prefix: str = "") -> Any:
-    """A dataclass from nested plain data, types checked; UserError names the key."""
-    hints, values = get_type_hints(cls), {}
-    for name, value in plain.items():
-        if name not in hints:
-            raise UserError(f"unknown setting {prefix}{name!r}")
-        values[name] = _convert(hints[name], value, prefix + name)
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise UserError(f"incomplete configuration: {error}") from error
-
-
-def _convert(hint: Any, value: Any, key: str) -> Any:
-    origin, choices = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise UserError(f"{key} is a group of settings, not {value!r}: set {key}.<name>")
-        return build(hint, value, f"{key}.")
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert(next(c for c in choices if c is not type(None)), value, key)
-    if origin is Literal and value in choices:
-        return value
-    if origin is tuple:
-        items = value if isinstance(value, (list, tuple)) and value else [value]
-        return tuple(_convert(choices[0], item, key) for item in items)
-    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-3 as text
-        except ValueError:
-            pass
-    elif hint in (int, str, bool) and type(value) is hint:
-        return value
-    elif origin is dict and isinstance(value, Mapping):
-        return _plain(value)
-    expected = "one of " + ", ".join(map(str, choices)) if origin is Literal else hint.__name__
-    raise UserError(f"{key} must be {expected}, got {value!r}")
-
-
 def to_plain(config: RunConfig) -> dict[str, Any]:
     """Nested dicts, lists and scalars, as they stand in config.yaml."""
-    return _plain(dataclasses.asdict(config))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return as_plain(dataclasses.asdict(config))
 
 
 def at_step(values: tuple[Any, ...], step: int) -> Any:

@@ -1,6 +1,6 @@
 """The main job on MiniVOC: fine-tuning forgets, MiB and SDR remember, joint training bounds."""
 
-import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,22 +15,29 @@ def run_demo(
     out: Path, task: str, setup: str, seeds: Sequence[int], settings: Sequence[str] = ()
 ) -> str:
     """Train the demo's methods, write results.json, results.csv and report.html into `out`, and
-    return the table as text. Step 0 is trained once per seed and shared. Earlier runs of a demo in
-    `out` are replaced.
+    return the table as text. Step 0 is trained once per seed and shared. Finished steps of an
+    earlier demo with the same settings in `out` are used, so that an interrupted one goes on.
     """
-    runs = out / "runs"
-    shutil.rmtree(runs, ignore_errors=True)
-    overrides = parse_settings(settings)
-    folders = []
+    runs, overrides, folders = out / "runs", parse_settings(settings), []
+    if list(runs.glob("*/step-*/checkpoint.pt")):
+        print(f"using the finished steps in {runs}; delete it to train again", file=sys.stderr)
     for seed in seeds:
         first = runs / f"FT-seed{seed}"
         for method in METHODS:
             folder = runs / f"{method}-seed{seed}"
             config = resolve("minivoc", method, [overrides], task=task, setup=setup, seed=seed)
             shares = method not in ("FT", "Joint")
-            train(config, folder, start_from=first if shares else None, accelerator="cpu")
+            train(
+                config,
+                folder,
+                resume=True,
+                start_from=first if shares else None,
+                accelerator="cpu",
+            )
             folders.append(folder)
     results = load_runs(folders)
     write_results(results, out)
-    write_report(results, out / "report.html", f"MiniVOC {task}, {setup}")
+    command = f"sparcl demo --task {task} --setup {setup} --seeds {','.join(map(str, seeds))}"
+    command += "".join(f" --set {setting}" for setting in settings)
+    write_report(results, out / "report.html", f"MiniVOC {task}, {setup}", [command])
     return results_text(results)

@@ -57,11 +57,13 @@ class ImageReader:
 # Pillow decodes both: torchvision's own decoder is deprecated, and expands a palette to colours
 # where the indices are what counts.
 def _read_photo(path: str) -> Tensor:
-    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+    with Image.open(path) as photo:
+        return torch.from_numpy(np.array(photo.convert("RGB"))).permute(2, 0, 1)
 
 
 def _read_mask(path: str) -> Tensor:
-    return torch.from_numpy(np.array(Image.open(path)))
+    with Image.open(path) as mask:
+        return torch.from_numpy(np.array(mask))
 
 
 def _decode(read: Callable[[str], Tensor], path: object) -> Tensor:

@@ -141,9 +141,9 @@ def sparsification(features: Tensor, labels: Tensor, num_classes: int | None = N
     known = (ids >= 0) & (ids < num_classes)
     peaks = _class_peaks(rows, torch.where(known, ids, num_classes), num_classes)
     active = known & (rows.detach().sum(1) > 0)
-    # Rows that take no part are divided by 1: their zero gradient must not meet an infinity.
     scale = torch.where(active, peaks[torch.where(known, ids, num_classes)], 1)
-    normalised = rows / scale.unsqueeze(1)
+    # Rows that take no part become zero: their exponential must not overflow into the gradient.
+    normalised = torch.where(active.unsqueeze(1), rows, 0) / scale.unsqueeze(1)
     activity = normalised.sum(1).clamp(min=MIN_ACTIVITY)
     return _mean_over(normalised.exp().sum(1) / activity, active)
 

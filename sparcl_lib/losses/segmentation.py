@@ -11,6 +11,7 @@ from sparcl_lib.losses.precision import full_precision
 def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
     """Mean cross-entropy over the pixels that are not ignored; 0 if all are.
 
+    Source: the usual loss of the field, MiB (Cermelli et al., CVPR 2020), equation 1.
     logits (B, K, H, W); target (B, H, W) int64. Returns a scalar.
     """
     total = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="sum")

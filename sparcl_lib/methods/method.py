@@ -1,8 +1,9 @@
 """A method is data: weighted loss terms, and how the new classifier starts."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -10,6 +11,7 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.methods.context import StepContext
 from sparcl_lib.methods.terms import NEEDS_TEACHER, TERMS, check_option, term_options
 from sparcl_lib.models.classifier import ClassifierInit
+from sparcl_lib.plain import build
 
 
 class LossValues(NamedTuple):
@@ -29,14 +31,15 @@ class Term:
     """Factor of the term in the total, >= 0; a term of weight 0 is not computed."""
     from_step: int = 0
     """First step at which the term counts; terms that need a teacher start at 1 by nature."""
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     """Keyword options of the term, e.g. distance."""
 
     def __post_init__(self) -> None:
         if self.name not in TERMS:
             raise UserError(f"unknown loss term {self.name!r}: choose from {', '.join(TERMS)}")
-        if not self.weight >= 0:
-            raise UserError(f"method.terms.{self.name}.weight must be >= 0, got {self.weight}")
+        for key, value in (("weight", self.weight), ("from_step", self.from_step)):
+            if not 0 <= value < math.inf:
+                raise UserError(f"method.terms.{self.name}.{key} must be >= 0, got {value}")
         for name, value in self.options.items():
             if name not in term_options(self.name):
                 known = ", ".join(["weight", "from_step", *term_options(self.name)])
@@ -58,6 +61,13 @@ class Method:
     """How the convolution of new classes starts."""
     joint: bool = False
     """Learn all classes of the task at once: the upper bound, not a continual method."""
+
+    def __post_init__(self) -> None:
+        if not self.active_terms(0):
+            raise UserError(
+                f"method {self.name} has no loss term at step 0: give one a positive weight, "
+                f"as in method.terms.ce.weight=1"
+            )
 
     def active_terms(self, step: int) -> tuple[Term, ...]:
         return tuple(term for term in self.terms if term.active(step))
@@ -106,10 +116,17 @@ def build_method(recipe: Mapping[str, object]) -> Method:
 
     Raises UserError for anything that no method has.
     """
-    data = dict(recipe)
-    terms = []
-    for name, row in data.pop("terms", {}).items():
-        row = dict(row or {})
-        common = {key: row.pop(key) for key in ("weight", "from_step") if key in row}
-        terms.append(Term(name=name, options=row, **common))
-    return Method(terms=tuple(terms), **data)
+    rows = recipe.get("terms", {})
+    if not isinstance(rows, Mapping):
+        raise UserError(f"method.terms must be a group of terms, got {rows!r}")
+    terms = tuple(_build_term(name, row) for name, row in rows.items())
+    others = {key: value for key, value in recipe.items() if key != "terms"}
+    return build(Method, {**others, "terms": terms}, "method.")
+
+
+def _build_term(name: str, row: Mapping[str, object] | None) -> Term:
+    if row is not None and not isinstance(row, Mapping):
+        raise UserError(f"method.terms.{name} is a group of settings, not {row!r}: set its weight")
+    options = dict(row or {})
+    common = {key: options.pop(key) for key in ("weight", "from_step") if key in options}
+    return build(Term, {"name": name, "options": options, **common}, f"method.terms.{name}.")

@@ -6,7 +6,6 @@ negative (the last layer is a ReLU), the features that the latent losses shape.
 
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 import torchvision
@@ -126,6 +125,12 @@ def _first_mismatch(own: dict[str, Tensor], given: dict[str, Tensor]) -> str | N
     return f"key {surplus[0]} is not in the network" if surplus else None
 
 
+def _is_state_dict(state: object) -> bool:
+    return isinstance(state, dict) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    )
+
+
 def _imagenet_state(name: str) -> dict[str, Tensor]:
     if name == "mini":
         raise UserError("backbone mini has no ImageNet weights: leave model.weights empty")
@@ -144,12 +149,12 @@ def _file_state(path: str) -> dict[str, Tensor]:
         raise UserError(f"weights file {path} does not exist: give 'imagenet' or a state dict file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
+    except Exception as error:  # unpickling something else can raise anything
         raise UserError(
             f"cannot read weights {path} ({error.__class__.__name__}): "
             f"give a plain state dict saved by torch.save"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not _is_state_dict(state):
         raise UserError(f"{path} holds no plain state dict (name -> tensor): save net.state_dict()")
     return state
 

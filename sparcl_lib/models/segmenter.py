@@ -80,6 +80,7 @@ def build_head(name: str, backbone: Backbone, channels: int) -> nn.Module:
 def grow(model: Segmenter, num_new: int, init: ClassifierInit = "random") -> Segmenter:
     """The student of the next step: a copy of `model` whose classifier has num_new more classes."""
     student = copy.deepcopy(model)
+    student.__dict__.pop("train", None)  # of a frozen model
     student.classifier = model.classifier.grow(num_new, init)
     return student.requires_grad_(True)
 

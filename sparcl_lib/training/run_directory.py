@@ -10,16 +10,16 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
 
-from sparcl_lib.config import RunConfig, build, read_yaml, to_plain
+from sparcl_lib.config import RunConfig, to_plain
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import dump_json
+from sparcl_lib.plain import build, flatten, read_yaml
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -82,9 +82,10 @@ class RunDirectory:
             write_atomically(self.config_file, lambda draft: draft.write_text(text))
 
     def _check_same(self, config: RunConfig) -> None:
-        here, asked = _flat(to_plain(self.config())), _flat(to_plain(config))
-        for key in sorted(here.keys() | asked.keys()):
-            if here.get(key) != asked.get(key):
+        here, asked = flatten(to_plain(self.config())), flatten(to_plain(config))
+        # Groups without settings of their own last: another key says more.
+        for key in sorted(here.keys() | asked.keys(), key=lambda k: (here.get(k) == {}, k)):
+            if key not in here or key not in asked or here[key] != asked[key]:
                 raise UserError(
                     f"{self.path} holds a run with {key}={here.get(key)}, not {asked.get(key)}: "
                     f"choose another --out, or give the same settings"
@@ -103,7 +104,13 @@ class RunDirectory:
         return sorted(int(step) for step in steps if step.isdigit())
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        write_atomically(self.checkpoint_file(step), lambda draft: torch.save(state, draft))
+        def write(draft: Path) -> None:
+            try:
+                torch.save(state, draft)
+            except RuntimeError as error:  # torch's word for a full disk
+                raise OSError(str(error).splitlines()[0]) from error
+
+        write_atomically(self.checkpoint_file(step), write)
 
     def load_checkpoint(self, step: int) -> dict[str, Any]:
         """The state of a step, on the CPU. Raises UserError when it is missing or unreadable."""
@@ -115,7 +122,7 @@ class RunDirectory:
             )
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, UnpicklingError, EOFError, KeyError) as error:
+        except Exception as error:  # unpickling a damaged file can raise anything
             raise UserError(f"cannot read {path}: delete it and train step {step} again") from error
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
@@ -146,12 +153,3 @@ class RunDirectory:
             return None
         with np.load(path) as stored:
             return dict(stored)
-
-
-def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in plain.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat

@@ -223,7 +223,8 @@ def _load(workspace: Workspace, directory: RunDirectory, step: int) -> dict[str,
     """A checkpoint that belongs to this run's task; UserError otherwise."""
     checkpoint = directory.load_checkpoint(step)
     config, theirs = workspace.config, checkpoint["config"]
-    for key in ("dataset", "task", "setup", "class_order"):
+    keys = ("dataset", "task", "class_order", *(() if workspace.method.joint else ("setup",)))
+    for key in keys:
         mine = to_plain(config)[key]
         if theirs[key] != mine:
             raise UserError(

@@ -83,7 +83,7 @@ class Workspace:
     def _evaluation_loader(self, ids, step: int):
         data = self.config.data
         table = evaluation_table(self.learned, step, self.policy)
-        transform = evaluation_transform(data.size)
+        transform = evaluation_transform(data.test_size or data.size)
         dataset = SegmentationDataset(self.evaluation_reader, ids, table, transform)
         return evaluation_batches(dataset, data.batch_size, self.workers)
 
@@ -154,7 +154,8 @@ def first_step_settings(config: RunConfig) -> dict[str, object]:
         "dataset": config.dataset,
         "data_root": config.data_root,
         "task": config.task,
-        "setup": config.setup,
+        # Joint training sees every image with every label, whatever the setup.
+        "setup": None if method.joint else config.setup,
         "class_order": config.class_order,
         "seed": config.seed,
         "precision": config.precision,

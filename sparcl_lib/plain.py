@@ -1,0 +1,92 @@
+"""Nested plain data (dicts, lists, scalars), as YAML holds it, and typed dataclasses from it."""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from sparcl_lib.errors import UserError
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping; UserError in one line otherwise."""
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot read {path} as YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold 'key: value' lines, as a run's config.yaml does")
+    return content
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, nested mappings key by key; neither is changed."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(old, value) if both else value
+    return merged
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}; an empty mapping is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        inner = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat
+
+
+def build(cls: type, nested: Mapping[str, Any], prefix: str = "") -> Any:
+    """A dataclass from nested plain data, types checked; UserError names the key."""
+    hints, values = get_type_hints(cls), {}
+    for name, value in nested.items():
+        if name not in hints:
+            raise UserError(f"unknown setting {prefix}{name!r}")
+        values[name] = _convert(hints[name], value, prefix + name)
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise UserError(f"incomplete {prefix or 'configuration'}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    origin, choices = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            return value
+        if not isinstance(value, Mapping):
+            raise UserError(f"{key} is a group of settings, not {value!r}: set {key}.<name>")
+        return build(hint, value, f"{key}.")
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(next(c for c in choices if c is not type(None)), value, key)
+    if origin is Literal and value in choices:
+        return value
+    if origin is tuple:
+        items = value if isinstance(value, (list, tuple)) and value else [value]
+        return tuple(_convert(choices[0], item, key) for item in items)
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as text
+        except ValueError:
+            pass
+    elif hint in (int, str, bool) and type(value) is hint:
+        return value
+    elif origin is dict and isinstance(value, Mapping):
+        return as_plain(value)
+    expected = "one of " + ", ".join(map(str, choices)) if origin is Literal else hint.__name__
+    raise UserError(f"{key} must be {expected}, got {value!r}")
+
+
+def as_plain(value: Any) -> Any:
+    """Mappings become dicts, lists and tuples become lists, all the way down."""
+    if isinstance(value, Mapping):
+        return {key: as_plain(item) for key, item in value.items()}
+    return [as_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,259 @@
+"""Layers of a configuration, their types, and the errors that name a key."""
+
+import ast
+import dataclasses
+import inspect
+
+import pytest
+import yaml
+
+from sparcl_lib import config as module
+from sparcl_lib.config import (
+    DataConfig,
+    OptimConfig,
+    RunConfig,
+    at_step,
+    check_keys,
+    known_keys,
+    parse_settings,
+    resolve,
+    to_plain,
+)
+from sparcl_lib.errors import UserError
+from sparcl_lib.methods import METHODS, Method, build_method
+from sparcl_lib.plain import build, merge, read_yaml
+
+SELF_EXPLANATORY = {"seed", "data", "model", "optim", "momentum", "weight_decay"}
+
+
+def voc(*settings: str, method: str = "SDR", **fixed) -> RunConfig:
+    """VOC has no recipe file."""
+    return resolve("voc", method, [parse_settings(settings)], task="19-1", **fixed)
+
+
+def weight(config: RunConfig, term: str) -> float:
+    terms = build_method(config.method).terms
+    return next(t.weight for t in terms if t.name == term)
+
+
+def test_defaults_and_method():
+    config = voc()
+    assert config.data == DataConfig() and config.optim == OptimConfig()
+    assert config.method == {**METHODS["SDR"], "name": "SDR"}
+    assert voc(method="sdr+mib").method["name"] == "SDR+MiB"
+
+
+def test_precedence(monkeypatch):
+    recipe = {
+        "data": {"size": 64, "batch_size": 4},
+        "optim": {"lr": 0.1, "power": 0.5},
+        "methods": {"SDR": {"optim": {"lr": 0.2}, "method": {"terms": {"kd": {"weight": 7}}}}},
+    }
+    monkeypatch.setattr(module, "_recipe", lambda dataset: dict(recipe))
+    config = voc()
+    assert (config.data.size, config.data.workers) == (64, None)  # recipe over defaults
+    assert config.optim.lr == (0.2,) and config.optim.power == 0.5  # its method over the recipe
+    assert weight(config, "kd") == 7 and weight(config, "matching") == 1e-2  # over METHODS
+    assert voc(method="FT").optim.lr == (0.1,)
+    layers = [{"optim": {"lr": 1}, "seed": 3, "data": {"size": 32}}, {"optim": {"lr": 2}}]
+    config = resolve("voc", "SDR", layers, task="19-1", seed=4)
+    assert config.optim.lr == (2,) and config.data.size == 32  # later overrides win
+    assert config.seed == 4 and config.data.batch_size == 4  # fixed wins over all
+
+
+def test_recipe_of_minivoc_is_used():
+    config = resolve("minivoc", "FT", task="6-1")
+    assert config.model.backbone == "mini" and config.data.scale is None
+    for name in METHODS:
+        assert resolve("minivoc", name, task="6-1").method["name"] == name
+
+
+def test_resolving_changes_no_default():
+    before = yaml.safe_dump(METHODS)
+    voc("method.terms.kd.weight=3", "method.classifier_init=mib")
+    assert yaml.safe_dump(METHODS) == before
+
+
+def test_merge_leaves_both_alone():
+    base, over = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5}, "d": {"e": 1}}
+    assert merge(base, over) == {"a": {"b": 5, "c": 2}, "d": {"e": 1}}
+    assert base == {"a": {"b": 1, "c": 2}, "d": 3} and over["a"] == {"b": 5}
+
+
+# key=value
+SETTINGS = {
+    "optim.power=1e-3": ("optim", "power", 1e-3),
+    "optim.power=2": ("optim", "power", 2.0),
+    "optim.lr=1e-3": ("optim", "lr", (1e-3,)),
+    "optim.lr=[1e-2, 1e-4]": ("optim", "lr", (1e-2, 1e-4)),
+    "optim.epochs=5": ("optim", "epochs", (5.0,)),
+    "optim.iterations=300": ("optim", "iterations", (300,)),
+    "optim.iterations=[600,300]": ("optim", "iterations", (600, 300)),
+    "optim.iterations=null": ("optim", "iterations", None),
+    "optim.iterations=": ("optim", "iterations", None),
+    "data.scale=null": ("data", "scale", None),
+    "data.scale=[0.25, 1]": ("data", "scale", (0.25, 1.0)),
+    "data.cache=true": ("data", "cache", True),
+    "data.workers=0": ("data", "workers", 0),
+    "data.border=ignore": ("data", "border", "ignore"),
+    "model.weights=null": ("model", "weights", None),
+    "model.weights=a=b.pth": ("model", "weights", "a=b.pth"),
+}
+
+
+@pytest.mark.parametrize("setting, expected", SETTINGS.items(), ids=SETTINGS)
+def test_setting(setting, expected):
+    group, name, value = expected
+    found = getattr(getattr(voc(setting), group), name)
+    assert found == value and type(found) is type(value)
+
+
+def test_settings_merge_and_the_last_wins():
+    parsed = parse_settings(["optim.lr=0.1", "optim.power=1", " optim.lr =0.2", "seed=-1"])
+    assert parsed == {"optim": {"lr": 0.2, "power": 1}, "seed": -1}
+    assert parse_settings([]) == {}
+
+
+@pytest.mark.parametrize("value", ["1e-3", "0.001", "[1e-3]"])
+def test_weights_may_be_written_as_learning_rates_are(value):
+    if value.startswith("["):
+        with pytest.raises(UserError, match="method.terms.kd.weight must be"):
+            voc(f"method.terms.kd.weight={value}")
+    else:
+        assert weight(voc(f"method.terms.kd.weight={value}"), "kd") == 1e-3
+
+
+BAD_SETTINGS = {
+    "optim.lr": "expected key=value, as in --set optim.lr=0.01",
+    "=3": "expected key=value",
+    "optim.lr=[1": "is not a YAML value",
+    "optim.lrate=1": "unknown setting 'optim.lrate': did you mean optim.lr",
+    "optm.momentum=1": "did you mean optim.momentum",
+    "sed=1": "unknown setting 'sed': did you mean seed",
+    "seed.a=1": "unknown setting 'seed.a'",
+    "method.terms.mathcing.weight=1": "did you mean method.terms.matching.weight",
+    "method.terms.kd.wight=1": "did you mean method.terms.kd.weight",
+    "zzzzzz=1": "unknown setting 'zzzzzz'$",
+    "data.size=big": "data.size must be int, got 'big'",
+    "data.size=64.0": "data.size must be int, got 64.0",
+    "data.size=true": "data.size must be int, got True",
+    "data.size=8": "data.size must be at least 16 pixels, got 8",
+    "data.size=null": "data.size must be int, got None",
+    "data.cache=1": "data.cache must be bool, got 1",
+    "data.batch_size=1": r"data.batch_size must be at least 2 \(batch norm\), got 1",
+    "data.scale=[]": "data.scale must be",
+    "data.scale=0.5": "data.scale must be two shares of the area",
+    "data.scale=[2, 1]": "data.scale must be two shares",
+    "data.border=void": "data.border must be one of background, ignore, got 'void'",
+    "model.weights=3": "model.weights must be str, got 3",
+    "optim.lr=fast": "optim.lr must be float, got 'fast'",
+    "optim.lr=true": "optim.lr must be float, got True",
+    "optim.lr=[0.1, 0]": r"optim.lr must be above 0, got \(0.1, 0.0\)",
+    "optim.epochs=0": "optim.epochs must be above 0",
+    "optim.iterations=0": "optim.iterations must be at least 1",
+    "optim.iterations=1.5": "optim.iterations must be int, got 1.5",
+    "optim=5": "optim is a group of settings, not 5: set optim.<name>",
+    "precision=64": "precision must be one of 32-true, 16-mixed, bf16-mixed, got 64",
+    "method=FT": "method must be",
+    "method.terms=null": "method.terms",
+    "method.terms=5": "method.terms",
+    "method.terms.kd=5": "method.terms.kd",
+    "method.terms.kd.weight=null": "method.terms.kd.weight must be",
+    "method.terms.kd.weight=heavy": "method.terms.kd.weight must be",
+    "method.terms.kd.weight=-1": "method.terms.kd.weight must be >= 0, got -1",
+    "method.terms.kd.weight=.nan": "method.terms.kd.weight must be",
+    "method.terms.kd.weight=.inf": "method.terms.kd.weight must be",
+    "method.terms.kd.from_step=x": "method.terms.kd.from_step must be",
+    "method.terms.kd.unbiased=1": "method.terms.kd.unbiased must be true or false, got 1",
+    "method.terms.matching.distance=L2": "method.terms.matching.distance must be l2 or mse",
+    "method.classifier_init=zero": "method.classifier_init must be",
+    "method.joint=3": "method.joint must be",
+}
+
+
+@pytest.mark.parametrize("setting, message", BAD_SETTINGS.items(), ids=BAD_SETTINGS)
+def test_bad_setting(setting, message):
+    with pytest.raises(UserError, match=message) as error:
+        voc(setting)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_method_and_incomplete():
+    with pytest.raises(UserError, match="unknown method 'EWC2': choose from FT, Joint, MiB"):
+        voc(method="EWC2")
+    with pytest.raises(UserError, match="incomplete configuration: .*'task'"):
+        resolve("voc", "FT")
+    with pytest.raises(UserError, match="unknown setting 'color'"):
+        voc(color="red")
+
+
+def test_known_keys_are_all_accepted():
+    keys = known_keys()
+    assert len(keys) == len(set(keys)) and "method" not in keys
+    assert {"seed", "data.size", "method.joint", "method.terms.attraction.distance"} <= set(keys)
+    for key in keys:
+        plain = 1
+        for part in reversed(key.split(".")):
+            plain = {part: plain}
+        assert check_keys(plain) is None
+    assert {f.name for f in dataclasses.fields(Method)} - {"terms"} == {
+        key.split(".")[1] for key in keys if key.startswith("method.") and key.count(".") == 1
+    }
+
+
+# Files and round trips
+@pytest.mark.parametrize("method", METHODS)
+def test_round_trip_through_yaml(method):
+    config = voc("optim.lr=[1e-5, 1e-6]", "class_order=[2, 1]", "data.scale=null", method=method)
+    text = yaml.safe_dump(to_plain(config), sort_keys=False)
+    again = build(RunConfig, yaml.safe_load(text))
+    assert again == config and to_plain(again) == to_plain(config)
+    assert build_method(again.method) == build_method(config.method)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"a: [1", "cannot read .* as YAML"),
+        (b"\xff\xfe\x00", "cannot read .* as YAML"),
+        (b"- 1\n- 2\n", "must hold 'key: value' lines"),
+        (b"", "must hold 'key: value' lines"),
+    ],
+)
+def test_bad_file(tmp_path, content, message):
+    file = tmp_path / "recipe.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_yaml(file)
+    assert str(file) in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(UserError, match="cannot read .*none.yaml"):
+        read_yaml(tmp_path / "none.yaml")
+
+
+def test_good_file(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("optim: {lr: 1e-3}\n")
+    layer = read_yaml(tmp_path / "recipe.yaml")
+    assert resolve("voc", "FT", [layer], task="19-1").optim.lr == (1e-3,)
+
+
+@pytest.mark.parametrize("step, expected", [(0, 5), (1, 7), (2, 9), (3, 9), (20, 9)])
+def test_at_step(step, expected):
+    assert at_step((5, 7, 9), step) == expected and at_step((4,), step) == 4
+
+
+def test_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        voc().seed = 3
+
+
+def test_every_field_is_described():
+    """A string under each field of each dataclass."""
+    missing, seen = [], 0
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.ClassDef):
+            for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+                if isinstance(field, ast.AnnAssign) and field.target.id not in SELF_EXPLANATORY:
+                    seen += 1
+                    described = isinstance(after, ast.Expr) and isinstance(after.value.value, str)
+                    missing += [] if described else [f"{node.name}.{field.target.id}"]
+    assert seen > 20 and missing == []

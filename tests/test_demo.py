@@ -1,0 +1,98 @@
+"""The main job end to end, with so few iterations that only its shape can be judged."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from sparcl_lib.data.minivoc import default_root, generate
+from sparcl_lib.demo import METHODS, run_demo
+from sparcl_lib.errors import UserError
+
+MIOUS = ["miou_old", "miou_new", "miou_all", "miou_old_no_bg", "miou_all_no_bg"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Output folder and printed table of a demo on two seeds of a small MiniVOC."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+    generate(default_root(), train=80, val=16, progress=False)
+    out = tmp_path_factory.mktemp("demo")
+    settings = ["optim.iterations=3", "data.batch_size=4"]
+    table = run_demo(out, "6-4", "disjoint", [0, 1], settings)
+    yield out, table
+    patch.undo()
+
+
+def test_results_json_has_every_run_and_step(demo):
+    out, _ = demo
+    runs = json.loads((out / "results.json").read_text())["runs"]
+    assert [(r["method"], r["seed"]) for r in runs] == [(m, s) for s in (0, 1) for m in METHODS]
+    for run in runs:
+        assert (run["dataset"], run["task"], run["setup"]) == ("minivoc", "6-4", "disjoint")
+        steps = [step["step"] for step in run["steps"]]
+        assert steps == ([1] if run["method"] == "Joint" else [0, 1])
+        last = run["steps"][-1]
+        assert len(last["class_iou"]) == 11
+        known = [v for v in last["class_iou"].values() if v is not None]
+        assert last["miou_all"] == pytest.approx(np.mean(known), abs=1e-3)
+        assert all(0 <= v <= 100 for v in known)
+
+
+def test_results_csv_says_the_same(demo):
+    out, _ = demo
+    runs = json.loads((out / "results.json").read_text())["runs"]
+    table = pd.read_csv(out / "results.csv")
+    assert len(table) == sum(len(run["steps"]) for run in runs)
+    row = table[(table.method == "SDR") & (table.seed == 1) & (table.step == 1)].iloc[0]
+    (sdr,) = (run for run in runs if (run["method"], run["seed"]) == ("SDR", 1))
+    assert row[MIOUS].tolist() == pytest.approx([sdr["steps"][1][name] for name in MIOUS])
+
+
+def test_methods_share_one_step_0_per_seed(demo):
+    out, _ = demo
+    for seed in (0, 1):
+        first = (out / "runs" / f"FT-seed{seed}/step-0/checkpoint.pt").read_bytes()
+        for method in ("MiB", "SDR"):
+            assert (out / "runs" / f"{method}-seed{seed}/step-0/checkpoint.pt").read_bytes() == first
+
+
+def test_page_is_self_contained_and_has_pictures_of_every_method(demo):
+    out, _ = demo
+    page = (out / "report.html").read_text()
+    assert not re.search(r"(?:src|href)\s*=\s*[\"']?https?:", page)
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert len(pictures) == 2 + len(METHODS)  # curves, strips, a heat map for each
+    for picture in pictures:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("L"))
+        assert pixels.std() > 5
+    alts = re.findall(r'alt="([^"]*)"', page)
+    assert any(all(method in alt for method in METHODS) for alt in alts)
+    assert "sparcl demo" in page
+
+
+def test_table_names_every_method_with_deviation(demo):
+    _, table = demo
+    for method in METHODS:
+        (line,) = (line for line in table.splitlines() if method in line.split())
+        assert "±" in line
+
+
+def test_a_second_demo_uses_the_runs_that_are_there(demo, capsys):
+    out, table = demo
+    trained = {p: p.stat().st_mtime_ns for p in out.rglob("checkpoint.pt")}
+    settings = ["optim.iterations=3", "data.batch_size=4"]
+    assert run_demo(out, "6-4", "disjoint", [0, 1], settings) == table
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("checkpoint.pt")} == trained
+    assert "delete" in capsys.readouterr().err
+
+
+def test_a_demo_of_other_settings_is_not_mixed_in(demo):
+    with pytest.raises(UserError, match="optim.iterations=.*choose another --out"):
+        run_demo(demo[0], "6-4", "disjoint", [0], ["optim.iterations=4", "data.batch_size=4"])

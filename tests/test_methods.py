@@ -1,0 +1,317 @@
+"""Methods as tables of terms, what a term sees, and thirty iterations of each method."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+from torch.nn import functional as F
+
+from sparcl_lib import losses
+from sparcl_lib.config import OptimConfig
+from sparcl_lib.data.dataset import StepBatch
+from sparcl_lib.errors import UserError
+from sparcl_lib.methods import (
+    METHODS,
+    TERMS,
+    Method,
+    StepContext,
+    build_method,
+    labelled_sums,
+    method_name,
+    term_options,
+)
+from sparcl_lib.methods.context import nearest_grid
+from sparcl_lib.models import GrowingClassifier, Segmenter, SegmenterOutput, freeze, grow
+from sparcl_lib.models.backbones import Backbone
+from sparcl_lib.prototypes import PrototypeBank
+from sparcl_lib.training.step import StepPlan, fit_step, make_optimizer, poly_lr
+
+OLD, ALL, DIM = 4, 6, 8
+SIZES = [(32, 8), (32, 32), (33, 5), (31, 4), (17, 3), (512, 32), (113, 8), (7, 7)]
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+def context(size=(32, 32), grid=(8, 8), **changes) -> StepContext:
+    """Two images in step 1: four classes of six are old; class 5 has no prototype yet."""
+    bank = PrototypeBank(ALL, DIM)
+    bank.add(torch.rand(ALL, DIM), torch.tensor([9, 9, 9, 9, 9, 0]))
+    target = torch.tensor([0, 4, 5, 255])[torch.randint(4, (2, *size))]
+    values = {
+        "output": SegmenterOutput(
+            torch.randn(2, ALL, *size, requires_grad=True),
+            torch.rand(2, DIM, *grid, requires_grad=True),
+        ),
+        "target": target,
+        "teacher": SegmenterOutput(torch.randn(2, OLD, *size), torch.rand(2, DIM, *grid)),
+        "bank": bank,
+        "num_old": OLD,
+        "old_labelled": False,
+        "step": 1,
+    }
+    return StepContext(**{**values, **changes})
+
+
+def method(name: str) -> Method:
+    return build_method({**METHODS[name], "name": name})
+
+
+# Labels
+@pytest.mark.parametrize("rows, columns", list(product(SIZES, [(32, 8), (21, 4)])))
+def test_labels_take_the_nearest_pixel(rows, columns):
+    size, grid = zip(rows, columns, strict=True)
+    step = context(size, grid)
+    expected = [
+        [[image[i * size[0] // grid[0]][j * size[1] // grid[1]] for j in range(grid[1])]
+         for i in range(grid[0])] for image in step.target.tolist()
+    ]  # fmt: skip
+    assert step.labels.tolist() == expected
+    nearest = F.interpolate(step.target[:, None].float(), grid, mode="nearest")[:, 0].long()
+    assert torch.equal(step.labels, nearest)
+    assert nearest_grid(size, grid, "cpu")[0].tolist() == [
+        i * size[0] // grid[0] for i in range(grid[0])
+    ]
+
+
+def test_pseudo_labels_only_where_the_label_is_background():
+    step = context()
+    background = step.labels == 0
+    guess = step.teacher.logits[..., ::4, ::4].argmax(1)
+    assert torch.equal(step.completed_labels[background], guess[background])
+    assert torch.equal(step.completed_labels[~background], step.labels[~background])
+    assert set(step.completed_labels.unique().tolist()) == {0, 1, 2, 3, 4, 5, 255}
+
+
+@pytest.mark.parametrize("changes", [{"old_labelled": True}, {"teacher": None}])
+def test_no_pseudo_labels_where_nothing_is_hidden(changes):
+    step = context(**changes)
+    assert torch.equal(step.completed_labels, step.labels)
+
+
+def test_anchored_labels_drop_classes_without_prototype():
+    step = context()
+    fresh = step.completed_labels == 5
+    assert fresh.any() and (step.anchored_labels[fresh] == 255).all()
+    assert torch.equal(step.anchored_labels[~fresh], step.completed_labels[~fresh])
+    (sums, counts), (all_sums, all_counts) = step.anchored_sums, step.sums
+    assert all_counts[5] > 0 and counts[5] == 0 and torch.equal(counts[:5], all_counts[:5])
+    assert torch.equal(sums[:5], all_sums[:5])
+
+
+@pytest.mark.parametrize(
+    "old_labelled, background, allowed",
+    [
+        (False, False, {4, 5}),
+        (False, True, {0, 4, 5}),
+        (True, False, {1, 2, 3, 4, 5}),
+        (True, True, {0, 1, 2, 3, 4, 5}),
+    ],
+)
+def test_what_may_enter_the_bank(old_labelled, background, allowed):
+    target = torch.randint(ALL, (2, 32, 32)) if old_labelled else context().target
+    step = context(old_labelled=old_labelled, target=target)
+    sums, counts = labelled_sums(step, background)
+    assert {c for c in range(ALL) if counts[c] > 0} == allowed and not sums.requires_grad
+    rows = step.output.features.movedim(1, -1)
+    for c in range(ALL):
+        members = rows[step.completed_labels == c] if c in allowed else rows[:0].flatten(0, 2)
+        assert counts[c] == len(members)
+        torch.testing.assert_close(sums[c], members.sum(0).detach())
+
+
+# Terms
+@pytest.mark.parametrize("name, options", [
+    (name, options) for name in TERMS
+    for options in ({}, {"unbiased": True}, {"distance": "mse"}, {"distance": "l2"})
+    if set(options) <= set(term_options(name))
+])  # fmt: skip
+def test_every_term_computes(name, options):
+    step = context()
+    value = TERMS[name](step, **options)
+    value.backward()
+    tensor = step.output.logits if name in ("ce", "kd") else step.output.features
+    assert value.shape == () and value > 0
+    assert tensor.grad.isfinite().all() and tensor.grad.any()
+    assert TERMS[name].__doc__
+
+
+def test_terms_are_the_losses_on_the_right_arguments():
+    step = context()
+    logits, features, target = *step.output, step.target
+    anchored, bank = step.anchored_labels, step.bank.prototypes
+    expected = {
+        "ce": losses.unbiased_cross_entropy(logits, target, OLD),
+        "kd": losses.unbiased_knowledge_distillation(logits, step.teacher.logits),
+        "matching": losses.prototypes_matching(features, anchored, bank[:OLD], "mse"),
+        "attraction": losses.attraction(features, anchored, bank, "mse"),
+        "repulsion": losses.repulsion(features, anchored),
+        "sparsification": losses.sparsification(features, step.completed_labels),
+    }
+    total, terms = method("SDR").losses(step)
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value)
+    weights = {term.name: term.weight for term in method("SDR").terms}
+    assert total.item() == pytest.approx(sum(weights[n] * v.item() for n, v in expected.items()))
+
+
+def test_unbiased_is_plain_where_old_classes_are_labelled():
+    step = context(old_labelled=True)
+    plain = losses.cross_entropy(step.output.logits, step.target)
+    assert TERMS["ce"](step, unbiased=True) == plain != TERMS["ce"](context(), unbiased=True)
+
+
+# Methods
+@pytest.mark.parametrize("name", METHODS)
+def test_every_recipe_builds(name):
+    built = method(name)
+    assert built.name == name == method_name(name.lower()) == method_name(name.upper())
+    assert set(METHODS[name]["terms"]) == {term.name for term in built.terms}
+    assert built.joint == (name == "Joint")
+    assert built.classifier_init == ("mib" if "MiB" in name else "random")
+    assert built.needs_teacher(1) == (name not in ("FT", "Joint")) and not built.needs_teacher(0)
+
+
+def names(built: Method, step: int) -> list[str]:
+    return [term.name for term in built.active_terms(step)]
+
+
+def test_terms_start_at_their_step():
+    terms = {name: {} for name in TERMS} | {"sparsification": {"from_step": 2}}
+    built = build_method({"name": "x", "terms": terms})
+    assert names(built, 0) == ["ce", "attraction", "repulsion"]
+    assert names(built, 1) == ["ce", "kd", "matching", "attraction", "repulsion"]
+    assert names(built, 2) == list(TERMS)
+
+
+def test_weight_zero_is_not_computed(monkeypatch):
+    monkeypatch.setitem(TERMS, "repulsion", lambda step: pytest.fail("computed"))
+    terms = {"ce": {"weight": 2}, "repulsion": {"weight": 0}, "kd": None}
+    built = build_method({"name": "x", "terms": terms})
+    total, values = built.losses(context())
+    assert list(values) == ["ce", "kd"]
+    torch.testing.assert_close(total, 2 * values["ce"] + values["kd"])
+
+
+def test_latent_terms_on_top_of_any_method():
+    for name in METHODS:
+        terms = {**METHODS[name]["terms"], "matching": {"weight": 0.5}, "kd": {"weight": 0}}
+        built = build_method({**METHODS[name], "name": name, "terms": terms})
+        assert "matching" in names(built, 1) and "kd" not in names(built, 1)
+        assert built.losses(context()).terms["matching"] > 0
+
+
+BAD = {
+    "term": ({"terms": {"ewc": {}}}, "unknown loss term 'ewc': choose from ce, kd, matching"),
+    "weight": ({"terms": {"kd": {"weight": -1}}}, "kd.weight must be >= 0, got -1"),
+    "option": ({"terms": {"kd": {"distance": "l2"}}}, "kd has no option 'distance': it has weight"),
+    "bool": ({"terms": {"kd": {"unbiased": "yes"}}}, "kd.unbiased must be true or false"),
+    "distance": ({"terms": {"matching": {"distance": "l1"}}}, "distance must be l2 or mse"),
+    "init": ({"terms": {}, "classifier_init": "zero"}, "classifier_init must be"),
+    "field": ({"terms": {"ce": {}}, "colour": 1}, "colour"),
+    "no term": ({"terms": {"ce": {"weight": 0}}}, "term"),
+}
+
+
+@pytest.mark.parametrize("recipe, message", BAD.values(), ids=BAD)
+def test_recipes_that_no_method_has(recipe, message):
+    with pytest.raises(UserError, match=message):
+        build_method({"name": "x", **recipe})
+
+
+def test_unknown_method():
+    with pytest.raises(UserError, match="unknown method 'SDR2': choose from FT, Joint, MiB, SDR"):
+        method_name("SDR2")
+
+
+# Thirty iterations
+def tiny() -> Segmenter:
+    def block(channels):
+        return [nn.Conv2d(channels, DIM, 3, 2, 1), nn.BatchNorm2d(DIM), nn.ReLU()]
+
+    head = nn.Sequential(nn.Conv2d(DIM, DIM, 1), nn.BatchNorm2d(DIM), nn.ReLU())
+    backbone = Backbone([*block(3), *block(DIM)], dim=DIM, stride=4)
+    return Segmenter(backbone, head, GrowingClassifier(DIM, [OLD]))
+
+
+def fit(built, step, student, teacher, bank, target, setup, num_old, batch_norm="frozen"):
+    """Thirty iterations on one batch in which colour tells the class."""
+    palette = torch.randn(ALL, 3, generator=torch.Generator().manual_seed(1))
+    images = palette[target.clamp(max=ALL - 1)].movedim(-1, 1)
+    optim, logged = OptimConfig(lr=(0.05, 0.005)), {}
+    plan = StepPlan(built, step, 30, num_old, setup, batch_norm, optim, 30 * step)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    model, optimizer = fabric.setup(student, make_optimizer(student, optim, step))
+    batches = [StepBatch(images, target)] * 40
+
+    def log(values, iteration):
+        logged[iteration] = values
+
+    fit_step(fabric, plan, model, teacher, bank, optimizer, batches, log)
+    return logged
+
+
+def squares(classes) -> torch.Tensor:
+    """(2, 32, 32) in blocks of 8 pixels."""
+    blocks = torch.tensor(classes)[torch.randperm(32) % len(classes)].view(2, 4, 4)
+    return blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)
+
+
+@pytest.mark.parametrize("setup", ["sequential", "disjoint", "overlapped"])
+@pytest.mark.parametrize("name", METHODS)
+def test_thirty_iterations(name, setup):
+    built, previous, bank = method(name), tiny(), PrototypeBank(OLD, DIM)
+    first = squares([0, 1, 2, 3])
+    logged = fit(built, 0, previous, None, bank, first, setup, 1)
+    assert logged[29]["total"] < logged[0]["total"] and list(logged) == [0, 10, 20, 29]
+    assert (bank.counts[1:] == 30 * torch.bincount((first[:, ::4, ::4]).flatten())[1:]).all()
+    assert bank.counts[0].item() == (0 if setup == "overlapped" else bank.counts[1].item())
+
+    student, bank = grow(previous, 2, built.classifier_init), bank.grow(ALL)
+    teacher = freeze(previous) if built.needs_teacher(1) else None
+    frozen = {k: v.clone() for k, v in (teacher or previous).state_dict().items()}
+    started = {k: v.clone() for k, v in student.named_parameters()}
+    statistics = {k: v.clone() for k, v in student.backbone.named_buffers()}
+    known = bank.counts.clone(), bank.sums.clone()
+    old = [0, 1] if setup == "sequential" else [0]
+    target = squares([*old, 4, 5, 255])
+    logged = fit(built, 1, student, teacher, bank, target, setup, OLD)
+    assert list(logged) == [30, 40, 50, 59]
+    assert logged[59]["total"] < logged[30]["total"]
+    assert all(math.isfinite(v) for values in logged.values() for v in values.values())
+    assert logged[59]["lr"] == pytest.approx(0.005 * (1 / 30) ** 0.9)
+
+    # The teacher stands still, the student has moved, the backbone's statistics are kept.
+    after = (teacher or previous).state_dict()
+    assert all(torch.equal(frozen[k], after[k]) for k in frozen)
+    assert all(not torch.equal(started[k], v) for k, v in student.named_parameters())
+    assert all(torch.equal(statistics[k], v) for k, v in student.backbone.named_buffers())
+    # The bank has every labelled feature of step 1 and what it had; background stays.
+    seen = 30 * torch.bincount(target[:, ::4, ::4].flatten(), minlength=256)[:ALL]
+    seen[0] = 0
+    assert torch.equal(bank.counts, known[0] + seen)
+    assert torch.equal(bank.sums[seen == 0], known[1][seen == 0])
+    assert not bank.sums.requires_grad and bank.sums.isfinite().all()
+
+
+def test_a_broken_loss_stops_before_the_update():
+    student = tiny()
+    with torch.no_grad():
+        student.classifier.steps[0].weight.fill_(float("nan"))
+    before = {k: v.clone() for k, v in student.named_parameters()}
+    with pytest.raises(UserError, match="loss is not a number at FT step 0, iteration 0 .ce=nan"):
+        fit(method("FT"), 0, student, None, PrototypeBank(OLD, DIM), squares([0, 1]), "disjoint", 1)
+    for name, value in student.named_parameters():
+        torch.testing.assert_close(value, before[name], equal_nan=True, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("iteration, share", [(0, 1), (5, 0.5), (9, 0.1)])
+def test_poly_lr(iteration, share):
+    assert poly_lr(0.1, iteration, 10, 0.9) == pytest.approx(0.1 * share**0.9)
+    assert poly_lr(0.1, iteration, 10, 0) == 0.1

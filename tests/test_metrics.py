@@ -1,0 +1,140 @@
+"""Class IoU against scikit-learn, the step matrix by hand, and what results.json holds."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix, jaccard_score
+
+from sparcl_lib.metrics import StepMatrix, class_iou, dump_json, mean_iou, summarise
+
+STEPS = [["cat", "dog"], ["cow"], ["sheep"]]
+NAN = float("nan")
+
+
+def example() -> StepMatrix:
+    matrix = StepMatrix(STEPS)
+    matrix.add(0, {"background": 90, "cat": 60, "dog": 40})
+    matrix.add(1, {"background": 80, "cat": 70, "dog": 20, "cow": 30})
+    matrix.add(2, {"background": 70, "cat": 50, "dog": 10, "cow": 20, "sheep": 5.5})
+    return matrix
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("present", [range(6), [0, 2, 5], [3]])
+def test_class_iou_equals_sklearn(seed, present):
+    rng = np.random.default_rng(seed)
+    truth, guess = rng.choice(list(present), (2, 400))
+    ious = class_iou(confusion_matrix(truth, guess, labels=range(6)))
+    seen = sorted({*truth, *guess})
+    expected = 100 * jaccard_score(truth, guess, labels=seen, average=None)
+    np.testing.assert_allclose(ious[seen], expected)
+    assert np.isnan(np.delete(ious, seen)).all()
+    assert mean_iou(ious) == pytest.approx(expected.mean())
+
+
+def test_class_iou_by_hand():
+    ious = class_iou(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))
+    assert ious[:2].tolist() == pytest.approx([75, 200 / 3]) and np.isnan(ious[2])
+    assert class_iou(np.array([[0, 5], [0, 0]])).tolist() == [0, 0]
+    assert math.isnan(mean_iou([])) and math.isnan(mean_iou([NAN])) and mean_iou([NAN, 4]) == 4
+
+
+def test_large_counts_are_exact():
+    big = 2**40
+    assert class_iou(np.array([[big, 1], [0, big]], dtype=np.int64))[0] == 100 * big / (big + 1)
+
+
+MEANS = {
+    "miou_old": [NAN, (80 + 70 + 20) / 3, (70 + 50 + 10 + 20) / 4],
+    "miou_old_no_bg": [NAN, 45, 80 / 3],
+    "miou_new": [50, 30, 5.5],
+    "miou_all": [190 / 3, 50, 155.5 / 5],
+    "miou_all_no_bg": [50, 40, 85.5 / 4],
+}
+
+
+@pytest.mark.parametrize("name, expected", MEANS.items(), ids=MEANS)
+def test_means_by_hand(name, expected):
+    values = [getattr(example(), name)(step) for step in range(3)]
+    assert values == pytest.approx(expected, nan_ok=True)
+
+
+def test_average_over_steps():
+    assert example().average_miou() == pytest.approx((190 / 3 + 50 + 31.1) / 3)
+
+
+def test_old_and_seen():
+    matrix = StepMatrix(STEPS)
+    assert matrix.old(0) == [] and matrix.old(2) == ["cat", "dog", "cow"]
+    assert matrix.seen(0) == ["cat", "dog"]
+
+
+def test_forgetting_by_hand():
+    assert example().forgetting() == {"cat": 20, "dog": 30, "cow": 10}
+    assert StepMatrix(STEPS).forgetting() == {}
+    first = StepMatrix(STEPS)
+    first.add(0, {"background": 1, "cat": 2, "dog": 3})
+    assert first.forgetting() == {}
+    first.add(1, {"background": 9, "cat": 5, "dog": NAN, "cow": 1})
+    assert first.forgetting() == pytest.approx({"cat": -3, "dog": NAN}, nan_ok=True)
+
+
+def test_forgetting_skips_steps_without_a_value():
+    matrix = StepMatrix(STEPS)
+    matrix.add(0, {"background": 1, "cat": NAN, "dog": 3})
+    matrix.add(1, {"background": 1, "cat": 2, "dog": 1, "cow": 1})
+    assert matrix.forgetting() == {"dog": 2}
+
+
+def test_results_round_trip():
+    matrix = example()
+    matrix.rows[1]["dog"] = NAN
+    results = json.loads(dump_json(matrix.to_results()))
+    assert results[0]["miou_old"] is None and results[0]["miou_new"] == 50
+    assert results[1]["class_iou"]["dog"] is None and results[1]["miou_old_no_bg"] == 70
+    assert [entry["step"] for entry in results] == [0, 1, 2]
+    again = StepMatrix.from_results(STEPS, results)
+    assert again.to_results() == matrix.to_results()
+    assert math.isnan(again.rows[1]["dog"]) and again.rows[2] == matrix.rows[2]
+
+
+def test_frame():
+    frame = example().to_frame()
+    assert list(frame.columns) == ["background", "cat", "dog", "cow", "sheep"]
+    assert list(frame.index) == [0, 1, 2] and frame.loc[2, "sheep"] == 5.5
+    assert frame.loc[0].isna().tolist() == [False, False, False, True, True]
+    empty = StepMatrix(STEPS).to_frame()
+    assert empty.empty and list(empty.columns) == ["background", "cat", "dog"]
+
+
+def run(method: str, seed: int, all_: float | None, setup: str = "disjoint") -> dict:
+    steps = [{"step": 0, "miou_all": 99.0, "miou_old": 1.0}, {"step": 1, "miou_all": all_}]
+    steps[1] |= {"miou_old": None, "class_iou": {"cat": 3.0}}
+    key = {"dataset": "voc", "task": "15-5", "setup": setup, "method": method}
+    return {**key, "seed": seed, "steps": steps}
+
+
+def test_summary():
+    runs = [run("SDR", 0, 10), run("FT", 0, 1), run("SDR", 1, 14), run("SDR", 2, 12)]
+    table = summarise([*runs, run("SDR", 0, 50, "overlapped")])
+    sdr, ft, overlapped = (table.iloc[i] for i in range(3))
+    assert [name[3] for name in table.index] == ["SDR", "FT", "SDR"]
+    assert (sdr["seeds"], sdr["miou_all"], sdr["miou_all_std"]) == (3, 12, 2)
+    assert ft["seeds"] == 1 and ft["miou_all"] == 1 and math.isnan(ft["miou_all_std"])
+    assert overlapped["miou_all"] == 50 and table["miou_old"].isna().all()
+
+
+@pytest.mark.parametrize(
+    "step, names",
+    [(0, ["background", "cat"]), (0, ["cat", "dog"]), (1, ["background", "cow", "cat", "dog"])],
+)
+def test_other_classes_are_refused(step, names):
+    with pytest.raises(ValueError, match=f"step {step} has the classes .'background', 'cat'"):
+        StepMatrix(STEPS).add(step, dict.fromkeys(names, 1.0))
+
+
+def test_json_has_no_nan():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dump_json({"a": NAN})

@@ -1,0 +1,295 @@
+"""Backbones, the growing classifier, the teacher, and the policies for batch norm."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.models import (
+    BACKBONES,
+    GrowingClassifier,
+    SegmenterOutput,
+    build_backbone,
+    build_segmenter,
+    freeze,
+    grow,
+    predict,
+    train_mode,
+)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+def small(num_classes: int = 3):
+    options = {"output_stride": 4, "head": "conv", "head_channels": 8}
+    return build_segmenter("mini", num_classes, **options)
+
+
+def state(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def equal_states(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+# The classifier
+@pytest.mark.parametrize("num_new", [1, 5])
+@torch.no_grad()
+def test_random_growth_keeps_old_logits_bit_for_bit(num_new):
+    classifier, x = GrowingClassifier(16, [4, 2]), torch.randn(2, 16, 3, 5)
+    before, old = state(classifier), classifier(x)
+    grown = classifier.grow(num_new)
+    assert torch.equal(grown(x)[:, :6], old)
+    assert grown(x).shape == (2, 6 + num_new, 3, 5)
+    assert grown.num_classes == [4, 2, num_new] and classifier.num_classes == [4, 2]
+    assert equal_states(before, state(classifier))
+    grown.steps[0].weight.add_(1)
+    assert equal_states(before, state(classifier))
+
+
+@pytest.mark.parametrize("num_new", [1, 5])
+@torch.no_grad()
+def test_mib_growth_shares_the_background(num_new):
+    classifier, x = GrowingClassifier(16, [4, 2]), torch.randn(2, 16, 3, 5)
+    before, old = state(classifier), classifier(x).softmax(1)
+    new = classifier.grow(num_new, "mib")(x).softmax(1)
+    torch.testing.assert_close(new[:, 1:6], old[:, 1:], atol=1e-6, rtol=0)
+    torch.testing.assert_close(new[:, 0] + new[:, 6:].sum(1), old[:, 0], atol=1e-6, rtol=0)
+    share = old[:, :1] / (num_new + 1)
+    torch.testing.assert_close(new[:, 6:], share.expand(-1, num_new, -1, -1), atol=1e-6, rtol=0)
+    assert equal_states(before, state(classifier))
+
+
+def test_classifier_errors():
+    classifier = GrowingClassifier(4, [2])
+    with pytest.raises(ValueError, match="at least one class, got num_new=0"):
+        classifier.grow(0)
+    with pytest.raises(ValueError, match="unknown classifier init 'zero': expected 'random' or"):
+        classifier.grow(1, "zero")
+
+
+# Backbones
+CASES = [
+    ("mini", 4, 32, 2),
+    ("mobilenet_v2", 16, 64, 2),
+    ("resnet50", 16, 64, 1),
+    ("resnet50", 8, 64, 2),
+    ("resnet101", 16, 64, 1),
+]
+
+
+@pytest.mark.parametrize("name, stride, size, batch", CASES)
+@torch.no_grad()
+def test_backbone_shapes(name, stride, size, batch):
+    backbone = build_backbone(name, stride).eval()
+    features = backbone(torch.randn(batch, 3, size, size))
+    assert features.shape == (batch, backbone.dim, size // stride, size // stride)
+    assert backbone.stride == stride and name in BACKBONES
+    assert features.min() >= 0 and features.max() > 0
+
+
+@torch.no_grad()
+def test_dilated_mobilenet_is_torchvisions(tmp_path):
+    """Same keys and weights; the same features up to where the stride goes."""
+    original = torchvision.models.mobilenet_v2().eval()
+    torch.save(original.state_dict(), tmp_path / "weights.pth")
+    backbone = build_backbone("mobilenet_v2", 16, str(tmp_path / "weights.pth")).eval()
+    assert equal_states(state(original.features), state(backbone))
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(
+        nn.Sequential(*list(backbone)[:14])(x), original.features[:14](x)
+    )
+    strides = [original.features(x).shape[-1], backbone(x).shape[-1]]
+    assert strides == [2, 4]
+
+
+@torch.no_grad()
+def test_dilation_reads_the_same_neighbours():
+    """Every second location of the dilated network is what the strided one says."""
+    original, backbone = torchvision.models.mobilenet_v2().eval(), build_backbone("mobilenet_v2")
+    backbone.eval().load_state_dict(original.features.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(backbone(x)[..., ::2, ::2], original.features(x))
+
+
+def test_old_files_without_batch_counters(tmp_path):
+    weights = build_backbone("mini", 4).state_dict()
+    old = {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "old.pth")
+    loaded = build_backbone("mini", 4, str(tmp_path / "old.pth"))
+    assert equal_states(state(loaded), weights)
+
+
+def spoiled(tmp_path: Path, kind: str) -> Path:
+    """A weights file for mini that is not right."""
+    file, weights = tmp_path / "weights.pth", dict(build_backbone("mini", 4).state_dict())
+    if kind == "other network":
+        weights = torchvision.models.mobilenet_v2().state_dict()
+    elif kind == "key missing":
+        del weights["0.0.weight"]
+    elif kind == "key too many":
+        weights["extra"] = torch.zeros(1)
+    elif kind == "shape":
+        weights["0.0.weight"] = torch.zeros(2, 3)
+    content = {
+        "wrapped": {"model": weights},
+        "list": [torch.zeros(1)],
+        "tensor": torch.zeros(3),
+        "numbered": {0: torch.zeros(1)},
+        "object": {"a": Path("x")},
+    }
+    torch.save(content.get(kind, weights), file)
+    garbage = {
+        "empty": b"",
+        "text": b"hello world",
+        "yaml": b"a: 1\n",
+        "page": b"<html>not found</html>",
+        "zeros": bytes(1000),
+        "random": bytes(range(7, 256, 3)),
+        "cut": file.read_bytes()[:5000],
+        "flipped": file.read_bytes().replace(b"0.0.weight", b"\x9c.0.weight"),
+        "pickle": pickle.dumps({"a": 1}),
+    }
+    if kind in garbage:
+        file.write_bytes(garbage[kind])
+    return file
+
+
+PLAIN = "plain state dict"
+SPOILED = {
+    "other network": "do not fit backbone mini: key .* is missing; give .* for mini",
+    "key missing": "key 0.0.weight is missing",
+    "key too many": "key extra is not in the network",
+    "shape": r"0.0.weight is \(2, 3\), expected \(24, 3, 3, 3\)",
+    **dict.fromkeys(("wrapped", "list", "tensor", "numbered", "object"), PLAIN),
+    **dict.fromkeys(("empty", "text", "yaml", "page", "zeros", "random"), PLAIN),
+    **dict.fromkeys(("cut", "flipped", "pickle"), PLAIN),
+}
+
+
+@pytest.mark.parametrize("kind, message", SPOILED.items(), ids=SPOILED)
+def test_weights_that_do_not_fit(tmp_path, kind, message):
+    file = spoiled(tmp_path, kind)
+    with pytest.raises(UserError, match=message) as error:
+        build_backbone("mini", 4, str(file))
+    assert str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_backbone_errors(tmp_path):
+    with pytest.raises(UserError, match="unknown backbone 'vgg': choose from resnet101, resnet50"):
+        build_backbone("vgg")
+    with pytest.raises(UserError, match="mobilenet_v2 has output stride 16, not 8: set model.out"):
+        build_backbone("mobilenet_v2", 8)
+    with pytest.raises(UserError, match="resnet50 has output stride 16 or 8, not 32"):
+        build_backbone("resnet50", 32)
+    with pytest.raises(UserError, match="mini has no ImageNet weights"):
+        build_backbone("mini", 4, "imagenet")
+    for missing in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(UserError, match="does not exist: give 'imagenet' or a state dict file"):
+            build_backbone("mini", 4, str(missing))
+    with pytest.raises(UserError, match="unknown head 'fcn': choose from aspp, conv"):
+        build_segmenter("mini", 2, output_stride=4, head="fcn")
+
+
+def test_real_imagenet_weights():
+    folder = os.environ.get("SPARCL_TEST_DATA")
+    if not folder:
+        pytest.skip("SPARCL_TEST_DATA is not set: no real weights")
+    file = Path(folder) / "weights" / "mobilenet_v2_imagenet.pth"
+    backbone = build_backbone("mobilenet_v2", 16, str(file))
+    given = torch.load(file, weights_only=True)
+    assert all(torch.equal(given[f"features.{k}"], v) for k, v in backbone.state_dict().items())
+
+
+# The whole network
+@pytest.mark.parametrize("head", ["aspp", "conv"])
+@torch.no_grad()
+def test_output_is_named(head):
+    model = build_segmenter("mini", 3, output_stride=4, head=head, head_channels=8).eval()
+    images = torch.randn(2, 3, 36, 28)
+    output = grow(model, 2)(images)
+    assert isinstance(output, SegmenterOutput) and output._fields == ("logits", "features")
+    assert output.logits.shape == (2, 5, 36, 28)
+    assert output.features.shape == (2, model.backbone.dim, 9, 7)
+    labels = predict(model, images)
+    assert labels.shape == (2, 36, 28) and torch.equal(labels, model(images).logits.argmax(1))
+
+
+def test_aspp_rates_follow_the_stride():
+    for stride, rates in {16: {6, 12, 18}, 8: {12, 24, 36}}.items():
+        head = build_segmenter("resnet50", 2, output_stride=stride, head_channels=4).head
+        found = {m.dilation[0] for m in head.modules() if isinstance(m, nn.Conv2d)} - {1}
+        assert found == rates
+
+
+def train_three(model: nn.Module) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(2, 3, 16, 16)).logits.square().mean().backward()
+        optimizer.step()
+
+
+def test_teacher_never_moves():
+    model, images = small().train(), torch.randn(2, 3, 16, 16)
+    teacher = freeze(model)
+    before, said = state(teacher), teacher(images)
+    assert teacher.train() is teacher and not any(m.training for m in teacher.modules())
+    assert not any(p.requires_grad for p in teacher.parameters())
+    assert not said.logits.requires_grad and model.training
+    student = grow(model, 2)
+    started = state(student)
+    train_three(train_mode(student, "train"))
+    assert all(map(torch.equal, teacher(images), said)) and equal_states(state(teacher), before)
+    assert not equal_states(state(student), started)
+    assert equal_states(state(model), before)
+
+
+def test_a_student_grown_from_a_teacher_trains():
+    teacher = freeze(small())
+    student = grow(teacher, 1)
+    assert all(p.requires_grad for p in student.parameters())
+    assert student.train() is student and all(m.training for m in student.modules())
+    assert not any(m.training for m in teacher.modules())
+
+
+@pytest.mark.parametrize("policy, momentum", [("train", 0.1), ("slow", 3e-4), ("frozen", 0)])
+def test_batch_norm_policy(policy, momentum):
+    model = train_mode(small(), policy)
+    norm, head = model.backbone[0][1], model.head[1]
+    norm.running_mean.fill_(2)
+    buffers = dict(model.backbone.named_buffers())
+    before = {name: value.clone() for name, value in buffers.items()}
+    seen = []
+    norm.register_forward_pre_hook(lambda module, args: seen.append(args[0].mean((0, 2, 3))))
+    weight = norm.weight.detach().clone()
+    head_before = head.running_mean.clone()
+    train_three(model)
+    if policy == "frozen":
+        assert all(torch.equal(before[name], value) for name, value in buffers.items())
+    else:
+        expected = before["0.1.running_mean"]
+        for batch_mean in seen:
+            expected = (1 - momentum) * expected + momentum * batch_mean
+        torch.testing.assert_close(norm.running_mean, expected)
+        assert not torch.equal(norm.running_mean, before["0.1.running_mean"])
+    assert not torch.equal(norm.weight, weight)
+    assert head.training and head.momentum == 0.1
+    assert not torch.equal(head.running_mean, head_before)
+
+
+def test_policy_can_change_between_steps():
+    model = small()
+    expected = {"frozen": (False, 0.1), "slow": (True, 3e-4), "train": (True, 0.1)}
+    for policy, (training, momentum) in expected.items():
+        norm = train_mode(model, policy).backbone[0][1]
+        assert (norm.training, norm.momentum) == (training, momentum)
