@@ -1,4 +1,4 @@
-"""Real photographs and masks, where the environment variable SPARCL_TEST_DATA names their folder."""
+"""Real photographs and masks, where the variable SPARCL_TEST_DATA names their folder."""
 
 import json
 import os

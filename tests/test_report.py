@@ -200,7 +200,8 @@ def test_terminal_tables_show_one_decimal(runs):
     assert re.search(r"Joint +2 .* 70.5 ± 0.7", results_text(runs))
     lines = steps_text(runs[2].metrics).splitlines()
     assert lines[0].startswith("minivoc mine disjoint SDR seed 0")
-    assert len(lines) == 2 + 3 and "–" in lines[2]
+    assert "borders in training: background" in lines[1]
+    assert len(lines) == 3 + 3 and "–" in lines[3]
 
 
 def test_results_files_round_trip(runs, tmp_path):

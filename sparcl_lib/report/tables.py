@@ -141,7 +141,10 @@ def steps_text(metrics: dict[str, Any]) -> str:
         for entry in metrics["steps"]
     ]
     names = (*(metrics[key] for key in KEYS), f"seed {metrics['seed']}")
-    return f"{' '.join(names)}, mIoU in percent\n" + pd.DataFrame(rows).to_string(index=False)
+    policy = metrics["label_policy"]
+    labels = f"borders in training: {policy['border']}; future classes at test: {policy['future']}"
+    table = pd.DataFrame(rows).to_string(index=False)
+    return f"{' '.join(names)}, mIoU in percent\n({labels})\n{table}"
 
 
 def write_results(runs: Iterable[ReportRun], folder: str | Path) -> None:

@@ -74,8 +74,8 @@ class RunDirectory:
         return self.path / f"step-{step}" / "predictions.npz"
 
     def open_for_writing(self, config: RunConfig) -> None:
-        """Create the folder with config.yaml, or check that it holds the same configuration."""
-        if self.config_file.exists():
+        """Create the folder with config.yaml, or check that its steps have this configuration."""
+        if self.config_file.exists() and self.steps_done():
             self._check_same(config)
         else:
             text = yaml.safe_dump(to_plain(config), sort_keys=False)

@@ -21,7 +21,7 @@ from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
 from sparcl_lib.training.run_directory import RunDirectory, write_atomically
 from sparcl_lib.training.step import StepPlan, fit_step, make_optimizer
-from sparcl_lib.training.workspace import Workspace, open_workspace, same_first_step
+from sparcl_lib.training.workspace import Workspace, first_step_difference, open_workspace
 
 
 def make_fabric(precision: str = "32-true", **options: Any) -> Fabric:
@@ -72,14 +72,16 @@ def train(
     directory = RunDirectory(out)
     workspace = open_workspace(config)
     steps = _check_steps(workspace, directory, steps, resume)
+    origin = None if start_from is None else RunDirectory(start_from)
+    if origin is not None:
+        _check_first_step(origin, config)
     directory.open_for_writing(config)
-    if start_from is not None:
-        _copy_first_step(RunDirectory(start_from), directory, config)
+    if origin is not None and not directory.checkpoint_file(0).exists():
+        _copy_first_step(origin, directory)
     fabric = make_fabric(config.precision, **fabric_options)
     for step in steps:
-        if step in directory.steps_done() and (resume or (step == 0 and start_from is not None)):
-            continue
-        _train_step(fabric, workspace, directory, step)
+        if step not in directory.steps_done():
+            _train_step(fabric, workspace, directory, step)
     return _write_metrics(fabric, workspace, directory)
 
 
@@ -124,17 +126,19 @@ def _comma(steps: Sequence[int]) -> str:
     return ",".join(map(str, steps))
 
 
-def _copy_first_step(origin: RunDirectory, directory: RunDirectory, config: RunConfig) -> None:
-    difference = same_first_step(config, origin.config())
+def _check_first_step(origin: RunDirectory, config: RunConfig) -> None:
+    difference = first_step_difference(config, origin.config())
     if difference:
         raise UserError(
             f"step 0 of {origin.path} differs in {difference}: train step 0 here instead"
         )
     origin.load_checkpoint(0)
-    if not directory.checkpoint_file(0).exists():
-        for file in (origin.predictions_file(0), origin.checkpoint_file(0)):
-            target = directory.path / "step-0" / file.name
-            write_atomically(target, lambda draft, file=file: shutil.copyfile(file, draft))
+
+
+def _copy_first_step(origin: RunDirectory, directory: RunDirectory) -> None:
+    for file in (origin.predictions_file(0), origin.checkpoint_file(0)):
+        target = directory.path / "step-0" / file.name
+        write_atomically(target, lambda draft, file=file: shutil.copyfile(file, draft))
 
 
 def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, step: int) -> None:

@@ -133,11 +133,12 @@ def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def same_first_step(one: RunConfig, other: RunConfig) -> str | None:
-    """The first setting that would make the two runs' step 0 differ, or None."""
-    for key, mine in first_step_settings(one).items():
-        if first_step_settings(other)[key] != mine:
-            return f"{key} ({first_step_settings(other)[key]} there, {mine} here)"
+def first_step_difference(here: RunConfig, there: RunConfig) -> str | None:
+    """The first setting that makes the step 0 of two runs differ, or None."""
+    theirs = first_step_settings(there)
+    for key, mine in first_step_settings(here).items():
+        if theirs[key] != mine:
+            return f"{key} ({theirs[key]} there, {mine} here)"
     return None
 
 
