@@ -2,16 +2,18 @@
 
     python benchmarks/minivoc_search.py [--trials 6] [--jobs 2]
 
-Trial 0 of a method is its recipe as it stands, the others are drawn by Optuna's TPE from the ranges
-below. The seed of the search is none of those on which methods are compared later. Step 0 is
-trained once and shared. Writes one row per trial to benchmarks/minivoc_search.csv; the best of each
-method goes into sparcl_lib/recipes/minivoc.yaml by hand.
+Trial 0 of a method is its recipe as it stands, the next ones are drawn by Optuna's TPE from the
+ranges below; then each method tries the learning rate and KD weight that were best for the others.
+The seed of the search is none of those on which methods are compared later. Step 0 is trained once
+and shared. Writes one row per trial to benchmarks/minivoc_search.csv; the best of each method goes
+into sparcl_lib/recipes/minivoc.yaml by hand.
 """
 
 import argparse
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import optuna
@@ -63,30 +65,34 @@ def recipe_values(method: str) -> dict[str, float]:
     return {name: known[name] for name in SPACES[method]}
 
 
+def run_trial(method: str, trial: int, values: dict[str, float], first_step: Path) -> dict:
+    """Train with these values and return the row of the table."""
+    config = resolve("minivoc", method, [overrides(method, values)], **FIXED)
+    start = None if method == "Joint" else first_step
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            metrics = train(config, Path(folder, "run"), start_from=start, accelerator="cpu")
+            last = metrics["steps"][-1]
+        except UserError as error:  # the loss ran off: the worst score, not the end
+            print(f"\n{method} trial {trial}: {error}")
+            last = dict.fromkeys(SCORES, 0.0)
+    scores = {name: round(last[name], 2) for name in SCORES}
+    rounded = {name: float(f"{value:.3g}") for name, value in values.items()}
+    seconds = round(time.perf_counter() - began, 1)
+    return {"method": method, "trial": trial, **scores, "seconds": seconds, **rounded}
+
+
 def search(method: str, trials: int, first_step: Path) -> list[dict]:
+    """Round one: the recipe as it stands, then draws from the method's space."""
     torch.set_num_threads(1)
     rows = []
 
     def objective(trial: optuna.Trial) -> float:
         space = SPACES[method].items()
         values = {name: trial.suggest_float(name, *span, log=True) for name, span in space}
-        config = resolve("minivoc", method, [overrides(method, values)], **FIXED)
-        start = None if method == "Joint" else first_step
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.perf_counter()
-            try:
-                metrics = train(config, Path(folder, "run"), start_from=start, accelerator="cpu")
-            except UserError as error:  # the loss ran off: the worst score, not the end
-                print(f"\n{method} trial {trial.number}: {error}")
-                metrics = {"steps": [dict.fromkeys(SCORES, 0.0)]}
-        last = metrics["steps"][-1]
-        scores = {name: round(last[name], 2) for name in SCORES}
-        rounded = {name: float(f"{value:.3g}") for name, value in values.items()}
-        seconds = round(time.perf_counter() - began, 1)
-        rows.append(
-            {"method": method, "trial": trial.number, **scores, "seconds": seconds, **rounded}
-        )
-        return last["miou_all"]
+        rows.append(run_trial(method, trial.number, values, first_step))
+        return rows[-1]["miou_all"]
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -98,23 +104,50 @@ def search(method: str, trials: int, first_step: Path) -> list[dict]:
     return rows
 
 
+def exchange(method: str, rows: list[dict], first_step: Path) -> list[dict]:
+    """Round two: a method's best weights with the rate and KD weight that were best for others.
+
+    Few trials find a good rate by luck; no method shall win by that.
+    """
+    torch.set_num_threads(1)
+    best = {row["method"]: row for row in sorted(rows, key=lambda row: row["miou_all"])}
+    own = {name: best[method][name] for name in SPACES[method]}
+    shared = [name for name in (*LR_LATER, *KD) if name in own]
+    tried = [own]
+    for other in best.values():
+        values = {
+            **own,
+            **{name: other[name] for name in shared if name in SPACES[other["method"]]},
+        }
+        if values not in tried:
+            tried.append(values)
+    number = 1 + max(row["trial"] for row in rows if row["method"] == method)
+    return [run_trial(method, number + i, v, first_step) for i, v in enumerate(tried[1:])]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=6, help="of each method")
+    parser.add_argument("--trials", type=int, default=6, help="of each method in round one")
     parser.add_argument("--jobs", type=int, default=2, help="methods searched side by side")
     args = parser.parse_args()
     open_source("minivoc")  # generated once, before the processes start
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(args.jobs) as pool:
         first = Path(folder, "first")
         train(resolve("minivoc", "FT", **FIXED), first, steps=[0], accelerator="cpu")
-        rows: list[dict] = []
-        with ProcessPoolExecutor(args.jobs) as pool:
-            jobs = [pool.submit(search, method, args.trials, first) for method in SPACES]
-            for job in as_completed(jobs):
-                rows += job.result()
-                pd.DataFrame(rows).to_csv(TABLE, index=False)
+        rows = collect(pool.submit(search, method, args.trials, first) for method in SPACES)
+        rows = collect((pool.submit(exchange, m, rows, first) for m in SPACES), rows)
     best = pd.DataFrame(rows).sort_values("miou_all").groupby("method").tail(1)
     print(best.to_string(index=False))
+
+
+def collect(jobs: Iterable[Future], rows: Iterable[dict] = ()) -> list[dict]:
+    """The rows of all jobs after those given; the table is written as they come."""
+    rows = list(rows)
+    for job in as_completed(list(jobs)):
+        rows += job.result()
+        table = pd.DataFrame(rows)
+        table.sort_values(["method", "trial"]).to_csv(TABLE, index=False)
+    return rows
 
 
 if __name__ == "__main__":

@@ -17,13 +17,16 @@ train() { # METHOD SETUP NAME [options]
 
 lane() { # SETUP [SEED]: fine-tuning trains step 0, the others start from it
     local setup=$1 seed=${2:-0}
+    local again=(--set seed="$seed" --start-from "$out/$setup/FT-$seed")
     train FT "$setup" "FT-$seed" --set seed="$seed"
-    for method in MiB SDR; do
-        train "$method" "$setup" "$method-$seed" --set seed="$seed" --start-from "$out/$setup/FT-$seed"
-    done
+    train MiB "$setup" "MiB-$seed" "${again[@]}"
+    # The weights from which the authors of SDR suggest to start (KD as MiB's).
+    train SDR "$setup" "SDR-$seed" "${again[@]}" --set method.terms.kd.weight=10 \
+        --set method.terms.sparsification.weight=1e-4 --set method.terms.attraction.from_step=1 \
+        --set method.terms.repulsion.from_step=1 --set method.terms.sparsification.from_step=1
 }
 
-# MiB's later step under the three policies for the backbone's batch norm (the recipe's is frozen).
+# MiB's later step with the other policies for the backbone's batch norm (the recipe's is frozen).
 batch_norm() {
     for policy in train slow; do
         train MiB disjoint "batch-norm-$policy" --set model.batch_norm="$policy" \
