@@ -3,7 +3,7 @@
     python benchmarks/minivoc_search.py [--trials 6] [--jobs 2]
 
 Trial 0 of a method is its recipe as it stands, the next ones are drawn by Optuna's TPE from the
-ranges below; then each method tries the learning rate and KD weight that were best for the others.
+ranges below; then each method tries the learning rate and KD weight of the best trial of all.
 The seed of the search is none of those on which methods are compared later. Step 0 is trained once
 and shared. Writes one row per trial to benchmarks/minivoc_search.csv; the best of each method goes
 into sparcl_lib/recipes/minivoc.yaml by hand.
@@ -104,25 +104,26 @@ def search(method: str, trials: int, first_step: Path) -> list[dict]:
     return rows
 
 
-def exchange(method: str, rows: list[dict], first_step: Path) -> list[dict]:
-    """Round two: a method's best weights with the rate and KD weight that were best for others.
+def borrow(method: str, rows: list[dict], first_step: Path) -> list[dict]:
+    """Round two: a method's best weights with the rate and KD weight of the best trial of all.
 
     Few trials find a good rate by luck; no method shall win by that.
     """
     torch.set_num_threads(1)
-    best = {row["method"]: row for row in sorted(rows, key=lambda row: row["miou_all"])}
-    own = {name: best[method][name] for name in SPACES[method]}
-    shared = [name for name in (*LR_LATER, *KD) if name in own]
-    tried = [own]
-    for other in best.values():
-        values = {
-            **own,
-            **{name: other[name] for name in shared if name in SPACES[other["method"]]},
-        }
-        if values not in tried:
-            tried.append(values)
-    number = 1 + max(row["trial"] for row in rows if row["method"] == method)
-    return [run_trial(method, number + i, v, first_step) for i, v in enumerate(tried[1:])]
+    mine = [row for row in rows if row["method"] == method]
+    own, winner = (
+        max(group, key=lambda row: row["miou_all"]) for group in (mine, rows_later(rows))
+    )
+    values = {name: own[name] for name in SPACES[method]}
+    lent = {name: winner[name] for name in (*LR_LATER, *KD) if name in values}
+    if not lent or values | lent == values:
+        return []
+    return [run_trial(method, len(mine), values | lent, first_step)]
+
+
+def rows_later(rows: list[dict]) -> list[dict]:
+    """The trials of methods that have later steps."""
+    return [row for row in rows if row["method"] != "Joint"]
 
 
 def main() -> None:
@@ -135,7 +136,7 @@ def main() -> None:
         first = Path(folder, "first")
         train(resolve("minivoc", "FT", **FIXED), first, steps=[0], accelerator="cpu")
         rows = collect(pool.submit(search, method, args.trials, first) for method in SPACES)
-        rows = collect((pool.submit(exchange, m, rows, first) for m in SPACES), rows)
+        rows = collect((pool.submit(borrow, m, rows, first) for m in SPACES), rows)
     best = pd.DataFrame(rows).sort_values("miou_all").groupby("method").tail(1)
     print(best.to_string(index=False))
 
