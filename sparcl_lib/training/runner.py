@@ -82,6 +82,7 @@ def train(
     for step in steps:
         if step not in directory.steps_done():
             _train_step(fabric, workspace, directory, step)
+            _write_metrics(fabric, workspace, directory)  # whatever happens to the next step
     return _write_metrics(fabric, workspace, directory)
 
 
