@@ -112,13 +112,21 @@ OTHERS = {
 @pytest.mark.parametrize("setting, message", OTHERS.items(), ids=OTHERS)
 def test_another_config_is_refused(run, setting, message):
     run.open_for_writing(config())
+    run.save_checkpoint(0, {})
     with pytest.raises(UserError, match=f"holds a run with {message}.*: choose another --out"):
         run.open_for_writing(config(setting))
     assert run.config() == config()
 
 
+def test_a_run_without_a_finished_step_takes_the_new_config(run):
+    run.open_for_writing(config())
+    run.open_for_writing(config("seed=1"))
+    assert run.config() == config("seed=1")
+
+
 def test_another_method_is_refused(run):
     run.open_for_writing(config())
+    run.save_checkpoint(0, {})
     with pytest.raises(UserError, match="method.joint=None, not True"):
         run.open_for_writing(config(method="Joint"))
 
