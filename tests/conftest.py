@@ -1,5 +1,6 @@
 """Shared by all tests: a cache of their own, and small generated data sets on disk."""
 
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -63,6 +64,17 @@ def make_voc_tree(
     train = [image_id for image_id in masks if image_id not in val]
     write_list(lists / ("train_aug.txt" if aug else "train.txt"), train)
     write_list(lists / "val.txt", val)
+    return root
+
+
+def unpack_real_masks(data: str, root: Path) -> Path:
+    """All real VOC masks and id lists of the folder `data` as a devkit tree; returns ``root``."""
+    with zipfile.ZipFile(Path(data, "SegmentationClassAug.zip")) as masks:
+        masks.extractall(root)
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for path in Path(data, "voc_lists").iterdir():
+        (lists / path.name).write_text(path.read_text())
     return root
 
 

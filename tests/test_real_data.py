@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from conftest import unpack_real_masks
 
 from sparcl_lib.config import resolve
 from sparcl_lib.data import open_source, partition, scan
@@ -24,12 +24,7 @@ TASK = RECIPE.with_name("pets_then_farm.yaml")
 
 
 def test_split_of_the_full_masks_needs_no_photographs_and_is_instant_the_second_time(tmp_path):
-    with zipfile.ZipFile(Path(FOLDER, "SegmentationClassAug.zip")) as archive:
-        archive.extractall(tmp_path)
-    lists = tmp_path / "ImageSets" / "Segmentation"
-    lists.mkdir(parents=True)
-    for listing in Path(FOLDER, "voc_lists").iterdir():
-        (lists / listing.name).write_text(listing.read_text())
+    unpack_real_masks(FOLDER, tmp_path)
     seconds, outputs = [], []
     for setup in ("overlapped", "disjoint"):
         command = [sys.executable, "-m", "sparcl_lib", "split", "--dataset", "voc"]

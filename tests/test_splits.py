@@ -3,12 +3,11 @@
 import csv
 import os
 import time
-import zipfile
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import unpack_real_masks
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -201,13 +200,7 @@ def test_real_voc_masks(tmp_path, published):
     folder = os.environ.get("SPARCL_TEST_DATA")
     if not folder:
         pytest.skip("SPARCL_TEST_DATA is not set: no real masks to scan")
-    with zipfile.ZipFile(Path(folder, "SegmentationClassAug.zip")) as masks:
-        masks.extractall(tmp_path)
-    lists = tmp_path / "ImageSets" / "Segmentation"
-    lists.mkdir(parents=True)
-    for path in Path(folder, "voc_lists").iterdir():
-        (lists / path.name).write_text(path.read_text())
-    source = voc_source(tmp_path)
+    source = voc_source(unpack_real_masks(folder, tmp_path))
     (train, first), (val, first_val) = timed(source, "train"), timed(source, "val")
     assert first + first_val < 60
     again, reload = timed(source, "train")
