@@ -1,12 +1,12 @@
 """Search learning rate and weights of every method on MiniVOC 6-4, the same budget for each.
 
-    python benchmarks/minivoc_search.py [--trials 6] [--jobs 2]
+    python benchmarks/minivoc_search.py [--methods LwF ILT] [--trials 6] [--jobs 2]
 
 Trial 0 of a method is its recipe as it stands, the next ones are drawn by Optuna's TPE from the
 ranges below; then each method tries the learning rate and KD weight of the best trial of all.
 The seed of the search is none of those on which methods are compared later. Step 0 is trained once
-and shared. Writes one row per trial to benchmarks/minivoc_search.csv; the best of each method goes
-into sparcl_lib/recipes/minivoc.yaml by hand.
+and shared. Writes one row per trial to benchmarks/minivoc_search.csv, in place of earlier rows of
+the methods searched; the best of each method goes into sparcl_lib/recipes/minivoc.yaml by hand.
 """
 
 import argparse
@@ -43,6 +43,8 @@ SPACES = {
     "SDR": LR_LATER | KD | LATENT,
     "SDR+MiB": LR_LATER | KD | LATENT,
     "MiB": LR_LATER | KD,
+    "ILT": LR_LATER | {"kd": (1.0, 300.0), "feature_kd": (0.1, 300.0)},
+    "LwF": LR_LATER | {"kd": (1.0, 300.0)},
     "FT": LR_LATER,
 }
 
@@ -128,6 +130,7 @@ def rows_later(rows: list[dict]) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="+", choices=SPACES, default=list(SPACES))
     parser.add_argument("--trials", type=int, default=6, help="of each method in round one")
     parser.add_argument("--jobs", type=int, default=2, help="methods searched side by side")
     args = parser.parse_args()
@@ -135,13 +138,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(args.jobs) as pool:
         first = Path(folder, "first")
         train(resolve("minivoc", "FT", **FIXED), first, steps=[0], accelerator="cpu")
-        rows = collect(pool.submit(search, method, args.trials, first) for method in SPACES)
-        rows = collect((pool.submit(borrow, m, rows, first) for m in SPACES), rows)
+        rows = known_rows(args.methods)
+        rows = collect((pool.submit(search, m, args.trials, first) for m in args.methods), rows)
+        rows = collect((pool.submit(borrow, m, rows, first) for m in args.methods), rows)
     best = pd.DataFrame(rows).sort_values("miou_all").groupby("method").tail(1)
     print(best.to_string(index=False))
 
 
-def collect(jobs: Iterable[Future], rows: Iterable[dict] = ()) -> list[dict]:
+def known_rows(searched: Iterable[str]) -> list[dict]:
+    """Rows of an earlier search for the methods that are not searched now."""
+    if not TABLE.is_file():
+        return []
+    table = pd.read_csv(TABLE)
+    return table[~table["method"].isin(searched)].to_dict("records")
+
+
+def collect(jobs: Iterable[Future], rows: Iterable[dict]) -> list[dict]:
     """The rows of all jobs after those given; the table is written as they come."""
     rows = list(rows)
     for job in as_completed(list(jobs)):

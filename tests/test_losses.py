@@ -66,6 +66,11 @@ def slow_kd(x, teacher, unbiased=False):
     return mean(values)
 
 
+def slow_feature_distillation(x, teacher):
+    pairs = zip(rows(x), rows(teacher), strict=True)
+    return mean([length(row - told, "mse") for row, told in pairs])
+
+
 def slow_matching(x, labels, prototypes, distance="l2"):
     p = prototypes.double().numpy()
     groups = labelled(x, labels, len(p))
@@ -114,6 +119,7 @@ ENTRIES = [
     Entry(
         "unbiased_knowledge_distillation", lambda x, t: slow_kd(x, t, unbiased=True), ("teacher",)
     ),
+    Entry("feature_distillation", slow_feature_distillation, ("same",)),
     Entry("prototypes_matching", slow_matching, ("labels", "prototypes"), {"distance": "l2"}),
     Entry("prototypes_matching", slow_matching, ("labels", "prototypes"), {"distance": "mse"}),
     Entry("attraction", slow_attraction, ("labels", "prototypes"), {"distance": "l2"}),
@@ -158,6 +164,7 @@ def make(entry, batch=2, classes=6, dim=8, h=3, w=4, scene="mixed", seed=0):
         "num_old": num_old,
         "classes": classes,
         "teacher": torch.randn(batch, num_old, h, w, generator=g),
+        "same": torch.randn(x.shape, generator=g),
         "prototypes": torch.randn(classes, dim, generator=g).relu(),
     }
     return (x.relu() if entry.latent else x), *(given[name] for name in entry.needs)
@@ -205,6 +212,7 @@ CONSTANTS = {
         losses.unbiased_knowledge_distillation(column([0, 0, 0]), column([0, 0])),
         -(math.log(2 / 3) + math.log(1 / 3)) / 4,
     ),
+    "features": (losses.feature_distillation(column([1, 2], [0, 0]), column([3, 2], [0, 4])), 5),
     "matching l2": (
         losses.prototypes_matching(column([6, 0], [0, 8], [1, 1]), line(1, 1, 0), ORIGIN), 5
     ),
@@ -313,7 +321,11 @@ def test_order_of_classes_does_not_matter(entry):
     def rename(t, name):
         if name == "labels":
             return table[t]
-        rename_rows = {"prototypes": lambda: t[order], "teacher": lambda: t[:, order[:3]]}
+        rename_rows = {
+            "prototypes": lambda: t[order],
+            "teacher": lambda: t[:, order[:3]],
+            "same": lambda: t[:, order],
+        }
         return rename_rows.get(name, lambda: t)()
 
     renamed = [rename(t, name) for t, name in zip(args, entry.needs, strict=True)]
@@ -449,6 +461,7 @@ MISUSES = {
     "num_old 0": (lambda: losses.unbiased_cross_entropy(F, Y, 0), r"expected 1\.\.4.*got 0"),
     "num_old 5": (lambda: losses.unbiased_cross_entropy(F, Y, 5), r"expected 1\.\.4.*got 5"),
     "pixels": (lambda: losses.knowledge_distillation(F, F[..., :2]), r"\(B, K_old <= K, H, W\)"),
+    "features": (lambda: losses.feature_distillation(F, F[:1]), r"got \(2, 4, 3, 3\)"),
     "batch": (lambda: losses.unbiased_knowledge_distillation(F, F[:1]), r"got \(2, 4, 3, 3\)"),
     "teacher": (lambda: losses.knowledge_distillation(F[:, :2], F), r"K_old <= K"),
     "prototypes": (lambda: losses.prototypes_matching(F, Y, P[:, :3]), "D = 4.*got .5, 3"),

@@ -157,6 +157,10 @@ def test_terms_are_the_losses_on_the_right_arguments():
     assert terms.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(terms[name], value)
+    ilt = method("ILT").losses(step).terms
+    torch.testing.assert_close(
+        ilt["feature_kd"], losses.feature_distillation(features, step.teacher.features)
+    )
     weights = {term.name: term.weight for term in method("SDR").terms}
     assert total.item() == pytest.approx(sum(weights[n] * v.item() for n, v in expected.items()))
 
@@ -186,7 +190,7 @@ def test_terms_start_at_their_step():
     terms = {name: {} for name in TERMS} | {"sparsification": {"from_step": 2}}
     built = build_method({"name": "x", "terms": terms})
     assert names(built, 0) == ["ce", "attraction", "repulsion"]
-    assert names(built, 1) == ["ce", "kd", "matching", "attraction", "repulsion"]
+    assert names(built, 1) == ["ce", "kd", "feature_kd", "matching", "attraction", "repulsion"]
     assert names(built, 2) == list(TERMS)
 
 
@@ -208,7 +212,7 @@ def test_latent_terms_on_top_of_any_method():
 
 
 BAD = {
-    "term": ({"terms": {"ewc": {}}}, "unknown loss term 'ewc': choose from ce, kd, matching"),
+    "term": ({"terms": {"ewc": {}}}, "unknown loss term 'ewc': choose from ce, kd, feature_kd, matching"),
     "weight": ({"terms": {"kd": {"weight": -1}}}, "kd.weight must be >= 0, got -1"),
     "option": ({"terms": {"kd": {"distance": "l2"}}}, "kd has no option 'distance': it has weight"),
     "bool": ({"terms": {"kd": {"unbiased": "yes"}}}, "kd.unbiased must be true or false"),
@@ -226,7 +230,7 @@ def test_recipes_that_no_method_has(recipe, message):
 
 
 def test_unknown_method():
-    with pytest.raises(UserError, match="unknown method 'SDR2': choose from FT, Joint, MiB, SDR"):
+    with pytest.raises(UserError, match="unknown method 'SDR2': choose from FT, Joint, LwF, ILT, MiB, SDR"):
         method_name("SDR2")
 
 
@@ -244,7 +248,7 @@ def fit(built, step, student, teacher, bank, target, setup, num_old, batch_norm=
     """Thirty iterations on one batch in which colour tells the class."""
     palette = torch.randn(ALL, 3, generator=torch.Generator().manual_seed(1))
     images = palette[target.clamp(max=ALL - 1)].movedim(-1, 1)
-    optim, logged = OptimConfig(lr=(0.05, 0.005)), {}
+    optim, logged = OptimConfig(lr=(0.05, 0.001)), {}
     plan = StepPlan(built, step, 30, num_old, setup, batch_norm, optim, 30 * step)
     fabric = Fabric(accelerator="cpu", devices=1)
     model, optimizer = fabric.setup(student, make_optimizer(student, optim, step))
@@ -285,7 +289,7 @@ def test_thirty_iterations(name, setup):
     assert list(logged) == [30, 40, 50, 59]
     assert logged[59]["total"] < logged[30]["total"]
     assert all(math.isfinite(v) for values in logged.values() for v in values.values())
-    assert logged[59]["lr"] == pytest.approx(0.005 * (1 / 30) ** 0.9)
+    assert logged[59]["lr"] == pytest.approx(0.001 * (1 / 30) ** 0.9)
 
     # The teacher stands still, the student has moved, the backbone's statistics are kept.
     after = (teacher or previous).state_dict()

@@ -1,6 +1,7 @@
 """Loss functions: tensors in, scalar out, nothing else. Lift any of them into another codebase."""
 
 from sparcl_lib.losses.distillation import (
+    feature_distillation,
     knowledge_distillation,
     unbiased_knowledge_distillation,
 )
@@ -18,6 +19,7 @@ from sparcl_lib.losses.segmentation import cross_entropy, unbiased_cross_entropy
 __all__ = [
     "attraction",
     "cross_entropy",
+    "feature_distillation",
     "knowledge_distillation",
     "matching_from_sums",
     "prototypes_matching",

@@ -1,6 +1,7 @@
-"""Output distillation from the frozen model of the previous step.
+"""Distillation from the frozen model of the previous step, of its outputs or its features.
 
-B images, K classes now, K_old <= K classes of the teacher (background first in both), H x W pixels.
+B images, K classes now, K_old <= K classes of the teacher (background first in both), H x W pixels,
+D channels, h x w feature map.
 """
 
 import torch
@@ -48,6 +49,23 @@ def unbiased_knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> T
     background = teacher[:, 0] * background_or_new.logsumexp(dim=1)
     old = teacher[:, 1:] * log_prob[:, 1:num_old]
     return -(background.sum() + old.sum()) / teacher.numel()
+
+
+@full_precision
+def feature_distillation(features: Tensor, teacher_features: Tensor) -> Tensor:
+    """Mean of the squared differences between the encoder's features now and before.
+
+    Source: ILT (Michieli & Zanuttigh, ICCV Workshops 2019), the loss on the encoder's output in
+    section 4.2.
+    features and teacher_features (B, D, h, w). Returns a scalar. Raises ValueError when the shapes
+    differ.
+    """
+    if features.shape != teacher_features.shape:
+        raise ValueError(
+            f"expected features of one shape (B, D, h, w), "
+            f"got {tuple(features.shape)} and {tuple(teacher_features.shape)}"
+        )
+    return F.mse_loss(features, teacher_features)
 
 
 def _check_shapes(logits: Tensor, teacher_logits: Tensor) -> None:

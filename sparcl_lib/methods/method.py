@@ -85,6 +85,7 @@ class Method:
 # Weights are those of the released codes on VOC (MSE distances for SDR, see docs); a data set's
 # own recipe file may override any of them.
 _CE = {"ce": {}}
+_LWF = {"ce": {}, "kd": {"weight": 100.0}}
 _MIB = {"ce": {"unbiased": True}, "kd": {"unbiased": True, "weight": 10.0}}
 _SDR = {
     "ce": {"unbiased": True},
@@ -97,6 +98,8 @@ _SDR = {
 METHODS: dict[str, dict[str, object]] = {
     "FT": {"terms": _CE},
     "Joint": {"terms": _CE, "joint": True},
+    "LwF": {"terms": _LWF},
+    "ILT": {"terms": {**_LWF, "feature_kd": {"weight": 100.0}}},
     "MiB": {"terms": _MIB, "classifier_init": "mib"},
     "SDR": {"terms": _SDR},
     "SDR+MiB": {"terms": _SDR, "classifier_init": "mib"},

@@ -28,6 +28,11 @@ def kd(context: StepContext, *, unbiased: bool = False) -> Tensor:
     return loss(context.output.logits, context.teacher.logits)
 
 
+def feature_kd(context: StepContext) -> Tensor:
+    """Feature distillation: the encoder's output stays where the teacher's is."""
+    return losses.feature_distillation(context.output.features, context.teacher.features)
+
+
 def matching(context: StepContext, *, distance: Distance = "l2") -> Tensor:
     """Prototypes matching: class means of the batch stay at the old classes' prototypes."""
     sums, counts = context.anchored_sums
@@ -55,9 +60,10 @@ def sparsification(context: StepContext) -> Tensor:
 
 
 TERMS: dict[str, LossTerm] = {
-    term.__name__: term for term in (ce, kd, matching, attraction, repulsion, sparsification)
+    term.__name__: term
+    for term in (ce, kd, feature_kd, matching, attraction, repulsion, sparsification)
 }
-NEEDS_TEACHER = frozenset({"kd", "matching"})
+NEEDS_TEACHER = frozenset({"kd", "feature_kd", "matching"})
 
 
 def term_options(name: str) -> dict[str, object]:

@@ -42,7 +42,10 @@ def prediction_strips(
     """
     columns = {"image": images, "truth": truth, **predictions}
     n = len(images)
-    figure = Figure(figsize=(1.35 * len(columns) + 0.1, 1.35 * n + 1.0), layout="constrained")
+    indices = np.unique(np.concatenate([truth, *predictions.values()]))
+    legend_rows = -(-len(indices) // len(columns))
+    height = 1.35 * n + 0.6 + 0.22 * legend_rows
+    figure = Figure(figsize=(1.35 * len(columns) + 0.1, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     grid = figure.subplots(n, len(columns), squeeze=False)
     for place, (name, pictures) in enumerate(columns.items()):
@@ -51,8 +54,7 @@ def prediction_strips(
             axes.imshow(shown, interpolation="auto" if name == "image" else "nearest")
             axes.set_axis_off()
         grid[0, place].set_title(name, fontsize=10, color=_INK)
-    shown = np.unique(np.concatenate([truth, *predictions.values()]))
-    _class_legend(figure, shown, class_names, new_classes, ncols=len(columns))
+    _class_legend(figure, indices, class_names, new_classes, ncols=len(columns))
     return figure
 
 

@@ -1,0 +1,16 @@
+"""What the notebooks share: kept runs, self-checks, pictures with sliders."""
+
+from sparcl_lib.course.exercises import check, compare_guess
+from sparcl_lib.course.pictures import explore, panels, show
+from sparcl_lib.course.runs import CourseRun, minivoc_config, run_or_load
+
+__all__ = [
+    "CourseRun",
+    "check",
+    "compare_guess",
+    "explore",
+    "minivoc_config",
+    "panels",
+    "run_or_load",
+    "show",
+]

@@ -1,0 +1,216 @@
+"""Make the notebooks: every source rendered, executed and saved with its outputs.
+
+    python -m sparcl_lib.course.build [NUMBER ...] [--retrain]
+
+Runs that are not kept yet are trained, made small and put into `shipped/`; the notebook is then
+executed again with those, which is what readers and CI see. --retrain starts from nothing and
+measures how long that takes.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import torch
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from tqdm.auto import tqdm
+
+from sparcl_lib.course.chapter import Chapter, Times, duration, header, read_chapters, render
+from sparcl_lib.course.pictures import WIDGET_VIEW
+from sparcl_lib.course.runs import CACHE_VARIABLE, SHIPPED, USES_VARIABLE
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+# The same when outputs are saved and when they are checked (Makefile): one thread adds in one order.
+FIXED_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "IPYKERNEL_CELL_NAME": "<cell>",
+}
+CELL_TIMEOUT = 600
+_TABLE_START, _TABLE_END = "<!-- chapters -->", "<!-- end of chapters -->"
+
+
+def times_file() -> Path:
+    return NOTEBOOKS / "times.csv"
+
+
+def read_times() -> dict[str, Times]:
+    """Chapter name -> seconds, as last measured."""
+    if not times_file().is_file():
+        return {}
+    table = pd.read_csv(times_file(), index_col="chapter")
+    table = table.astype(object).where(table.notna(), None)
+    return {name: Times(**row) for name, row in table.to_dict("index").items()}
+
+
+def execute(notebook: NotebookNode, folder: Path, extra: dict[str, str]) -> float:
+    """Run all cells in place with the fixed environment; returns seconds from start to end."""
+    before = dict(os.environ)
+    os.environ.update(FIXED_ENVIRONMENT | extra)
+    started = time.perf_counter()
+    try:
+        resources = {"metadata": {"path": str(folder)}}
+        NotebookClient(notebook, timeout=CELL_TIMEOUT, resources=resources).execute()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return time.perf_counter() - started
+
+
+def clean_outputs(notebook: NotebookNode) -> None:
+    """Leave what a page can show: no widget views (their state is not saved), no progress bars."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # when it ran: another answer every time
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET_VIEW, None)
+
+
+def make(chapters: list[Chapter], chosen: Sequence[Chapter], retrain: bool) -> None:
+    """Execute the chosen chapters and save them, their runs, the times and the index."""
+    times = read_times()
+    if retrain and list(chosen) == chapters:
+        shutil.rmtree(SHIPPED, ignore_errors=True)
+    used: set[str] = set()
+    for chapter in tqdm(chosen, "chapters"):
+        notebook, times[chapter.name] = make_one(
+            chapters, chapters.index(chapter), retrain, times.get(chapter.name), used
+        )
+        nbformat.write(notebook, chapter.notebook)
+        _write_times(times)
+        write_index(chapters, times)
+    if list(chosen) == chapters:
+        remove_unused(used)
+
+
+def make_one(
+    chapters: list[Chapter], place: int, retrain: bool, known: Times | None, used: set[str]
+) -> tuple[NotebookNode, Times]:
+    """The executed notebook and how long it took; its runs are shipped and added to `used`."""
+    empty = known.empty if known else None
+    with tempfile.TemporaryDirectory() as folder:
+        uses = Path(folder, "uses.jsonl")
+        extra = {USES_VARIABLE: str(uses)}
+        if retrain:
+            empty = execute(
+                render(chapters, place, None),
+                NOTEBOOKS,
+                {**extra, CACHE_VARIABLE: str(Path(folder, "runs"))},
+            )
+            ship(uses, used)
+        notebook = render(chapters, place, None)
+        shipped = execute(notebook, NOTEBOOKS, extra)
+        if ship(uses, used):  # what readers see comes from the runs as they are shipped
+            notebook = render(chapters, place, None)
+            shipped = execute(notebook, NOTEBOOKS, {})
+    times = Times(shipped=round(shipped, 1), empty=empty and round(empty, 1))
+    notebook.cells[0].source = header(chapters, place, times)
+    clean_outputs(notebook)
+    return notebook, times
+
+
+def ship(uses: Path, used: set[str]) -> bool:
+    """Copy what a notebook used into `shipped/`, small; whether anything was new there."""
+    lines = uses.read_text().splitlines() if uses.is_file() else []
+    news = []
+    for line in map(json.loads, lines):
+        whole = line["whole"]
+        news += [_ship_one(Path(line[place]), whole) for place in ("run", "first")]
+        used |= {Path(line["run"]).name, Path(line["first"]).name}
+    return any(news)
+
+
+def _ship_one(path: Path, whole: bool) -> bool:
+    """Config, metrics and logs of a run, and with `whole` its networks; True if any was new.
+
+    Step 0 stays as it is, because later steps may start from it; networks of later steps are only
+    looked at, in half precision. Nothing that training alone needs is kept.
+    """
+    target, new = SHIPPED / path.name, False
+    files = [path / "config.yaml", path / "metrics.json", *path.glob("logs/step-*/metrics.csv")]
+    checkpoints = [
+        file for file in path.glob("step-*/checkpoint.pt")
+        if whole and (path.name.startswith("first-") or file.parent.name != "step-0")
+    ]  # fmt: skip
+    for file in filter(Path.is_file, [*files, *checkpoints]):
+        place = target / file.relative_to(path)
+        if not place.exists():
+            new = True
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if file in checkpoints:
+                torch.save(slim(torch.load(file, weights_only=True), place.parent.name), place)
+            else:
+                shutil.copyfile(file, place)
+    return new
+
+
+def slim(checkpoint: dict[str, Any], step: str) -> dict[str, Any]:
+    """A checkpoint without what only training needs, in half precision after step 0."""
+    kept = {k: v for k, v in checkpoint.items() if k not in ("optimizer", "rng")}
+    if step != "step-0":
+        kept["model"] = {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in kept["model"].items()
+        }
+    return kept
+
+
+def remove_unused(used: set[str]) -> None:
+    """Delete shipped runs that no notebook asks for."""
+    for path in SHIPPED.glob("*"):
+        if path.name not in used:
+            shutil.rmtree(path)
+
+
+def _write_times(times: dict[str, Times]) -> None:
+    rows = [{"chapter": n, "shipped": t.shipped, "empty": t.empty} for n, t in times.items()]
+    pd.DataFrame(rows).sort_values("chapter").to_csv(times_file(), index=False)
+
+
+def write_index(chapters: list[Chapter], times: dict[str, Times]) -> None:
+    """The table of chapters in notebooks/README.md."""
+    readme = NOTEBOOKS / "README.md"
+    before, _, rest = readme.read_text().partition(_TABLE_START)
+    after = rest.partition(_TABLE_END)[2]
+    table = index_table(chapters, times)
+    readme.write_text(f"{before}{_TABLE_START}\n{table}\n{_TABLE_END}{after}")
+
+
+def index_table(chapters: list[Chapter], times: dict[str, Times]) -> str:
+    lines = ["| chapter | ends with | reading | running | all runs anew |", "|---|---|---|---|---|"]
+    for c in chapters:
+        known = times.get(c.name)
+        running = duration(known.shipped) if known else "not measured"
+        empty = duration(known.empty) if known and known.empty else "not measured"
+        title = f"[{c.number} {c.meta.title}]({c.notebook.name})"
+        lines.append(
+            f"| {title} | {c.meta.ends_with} | {c.meta.reading_minutes} min | {running} | {empty} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("number", nargs="*", help="chapters, such as 01; all if none is given")
+    parser.add_argument("--retrain", action="store_true", help="start without any kept run")
+    arguments = parser.parse_args()
+    chapters = read_chapters(NOTEBOOKS / "sources")
+    wanted = arguments.number or [chapter.number for chapter in chapters]
+    chosen = [chapter for chapter in chapters if chapter.number in wanted]
+    missing = set(wanted) - {chapter.number for chapter in chosen}
+    if missing:
+        parser.error(f"no chapter {', '.join(sorted(missing))} in {NOTEBOOKS / 'sources'}")
+    make(chapters, chosen, arguments.retrain)
+
+
+if __name__ == "__main__":
+    main()
