@@ -43,8 +43,8 @@ SPACES = {
     "SDR": LR_LATER | KD | LATENT,
     "SDR+MiB": LR_LATER | KD | LATENT,
     "MiB": LR_LATER | KD,
-    "ILT": LR_LATER | {"kd": (1.0, 300.0), "feature_kd": (0.1, 300.0)},
-    "LwF": LR_LATER | {"kd": (1.0, 300.0)},
+    "ILT": LR_LATER | KD | {"feature_kd": (1e-2, 10.0)},
+    "LwF": LR_LATER | KD,
     "FT": LR_LATER,
 }
 

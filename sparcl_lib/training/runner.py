@@ -137,7 +137,7 @@ def _check_first_step(origin: RunDirectory, config: RunConfig) -> None:
 
 
 def _copy_first_step(origin: RunDirectory, directory: RunDirectory) -> None:
-    for file in (origin.predictions_file(0), origin.checkpoint_file(0)):
+    for file in filter(Path.is_file, (origin.predictions_file(0), origin.checkpoint_file(0))):
         target = directory.path / "step-0" / file.name
         write_atomically(target, lambda draft, file=file: shutil.copyfile(file, draft))
 
