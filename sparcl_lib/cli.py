@@ -177,9 +177,11 @@ def _numbers(text: str, option: str) -> list[int]:
 
 
 def _print_steps(metrics: dict[str, Any]) -> None:
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
     from sparcl_lib.report import steps_text
 
-    print(steps_text(metrics))
+    rank_zero_only(print)(steps_text(metrics))
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

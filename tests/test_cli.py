@@ -1,8 +1,11 @@
 """`sparcl` as a user meets it: what it prints, and one line with status 2 for every mistake."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,11 @@ from PIL import Image
 
 from sparcl_lib.cli import main
 from sparcl_lib.data.minivoc import generate
+from sparcl_lib.tasks import MINIVOC_CLASSES
 
 QUICK = ["--set", "optim.iterations=2", "--set", "data.batch_size=4"]
+# What Fabric's launcher would take for a process group that is already there.
+LONE = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
 # Two classes learned first, then one; classes by VOC's raw ids.
 TASK = "steps: [[aeroplane, bicycle], [bird]]\n"
 MASKS = {f"a{i}": {0, 1 + i % 3, 255} for i in range(9)}
@@ -138,6 +144,38 @@ def test_start_from_shares_step_0(train_mini, tmp_path):
         "--start-from", tmp_path / "ft", "--set", "seed=1", out=tmp_path / "other"
     )
     assert status == 2 and "differs in seed" in errors
+
+
+def test_mixed_precision_trains_and_keeps_its_weights_in_full(train_mini, tmp_path):
+    assert train_mini("--set", "precision=bf16-mixed", method="SDR")[0] == 0
+    model = torch.load(tmp_path / "run/step-1/checkpoint.pt", weights_only=True)["model"]
+    weights = [value for value in model.values() if value.is_floating_point()]
+    assert all(w.dtype == torch.float32 and w.isfinite().all() for w in weights)
+
+
+def test_another_class_order_is_learned_in_that_order(train_mini, tmp_path):
+    order = [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert train_mini("--set", f"class_order={order}")[0] == 0
+    classes = json.loads((tmp_path / "run" / "metrics.json").read_text())["classes"]
+    names = MINIVOC_CLASSES[:0:-1]
+    assert classes == [list(names[:6]), list(names[6:])]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_batches_and_add_up_their_prototypes(mini, tmp_path):
+    base = ["--dataset", "minivoc", "--data-root", mini, "--task", "6-4", "--method", "SDR"]
+    both = [*base, "--out", tmp_path / "run", *QUICK, "--accelerator", "cpu", "--devices", "2"]
+    command = [sys.executable, "-m", "sparcl_lib", "train", *map(str, both)]
+    done = subprocess.run(command, capture_output=True, text=True, env=LONE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("minivoc 6-4 disjoint SDR seed 0") == 1
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert len(metrics["steps"]) == 2
+    state = torch.load(tmp_path / "run/step-0/checkpoint.pt", weights_only=True)
+    locations = 2 * 2 * 4 * 16 * 16  # iterations, processes, images, locations of 64 x 64 pixels
+    assert state["bank"]["counts"].sum() == locations  # everything is labelled at step 0
+    pixels = state["confusion"].sum().item()
+    assert 0 < pixels <= 16 * 64 * 64  # each test image once, borders and future classes left out
 
 
 def test_split_prints_json_csv_txt_and_counts(voc, tmp_path, capsys):
