@@ -59,7 +59,8 @@ def explore(
         import ipywidgets
     except ImportError:
         return
-    picture = ipywidgets.Image(value=to_png(figure, dpi), format="png")
+    natural = ipywidgets.Layout(align_self="flex-start", max_width="100%")
+    picture = ipywidgets.Image(value=to_png(figure, dpi), format="png", layout=natural)
     controls = {name: _control(ipywidgets, name, values) for name, values in choices.items()}
 
     def redraw(change: Any) -> None:

@@ -1,0 +1,157 @@
+"""Every chapter as a reader meets it: opened in a real JupyterLab, run, its sliders moved.
+
+`make test-lab` runs this; Chromium comes from the system (Debian: apt install chromium). Screenshots
+go to the folder in SPARCL_LAB_PICTURES, or to pytest's temporary one.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from sparcl_lib.course.build import NOTEBOOKS
+from sparcl_lib.course.chapter import read_chapters
+
+playwright = pytest.importorskip("playwright.sync_api", reason="make test-lab installs it")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ROOT = NOTEBOOKS.parent
+CHAPTERS = [chapter.name for chapter in read_chapters(NOTEBOOKS / "sources")]
+MINUTE = 60_000
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A JupyterLab over a copy of the notebooks; its address."""
+    folder = tmp_path_factory.mktemp("lab")
+    for name in ("notebooks", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / name)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
+        "--expose-app-in-browser", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}",
+        "--LabApp.news_url=None", "--ServerApp.disable_check_xsrf=True",
+    ]  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            _wait_for(address, process)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _wait_for(address: str, process: subprocess.Popen) -> None:
+    for _ in range(240):
+        assert process.poll() is None, "JupyterLab ended"
+        try:
+            urllib.request.urlopen(f"{address}/api", timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError("JupyterLab did not answer within two minutes")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    folder = Path(os.environ.get("SPARCL_LAB_PICTURES", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+RUN_ALL = """async path => {
+    const app = window.jupyterapp;
+    await app.restored;
+    const panel = await app.commands.execute('docmanager:open', {path});
+    await panel.context.ready;
+    await panel.sessionContext.ready;
+    await app.commands.execute('notebook:run-all-cells');
+    return panel.context.model.toJSON();
+}"""
+SCROLL = """index => {
+    const notebook = window.jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = index;
+    return notebook.scrollToItem(index, 'start');
+}"""
+
+
+def errors_in(notebook: dict) -> list[str]:
+    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    return [o["evalue"] for o in outputs if o["output_type"] == "error"]
+
+
+def cells_with_widgets(notebook: dict) -> list[int]:
+    view = "application/vnd.jupyter.widget-view+json"
+    return [
+        index
+        for index, cell in enumerate(notebook["cells"])
+        if any(view in output.get("data", {}) for output in cell.get("outputs", []))
+    ]
+
+
+def move_every_control(page, cell) -> int:
+    """Each slider one to the right, each row of buttons to its last; how many changed the picture."""
+    image = cell.locator("img.widget-image, .widget-image img").last
+    image.wait_for(timeout=MINUTE)
+    changed = 0
+    handles, groups = cell.locator(".noUi-handle"), cell.locator(".widget-toggle-buttons")
+    moves = [lambda h=handles.nth(k): h.press("ArrowRight") for k in range(handles.count())]
+    moves += [lambda g=groups.nth(k): g.locator("button").last.click() for k in range(groups.count())]
+    assert moves
+    for move in moves:
+        before = image.get_attribute("src")
+        move()
+        changed += _changes(page, image, before)
+    return changed
+
+
+def _changes(page, image, before: str) -> bool:
+    for _ in range(100):
+        if image.get_attribute("src") != before:
+            return True
+        page.wait_for_timeout(100)
+    return False
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapter_runs_and_its_sliders_move(name, server, browser, pictures):
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    page.set_default_timeout(5 * MINUTE)
+    page.goto(f"{server}/lab?reset")
+    page.wait_for_function("window.jupyterapp !== undefined", timeout=2 * MINUTE)
+    notebook = page.evaluate(RUN_ALL, f"notebooks/{name}.ipynb")
+    assert errors_in(notebook) == []
+    page.screenshot(path=pictures / f"{name}.png")
+    for index in cells_with_widgets(notebook):
+        page.evaluate(SCROLL, index)
+        cell = page.locator(f'.jp-Notebook [data-windowed-list-index="{index}"]')
+        assert move_every_control(page, cell) >= 1
+        cell.scroll_into_view_if_needed()
+        page.screenshot(path=pictures / f"{name}-cell-{index}.png")
+    page.close()
+
+
+def test_every_second_chapter_or_more_has_sliders():
+    sources = [(NOTEBOOKS / "sources" / f"{name}.py").read_text() for name in CHAPTERS]
+    assert sum("explore(" in text for text in sources) >= len(CHAPTERS) / 2
