@@ -63,3 +63,15 @@ def test_the_phenomena_are_in_the_measured_table():
     assert mean.miou_all["Joint"] >= 65
     assert mean.miou_old_no_bg["FT"] < 5
     assert mean.miou_all["MiB"] - mean.miou_all["FT"] >= 20
+
+
+def test_the_parts_of_mib_are_as_measured():
+    runs = pd.read_csv(ROOT / "benchmarks" / "mib_parts.csv")
+    told = (ROOT / "benchmarks" / "README.md").read_text()
+    names = {"biased CE": "plain cross-entropy", "biased KD": "plain distillation"}
+    names |= {"random start": "new classifier at random", "MiB": "MiB"}
+    for variant, rows in runs.groupby("variant"):
+        cells = [number(rows[m].mean(), rows[m].std()) for m in ("old", "new", "all")]
+        assert f"| {names[variant]} | {' | '.join(cells)} |" in told
+    alone = runs[runs.variant == "random start"]["all"]
+    assert f"reaches {number(alone.mean(), alone.std())} as well" in README
