@@ -240,7 +240,9 @@ def sources(tmp_path):
     folder = tmp_path / "sources"
     folder.mkdir()
     (folder / "00_add.py").write_text(SOURCE)
-    (folder / "01_more.py").write_text(SOURCE.replace("# reading", '# prerequisites: ["00"]\n# reading'))
+    (folder / "01_more.py").write_text(
+        SOURCE.replace("# reading", '# prerequisites: ["00"]\n# reading')
+    )
     return folder
 
 

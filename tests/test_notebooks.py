@@ -100,7 +100,9 @@ def test_few_outputs_are_left_unchecked(chapter):
 def test_nothing_is_downloaded_and_no_path_is_absolute(chapter):
     notebook = notebook_of(chapter)
     code = "\n".join(cell.source for cell in code_cells(notebook))
-    assert not re.search(r"https?://|urlopen|urlretrieve|requests\.|!|%%?\w", code.replace("!=", ""))
+    assert not re.search(
+        r"https?://|urlopen|urlretrieve|requests\.|!|%%?\w", code.replace("!=", "")
+    )
     told = json.dumps([dict(output) for output in outputs_of(notebook)] + [code])
     assert not re.search(r"(?<![\w./<])/(?:home|root|tmp|usr|work|Users)/", told)
 
@@ -132,7 +134,9 @@ def test_header_and_closing_mirror_each_other(chapter):
     for word in ("Before this:", "Reading:", "Running, on 2 CPU cores:", "Afterwards you can"):
         assert word in head
     assert "### References" in tail and "### Differs from the paper" in tail
-    assert all(re.search(r"section|equation|table|figure", line) for line in chapter.meta.references)
+    assert all(
+        re.search(r"section|equation|table|figure", line) for line in chapter.meta.references
+    )
 
 
 @each_chapter()

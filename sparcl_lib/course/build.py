@@ -29,7 +29,7 @@ from sparcl_lib.course.pictures import WIDGET_VIEW
 from sparcl_lib.course.runs import CACHE_VARIABLE, SHIPPED, USES_VARIABLE
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-# The same when outputs are saved and when they are checked (Makefile): one thread adds in one order.
+# The same when outputs are saved and checked (Makefile): one thread, so one order of sums.
 FIXED_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",

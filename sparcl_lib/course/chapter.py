@@ -96,7 +96,9 @@ def read_chapter(path: Path) -> Chapter:
 def _check_cell(path: Path, cell: NotebookNode) -> None:
     tags = set(cell.metadata.get("tags", []))
     if tags - TAGS:
-        raise UserError(f"{path}: unknown tag {min(tags - TAGS)!r}; valid: {', '.join(sorted(TAGS))}")
+        raise UserError(
+            f"{path}: unknown tag {min(tags - TAGS)!r}; valid: {', '.join(sorted(TAGS))}"
+        )
     if "exercise" in tags and len(_ANSWER.findall(cell.source + "\n")) != 1:
         raise UserError(
             f"{path}: an exercise cell needs one # SOLUTION ... # END, each on its own line: "

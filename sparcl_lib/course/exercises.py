@@ -19,7 +19,7 @@ def check(
 ) -> None:
     """Call `answer` on every case, print what is wrong with the first that fails, and a hint.
 
-    cases: pairs (arguments, expected). tolerance: relative and absolute, for floats.    """
+    cases: pairs (arguments, expected). tolerance: relative and absolute, for floats."""
     cases = list(cases)
     for number, (arguments, expected) in enumerate(cases, start=1):
         problem = _problem(answer, arguments, expected, tolerance)

@@ -44,9 +44,7 @@ def show(figure: Figure, alt: str, dpi: int = 80) -> None:
     display(Image(to_png(figure, dpi), alt=alt, metadata={"alt": alt}))
 
 
-def explore(
-    draw: Callable[..., Figure], alt: str, dpi: int = 80, **choices: Sequence[Any]
-) -> None:
+def explore(draw: Callable[..., Figure], alt: str, dpi: int = 80, **choices: Sequence[Any]) -> None:
     """Show draw(...) for the first value of every choice, then controls that draw it anew.
 
     choices: argument of `draw` -> its values; numbers get a slider, texts a row of buttons.

@@ -40,9 +40,7 @@ def minivoc_config(
     settings: as for `sparcl train --set`, e.g. "method.terms.kd.weight=3".
     Raises UserError for whatever is unknown.
     """
-    return resolve(
-        "minivoc", method, [parse_settings(settings)], task=task, setup=setup, seed=seed
-    )
+    return resolve("minivoc", method, [parse_settings(settings)], task=task, setup=setup, seed=seed)
 
 
 @dataclass(frozen=True)

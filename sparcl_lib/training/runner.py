@@ -16,9 +16,8 @@ import sparcl_lib
 from sparcl_lib.config import RunConfig, at_step, to_plain
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import StepMatrix, class_iou
-from sparcl_lib.models import Segmenter, build_segmenter, freeze, grow
-from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
+from sparcl_lib.training.restore import load_step, restore_model, start_models
 from sparcl_lib.training.run_directory import RunDirectory, write_atomically
 from sparcl_lib.training.step import StepPlan, fit_step, make_optimizer
 from sparcl_lib.training.workspace import Workspace, first_step_difference, open_workspace
@@ -95,7 +94,7 @@ def evaluate(out: str | Path, **fabric_options: Any) -> dict[str, Any]:
         directory.load_checkpoint(0)
     fabric = make_fabric(config.precision, **fabric_options)
     for step in directory.steps_done():
-        checkpoint = _load(workspace, directory, step)
+        checkpoint = load_step(workspace, directory, step)
         model = restore_model(checkpoint).to(fabric.device)
         checkpoint["confusion"] = _evaluate(fabric, workspace, directory, model, step)
         directory.save_checkpoint(step, checkpoint)
@@ -147,7 +146,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     config, started = workspace.config, time.perf_counter()
     seed = config.seed + 1000 * step  # a resumed run draws what an uninterrupted one would
     sparcl_lib.seed_everything(seed)
-    student, teacher, bank = _start_models(workspace, directory, step)
+    student, teacher, bank = start_models(workspace, directory, step)
     plan = _plan(fabric, workspace, step)
     batches = workspace.training_batches(
         step, plan.iterations, seed, fabric.global_rank, fabric.world_size
@@ -177,66 +176,6 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     if fabric.is_global_zero:
         directory.save_checkpoint(step, state)
     fabric.barrier()
-
-
-def _start_models(
-    workspace: Workspace, directory: RunDirectory, step: int
-) -> tuple[Segmenter, Segmenter | None, PrototypeBank]:
-    """Student, frozen teacher and prototypes with which a step begins."""
-    config, task, method = workspace.config, workspace.learned, workspace.method
-    if step == 0:
-        model = config.model
-        student = build_segmenter(
-            model.backbone,
-            task.num_classes(0),
-            weights=model.weights,
-            output_stride=model.output_stride,
-            head=model.head,
-            head_channels=model.head_channels,
-        )
-        return student, None, PrototypeBank(task.num_classes(0), student.backbone.dim)
-    checkpoint = _load(workspace, directory, step - 1)
-    previous = restore_model(checkpoint)
-    student = grow(previous, len(task.steps[step]), method.classifier_init)
-    teacher = freeze(previous) if method.needs_teacher(step) else None
-    return student, teacher, restore_bank(checkpoint).grow(task.num_classes(step))
-
-
-def restore_model(checkpoint: dict[str, Any]) -> Segmenter:
-    """The network of a checkpoint, on the CPU, with its weights."""
-    model = checkpoint["config"]["model"]
-    student = build_segmenter(
-        model["backbone"],
-        checkpoint["num_classes"][0],
-        output_stride=model["output_stride"],
-        head=model["head"],
-        head_channels=model["head_channels"],
-    )
-    for num_new in checkpoint["num_classes"][1:]:
-        student = grow(student, num_new)
-    student.load_state_dict(checkpoint["model"])
-    return student
-
-
-def restore_bank(checkpoint: dict[str, Any]) -> PrototypeBank:
-    bank = PrototypeBank(*checkpoint["bank"]["sums"].shape)
-    bank.load_state_dict(checkpoint["bank"])
-    return bank
-
-
-def _load(workspace: Workspace, directory: RunDirectory, step: int) -> dict[str, Any]:
-    """A checkpoint that belongs to this run's task; UserError otherwise."""
-    checkpoint = directory.load_checkpoint(step)
-    config, theirs = workspace.config, checkpoint["config"]
-    keys = ("dataset", "task", "class_order", *(() if workspace.method.joint else ("setup",)))
-    for key in keys:
-        mine = to_plain(config)[key]
-        if theirs[key] != mine:
-            raise UserError(
-                f"{directory.checkpoint_file(step)} belongs to {key} {theirs[key]}, not {mine}: "
-                f"give the run of this {key}"
-            )
-    return checkpoint
 
 
 def _plan(fabric: Fabric, workspace: Workspace, step: int) -> StepPlan:
@@ -288,7 +227,7 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
     matrix = StepMatrix(workspace.step_names)
     seconds = []
     for step in directory.steps_done():
-        checkpoint = _load(workspace, directory, step)
+        checkpoint = load_step(workspace, directory, step)
         names = workspace.learned.class_names(step)
         ious = class_iou(checkpoint["confusion"].numpy())
         matrix.add(workspace.reported_step(step), dict(zip(names, ious, strict=True)))

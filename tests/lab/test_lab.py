@@ -1,7 +1,7 @@
 """Every chapter as a reader meets it: opened in a real JupyterLab, run, its sliders moved.
 
-`make test-lab` runs this; Chromium comes from the system (Debian: apt install chromium). Screenshots
-go to the folder in SPARCL_LAB_PICTURES, or to pytest's temporary one.
+`make test-lab` runs this; Chromium comes from the system (Debian: apt install chromium).
+Screenshots go to the folder in SPARCL_LAB_PICTURES, or to pytest's temporary one.
 """
 
 import os
@@ -111,13 +111,15 @@ def cells_with_widgets(notebook: dict) -> list[int]:
 
 
 def move_every_control(page, cell) -> int:
-    """Each slider one to the right, each row of buttons to its last; how many changed the picture."""
+    """Sliders one to the right, buttons to the last one; how many changed the picture."""
     image = cell.locator("img.widget-image, .widget-image img").last
     image.wait_for(timeout=MINUTE)
     changed = 0
     handles, groups = cell.locator(".noUi-handle"), cell.locator(".widget-toggle-buttons")
     moves = [lambda h=handles.nth(k): h.press("ArrowRight") for k in range(handles.count())]
-    moves += [lambda g=groups.nth(k): g.locator("button").last.click() for k in range(groups.count())]
+    moves += [
+        lambda g=groups.nth(k): g.locator("button").last.click() for k in range(groups.count())
+    ]
     assert moves
     for move in moves:
         before = image.get_attribute("src")

@@ -1,0 +1,70 @@
+"""Networks and prototypes as a step begins, from the checkpoint of the one before."""
+
+from typing import Any
+
+from sparcl_lib.config import to_plain
+from sparcl_lib.errors import UserError
+from sparcl_lib.models import Segmenter, build_segmenter, freeze, grow
+from sparcl_lib.prototypes import PrototypeBank
+from sparcl_lib.training.run_directory import RunDirectory
+from sparcl_lib.training.workspace import Workspace
+
+
+def load_step(workspace: Workspace, directory: RunDirectory, step: int) -> dict[str, Any]:
+    """A checkpoint that belongs to this run's task; UserError otherwise."""
+    checkpoint = directory.load_checkpoint(step)
+    config, theirs = workspace.config, checkpoint["config"]
+    keys = ("dataset", "task", "class_order", *(() if workspace.method.joint else ("setup",)))
+    for key in keys:
+        mine = to_plain(config)[key]
+        if theirs[key] != mine:
+            raise UserError(
+                f"{directory.checkpoint_file(step)} belongs to {key} {theirs[key]}, not {mine}: "
+                f"give the run of this {key}"
+            )
+    return checkpoint
+
+
+def start_models(
+    workspace: Workspace, directory: RunDirectory, step: int
+) -> tuple[Segmenter, Segmenter | None, PrototypeBank]:
+    """Student, frozen teacher and prototypes with which a step begins."""
+    config, task, method = workspace.config, workspace.learned, workspace.method
+    if step == 0:
+        model = config.model
+        student = build_segmenter(
+            model.backbone,
+            task.num_classes(0),
+            weights=model.weights,
+            output_stride=model.output_stride,
+            head=model.head,
+            head_channels=model.head_channels,
+        )
+        return student, None, PrototypeBank(task.num_classes(0), student.backbone.dim)
+    checkpoint = load_step(workspace, directory, step - 1)
+    previous = restore_model(checkpoint)
+    student = grow(previous, len(task.steps[step]), method.classifier_init)
+    teacher = freeze(previous) if method.needs_teacher(step) else None
+    return student, teacher, restore_bank(checkpoint).grow(task.num_classes(step))
+
+
+def restore_model(checkpoint: dict[str, Any]) -> Segmenter:
+    """The network of a checkpoint, on the CPU, with its weights."""
+    model = checkpoint["config"]["model"]
+    student = build_segmenter(
+        model["backbone"],
+        checkpoint["num_classes"][0],
+        output_stride=model["output_stride"],
+        head=model["head"],
+        head_channels=model["head_channels"],
+    )
+    for num_new in checkpoint["num_classes"][1:]:
+        student = grow(student, num_new)
+    student.load_state_dict(checkpoint["model"])
+    return student
+
+
+def restore_bank(checkpoint: dict[str, Any]) -> PrototypeBank:
+    bank = PrototypeBank(*checkpoint["bank"]["sums"].shape)
+    bank.load_state_dict(checkpoint["bank"])
+    return bank
