@@ -107,6 +107,7 @@ def make_one(
                 {**extra, CACHE_VARIABLE: str(Path(folder, "runs"))},
             )
             ship(uses, used)
+            empty = empty if uses.is_file() else None  # nothing to train
         notebook = render(chapters, place, None)
         shipped = execute(notebook, NOTEBOOKS, extra)
         if ship(uses, used):  # what readers see comes from the runs as they are shipped
@@ -190,7 +191,7 @@ def index_table(chapters: list[Chapter], times: dict[str, Times]) -> str:
     for c in chapters:
         known = times.get(c.name)
         running = duration(known.shipped) if known else "not measured"
-        empty = duration(known.empty) if known and known.empty else "not measured"
+        empty = duration(known.empty) if known and known.empty else "no runs"
         title = f"[{c.number} {c.meta.title}]({c.notebook.name})"
         lines.append(
             f"| {title} | {c.meta.ends_with} | {c.meta.reading_minutes} min | {running} | {empty} |"

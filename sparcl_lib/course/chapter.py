@@ -74,7 +74,7 @@ class Times:
     shipped: float
     """With the runs that come with the repository."""
     empty: float | None = None
-    """With every run trained anew; None when that was not measured."""
+    """With every run trained anew; None when there is none, or it was not measured."""
 
 
 def read_chapter(path: Path) -> Chapter:
@@ -182,8 +182,12 @@ def header(chapters: list[Chapter], place: int, times: Times | None) -> str:
 
 
 def _running(times: Times) -> str:
-    anew = f", {duration(times.empty)} when all are trained anew" if times.empty else ""
-    return f"{duration(times.shipped)} with the runs that come with the course{anew}"
+    if times.empty is None:  # nothing is trained
+        return duration(times.shipped)
+    return (
+        f"{duration(times.shipped)} with the runs that come with the course, "
+        f"{duration(times.empty)} when all are trained anew"
+    )
 
 
 def duration(seconds: float) -> str:
