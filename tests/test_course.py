@@ -297,3 +297,10 @@ def test_what_a_page_cannot_show_is_not_saved():
     build.clean_outputs(notebook)
     assert "model_id" not in json.dumps(notebook) and "widgets" not in notebook.metadata
     assert notebook.cells[0].metadata == {}
+
+
+def test_a_prerequisite_must_come_before(sources):
+    path = sources / "00_add.py"
+    path.write_text(SOURCE.replace("# reading", '# prerequisites: ["01"]\n# reading'))
+    with pytest.raises(UserError, match="prerequisite 01 is no chapter before this one"):
+        render(read_chapters(sources), 0, None)

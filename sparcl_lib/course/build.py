@@ -133,8 +133,8 @@ def ship(uses: Path, used: set[str]) -> bool:
 def _ship_one(path: Path, whole: bool) -> bool:
     """Config, metrics and logs of a run, and with `whole` its networks; True if any was new.
 
-    Step 0 stays as it is, because later steps may start from it; networks of later steps are only
-    looked at, in half precision. Nothing that training alone needs is kept.
+    Step 0 stays as it is, because later steps may start from it; other networks are only looked
+    at, in half precision. Nothing that training alone needs is kept.
     """
     target, new = SHIPPED / path.name, False
     files = [path / "config.yaml", path / "metrics.json", *path.glob("logs/step-*/metrics.csv")]
@@ -148,16 +148,16 @@ def _ship_one(path: Path, whole: bool) -> bool:
             new = True
             place.parent.mkdir(parents=True, exist_ok=True)
             if file in checkpoints:
-                torch.save(slim(torch.load(file, weights_only=True), place.parent.name), place)
+                torch.save(slim(torch.load(file, weights_only=True)), place)
             else:
                 shutil.copyfile(file, place)
     return new
 
 
-def slim(checkpoint: dict[str, Any], step: str) -> dict[str, Any]:
-    """A checkpoint without what only training needs, in half precision after step 0."""
+def slim(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint without what only training needs, in half precision if no step starts from it."""
     kept = {k: v for k, v in checkpoint.items() if k not in ("optimizer", "rng")}
-    if step != "step-0":
+    if checkpoint["step"] > 0 or checkpoint["config"]["method"].get("joint"):
         kept["model"] = {
             name: value.half() if value.is_floating_point() else value
             for name, value in kept["model"].items()

@@ -170,8 +170,11 @@ def header(chapters: list[Chapter], place: int, times: Times | None) -> str:
     """Number, title, way back and forth, goals, prerequisites, times."""
     chapter, meta = chapters[place], chapters[place].meta
     goals = "\n".join(f"{n}. {goal}" for n, goal in enumerate(meta.goals, start=1))
-    by_number = {c.number: c for c in chapters}
-    before = ", ".join(_link(by_number[number]) for number in meta.prerequisites) or "none"
+    earlier = {c.number: c for c in chapters[:place]}
+    missing = [number for number in meta.prerequisites if number not in earlier]
+    if missing:
+        raise UserError(f"{chapter.path}: prerequisite {missing[0]} is no chapter before this one")
+    before = ", ".join(_link(earlier[number]) for number in meta.prerequisites) or "none"
     running = "not measured yet" if times is None else _running(times)
     return (
         f"# {chapter.number} {meta.title}\n\n{_navigation(chapters, place)}\n\n"
