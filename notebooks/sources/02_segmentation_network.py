@@ -20,7 +20,7 @@
 #   - "DeepLab-v3: Chen et al., Rethinking Atrous Convolution for Semantic Image Segmentation, 2017, arXiv 1706.05587; section 3 (dilation, output stride, ASPP), section 4.1 (the poly schedule)."
 #   - "ResNet: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, table 1 (the stages and their sizes)."
 #   - "MobileNetV2: Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018, table 2 (the stages)."
-#   - "MiB: Cermelli et al., Modeling the Background for Incremental Learning in Semantic Segmentation, CVPR 2020, section 3.4, equations 9 and 10 (the start of the new classifier)."
+#   - "MiB: Cermelli et al., Modeling the Background for Incremental Learning in Semantic Segmentation, CVPR 2020, section 3, equations 9 and 10 (the start of the new classifier)."
 #   - "SDR: Michieli & Zanuttigh, CVPR 2021, arXiv 2103.06342; section 4 (losses on the features), section 5 (set-up)."
 
 # %% [markdown]
@@ -449,7 +449,7 @@ print("plain and library agree:", grown.num_classes)
 # **Random.** Old rows are not touched, so old logits stay the same *bit for bit*. Their probabilities do not: the softmax divides by a sum that
 # has more terms now.
 #
-# **MiB** (section 3.4, equations 9 and 10). What is a new class for the old network? Background. So background's probability is what should be
+# **MiB** (section 3, equations 9 and 10). What is a new class for the old network? Background. So background's probability is what should be
 # shared with the new classes. Give each of them background's row, and all of them, background included, the bias
 #
 # $$b_{bg} - \log(N_{new} + 1).$$
@@ -554,7 +554,7 @@ show(draw_stealing(), alt, dpi=70)
 # %% [markdown]
 # So on this network a random start steals nothing; it would take rows several times larger, or a network several times less sure. What then
 # is MiB's argument? Not stealing, but the reverse: with a random start the network gives pixels of new objects to *background*, with high
-# probability, and that may make the start of training unstable (MiB, section 3.4). That can be measured as well. Two numbers more: the mean
+# probability, and that may make the start of training unstable (MiB, section 3). That can be measured as well. Two numbers more: the mean
 # probability of the new classes, and what the first batches of step 1 would cost, $-\log p$ of the label, apart for pixels of new classes and
 # for pixels labelled background.
 

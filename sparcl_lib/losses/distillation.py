@@ -37,7 +37,7 @@ def unbiased_knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> T
     logsumexp over all; the old classes keep theirs. Mean over pixels, divided by the number of
     old classes with background.
 
-    Source: MiB (Cermelli et al., CVPR 2020), section 3.3, equation 7.
+    Source: MiB (Cermelli et al., CVPR 2020), section 3, equation 7.
     logits (B, K, H, W); teacher_logits (B, K_old, H, W). Returns a scalar.
     Raises ValueError when the shapes do not fit.
     """

@@ -28,7 +28,7 @@ def unbiased_cross_entropy(
     become 0. Old classes are hidden in the background of the target, so a pixel labelled 0 must
     not teach the network that it is no old class.
 
-    Source: MiB (Cermelli et al., CVPR 2020), section 3.2, equation 5.
+    Source: MiB (Cermelli et al., CVPR 2020), section 3, equation 5.
     logits (B, K, H, W); target (B, H, W) int64; num_old: number of classes of the earlier steps,
     background included, 1..K (1 gives plain cross-entropy). Returns the mean over the pixels that
     are not ignored, 0 if all are. Raises ValueError when num_old is outside 1..K.

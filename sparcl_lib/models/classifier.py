@@ -35,7 +35,7 @@ class GrowingClassifier(nn.Module):
         "mib": new weights = background weights, new biases and the background bias =
         b_bg - log(num_new + 1). The old probability of background is shared out evenly between
         background and new classes, and every old class keeps its probability exactly.
-        Source: MiB (Cermelli et al., CVPR 2020), section 3.4, equations 9 and 10.
+        Source: MiB (Cermelli et al., CVPR 2020), section 3, equations 9 and 10.
         Raises ValueError for num_new < 1 or an unknown init.
         """
         if num_new < 1:
