@@ -480,3 +480,14 @@ MISUSES = {
 def test_misuse(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_nearly_silent_location_is_not_pushed_out_of_proportion():
+    """Its gradient stays of the size of an active one's, however silent it is."""
+    active = torch.full((64,), 2.0)
+    pushes = []
+    for silence in (1.0, 1e-2, 1e-4, 1e-6):
+        x = torch.stack([active, active * silence], dim=1)[None, :, None].requires_grad_()
+        losses.sparsification(x, line(1, 1)).backward()
+        pushes.append(x.grad[..., 1].abs().max().item())
+    assert max(pushes) < 100 * pushes[0]

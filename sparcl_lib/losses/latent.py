@@ -28,8 +28,10 @@ Distance = Literal["l2", "mse"]
 # Two class means closer than this have no direction to be pushed in: the value is capped
 # (at 1 / MIN_DISTANCE) and the gradient is zero.
 MIN_DISTANCE = 1e-4
-# An almost silent location would weigh as much as its silence is deep.
-MIN_ACTIVITY = 1e-3
+# The push on an almost silent location grows with the square of its silence: with 1e-3 here, one of
+# four runs on real photographs collapsed in a single iteration (docs/real_voc_subset.md). One is the
+# activity of a single channel at its class's peak.
+MIN_ACTIVITY = 1.0
 
 
 def vector_distance(difference: Tensor, distance: Distance) -> Tensor:
@@ -132,7 +134,7 @@ def sparsification(features: Tensor, labels: Tensor, num_classes: int | None = N
     features (B, D, h, w), not negative (after a ReLU; negative values count as zero, which the
     formula would reward without bound); labels (B, h, w) int64. num_classes as in `repulsion`.
     Locations in which no channel is active have no pattern to be made sparse and are left out of
-    the mean; sum_j fbar_ij is taken as at least 1e-3. Returns a scalar. Raises ValueError when
+    the mean; sum_j fbar_ij is taken as at least 1. Returns a scalar. Raises ValueError when
     features and labels do not fit.
     """
     check_same_locations(features, labels)
