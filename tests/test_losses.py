@@ -482,12 +482,10 @@ def test_misuse(call, message):
         call()
 
 
-def test_a_nearly_silent_location_is_not_pushed_out_of_proportion():
-    """Its gradient stays of the size of an active one's, however silent it is."""
+@pytest.mark.parametrize("silence", [1 / 50, 1 / 64, 1 / 70, 1e-3, 1e-4, 1e-6])
+def test_a_nearly_silent_location_is_not_pushed_out_of_proportion(silence):
+    """With D channels and a peak of 2, each entry moves the mean of two by D e / 2 / 2 at most."""
     active = torch.full((64,), 2.0)
-    pushes = []
-    for silence in (1.0, 1e-2, 1e-4, 1e-6):
-        x = torch.stack([active, active * silence], dim=1)[None, :, None].requires_grad_()
-        losses.sparsification(x, line(1, 1)).backward()
-        pushes.append(x.grad[..., 1].abs().max().item())
-    assert max(pushes) < 100 * pushes[0]
+    x = torch.stack([active, active * silence], dim=1)[None, :, None].requires_grad_()
+    losses.sparsification(x, line(1, 1)).backward()
+    assert 0 < x.grad[..., 1].abs().max() <= 64 * math.e / 4
