@@ -1,14 +1,17 @@
-"""Pictures of what a model sees and forgets: palettes, prediction strips, curves, heat maps."""
+"""Pictures of what a model sees and forgets: palettes, prediction strips, curves, heat maps, flows."""
 
 from sparcl_lib.viz.figures import forgetting_curves, prediction_strips, step_heat_map, to_png
+from sparcl_lib.viz.flows import confusion_flow, row_shares
 from sparcl_lib.viz.palette import class_palette, colorize, method_colors
 
 __all__ = [
     "class_palette",
     "colorize",
+    "confusion_flow",
     "forgetting_curves",
     "method_colors",
     "prediction_strips",
+    "row_shares",
     "step_heat_map",
     "to_png",
 ]
