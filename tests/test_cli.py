@@ -208,7 +208,7 @@ def test_help(command, capsys):
     [
         (["--task", "7-3"], "unknown task of minivoc '7-3'.*6-4"),
         (["--setup", "joint"], "unknown setup 'joint'.*sequential, disjoint, overlapped"),
-        (["--method", "SRD"], "unknown method 'SRD'.*FT, Joint, MiB, SDR"),
+        (["--method", "SRD"], "unknown method 'SRD'.*FT, Joint, .*MiB, SDR"),
         (["--dataset", "cityscapes"], "unknown data set 'cityscapes'.*minivoc"),
         (["--data-root", "nowhere", "--dataset", "voc"], "nowhere is not a folder.*VOCdevkit"),
         (["--set", "optim.lrr=1"], "unknown setting 'optim.lrr': did you mean optim.lr"),
