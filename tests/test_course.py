@@ -9,7 +9,7 @@ import torch
 
 from sparcl_lib.config import parse_settings
 from sparcl_lib.course import build, check, compare_guess, explore, minivoc_config, panels, runs
-from sparcl_lib.course.chapter import Times, duration, read_chapter, read_chapters, render
+from sparcl_lib.course.chapter import TAGS, Times, duration, read_chapter, read_chapters, render
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import UserError
 from sparcl_lib.training.run_directory import RunDirectory
@@ -304,3 +304,14 @@ def test_a_prerequisite_must_come_before(sources):
     path.write_text(SOURCE.replace("# reading", '# prerequisites: ["01"]\n# reading'))
     with pytest.raises(UserError, match="prerequisite 01 is no chapter before this one"):
         render(read_chapters(sources), 0, None)
+
+
+def test_the_template_of_a_chapter_runs(capsys):
+    chapter = read_chapter(build.NOTEBOOKS / "sources" / "template.py")
+    cells = [cell for cell in chapter.cells if cell.cell_type == "code"]
+    assert {tag for cell in cells for tag in cell.metadata.get("tags", [])} <= TAGS
+    names: dict = {}
+    for cell in cells:
+        exec(cell.source, names)
+    printed = capsys.readouterr().out
+    assert "mIoU: measured" in printed and "Exercise 0.1: right." in printed
