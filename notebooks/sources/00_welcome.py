@@ -179,7 +179,7 @@ show(draw_curve(), "mIoU of the first six classes falls to zero at step 1")
 show(step_heat_map(matrix, "IoU of every class after every step"), "Step by class matrix of fine-tuning")
 
 # %% [markdown]
-# And this is what it looks like. The network has not become blind: it finds the old objects and calls them something new, or background.
+# And this is what it looks like. The old objects are gone: most have become background, a few bear the name of a new class. Chapter 03 counts them.
 
 # %%
 pictures = picture_arrays(ft.model(1), workspace.picture_batches())
@@ -281,10 +281,10 @@ print("over the data set:", class_iou(small + large).mean().round(1))
 # %% [markdown]
 # ## Quiz
 #
-# **1. After step 1, FT has 0 IoU on "disc". Are all pixels of discs called background?**
+# **1. After step 1, FT has 0 IoU on "disc". Does that say that all pixels of discs are called background?**
 #
-# <details><summary>Yes</summary>Not necessarily: IoU is 0 as soon as no disc pixel is called disc. Many are called star or moon, the new classes.</details>
-# <details><summary>No</summary>Right. The row of the confusion matrix says where they go; chapter 03 draws it.</details>
+# <details><summary>Yes</summary>It says only that none is called disc. They could all be called star, and the IoU would be 0 as well.</details>
+# <details><summary>No</summary>Right. The row of the confusion matrix says where they went; chapter 03 draws it (most of them to background, as it happens).</details>
 #
 # **2. Which is larger for FT, mIoU with background or without?**
 #
