@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from sparcl_lib import cli_data
 from sparcl_lib.errors import UserError
 
 app = typer.Typer(
@@ -15,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Class-incremental semantic segmentation: learn, forget, remember.",
 )
+app.add_typer(cli_data.app, name="data")
 
 DataRoot = Annotated[str | None, typer.Option(help="Folder of the data; MiniVOC finds its own.")]
 Dataset = Annotated[str, typer.Option(help="minivoc, voc or ade20k.")]

@@ -197,7 +197,10 @@ def test_env_lists_what_is_there(capsys):
     assert any(line.startswith("OK   torch ") for line in lines)
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "evaluate", "report", "split", "env"])
+COMMANDS = ["", "demo", "train", "evaluate", "report", "split", "env", "data", "data check"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help(command, capsys):
     status, out, _ = sparcl(capsys, *command.split(), "--help")
     assert status == 0 and "Usage" in out

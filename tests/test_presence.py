@@ -24,8 +24,8 @@ def source(tmp_path) -> Source:
 @pytest.fixture
 def decoded(monkeypatch) -> list[str]:
     """Names of the masks that a scan decodes."""
-    names, read = [], presence._read_mask
-    monkeypatch.setattr(presence, "_read_mask", lambda p: names.append(Path(p).stem) or read(p))
+    names, read = [], presence.read_mask
+    monkeypatch.setattr(presence, "read_mask", lambda p: names.append(Path(p).stem) or read(p))
     return names
 
 

@@ -39,6 +39,7 @@ def test_paths_of_the_map_and_of_links_exist():
 
 def test_commands_and_tasks_exist():
     known = {command.callback.__name__ for command in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
     used = re.findall(r"^sparcl (\w+)", "\n".join(blocks("sh")), flags=re.MULTILINE)
     assert set(used) and set(used) <= known
     for task in ("19-1", "15-5", "15-1", "10-10", "10-1", "10-5", "5-3", "2-1", "2-2", "19-1b"):

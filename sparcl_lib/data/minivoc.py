@@ -137,7 +137,7 @@ def _build(root, settings, progress):
     """Write photos, masks, id lists and, last, minivoc.json."""
     for folder in (PHOTOS, MASKS, LISTS):
         (root / folder).mkdir(parents=True)
-    everything, masks, palette = hashlib.sha256(), hashlib.sha256(), _voc_palette()
+    everything, masks, palette = hashlib.sha256(), hashlib.sha256(), voc_palette()
     splits = [split for split in SPLITS for _ in range(settings[SPLITS[split]])]
     ids = {split: [] for split in SPLITS}
     for number, split in enumerate(tqdm(splits, "MiniVOC", disable=not progress), 1):
@@ -160,7 +160,7 @@ def _build(root, settings, progress):
     (root / "minivoc.json").write_text(info + "\n")
 
 
-def _voc_palette():
+def voc_palette():
     """VOC's colour map, 256 x RGB bytes: bit 3j + c of the class is bit 7 - j of channel c."""
     return bytes(sum((i >> 3 * j + c & 1) << 7 - j for j in range(3))
                  for i in range(256) for c in range(3))

@@ -22,8 +22,9 @@ from sparcl_lib.tasks.labels import VOID
 
 CACHE_VERSION = 1
 _MASK_MODES = ("P", "L", "1")
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error,
-           Image.DecompressionBombError)  # fmt: skip
+# What Pillow raises for a file that is missing or damaged.
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error,
+          Image.DecompressionBombError)  # fmt: skip
 _ARRAYS = ("ids", "stamps", "table", "sizes")
 
 Key = tuple[str, int, int]
@@ -107,7 +108,7 @@ def check_pairs(source: Source, split: str) -> None:
         try:
             with Image.open(path) as photo:
                 found = list(photo.size)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise UserError(f"photograph {path} cannot be read ({error}); restore it") from None
         if found != size:
             raise UserError(
@@ -172,17 +173,21 @@ def _read_masks(paths: Iterable[str], workers: int | None, progress: bool) -> li
     # Threads, not processes: Pillow releases the GIL while it decodes and counts, and threads are
     # safe beside torch, in a notebook and in a script without a __main__ guard.
     with ThreadPool(workers or os.cpu_count()) as pool:
-        rows = pool.imap(_read_mask, paths, chunksize=16)
+        rows = pool.imap(read_mask, paths, chunksize=16)
         return list(tqdm(rows, "scanning masks", len(paths), leave=False, disable=not progress))
 
 
-def _read_mask(path: str) -> Row:
-    """bool (256,) presence of each value, and (width, height)."""
+def read_mask(path: str) -> Row:
+    """bool (256,) presence of each value, and (width, height), of the decoded mask.
+
+    Raises:
+        UserError: naming a file that is missing, broken or no image of class indices.
+    """
     try:
         with Image.open(path) as mask:
             mode, size = mask.mode, mask.size
             counts = mask.histogram()
-    except _BROKEN as error:
+    except BROKEN as error:
         raise UserError(f"mask {path} cannot be read ({error}); restore it") from None
     if mode not in _MASK_MODES:
         raise UserError(

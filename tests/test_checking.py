@@ -1,0 +1,234 @@
+"""OK and FAIL lines about a data set, every bad file by its name."""
+
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_mask, make_voc_tree, save_mask, unpack_real_masks, write_list
+from PIL import Image
+
+from sparcl_lib.cli import main
+from sparcl_lib.data import Source, ade20k_source, checking, voc_source
+from sparcl_lib.data.checking import check, complete
+from sparcl_lib.data.minivoc import generate
+
+MASKS = {f"a{n}": {n, 255} for n in range(1, 7)} | {"v1": {1}, "v2": {2}}
+VAL = ["v1", "v2"]
+NEEDS_DATA = pytest.mark.skipif(
+    "SPARCL_TEST_DATA" not in os.environ, reason="SPARCL_TEST_DATA names no folder of real data"
+)
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch) -> Path:
+    """A devkit of six training and two test images, as if that were the published number."""
+    counts = {"train_aug.txt": 6, "train.txt": 6, "val.txt": 2}
+    monkeypatch.setitem(checking.PUBLISHED, "voc", counts)
+    return make_voc_tree(tmp_path / "VOC2012", MASKS, val=VAL)
+
+
+def look(source: Source, **options: bool) -> list[str]:
+    lines = check(source, progress=False, **options)
+    assert not any("\n" in text for _, text in lines)
+    return [f"{'OK' if fine else 'FAIL'} {text}" for fine, text in lines]
+
+
+def failures(source: Source, **options: bool) -> list[str]:
+    return [line for line in look(source, **options) if line.startswith("FAIL")]
+
+
+def test_a_whole_tree(tree):
+    assert look(voc_source(tree)) == [
+        "OK train: 6 images, as published",
+        "OK train: 6 masks decode, with values 0 to 20 or 255",
+        "OK train: 6 photographs decode and have the size of their mask",
+        "OK val: 2 images, as published",
+        "OK val: 2 masks decode, with values 0 to 20 or 255",
+        "OK val: 2 photographs decode and have the size of their mask",
+        "OK no image is both in train and in val",
+    ]
+    assert complete(voc_source(tree))
+
+
+def cut(path: Path, part: float = 0.5) -> None:
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+
+
+def photo(root: Path, name: str) -> Path:
+    return root / "JPEGImages" / f"{name}.jpg"
+
+
+def mask(root: Path, name: str) -> Path:
+    return root / "SegmentationClassAug" / f"{name}.png"
+
+
+def cut_stream(root: Path) -> None:
+    """Header and size are whole: it shows only when the last rows are decoded."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photo(root, "a2"))
+    save_mask(mask(root, "a2"), np.zeros((64, 64), np.uint8))
+    cut(photo(root, "a2"), 0.9)
+
+
+def to_grey_levels(root: Path) -> None:
+    Image.fromarray(np.zeros((6, 8), np.uint16)).save(mask(root, "a2"))
+
+
+DAMAGES = [
+    (lambda r: mask(r, "a2").unlink(), "mask .*a2.png cannot be read"),
+    (lambda r: cut(mask(r, "a2")), "mask .*a2.png cannot be read"),
+    (lambda r: mask(r, "a2").write_text("<html>"), "mask .*a2.png cannot be read"),
+    (
+        lambda r: save_mask(mask(r, "a2"), make_mask({21, 22})),
+        r"mask .*a2.png holds \[21, 22\], no class",
+    ),
+    (lambda r: Image.open(photo(r, "a1")).save(mask(r, "a2")), "mask .*a2.png"),
+    (to_grey_levels, "mask .*a2.png"),
+    (lambda r: photo(r, "a2").unlink(), "photograph .*a2.jpg .* is missing"),
+    (lambda r: cut(photo(r, "a2"), 0.2), "photograph .*a2.jpg cannot be read"),
+    (cut_stream, "photograph .*a2.jpg cannot be read .*truncated"),
+    (
+        lambda r: save_mask(mask(r, "a2"), make_mask({2}, (9, 6))),
+        "photograph .*a2.jpg is 8x6 pixels but its mask is 9x6",
+    ),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_a_bad_file_is_named_and_no_other(tree, damage, message):
+    damage(tree)
+    (failed,) = failures(voc_source(tree))
+    assert re.search(f"^FAIL train: {message}", failed), failed
+    assert len(look(voc_source(tree))) == 6  # val is still found to be fine
+
+
+def test_every_bad_file_is_named(tree):
+    for name in ("a1", "a3", "v2"):
+        cut(mask(tree, name))
+    cut(photo(tree, "a3"), 0.2)
+    found = " ".join(failures(voc_source(tree)))
+    assert len(failures(voc_source(tree))) == 4
+    for name in ("a1.png", "a3.png", "a3.jpg", "v2.png"):
+        assert name in found
+    assert "a2" not in found
+
+
+def test_counts_are_compared_unless_a_part_is_enough(tree):
+    write_list(tree / "ImageSets/Segmentation/train_aug.txt", ["a1", "a2"])
+    (failed,) = failures(voc_source(tree))
+    assert failed == "FAIL train: 2 images, but 6 are published (--partial accepts fewer)"
+    assert not complete(voc_source(tree))
+    assert not failures(voc_source(tree), partial=True) and complete(voc_source(tree), True)
+
+
+def test_no_photographs_is_one_line_and_fine_as_a_part(tree):
+    for path in (tree / "JPEGImages").iterdir():
+        path.unlink()
+    source = voc_source(tree)
+    failed = failures(source)
+    assert [re.match(r"FAIL (\w+): all (\d)", f).groups() for f in failed] == [
+        ("train", "6"), ("val", "2"),
+    ]  # fmt: skip
+    assert not failures(source, partial=True)
+    assert complete(source, partial=True) and not complete(source)
+
+
+def test_some_photographs_are_not_enough_even_for_a_part(tree):
+    photo(tree, "a2").unlink()
+    assert len(failures(voc_source(tree), partial=True)) == 1
+    assert not complete(voc_source(tree), partial=True)
+
+
+def test_an_image_in_both_lists_is_named(tree):
+    write_list(tree / "ImageSets/Segmentation/val.txt", ["v1", "a3"])
+    assert failures(voc_source(tree)) == ["FAIL 1 images are in train and in val: a3"]
+
+
+def test_a_missing_list_does_not_hide_the_other(tree):
+    (tree / "ImageSets/Segmentation/val.txt").unlink()
+    (failed,) = failures(voc_source(tree))
+    assert "cannot read id list" in failed and len(look(voc_source(tree))) == 4
+    assert not complete(voc_source(tree))
+
+
+@pytest.mark.parametrize("remove", [mask, photo])
+def test_complete_notices_a_missing_file(tree, remove):
+    remove(tree, "v1").unlink()
+    assert not complete(voc_source(tree))
+
+
+def test_ade_counts_are_by_split(tmp_path, monkeypatch):
+    monkeypatch.setitem(checking.PUBLISHED, "ade20k", {"train": 2, "val": 1})
+    for folder, ids in (("training", ["t1", "t2"]), ("validation", ["v1"])):
+        for name in ids:
+            (tmp_path / "annotations" / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "images" / folder).mkdir(parents=True, exist_ok=True)
+            shape = (6, 8)
+            Image.fromarray(np.full(shape, 150, np.uint8)).save(
+                tmp_path / "annotations" / folder / f"{name}.png"
+            )
+            Image.new("RGB", shape[::-1]).save(tmp_path / "images" / folder / f"{name}.jpg")
+    source = ade20k_source(tmp_path)
+    assert not failures(source) and complete(source)
+    (tmp_path / "annotations/training/t2.png").unlink()
+    assert failures(source) == [
+        "FAIL train: 1 images, but 2 are published (--partial accepts fewer)"
+    ]
+
+
+def sparcl(capsys, *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return stop.value.code or 0, captured.out, captured.err.splitlines()[-1:]
+
+
+def test_the_command_prints_the_lines_and_fails_with_them(tree, capsys):
+    status, out, _ = sparcl(capsys, "data", "check", "--dataset", "voc", "--root", tree)
+    assert status == 0 and [line[:5] for line in out.splitlines()] == ["OK   "] * 7
+    cut(mask(tree, "a1"))
+    status, out, _ = sparcl(capsys, "data", "check", "--dataset", "voc", "--data-root", tree)
+    assert status == 1 and re.search(r"^FAIL train: mask .*a1.png", out, re.MULTILINE)
+    status, _, errors = sparcl(capsys, "data", "check", "--dataset", "voc", "--root", tree / "no")
+    assert status == 2 and "is not a folder" in errors[0]
+
+
+def test_minivoc_is_checked_against_its_checksum(tmp_path, capsys):
+    generate(tmp_path / "mini", train=4, val=2, progress=False)
+    command = ("data", "check", "--dataset", "minivoc", "--root", tmp_path / "mini")
+    status, out, _ = sparcl(capsys, *command)
+    assert status == 0 and "OK   train: 4 images\n" in out and "have the checksum" in out
+    path = tmp_path / "mini/SegmentationClassAug/mini_000001.png"
+    save_mask(path, np.zeros((64, 64), np.uint8))
+    status, out, _ = sparcl(capsys, *command)
+    assert status == 1 and "FAIL MiniVOC in" in out and "damaged" in out
+
+
+def test_index_names_the_classes_it_found(tree, capsys):
+    status, out, _ = sparcl(capsys, "data", "index", "--dataset", "voc", "--root", tree)
+    assert status == 0
+    assert out.splitlines()[0].startswith("train: 6 images; aeroplane 1, bicycle 1, bird 1, boat 1")
+    assert "aeroplane 1, bicycle 1, bird 0" in out.splitlines()[1]
+
+
+@NEEDS_DATA
+def test_the_real_masks_are_checked_in_time(tmp_path):
+    """All 12,031 masks of VOC, without photographs; the limit is for the whole of VOC."""
+    source = voc_source(unpack_real_masks(os.environ["SPARCL_TEST_DATA"], tmp_path))
+    began = time.perf_counter()
+    lines = look(source)
+    assert time.perf_counter() - began < 60
+    failed = [line for line in lines if line.startswith("FAIL")]
+    assert len(failed) == 2 and all("photographs are missing" in line for line in failed)
+    assert "OK train: 10582 images, as published" in lines
+
+
+@NEEDS_DATA
+def test_real_photographs_and_masks_belong_together():
+    source = voc_source(os.environ["SPARCL_TEST_DATA"])
+    lines = look(source, partial=True)
+    assert not [line for line in lines if line.startswith("FAIL")]
+    assert "OK train: 3189 photographs decode and have the size of their mask" in lines
