@@ -101,7 +101,7 @@ class RunConfig:
     class_order: tuple[int, ...] | None = None
     """Another learning order of the task's class ids; the sizes of the steps stay."""
     method: dict[str, Any]
-    """name, terms, classifier_init, joint: see sparcl_lib.methods."""
+    """name, terms, classifier_init, joint, regulariser: see sparcl_lib.methods."""
     data_root: str | None = None
     """Folder of the data; MiniVOC finds its own."""
     seed: int = 0
@@ -158,11 +158,12 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
 
 def known_keys() -> list[str]:
     """Every dotted key that --set and recipe files may use."""
-    from sparcl_lib.methods import TERMS, Method, term_options
+    from sparcl_lib.methods import TERMS, Method, Regulariser, term_options
 
     keys = _field_keys(RunConfig)
     keys.remove("method")
     keys += [f"method.{f.name}" for f in dataclasses.fields(Method) if f.name != "terms"]
+    keys += _field_keys(Regulariser, "method.regulariser.")
     for term in TERMS:
         options = ("weight", "from_step", *term_options(term))
         keys += [f"method.terms.{term}.{option}" for option in options]

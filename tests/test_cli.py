@@ -102,12 +102,13 @@ def test_train_then_evaluate_then_report(train_mini, tmp_path, capsys):
     assert "<html" in (tmp_path / "r.html").read_text()
 
 
-def test_step_by_step_and_resumed_equal_one_run(train_mini, tmp_path):
+@pytest.mark.parametrize("method", ["MiB", "PLOP", "EWC", "RW", "PI"])
+def test_step_by_step_and_resumed_equal_one_run(train_mini, tmp_path, method):
     for out, steps in (("whole", "all"), ("parts", "0"), ("parts", "1")):
-        assert train_mini("--steps", steps, out=tmp_path / out)[0] == 0
+        assert train_mini("--steps", steps, out=tmp_path / out, method=method)[0] == 0
     shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
     shutil.rmtree(tmp_path / "resumed" / "step-1")
-    assert train_mini("--resume", out=tmp_path / "resumed")[0] == 0
+    assert train_mini("--resume", out=tmp_path / "resumed", method=method)[0] == 0
     weights = {
         name: torch.load(tmp_path / name / "step-1" / "checkpoint.pt", weights_only=True)
         for name in ("whole", "parts", "resumed")
@@ -116,6 +117,41 @@ def test_step_by_step_and_resumed_equal_one_run(train_mini, tmp_path):
         for part in ("model", "bank"):
             for key, value in weights["whole"][part].items():
                 assert torch.equal(value, weights[other][part][key]), (other, part, key)
+        for kind, tensors in (weights["whole"]["regulariser"] or {}).items():
+            for key, value in tensors.items():
+                assert torch.equal(value, weights[other]["regulariser"][kind][key]), (kind, key)
+
+
+def step_0(run: Path) -> dict:
+    return torch.load(run / "step-0" / "checkpoint.pt", weights_only=True)
+
+
+def test_step_0_of_a_regulariser_is_that_of_ft_and_its_importances(train_mini, tmp_path):
+    ft, ewc = tmp_path / "ft", tmp_path / "ewc"
+    assert train_mini("--steps", "0", method="FT", out=ft)[0] == 0
+    assert train_mini("--steps", "0", method="EWC", out=ewc)[0] == 0
+    plain, observed = step_0(ft), step_0(ewc)
+    assert all(torch.equal(v, observed["model"][k]) for k, v in plain["model"].items())
+    assert plain["regulariser"] is None and set(observed["regulariser"]) == {"fisher"}
+    assert train_mini("--start-from", ewc, method="FT", out=tmp_path / "a")[0] == 0
+    status, _, errors = train_mini("--start-from", ft, method="EWC", out=tmp_path / "b")
+    assert status == 2 and "differs in regulariser (None there, ('ewc', 0.9, 10) here)" in errors
+    torch.save({**observed, "regulariser": None}, ewc / "step-0" / "checkpoint.pt")
+    status, _, errors = train_mini("--steps", "1", method="EWC", out=ewc)
+    assert status == 2 and "knows no importances of ewc: train step 0 with this method" in errors
+
+
+def test_a_regulariser_cannot_read_scaled_gradients(train_mini):
+    status, _, errors = train_mini("--set", "precision=16-mixed", method="PI")
+    assert status == 2 and "set precision=bf16-mixed or 32-true" in errors
+
+
+def test_plop_shares_step_0_with_ft(train_mini, tmp_path):
+    assert train_mini("--steps", "0", method="FT", out=tmp_path / "ft")[0] == 0
+    for rule in ("exact", "released"):
+        setting = ("--set", f"method.terms.ce.pseudo={rule}")
+        out = tmp_path / rule
+        assert train_mini("--start-from", tmp_path / "ft", *setting, method="PLOP", out=out)[0] == 0
 
 
 def test_a_checkpoint_holds_all_that_a_step_needs(train_mini, tmp_path):
@@ -211,7 +247,7 @@ def test_help(command, capsys):
     [
         (["--task", "7-3"], "unknown task of minivoc '7-3'.*6-4"),
         (["--setup", "joint"], "unknown setup 'joint'.*sequential, disjoint, overlapped"),
-        (["--method", "SRD"], "unknown method 'SRD'.*FT, Joint, .*MiB, SDR"),
+        (["--method", "SRD"], "unknown method 'SRD'.*FT, Joint, .*MiB, .*SDR"),
         (["--dataset", "cityscapes"], "unknown data set 'cityscapes'.*minivoc"),
         (["--data-root", "nowhere", "--dataset", "voc"], "nowhere is not a folder.*VOCdevkit"),
         (["--set", "optim.lrr=1"], "unknown setting 'optim.lrr': did you mean optim.lr"),

@@ -20,7 +20,7 @@ from sparcl_lib.config import (
     to_plain,
 )
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import METHODS, Method, build_method
+from sparcl_lib.methods import METHODS, Method, Regulariser, build_method
 from sparcl_lib.plain import build, merge, read_yaml
 
 SELF_EXPLANATORY = {"seed", "data", "model", "optim", "momentum", "weight_decay"}
@@ -168,6 +168,11 @@ BAD_SETTINGS = {
     "method.terms.matching.distance=L2": "method.terms.matching.distance must be l2 or mse",
     "method.classifier_init=zero": "method.classifier_init must be",
     "method.joint=3": "method.joint must be",
+    "method.regulariser=ewc": "method.regulariser is a group of settings, not 'ewc'",
+    "method.regulariser.name=fisher": "method.regulariser.name must be one of ewc, rw, pi",
+    "method.regulariser.weight=1": "incomplete method.regulariser.*'name'",
+    "method.regulariser.wait=1": "did you mean method.regulariser.weight",
+    "method.terms.ce.pseudo=exact": "unbiased and method.terms.ce.pseudo exclude each other",
 }
 
 
@@ -199,6 +204,8 @@ def test_known_keys_are_all_accepted():
     assert {f.name for f in dataclasses.fields(Method)} - {"terms"} == {
         key.split(".")[1] for key in keys if key.startswith("method.") and key.count(".") == 1
     }
+    fields = {key.split(".")[2] for key in keys if key.startswith("method.regulariser.")}
+    assert fields == {f.name for f in dataclasses.fields(Regulariser)}
 
 
 # Files and round trips

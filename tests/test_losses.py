@@ -4,7 +4,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping
-from itertools import permutations
+from itertools import permutations, product
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from sparcl_lib import losses
 from sparcl_lib.losses.latent import MIN_ACTIVITY, MIN_DISTANCE
 
-HELPERS = {"matching_from_sums", "repulsion_from_sums", "vector_distance"}
+HELPERS = {"fold_new_classes", "matching_from_sums", "repulsion_from_sums", "vector_distance"}
 PUBLIC = sorted(set(losses.__all__) - HELPERS)
 VOID = 255
 
@@ -66,6 +66,60 @@ def slow_kd(x, teacher, unbiased=False):
     return mean(values)
 
 
+def slow_bce(x, labels):
+    values = []
+    for label, members in labelled(x, labels).items():
+        for row in members:
+            p = [1 / (1 + math.exp(-v)) for v in row]
+            values.append(-sum(math.log(q if c == label else 1 - q) for c, q in enumerate(p)))
+    return mean(values)
+
+
+def slow_bce_kd(x, teacher):
+    values = []
+    for row, told in zip(rows(x), rows(teacher), strict=True):
+        p, t = ([1 / (1 + math.exp(-v)) for v in vs] for vs in (row, told))
+        pairs = zip(t, p, strict=False)  # new classes have no teacher
+        values.append(-sum(a * math.log(b) + (1 - a) * math.log(1 - b) for a, b in pairs))
+    return mean(values)
+
+
+def slow_entropy_kd(x, teacher, mask, strength=1.0):
+    values = []
+    for row, told, chosen in zip(rows(x), rows(teacher), mask.flatten().tolist(), strict=True):
+        if chosen:
+            e, t = [math.exp(v) for v in row], [math.exp(v) for v in told]
+            p, q = [v / sum(e) for v in e], [v / sum(t) for v in t]
+            bits = -sum(v * math.log2(v) for v in q)
+            crossed = -sum(v * math.log(w) for v, w in zip(q, p, strict=False))
+            values.append((1 + strength * bits) * crossed)
+    return mean(values)
+
+
+def slow_adaptive_ce(x, labels, share):
+    images = zip(x, labels, share.tolist(), strict=True)
+    sums = [s * slow_ce(i[None], y[None]) * (y != VOID).sum().item() for i, y, s in images]
+    return mean(sums) / labels[0].numel()
+
+
+def parts(size, scale):
+    """First and last index, exclusive, of each of `scale` parts; they overlap where they must."""
+    return [(i * size // scale, -(-(i + 1) * size // scale)) for i in range(scale)]
+
+
+def slow_local_pod(x, teacher):
+    def pooled(image):
+        squares, (h, w) = image.double().square().numpy(), image.shape[1:]
+        means = []
+        for scale, channel in product((1, 2, 4), squares):
+            means += [channel[i, a:b].mean() for a, b in parts(w, scale) for i in range(h)]
+            means += [channel[a:b, j].mean() for a, b in parts(h, scale) for j in range(w)]
+        return np.array(means)
+
+    pairs = zip(x.detach(), teacher, strict=True)
+    return mean([length(pooled(a) - pooled(b), "l2") for a, b in pairs])
+
+
 def slow_feature_distillation(x, teacher):
     pairs = zip(rows(x), rows(teacher), strict=True)
     return mean([length(row - told, "mse") for row, told in pairs])
@@ -108,6 +162,11 @@ class Entry(NamedTuple):
     def latent(self) -> bool:
         return self.slow in (slow_matching, slow_attraction, slow_repulsion, slow_sparsification)
 
+    @property
+    def per_image(self) -> bool:
+        """A mean over images of something that is no mean over pixels."""
+        return self.slow in (slow_adaptive_ce, slow_local_pod)
+
     def __call__(self, x, *args):
         return getattr(losses, self.name)(x, *args, **self.options)
 
@@ -128,6 +187,11 @@ ENTRIES = [
     Entry("repulsion", slow_repulsion, ("labels", "classes")),
     Entry("sparsification", slow_sparsification, ("labels",)),
     Entry("sparsification", slow_sparsification, ("labels", "classes")),
+    Entry("binary_cross_entropy", slow_bce, ("labels",)),
+    Entry("binary_knowledge_distillation", slow_bce_kd, ("teacher",)),
+    Entry("entropy_weighted_distillation", slow_entropy_kd, ("teacher", "mask")),
+    Entry("adaptive_cross_entropy", slow_adaptive_ce, ("labels", "share")),
+    Entry("local_pod", slow_local_pod, ("same",)),
 ]
 
 
@@ -165,6 +229,8 @@ def make(entry, batch=2, classes=6, dim=8, h=3, w=4, scene="mixed", seed=0):
         "classes": classes,
         "teacher": torch.randn(batch, num_old, h, w, generator=g),
         "same": torch.randn(x.shape, generator=g),
+        "mask": labels != VOID,
+        "share": torch.rand(batch, generator=torch.Generator().manual_seed(seed + 1)),
         "prototypes": torch.randn(classes, dim, generator=g).relu(),
     }
     return (x.relu() if entry.latent else x), *(given[name] for name in entry.needs)
@@ -213,6 +279,33 @@ CONSTANTS = {
         -(math.log(2 / 3) + math.log(1 / 3)) / 4,
     ),
     "features": (losses.feature_distillation(column([1, 2], [0, 0]), column([3, 2], [0, 4])), 5),
+    "bce": (
+        losses.binary_cross_entropy(column([0, 0, 0], [9, 1, 5]), line(1, VOID)), 3 * math.log(2)
+    ),
+    "bce kd": (
+        losses.binary_knowledge_distillation(column([0, 0, 7]), column([4, -3])), 2 * math.log(2)
+    ),
+    # Four equal classes are two bits of doubt.
+    "entropy kd": (
+        losses.entropy_weighted_distillation(
+            column([0] * 8, [1] * 8), column([0] * 4, [9, 0, 0, 0]), line(1, 0) > 0, 0.5
+        ),
+        2 * math.log(8),
+    ),
+    "adaptive ce": (
+        losses.adaptive_cross_entropy(
+            torch.zeros(2, 2, 1, 2), torch.tensor([[[0, VOID]], [[1, 1]]]), torch.tensor([1, 0.5])
+        ),
+        math.log(2) / 2,
+    ),
+    # One row of 4: the squares are 1 2 3 2; their means are 2 | 1.5 2.5 | 1 2 3 2, and the columns'
+    # are 1 2 3 2 at each of the three scales (1, 2 and 4 times).
+    "pod": (
+        losses.local_pod(
+            torch.tensor([1.0, 2, 3, 2]).sqrt().view(1, 1, 1, 4), torch.zeros(1, 1, 1, 4)
+        ),
+        math.sqrt(4 + 8.5 + 18 + 7 * 18),
+    ),
     "matching l2": (
         losses.prototypes_matching(column([6, 0], [0, 8], [1, 1]), line(1, 1, 0), ORIGIN), 5
     ),
@@ -299,14 +392,19 @@ def test_zero_at_the_prototypes(loss, distance):
 
 @each()
 def test_order_of_pixels_does_not_matter(entry):
+    """Where they are pooled along lines, lines may only be turned around."""
     x, *args = make(entry, 2, h=3, w=4)
     order = torch.randperm(12)
 
-    def shuffle(t):
-        moved = isinstance(t, Tensor) and t.ndim > 2
-        return t.flatten(-2)[..., order].view(t.shape).flip(0) if moved else t
+    def shuffle(t, name):
+        if not isinstance(t, Tensor) or name == "prototypes":
+            return t
+        if t.ndim > 2:
+            pooled = entry.slow is slow_local_pod
+            t = t.flip(-1, -2) if pooled else t.flatten(-2)[..., order].view(t.shape)
+        return t.flip(0)
 
-    shuffled = entry(*map(shuffle, (x, *args)))
+    shuffled = entry(*map(shuffle, (x, *args), ("x", *entry.needs)))
     assert shuffled.item() == pytest.approx(entry(x, *args).item(), rel=1e-5)
 
 
@@ -354,7 +452,59 @@ def test_labels_above_the_prototypes_are_ignored(entry):
     assert value == entry(x, torch.where(labels >= 6, VOID, labels), *args)
 
 
-@each()
+@each([e for e in ENTRIES if e.per_image])
+def test_batch_is_the_mean_of_its_images(entry):
+    tensors = make(entry, 3)
+    alone = [entry(*(t[i : i + 1] for t in tensors)).item() for i in range(3)]
+    assert entry(*tensors).item() == pytest.approx(mean(alone), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 100, 1e4])
+def test_pixels_outside_the_mask_get_exactly_zero_gradient(size):
+    entry = next(e for e in ENTRIES if "mask" in e.needs)
+    x, teacher, mask = make(entry)
+    x = torch.where(mask[:, None], x, size)
+    value, gradient = value_and_gradient(entry, x, teacher, mask)
+    outside = gradient.movedim(1, -1)[~mask]
+    assert outside.numel() and outside.count_nonzero() == 0 and value.isfinite()
+    value, gradient = value_and_gradient(entry, x, teacher, torch.zeros_like(mask))
+    assert value == 0 and gradient.count_nonzero() == 0
+
+
+def test_no_doubt_no_weight():
+    """A teacher that is sure, or strength 0, leaves the plain sum of its old classes."""
+    x, teacher, mask = torch.randn(2, 5, 3, 3), torch.randn(2, 3, 3, 3), torch.ones(2, 3, 3) > 0
+    plain = -(teacher.softmax(1) * x.log_softmax(1)[:, :3]).sum(1).mean()
+    torch.testing.assert_close(losses.entropy_weighted_distillation(x, teacher, mask, 0), plain)
+    sure = 1e3 * torch.eye(3)[1].view(1, 3, 1, 1).expand(2, 3, 3, 3)
+    expected = -x.log_softmax(1)[:, 1].mean()
+    torch.testing.assert_close(losses.entropy_weighted_distillation(x, sure, mask), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 8), (5, 3), (16, 16)])
+def test_local_pod_is_zero_at_the_teacher_with_a_finite_gradient(size):
+    x = torch.randn(2, 3, *size)
+    value, gradient = value_and_gradient(ENTRIES[-1], x, x.clone())
+    assert value == 0 and gradient.isfinite().all()
+    value, gradient = value_and_gradient(ENTRIES[-1], x, 2 * x)
+    assert value > 0 and gradient.isfinite().all() and gradient.any()
+    assert losses.local_pod(x, -x) == 0  # squares
+
+
+def test_local_pod_sees_a_shift_that_global_means_do_not():
+    x = torch.zeros(1, 1, 8, 8)
+    x[..., 1, 1] = 1
+    coarse, fine = (losses.local_pod(x, x.roll(2, -1), scales) for scales in ((1,), (1, 2, 4)))
+    assert fine > coarse > 0
+
+
+def test_new_classes_folded_into_background():
+    logits = torch.tensor([1.0, 2, 3, 4, 5]).view(1, 5, 1, 1)
+    assert losses.fold_new_classes(logits, 3).flatten().tolist() == [10, 2, 3]
+    assert torch.equal(losses.fold_new_classes(logits, 5), logits)
+
+
+@each([e for e in ENTRIES if not e.per_image])
 def test_batch_of_two_is_two_images_side_by_side(entry):
     def join(t):
         return torch.cat(list(t.split(1)), dim=-1) if isinstance(t, Tensor) and t.ndim > 2 else t
@@ -397,17 +547,21 @@ def test_unbiased_probabilities_sum_to_one(num_old):
 
 
 @pytest.mark.parametrize("num_new", [0, 2])
-@pytest.mark.parametrize("entry", ENTRIES[2:4], ids=ids)
+@each([e for e in ENTRIES if e.needs[0] == "teacher"])
 def test_distillation_is_smallest_at_the_teacher(entry, num_new):
-    """With new classes: where background and new classes share the teacher's background."""
-    _, teacher = make(entry)
+    """With new classes: where background and new classes share the teacher's background, or where
+    new classes are impossible.
+    """
+    _, teacher, *args = make(entry)
     x = torch.cat([teacher, *[teacher[:, :1]] * num_new], dim=1)
     if entry.name.startswith("unbiased"):
         x[:, [0, *range(3, 3 + num_new)]] -= math.log(num_new + 1)
-    value, gradient = value_and_gradient(entry, x, teacher)
+    if entry.name.startswith("entropy"):
+        x[:, 3:] = -100
+    value, gradient = value_and_gradient(entry, x, teacher, *args)
     assert gradient.abs().max() < 1e-7
     for _ in range(5):
-        assert entry(x + 0.1 * torch.randn_like(x), teacher) > value
+        assert entry(x + 0.1 * torch.randn_like(x), teacher, *args) > value
 
 
 # (d)
@@ -464,6 +618,20 @@ MISUSES = {
     "features": (lambda: losses.feature_distillation(F, F[:1]), r"got \(2, 4, 3, 3\)"),
     "batch": (lambda: losses.unbiased_knowledge_distillation(F, F[:1]), r"got \(2, 4, 3, 3\)"),
     "teacher": (lambda: losses.knowledge_distillation(F[:, :2], F), r"K_old <= K"),
+    "binary distillation": (
+        lambda: losses.binary_knowledge_distillation(F[:, :2], F),
+        r"K_old <= K",
+    ),
+    "masked distillation": (
+        lambda: losses.entropy_weighted_distillation(F[:, :2], F, Y > 0),
+        r"K_old <= K",
+    ),
+    "mask": (
+        lambda: losses.entropy_weighted_distillation(F, F, Y[..., :2] > 0),
+        r"mask.*\(2, 3, 2\)",
+    ),
+    "share": (lambda: losses.adaptive_cross_entropy(F, Y, P[0]), r"B = 2 images, got \(4,\)"),
+    "pod": (lambda: losses.local_pod(F, F[..., :2]), r"one shape .*\(2, 4, 3, 2\)"),
     "prototypes": (lambda: losses.prototypes_matching(F, Y, P[:, :3]), "D = 4.*got .5, 3"),
     "one prototype": (lambda: losses.attraction(F, Y, P[0]), "D = 4 channels"),
     "distance": (lambda: losses.prototypes_matching(F, Y, P, "L2"), "'L2': expected 'l2' or 'mse'"),

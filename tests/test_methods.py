@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sparcl_lib import losses
-from sparcl_lib.config import OptimConfig
+from sparcl_lib.config import OptimConfig, parse_settings, resolve
 from sparcl_lib.data.dataset import StepBatch
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import (
@@ -18,6 +18,7 @@ from sparcl_lib.methods import (
     TERMS,
     Method,
     StepContext,
+    WeightPenalty,
     build_method,
     labelled_sums,
     method_name,
@@ -27,7 +28,8 @@ from sparcl_lib.methods.context import nearest_grid
 from sparcl_lib.models import GrowingClassifier, Segmenter, SegmenterOutput, freeze, grow
 from sparcl_lib.models.backbones import Backbone
 from sparcl_lib.prototypes import PrototypeBank
-from sparcl_lib.training.step import StepPlan, fit_step, make_optimizer, poly_lr
+from sparcl_lib.training.plan import StepPlan
+from sparcl_lib.training.step import fit_step, make_optimizer, poly_lr
 
 OLD, ALL, DIM = 4, 6, 8
 SIZES = [(32, 8), (32, 32), (33, 5), (31, 4), (17, 3), (512, 32), (113, 8), (7, 7)]
@@ -43,13 +45,19 @@ def context(size=(32, 32), grid=(8, 8), **changes) -> StepContext:
     bank = PrototypeBank(ALL, DIM)
     bank.add(torch.rand(ALL, DIM), torch.tensor([9, 9, 9, 9, 9, 0]))
     target = torch.tensor([0, 4, 5, 255])[torch.randint(4, (2, *size))]
+    features = torch.rand(2, DIM, *grid, requires_grad=True)
+    old_features = torch.rand(2, DIM, *grid)
     values = {
         "output": SegmenterOutput(
             torch.randn(2, ALL, *size, requires_grad=True),
-            torch.rand(2, DIM, *grid, requires_grad=True),
+            features,
+            (features, torch.randn(2, ALL, *grid, requires_grad=True)),
         ),
         "target": target,
-        "teacher": SegmenterOutput(torch.randn(2, OLD, *size), torch.rand(2, DIM, *grid)),
+        "teacher": SegmenterOutput(
+            torch.randn(2, OLD, *size), old_features, (old_features, torch.randn(2, OLD, *grid))
+        ),
+        "thresholds": torch.tensor([1.2, 1.0, 0.8, 0.0]),
         "bank": bank,
         "num_old": OLD,
         "old_labelled": False,
@@ -128,14 +136,18 @@ def test_what_may_enter_the_bank(old_labelled, background, allowed):
 # Terms
 @pytest.mark.parametrize("name, options", [
     (name, options) for name in TERMS
-    for options in ({}, {"unbiased": True}, {"distance": "mse"}, {"distance": "l2"})
+    for options in (
+        {}, {"unbiased": True}, {"distance": "mse"}, {"distance": "l2"}, {"pseudo": "exact"},
+        {"labelled_only": True}, {"strength": 2}, {"logits": 0},
+    )
     if set(options) <= set(term_options(name))
 ])  # fmt: skip
 def test_every_term_computes(name, options):
     step = context()
     value = TERMS[name](step, **options)
     value.backward()
-    tensor = step.output.logits if name in ("ce", "kd") else step.output.features
+    on_logits = name in ("ce", "bce", "kd", "bce_kd", "entropy_kd")
+    tensor = step.output.logits if on_logits else step.output.features
     assert value.shape == () and value > 0
     assert tensor.grad.isfinite().all() and tensor.grad.any()
     assert TERMS[name].__doc__
@@ -143,7 +155,7 @@ def test_every_term_computes(name, options):
 
 def test_terms_are_the_losses_on_the_right_arguments():
     step = context()
-    logits, features, target = *step.output, step.target
+    (logits, features, _), target = step.output, step.target
     anchored, bank = step.anchored_labels, step.bank.prototypes
     expected = {
         "ce": losses.unbiased_cross_entropy(logits, target, OLD),
@@ -161,6 +173,17 @@ def test_terms_are_the_losses_on_the_right_arguments():
     torch.testing.assert_close(
         ilt["feature_kd"], losses.feature_distillation(features, step.teacher.features)
     )
+    mc, cil = (method(name).losses(step).terms for name in ("LwF-MC", "CIL"))
+    torch.testing.assert_close(mc["bce"], losses.binary_cross_entropy(logits, target))
+    torch.testing.assert_close(
+        mc["bce_kd"], losses.binary_knowledge_distillation(logits, step.teacher.logits)
+    )
+    hidden, unlabelled = torch.where(target == 0, 255, target), (target == 0) | (target == 255)
+    torch.testing.assert_close(cil["ce"], losses.cross_entropy(logits, hidden))
+    torch.testing.assert_close(
+        cil["entropy_kd"],
+        losses.entropy_weighted_distillation(logits, step.teacher.logits, unlabelled),
+    )
     weights = {term.name: term.weight for term in method("SDR").terms}
     assert total.item() == pytest.approx(sum(weights[n] * v.item() for n, v in expected.items()))
 
@@ -171,6 +194,45 @@ def test_unbiased_is_plain_where_old_classes_are_labelled():
     assert TERMS["ce"](step, unbiased=True) == plain != TERMS["ce"](context(), unbiased=True)
 
 
+def test_pod_is_the_mean_over_maps_times_the_growth():
+    step = context()
+    (features, scores), (told, old_scores) = step.output.maps, step.teacher.maps
+    folded = scores[:, :OLD].clone()
+    folded[:, 0] += scores[:, 4] + scores[:, 5]
+    expected = losses.local_pod(features, told) + 0.05 * losses.local_pod(folded, old_scores)
+    torch.testing.assert_close(TERMS["pod"](step), math.sqrt(ALL / 2) * expected / 2)
+    alone = math.sqrt(ALL / 2) * losses.local_pod(features, told) / 2
+    torch.testing.assert_close(TERMS["pod"](step, logits=0), alone)
+
+
+def test_pseudo_target_by_hand():
+    step = context()
+    filled, share = step.pseudo_target
+    for image in range(2):
+        sure = background = 0
+        for i, j in product(range(32), range(32)):
+            p = step.teacher.logits[image, :, i, j].double().softmax(0)
+            guess = int(p.argmax())
+            accepted = -(p * p.log()).sum() < step.thresholds[guess]
+            label = int(step.target[image, i, j])
+            background += label == 0
+            sure += int(label == 0 and accepted)
+            expected = label if label > 0 else guess if accepted else 255
+            assert filled[image, i, j] == expected
+        assert 0 < sure < background and share[image] == pytest.approx(sure / background)
+    assert (filled == 3).sum() == 0  # a threshold of 0 accepts nothing
+    _, none = context(target=torch.full((2, 32, 32), 5)).pseudo_target
+    assert none.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("options", [{"pseudo": "exact"}, {"labelled_only": True}])
+@pytest.mark.parametrize("changes", [{"old_labelled": True}, {"num_old": 1, "teacher": None}])
+def test_plain_cross_entropy_where_nothing_is_hidden_whatever_the_option(options, changes):
+    step = context(**changes)
+    plain = losses.cross_entropy(step.output.logits, step.target)
+    assert TERMS["ce"](step, **options) == plain != TERMS["ce"](context(), **options)
+
+
 # Methods
 @pytest.mark.parametrize("name", METHODS)
 def test_every_recipe_builds(name):
@@ -178,8 +240,13 @@ def test_every_recipe_builds(name):
     assert built.name == name == method_name(name.lower()) == method_name(name.upper())
     assert set(METHODS[name]["terms"]) == {term.name for term in built.terms}
     assert built.joint == (name == "Joint")
-    assert built.classifier_init == ("mib" if "MiB" in name else "random")
-    assert built.needs_teacher(1) == (name not in ("FT", "Joint")) and not built.needs_teacher(0)
+    assert built.classifier_init == ("mib" if "MiB" in name or name == "PLOP" else "random")
+    alone = name in ("FT", "Joint", "EWC", "RW", "PI")
+    assert built.needs_teacher(1) == (not alone) and not built.needs_teacher(0)
+    assert built.needs_maps(1) == (name == "PLOP") and not built.needs_maps(0)
+    assert built.pseudo(1) == ("exact" if name == "PLOP" else "none") and built.pseudo(0) == "none"
+    held = built.regulariser.name if built.regulariser else None
+    assert held == (name.lower() if name in ("EWC", "RW", "PI") else None)
 
 
 def names(built: Method, step: int) -> list[str]:
@@ -189,8 +256,8 @@ def names(built: Method, step: int) -> list[str]:
 def test_terms_start_at_their_step():
     terms = {name: {} for name in TERMS} | {"sparsification": {"from_step": 2}}
     built = build_method({"name": "x", "terms": terms})
-    assert names(built, 0) == ["ce", "attraction", "repulsion"]
-    assert names(built, 1) == ["ce", "kd", "feature_kd", "matching", "attraction", "repulsion"]
+    assert names(built, 0) == ["ce", "bce", "attraction", "repulsion"]
+    assert names(built, 1) == [name for name in TERMS if name != "sparsification"]
     assert names(built, 2) == list(TERMS)
 
 
@@ -203,20 +270,54 @@ def test_weight_zero_is_not_computed(monkeypatch):
     torch.testing.assert_close(total, 2 * values["ce"] + values["kd"])
 
 
-def test_latent_terms_on_top_of_any_method():
-    for name in METHODS:
-        terms = {**METHODS[name]["terms"], "matching": {"weight": 0.5}, "kd": {"weight": 0}}
-        built = build_method({**METHODS[name], "name": name, "terms": terms})
-        assert "matching" in names(built, 1) and "kd" not in names(built, 1)
-        assert built.losses(context()).terms["matching"] > 0
+LATENT = {"matching": 0.5, "attraction": 0.1, "repulsion": 0.1, "sparsification": 0.01}
+
+
+@pytest.mark.parametrize("latent", LATENT)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_latent_term_on_top_of_any_method_is_one_line(name, latent):
+    line = [f"method.terms.{latent}.weight={LATENT[latent]}"]
+    config = resolve("voc", name, [parse_settings(line)], task="19-1")
+    built, step = build_method(config.method), context()
+    assert set(names(built, 1)) == {*METHODS[name]["terms"], latent}
+    total, values = built.losses(step)
+    assert values[latent] > 0
+    weights = {term.name: term.weight for term in built.terms}
+    assert total.item() == pytest.approx(sum(weights[n] * v.item() for n, v in values.items()))
+    total.backward()
+    assert step.output.features.grad.any() and weights[latent] == LATENT[latent]
 
 
 BAD = {
-    "term": ({"terms": {"ewc": {}}}, "unknown loss term 'ewc': choose from ce, kd, feature_kd, matching"),
+    "term": (
+        {"terms": {"ewc": {}}},
+        "unknown loss term 'ewc': choose from ce, bce, kd, bce_kd, entropy_kd",
+    ),
     "weight": ({"terms": {"kd": {"weight": -1}}}, "kd.weight must be >= 0, got -1"),
     "option": ({"terms": {"kd": {"distance": "l2"}}}, "kd has no option 'distance': it has weight"),
     "bool": ({"terms": {"kd": {"unbiased": "yes"}}}, "kd.unbiased must be true or false"),
     "distance": ({"terms": {"matching": {"distance": "l1"}}}, "distance must be l2 or mse"),
+    "two": (
+        {"terms": {"ce": {"unbiased": True, "pseudo": "exact"}}},
+        "method.terms.ce.unbiased and method.terms.ce.pseudo exclude each other",
+    ),
+    "pseudo": ({"terms": {"ce": {"pseudo": "median"}}}, "pseudo must be none or exact or released"),
+    "number": ({"terms": {"pod": {"logits": -1}}}, "pod.logits must be a number >= 0"),
+    "words": ({"terms": {"pod": {"logits": "1e-3"}}}, "written as 0.001, got '1e-3'"),
+    "regulariser": ({"terms": {"ce": {}}, "regulariser": {"name": "l2"}}, "one of ewc, rw, pi"),
+    "strength": ({"terms": {"ce": {}}, "regulariser": {"weight": 1}}, "regulariser.*'name'"),
+    "alpha": (
+        {"terms": {"ce": {}}, "regulariser": {"name": "ewc", "alpha": 0}},
+        "regulariser.alpha must be above 0 and at most 1, got 0",
+    ),
+    "interval": (
+        {"terms": {"ce": {}}, "regulariser": {"name": "rw", "interval": 0}},
+        "regulariser.interval must be at least 1, got 0",
+    ),
+    "weight of all": (
+        {"terms": {"ce": {}}, "regulariser": {"name": "pi", "weight": -1}},
+        "regulariser.weight must be >= 0, got -1",
+    ),
     "init": ({"terms": {}, "classifier_init": "zero"}, "classifier_init must be"),
     "field": ({"terms": {"ce": {}}, "colour": 1}, "colour"),
     "no term": ({"terms": {"ce": {"weight": 0}}}, "term"),
@@ -230,7 +331,9 @@ def test_recipes_that_no_method_has(recipe, message):
 
 
 def test_unknown_method():
-    with pytest.raises(UserError, match="unknown method 'SDR2': choose from FT, Joint, LwF, ILT, MiB, SDR"):
+    with pytest.raises(
+        UserError, match="unknown method 'SDR2': choose from FT, Joint, LwF, LwF-MC, ILT, EWC"
+    ):
         method_name("SDR2")
 
 
@@ -244,12 +347,12 @@ def tiny() -> Segmenter:
     return Segmenter(backbone, head, GrowingClassifier(DIM, [OLD]))
 
 
-def fit(built, step, student, teacher, bank, target, setup, num_old, batch_norm="frozen"):
+def fit(built, step, student, teacher, bank, target, setup, num_old, penalty=None):
     """Thirty iterations on one batch in which colour tells the class."""
     palette = torch.randn(ALL, 3, generator=torch.Generator().manual_seed(1))
     images = palette[target.clamp(max=ALL - 1)].movedim(-1, 1)
     optim, logged = OptimConfig(lr=(0.05, 0.001)), {}
-    plan = StepPlan(built, step, 30, num_old, setup, batch_norm, optim, 30 * step)
+    plan = StepPlan(built, step, 30, num_old, setup, "frozen", optim, 30 * step)
     fabric = Fabric(accelerator="cpu", devices=1)
     model, optimizer = fabric.setup(student, make_optimizer(student, optim, step))
     batches = [StepBatch(images, target)] * 40
@@ -257,7 +360,7 @@ def fit(built, step, student, teacher, bank, target, setup, num_old, batch_norm=
     def log(values, iteration):
         logged[iteration] = values
 
-    fit_step(fabric, plan, model, teacher, bank, optimizer, batches, log)
+    fit_step(fabric, plan, model, teacher, bank, optimizer, batches, log, penalty)
     return logged
 
 
@@ -272,7 +375,9 @@ def squares(classes) -> torch.Tensor:
 def test_thirty_iterations(name, setup):
     built, previous, bank = method(name), tiny(), PrototypeBank(OLD, DIM)
     first = squares([0, 1, 2, 3])
-    logged = fit(built, 0, previous, None, bank, first, setup, 1)
+    row = built.regulariser
+    penalty = row and WeightPenalty(row, previous)
+    logged = fit(built, 0, previous, None, bank, first, setup, 1, penalty)
     assert logged[29]["total"] < logged[0]["total"] and list(logged) == [0, 10, 20, 29]
     assert (bank.counts[1:] == 30 * torch.bincount((first[:, ::4, ::4]).flatten())[1:]).all()
     assert bank.counts[0].item() == (0 if setup == "overlapped" else bank.counts[1].item())
@@ -285,7 +390,9 @@ def test_thirty_iterations(name, setup):
     known = bank.counts.clone(), bank.sums.clone()
     old = [0, 1] if setup == "sequential" else [0]
     target = squares([*old, 4, 5, 255])
-    logged = fit(built, 1, student, teacher, bank, target, setup, OLD)
+    held = row and WeightPenalty(row, student, penalty.state_dict())
+    logged = fit(built, 1, student, teacher, bank, target, setup, OLD, held)
+    assert not row or logged[59][row.name] > 0
     assert list(logged) == [30, 40, 50, 59]
     assert logged[59]["total"] < logged[30]["total"]
     assert all(math.isfinite(v) for values in logged.values() for v in values.values())

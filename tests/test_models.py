@@ -105,9 +105,7 @@ def test_dilated_mobilenet_is_torchvisions(tmp_path):
     backbone = build_backbone("mobilenet_v2", 16, str(tmp_path / "weights.pth")).eval()
     assert equal_states(state(original.features), state(backbone))
     x = torch.randn(1, 3, 64, 64)
-    torch.testing.assert_close(
-        nn.Sequential(*list(backbone)[:14])(x), original.features[:14](x)
-    )
+    torch.testing.assert_close(nn.Sequential(*list(backbone)[:14])(x), original.features[:14](x))
     strides = [original.features(x).shape[-1], backbone(x).shape[-1]]
     assert strides == [2, 4]
 
@@ -217,11 +215,34 @@ def test_output_is_named(head):
     model = build_segmenter("mini", 3, output_stride=4, head=head, head_channels=8).eval()
     images = torch.randn(2, 3, 36, 28)
     output = grow(model, 2)(images)
-    assert isinstance(output, SegmenterOutput) and output._fields == ("logits", "features")
+    assert isinstance(output, SegmenterOutput) and output._fields == ("logits", "features", "maps")
     assert output.logits.shape == (2, 5, 36, 28)
     assert output.features.shape == (2, model.backbone.dim, 9, 7)
     labels = predict(model, images)
     assert labels.shape == (2, 36, 28) and torch.equal(labels, model(images).logits.argmax(1))
+
+
+STAGES = {
+    "mini": (4, [(24, 16), (48, 8), (64, 8), (64, 8)]),
+    "mobilenet_v2": (16, [(24, 8), (32, 4), (96, 2), (1280, 2)]),
+    "resnet50": (16, [(256, 8), (512, 4), (1024, 2), (2048, 2)]),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+@torch.no_grad()
+def test_maps_on_request_and_the_same_output(name):
+    stride, stages = STAGES[name]
+    model = build_segmenter(name, 3, output_stride=stride, head="conv", head_channels=8).eval()
+    images = torch.randn(1, 3, 32, 32)
+    plain, full = model(images), grow(model, 2).eval()(images, maps=True)
+    grid = stages[-1][1]
+    expected = [*((1, d, n, n) for d, n in stages), (1, 8, grid, grid), (1, 5, grid, grid)]
+    assert plain.maps == () and [tuple(m.shape) for m in full.maps] == expected
+    assert torch.equal(plain.features, full.features) and full.features is full.maps[3]
+    assert torch.equal(plain.logits, full.logits[:, :3])
+    up = nn.functional.interpolate(full.maps[5], (32, 32), mode="bilinear", align_corners=False)
+    assert torch.equal(up, full.logits)
 
 
 def test_aspp_rates_follow_the_stride():
@@ -249,7 +270,9 @@ def test_teacher_never_moves():
     student = grow(model, 2)
     started = state(student)
     train_three(train_mode(student, "train"))
-    assert all(map(torch.equal, teacher(images), said)) and equal_states(state(teacher), before)
+    assert torch.equal(teacher(images).logits, said.logits)
+    assert torch.equal(teacher(images).features, said.features)
+    assert equal_states(state(teacher), before)
     assert not equal_states(state(student), started)
     assert equal_states(state(model), before)
 

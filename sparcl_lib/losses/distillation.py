@@ -4,6 +4,8 @@ B images, K classes now, K_old <= K classes of the teacher (background first in 
 D channels, h x w feature map.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -60,12 +62,92 @@ def feature_distillation(features: Tensor, teacher_features: Tensor) -> Tensor:
     features and teacher_features (B, D, h, w). Returns a scalar. Raises ValueError when the shapes
     differ.
     """
+    _check_same(features, teacher_features)
+    return F.mse_loss(features, teacher_features)
+
+
+@full_precision
+def binary_knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Binary cross-entropy with the teacher's sigmoid as target: sum over old classes, mean over
+    pixels.
+
+    Source: iCaRL (Rebuffi et al., CVPR 2017), equation 1, second sum, in the dense form of MiB's
+    released code (LwF-MC), where it stands beside `binary_cross_entropy` of all classes with a
+    weight of 10; iCaRL asks the labels for new classes only and gives both sums the same weight.
+    logits (B, K, H, W); teacher_logits (B, K_old, H, W). Returns a scalar.
+    Raises ValueError when the shapes do not fit.
+    """
+    _check_shapes(logits, teacher_logits)
+    old = logits[:, : teacher_logits.shape[1]]
+    return (F.softplus(old) - torch.sigmoid(teacher_logits) * old).sum(dim=1).mean()
+
+
+@full_precision
+def entropy_weighted_distillation(
+    logits: Tensor, teacher_logits: Tensor, mask: Tensor, strength: float = 1.0
+) -> Tensor:
+    """Distillation on chosen pixels, stronger where the teacher is in doubt.
+
+    - mean over the pixels of the mask of w * sum over old classes of p_teacher * log p_student,
+    w = 1 + strength * (entropy of the teacher in bits). The student's probabilities are taken over
+    all classes: where nothing is labelled the new ones must be silent.
+
+    Source: CIL (Klingner et al., ITSC 2020), its distillation loss. The form that the authors gave
+    to SDR's released code has neither the minus nor the logarithm.
+    logits (B, K, H, W); teacher_logits (B, K_old, H, W); mask (B, H, W) bool, the unlabelled
+    pixels. Returns a scalar, 0 for an empty mask. Raises ValueError when the shapes do not fit.
+    """
+    _check_shapes(logits, teacher_logits)
+    if mask.shape != logits[:, 0].shape:
+        raise ValueError(
+            f"mask must be (B, H, W) as the logits, got {tuple(mask.shape)} "
+            f"for {tuple(logits.shape)}"
+        )
+    log_teacher = F.log_softmax(teacher_logits, dim=1)
+    teacher = log_teacher.exp()
+    weight = 1 - strength / math.log(2) * (teacher * log_teacher).sum(dim=1)
+    log_student = F.log_softmax(logits, dim=1)[:, : teacher.shape[1]]
+    losses = -weight * (teacher * log_student).sum(dim=1)
+    return torch.where(mask, losses, 0).sum() / mask.sum().clamp(min=1)
+
+
+@full_precision
+def local_pod(
+    features: Tensor, teacher_features: Tensor, scales: tuple[int, ...] = (1, 2, 4)
+) -> Tensor:
+    """Distance between pooled squares of a map now and before, mean over images.
+
+    At scale s the map is cut into s x s parts; in each part the squares are averaged along its
+    width and along its height. The distance is the Euclidean norm over all these averages.
+
+    Source: PLOP (Douillard et al., CVPR 2021), section 3.2, equations 2 to 5. As in the released
+    code, for which the weights are meant, the norm is not squared. There the last rows and columns
+    are left out when a side is not divisible by s; here parts then overlap by one (adaptive
+    pooling), the same thing otherwise.
+    features and teacher_features (B, D, h, w) of any layer. Returns a scalar.
+    Raises ValueError when the shapes differ.
+    """
+    _check_same(features, teacher_features)
+    # Pooling is linear: the difference is pooled once instead of both maps.
+    difference = features.square() - teacher_features.square()
+    height, width = difference.shape[2:]
+    sizes = [size for s in scales for size in ((height, s), (s, width))]
+    pooled = [F.adaptive_avg_pool2d(difference, size).flatten(1) for size in sizes]
+    return torch.linalg.vector_norm(torch.cat(pooled, dim=1), dim=1).mean()
+
+
+def fold_new_classes(logits: Tensor, num_old: int) -> Tensor:
+    """(B, K, h, w) -> (B, num_old, h, w): the logits of new classes are added to background's."""
+    background = logits[:, :1] + logits[:, num_old:].sum(dim=1, keepdim=True)
+    return torch.cat([background, logits[:, 1:num_old]], dim=1)
+
+
+def _check_same(features: Tensor, teacher_features: Tensor) -> None:
     if features.shape != teacher_features.shape:
         raise ValueError(
             f"expected features of one shape (B, D, h, w), "
             f"got {tuple(features.shape)} and {tuple(teacher_features.shape)}"
         )
-    return F.mse_loss(features, teacher_features)
 
 
 def _check_shapes(logits: Tensor, teacher_logits: Tensor) -> None:

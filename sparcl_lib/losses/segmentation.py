@@ -44,3 +44,40 @@ def unbiased_cross_entropy(
     picked = log_prob.gather(1, torch.where(ignored, 0, target).unsqueeze(1)).squeeze(1)
     picked = torch.where(target < num_old, log_background, picked)
     return -torch.where(ignored, 0, picked).sum() / (~ignored).sum().clamp(min=1)
+
+
+@full_precision
+def binary_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
+    """One yes or no per class: sum over classes, mean over the pixels that are not ignored.
+
+    sum over c of log(1 + exp(x_c)) - x_target, which is binary cross-entropy of sigmoid(x).
+    Source: iCaRL (Rebuffi et al., CVPR 2017), equation 1, first sum, in the dense form of MiB's
+    released code, which also asks the old classes: there a hidden old class is a "no".
+    logits (B, K, H, W); target (B, H, W) int64. Returns a scalar, 0 if all pixels are ignored.
+    """
+    ignored = target == ignore_index
+    picked = logits.gather(1, torch.where(ignored, 0, target).unsqueeze(1)).squeeze(1)
+    losses = F.softplus(logits).sum(dim=1) - picked
+    return torch.where(ignored, 0, losses).sum() / (~ignored).sum().clamp(min=1)
+
+
+@full_precision
+def adaptive_cross_entropy(
+    logits: Tensor, target: Tensor, share: Tensor, ignore_index: int = 255
+) -> Tensor:
+    """Cross-entropy on pseudo-labels, each image weighed by how many of them were accepted.
+
+    Mean over images of share * (sum over pixels of -log p(target)) / (H * W). The divisor counts
+    ignored pixels too, so an image full of doubt weighs less twice.
+
+    Source: PLOP (Douillard et al., CVPR 2021), section 3.3, the pseudo-label loss with its
+    adaptive factor nu.
+    logits (B, K, H, W); target (B, H, W) int64; share (B,) in 0..1. Returns a scalar.
+    Raises ValueError when share is not one number per image.
+    """
+    if share.shape != target.shape[:1]:
+        raise ValueError(
+            f"share must be (B,) with B = {len(target)} images, got {tuple(share.shape)}"
+        )
+    losses = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="none")
+    return (losses.mean(dim=(1, 2)) * share).mean()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sparcl_lib.class_sums import class_sums
 from sparcl_lib.losses.precision import full_precision
+from sparcl_lib.methods.pseudo_labels import entropy
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
 
@@ -43,6 +44,13 @@ class StepContext:
     old_labelled: bool
     """Whether the target names old classes (sequential), or hides them in background."""
     step: int = 0
+    thresholds: Tensor | None = None
+    """(K_old,) entropies in nats under which the teacher's guesses become labels, if asked for."""
+
+    @property
+    def hides_old(self) -> bool:
+        """Whether old classes stand in the target as background."""
+        return self.num_old > 1 and not self.old_labelled
 
     @cached_property
     def _grid(self) -> tuple[Tensor, Tensor]:
@@ -73,6 +81,19 @@ class StepContext:
         """(B, h, w): `completed_labels` with 255 for classes that have no prototype yet."""
         known = self.bank.counts[self.completed_labels.clamp(max=self.num_classes - 1)] > 0
         return torch.where(known, self.completed_labels, 255)
+
+    @cached_property
+    def pseudo_target(self) -> tuple[Tensor, Tensor]:
+        """(B, H, W) target with the teacher's sure guesses where it is background, 255 where they
+        are not sure; (B,) share of an image's background that is sure, 1 where there is none.
+        """
+        guess = self.teacher.logits.argmax(dim=1)
+        background = self.target == BACKGROUND
+        sure = background & (entropy(self.teacher.logits) < self.thresholds[guess])
+        filled = torch.where(sure, guess, torch.where(background, 255, self.target))
+        pixels = background.sum(dim=(1, 2))
+        share = sure.sum(dim=(1, 2)) / pixels.clamp(min=1)
+        return filled, torch.where(pixels > 0, share, 1)
 
     @property
     def num_classes(self) -> int:

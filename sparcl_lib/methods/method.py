@@ -1,4 +1,4 @@
-"""A method is data: weighted loss terms, and how the new classifier starts."""
+"""A method is data: weighted loss terms, how the new classifier starts, what holds weights."""
 
 import math
 from collections.abc import Mapping
@@ -9,9 +9,14 @@ from torch import Tensor
 
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods.context import StepContext
-from sparcl_lib.methods.terms import NEEDS_TEACHER, TERMS, check_option, term_options
+from sparcl_lib.methods.pseudo_labels import Pseudo
+from sparcl_lib.methods.regularisers import Regulariser
+from sparcl_lib.methods.terms import NEEDS_MAPS, NEEDS_TEACHER, TERMS, check_option, term_options
 from sparcl_lib.models.classifier import ClassifierInit
 from sparcl_lib.plain import build
+
+# Three answers to one question: what is a pixel of the background?
+ONE_OF = ("unbiased", "pseudo", "labelled_only")
 
 
 class LossValues(NamedTuple):
@@ -45,6 +50,10 @@ class Term:
                 known = ", ".join(["weight", "from_step", *term_options(self.name)])
                 raise UserError(f"term {self.name} has no option {name!r}: it has {known}")
             check_option(self.name, name, value)
+        chosen = [name for name in ONE_OF if self.options.get(name, "none") not in (False, "none")]
+        if len(chosen) > 1:
+            keys = " and ".join(f"method.terms.{self.name}.{name}" for name in chosen)
+            raise UserError(f"{keys} exclude each other: set one of them")
 
     def active(self, step: int) -> bool:
         first = max(self.from_step, 1 if self.name in NEEDS_TEACHER else 0)
@@ -61,6 +70,8 @@ class Method:
     """How the convolution of new classes starts."""
     joint: bool = False
     """Learn all classes of the task at once: the upper bound, not a continual method."""
+    regulariser: Regulariser | None = None
+    """EWC, RW or PI: hold the weights that mattered for earlier steps."""
 
     def __post_init__(self) -> None:
         if not self.active_terms(0):
@@ -74,7 +85,17 @@ class Method:
 
     def needs_teacher(self, step: int) -> bool:
         """Whether step needs the previous model: for a term of its own, or for pseudo-labels."""
-        return step > 0 and any(term.name != "ce" for term in self.active_terms(step))
+        latent = any(term.name not in ("ce", "bce") for term in self.active_terms(step))
+        return step > 0 and (latent or self.pseudo(step) != "none")
+
+    def needs_maps(self, step: int) -> bool:
+        """Whether a term compares the maps between the layers."""
+        return any(term.name in NEEDS_MAPS for term in self.active_terms(step))
+
+    def pseudo(self, step: int) -> Pseudo:
+        """PLOP's rule by which guesses of the teacher become labels, if a term asks for them."""
+        rules = (term.options.get("pseudo", "none") for term in self.active_terms(step))
+        return next((rule for rule in rules if rule != "none" and step > 0), "none")
 
     def losses(self, context: StepContext) -> LossValues:
         active = self.active_terms(context.step)
@@ -95,12 +116,19 @@ _SDR = {
     "repulsion": {"weight": 1e-3},
     "sparsification": {"weight": 1e-3},
 }
+_PLOP = {"ce": {"pseudo": "exact"}, "pod": {"weight": 0.01}}
 METHODS: dict[str, dict[str, object]] = {
     "FT": {"terms": _CE},
     "Joint": {"terms": _CE, "joint": True},
     "LwF": {"terms": _LWF},
+    "LwF-MC": {"terms": {"bce": {}, "bce_kd": {"weight": 10.0}}},
     "ILT": {"terms": {**_LWF, "feature_kd": {"weight": 100.0}}},
+    "EWC": {"terms": _CE, "regulariser": {"name": "ewc", "weight": 500.0}},
+    "RW": {"terms": _CE, "regulariser": {"name": "rw", "weight": 100.0}},
+    "PI": {"terms": _CE, "regulariser": {"name": "pi", "weight": 500.0}},
+    "CIL": {"terms": {"ce": {"labelled_only": True}, "entropy_kd": {}}},
     "MiB": {"terms": _MIB, "classifier_init": "mib"},
+    "PLOP": {"terms": _PLOP, "classifier_init": "mib"},
     "SDR": {"terms": _SDR},
     "SDR+MiB": {"terms": _SDR, "classifier_init": "mib"},
 }

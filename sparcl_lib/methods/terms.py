@@ -1,31 +1,82 @@
 """Loss terms: each wires one loss function to the context of a training step."""
 
 import inspect
+import math
 from collections.abc import Callable
-from typing import get_args
+from typing import get_args, get_type_hints
 
+import torch
 from torch import Tensor
 
 from sparcl_lib import losses
 from sparcl_lib.errors import UserError
 from sparcl_lib.losses.latent import Distance
-from sparcl_lib.methods.context import StepContext
+from sparcl_lib.methods.context import BACKGROUND, StepContext
+from sparcl_lib.methods.pseudo_labels import Pseudo
 
 LossTerm = Callable[..., Tensor]
 
 
-def ce(context: StepContext, *, unbiased: bool = False) -> Tensor:
-    """Cross-entropy on the labels of the step; unbiased: MiB's, old classes hide in background."""
+def ce(
+    context: StepContext,
+    *,
+    unbiased: bool = False,
+    pseudo: Pseudo = "none",
+    labelled_only: bool = False,
+) -> Tensor:
+    """Cross-entropy on the labels of the step. What to do about old classes in the background:
+
+    unbiased: MiB's, background means "background or old"; pseudo: PLOP's, the teacher's sure
+    guesses become labels; labelled_only: CIL's, background is no label from step 1 on.
+    """
     logits, target = context.output.logits, context.target
     if unbiased and not context.old_labelled:
         return losses.unbiased_cross_entropy(logits, target, context.num_old)
+    if pseudo != "none" and context.hides_old:
+        return losses.adaptive_cross_entropy(logits, *context.pseudo_target)
+    if labelled_only and context.hides_old:
+        target = torch.where(target == BACKGROUND, 255, target)
     return losses.cross_entropy(logits, target)
+
+
+def bce(context: StepContext) -> Tensor:
+    """Binary cross-entropy on the labels of the step: one yes or no per class."""
+    return losses.binary_cross_entropy(context.output.logits, context.target)
 
 
 def kd(context: StepContext, *, unbiased: bool = False) -> Tensor:
     """Output distillation from the teacher; unbiased: MiB's, new classes hide in background."""
     loss = losses.unbiased_knowledge_distillation if unbiased else losses.knowledge_distillation
     return loss(context.output.logits, context.teacher.logits)
+
+
+def bce_kd(context: StepContext) -> Tensor:
+    """Binary distillation: the teacher's sigmoid is the target of the old classes."""
+    return losses.binary_knowledge_distillation(context.output.logits, context.teacher.logits)
+
+
+def entropy_kd(context: StepContext, *, strength: float = 1.0) -> Tensor:
+    """CIL's distillation on pixels without a label, stronger where the teacher is in doubt."""
+    unlabelled = (context.target == BACKGROUND) | (context.target == 255)
+    return losses.entropy_weighted_distillation(
+        context.output.logits, context.teacher.logits, unlabelled, strength
+    )
+
+
+def pod(context: StepContext, *, logits: float = 0.05) -> Tensor:
+    """PLOP's local POD, mean over the maps, times sqrt(all classes / new classes).
+
+    logits: weight of the logits' map relative to the others; the new classes' logits count as
+    background's there.
+    """
+    *now, scores = context.output.maps
+    *before, told = context.teacher.maps
+    values = [losses.local_pod(*pair) for pair in zip(now, before, strict=True)]
+    if logits > 0:
+        folded = losses.fold_new_classes(scores.float(), context.num_old)
+        values.append(logits * losses.local_pod(folded, told))
+    growth = context.num_classes / (context.num_classes - context.num_old)
+    return math.sqrt(growth) * sum(values) / len(context.output.maps)
 
 
 def feature_kd(context: StepContext) -> Tensor:
@@ -61,9 +112,22 @@ def sparsification(context: StepContext) -> Tensor:
 
 TERMS: dict[str, LossTerm] = {
     term.__name__: term
-    for term in (ce, kd, feature_kd, matching, attraction, repulsion, sparsification)
+    for term in (
+        ce,
+        bce,
+        kd,
+        bce_kd,
+        entropy_kd,
+        feature_kd,
+        pod,
+        matching,
+        attraction,
+        repulsion,
+        sparsification,
+    )
 }
-NEEDS_TEACHER = frozenset({"kd", "feature_kd", "matching"})
+NEEDS_TEACHER = frozenset({"kd", "bce_kd", "entropy_kd", "feature_kd", "pod", "matching"})
+NEEDS_MAPS = frozenset({"pod"})
 
 
 def term_options(name: str) -> dict[str, object]:
@@ -74,8 +138,12 @@ def term_options(name: str) -> dict[str, object]:
 
 def check_option(term: str, name: str, value: object) -> None:
     """Raise UserError for a value that the term's option cannot take."""
-    default = term_options(term)[name]
-    if isinstance(default, bool) and not isinstance(value, bool):
-        raise UserError(f"method.terms.{term}.{name} must be true or false, got {value!r}")
-    if name == "distance" and value not in get_args(Distance):
-        raise UserError(f"method.terms.{term}.{name} must be l2 or mse, got {value!r}")
+    hint, key = get_type_hints(TERMS[term])[name], f"method.terms.{term}.{name}"
+    choices = get_args(hint)
+    if hint is bool and not isinstance(value, bool):
+        raise UserError(f"{key} must be true or false, got {value!r}")
+    if choices and value not in choices:
+        raise UserError(f"{key} must be {' or '.join(choices)}, got {value!r}")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is float and not (number and 0 <= value < math.inf):
+        raise UserError(f"{key} must be a number >= 0, written as 0.001, got {value!r}")

@@ -15,12 +15,27 @@ from sparcl_lib.errors import UserError
 
 
 class Backbone(nn.Sequential):
-    """A stack of layers that knows its channels and its stride."""
+    """A stack of layers that knows its channels, its stride and where its stages end.
 
-    def __init__(self, layers: list[nn.Module], dim: int, stride: int) -> None:
+    stages: indices of the layers whose outputs `maps` gives; the last layer alone by default.
+    """
+
+    def __init__(
+        self, layers: list[nn.Module], dim: int, stride: int, stages: tuple[int, ...] = ()
+    ) -> None:
         super().__init__(*layers)
         self.dim = dim
         self.stride = stride
+        self.stages = stages or (len(layers) - 1,)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The output of every stage, (B, D_s, h_s, w_s); the last one is what `forward` gives."""
+        maps, x = [], images
+        for index, layer in enumerate(self):
+            x = layer(x)
+            if index in self.stages:
+                maps.append(x)
+        return maps
 
 
 def build_backbone(name: str, output_stride: int = 16, weights: str | None = None) -> Backbone:
@@ -46,14 +61,16 @@ def _resnet(name: str, output_stride: int, weights: str | None) -> Backbone:
     net = getattr(torchvision.models, name)(replace_stride_with_dilation=dilate)
     load_weights(net, name, weights)
     # Without pooling and classifier; torchvision's own order of children is the forward order.
-    return Backbone(list(net.children())[:-2], dim=2048, stride=output_stride)
+    layers = list(net.children())[:-2]
+    return Backbone(layers, dim=2048, stride=output_stride, stages=(4, 5, 6, 7))
 
 
 def _mobilenet(name: str, output_stride: int, weights: str | None) -> Backbone:
     net = torchvision.models.mobilenet_v2()
     load_weights(net, name, weights)
     _dilate_last_stage(net.features)
-    return Backbone(list(net.features), dim=1280, stride=output_stride)
+    stages = (3, 6, 13, 18)  # the last layer of each resolution
+    return Backbone(list(net.features), dim=1280, stride=output_stride, stages=stages)
 
 
 def _dilate_last_stage(features: nn.Sequential) -> None:
@@ -91,7 +108,7 @@ def _mini(name: str, output_stride: int, weights: str | None) -> Backbone:
         _Residual(48, 64),
         _Residual(64, 64),
     ]
-    backbone = Backbone(layers, dim=64, stride=output_stride)
+    backbone = Backbone(layers, dim=64, stride=output_stride, stages=(0, 1, 2, 3))
     load_weights(backbone, name, weights)
     return backbone
 

@@ -24,6 +24,8 @@ class SegmenterOutput(NamedTuple):
     """(B, K, H, W), at the size of the images."""
     features: Tensor
     """(B, D, h, w), the encoder's output, which the latent losses shape."""
+    maps: tuple[Tensor, ...] = ()
+    """On request: the stages of the backbone, the head's output, and the logits (B, K, h, w)."""
 
 
 class Segmenter(nn.Module):
@@ -35,12 +37,14 @@ class Segmenter(nn.Module):
         self.head = head
         self.classifier = classifier
 
-    def forward(self, images: Tensor) -> SegmenterOutput:
-        features = self.backbone(images)
+    def forward(self, images: Tensor, maps: bool = False) -> SegmenterOutput:
+        """maps: whether the intermediate maps are handed out too; they cost nothing otherwise."""
+        stages = self.backbone.maps(images) if maps else [self.backbone(images)]
+        before = self.head(stages[-1])
         # Losses reduce over classes: fastest when the classes of the logits are not innermost.
-        logits = self.classifier(self.head(features)).contiguous()
-        logits = F.interpolate(logits, images.shape[2:], mode="bilinear", align_corners=False)
-        return SegmenterOutput(logits, features)
+        small = self.classifier(before).contiguous()
+        logits = F.interpolate(small, images.shape[2:], mode="bilinear", align_corners=False)
+        return SegmenterOutput(logits, stages[-1], (*stages, before, small) if maps else ())
 
 
 def build_segmenter(

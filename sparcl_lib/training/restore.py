@@ -4,6 +4,7 @@ from typing import Any
 
 from sparcl_lib.config import to_plain
 from sparcl_lib.errors import UserError
+from sparcl_lib.methods import WeightPenalty
 from sparcl_lib.models import Segmenter, build_segmenter, freeze, grow
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.run_directory import RunDirectory
@@ -46,6 +47,23 @@ def start_models(
     student = grow(previous, len(task.steps[step]), method.classifier_init)
     teacher = freeze(previous) if method.needs_teacher(step) else None
     return student, teacher, restore_bank(checkpoint).grow(task.num_classes(step))
+
+
+def start_penalty(
+    workspace: Workspace, directory: RunDirectory, step: int, student: Segmenter
+) -> WeightPenalty | None:
+    """The method's weight regulariser with what it knows from the step before, if it has one."""
+    row = workspace.method.regulariser
+    if row is None or step == 0:
+        return None if row is None else WeightPenalty(row, student)
+    state = load_step(workspace, directory, step - 1).get("regulariser")
+    kinds = {"ewc": {"fisher"}, "pi": {"score"}, "rw": {"fisher", "score"}}[row.name]
+    if state is None or set(state) != kinds:
+        raise UserError(
+            f"{directory.checkpoint_file(step - 1)} knows no importances of {row.name}: train "
+            f"step {step - 1} with this method too"
+        )
+    return WeightPenalty(row, student, state)
 
 
 def restore_model(checkpoint: dict[str, Any]) -> Segmenter:

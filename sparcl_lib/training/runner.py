@@ -1,6 +1,5 @@
 """From a configuration to a run directory: every step trained, evaluated and saved."""
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +12,14 @@ from lightning.fabric import Fabric
 from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
 
 import sparcl_lib
-from sparcl_lib.config import RunConfig, at_step, to_plain
+from sparcl_lib.config import RunConfig, to_plain
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import StepMatrix, class_iou
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
-from sparcl_lib.training.restore import load_step, restore_model, start_models
+from sparcl_lib.training.plan import make_plan
+from sparcl_lib.training.restore import load_step, restore_model, start_models, start_penalty
 from sparcl_lib.training.run_directory import RunDirectory, write_atomically
-from sparcl_lib.training.step import StepPlan, fit_step, make_optimizer
+from sparcl_lib.training.step import fit_step, make_optimizer
 from sparcl_lib.training.workspace import Workspace, first_step_difference, open_workspace
 
 
@@ -147,7 +147,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     seed = config.seed + 1000 * step  # a resumed run draws what an uninterrupted one would
     sparcl_lib.seed_everything(seed)
     student, teacher, bank = start_models(workspace, directory, step)
-    plan = _plan(fabric, workspace, step)
+    plan = make_plan(workspace, step, fabric.world_size)
     batches = workspace.training_batches(
         step, plan.iterations, seed, fabric.global_rank, fabric.world_size
     )
@@ -158,8 +158,9 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     if teacher is not None:
         teacher.to(fabric.device, memory_format=torch.channels_last)
     batches = fabric.setup_dataloaders(batches, use_distributed_sampler=False)
+    penalty = start_penalty(workspace, directory, step, student)
     with _logging(fabric, directory, step) as log:
-        fit_step(fabric, plan, model, teacher, bank, optimizer, batches, log)
+        fit_step(fabric, plan, model, teacher, bank, optimizer, batches, log, penalty)
     seconds = time.perf_counter() - started
     state = {
         "config": to_plain(config),
@@ -167,6 +168,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
         "num_classes": student.classifier.num_classes,
         "model": student.state_dict(),
         "bank": bank.state_dict(),
+        "regulariser": None if penalty is None else penalty.state_dict(),
         "optimizer": optimizer.state_dict(),
         "rng": _rng_state(),
         "iterations": plan.iterations_before + plan.iterations,
@@ -176,29 +178,6 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     if fabric.is_global_zero:
         directory.save_checkpoint(step, state)
     fabric.barrier()
-
-
-def _plan(fabric: Fabric, workspace: Workspace, step: int) -> StepPlan:
-    config, task = workspace.config, workspace.learned
-    counts = [_iterations(fabric, workspace, k) for k in range(step + 1)]
-    return StepPlan(
-        method=workspace.method,
-        step=step,
-        iterations=counts[-1],
-        num_old=task.num_classes(step - 1) if step > 0 else 1,
-        setup=config.setup,
-        batch_norm=config.model.batch_norm,
-        optim=config.optim,
-        iterations_before=sum(counts[:-1]),
-    )
-
-
-def _iterations(fabric: Fabric, workspace: Workspace, step: int) -> int:
-    optim, data = workspace.config.optim, workspace.config.data
-    if optim.iterations is not None:
-        return at_step(optim.iterations, step)
-    images = at_step(optim.epochs, step) * len(workspace.train_ids[step])
-    return max(1, math.ceil(images / (data.batch_size * fabric.world_size)))
 
 
 def _rng_state() -> dict[str, Any]:

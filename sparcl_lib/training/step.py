@@ -2,46 +2,28 @@
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sparcl_lib.config import OptimConfig, at_step
 from sparcl_lib.data.dataset import StepBatch
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import LossValues, Method, StepContext, labelled_sums
+from sparcl_lib.methods import (
+    LossValues,
+    StepContext,
+    WeightPenalty,
+    entropy_histogram,
+    entropy_thresholds,
+    labelled_sums,
+)
 from sparcl_lib.models import Segmenter, train_mode
 from sparcl_lib.prototypes import PrototypeBank
+from sparcl_lib.training.plan import StepPlan
 
 LOG_EVERY = 10
-
-
-@dataclass(frozen=True)
-class StepPlan:
-    """What is fixed during a step."""
-
-    method: Method
-    step: int
-    iterations: int
-    num_old: int
-    """Classes of earlier steps with background; 1 at step 0."""
-    setup: str
-    batch_norm: str
-    optim: OptimConfig
-    iterations_before: int = 0
-    """Iterations of the earlier steps: where this step starts on the log's axis."""
-
-    @property
-    def label(self) -> str:
-        return f"{self.method.name} step {self.step}"
-
-    @property
-    def counts_background(self) -> bool:
-        """Whether background features enter the prototypes: see methods.labelled_sums."""
-        return self.step == 0 and self.setup != "overlapped"
 
 
 def poly_lr(base: float, iteration: int, iterations: int, power: float) -> float:
@@ -68,20 +50,24 @@ def fit_step(
     optimizer: torch.optim.Optimizer,
     batches: Iterable[StepBatch],
     log: Callable[[dict[str, float], int], None] = lambda values, iteration: None,
+    penalty: WeightPenalty | None = None,
 ) -> None:
-    """Train `student` and fill `bank` in place over `plan.iterations` batches.
+    """Train `student` and fill `bank` and `penalty` in place over `plan.iterations` batches.
 
     student and optimizer as set up by Fabric; log gets loss terms and learning rate every
-    LOG_EVERY iterations. Raises UserError as soon as the loss is not finite,
+    LOG_EVERY iterations. A method that measures something over the step's images first goes
+    through `batches` once more. Raises UserError as soon as the loss is not finite,
     before the optimiser sees it.
     """
+    thresholds = _measure_doubt(fabric, plan, teacher, len(bank.counts), batches)
     train_mode(student, plan.batch_norm if plan.step > 0 else "train")
     base = at_step(plan.optim.lr, plan.step)
     bar = tqdm(batches, plan.label, plan.iterations, disable=not fabric.is_global_zero, leave=False)
     for iteration, batch in enumerate(itertools.islice(bar, plan.iterations)):
         for group in optimizer.param_groups:
             group["lr"] = poly_lr(base, iteration, plan.iterations, plan.optim.power)
-        values = _iterate(fabric, plan, student, teacher, bank, optimizer, batch, iteration)
+        context = _look(fabric, plan, student, teacher, bank, batch, thresholds)
+        values = _update(fabric, plan, context, optimizer, penalty, iteration)
         if iteration % LOG_EVERY == 0 or iteration == plan.iterations - 1:
             scalars = {name: float(value) for name, value in values.terms.items()}
             bar.set_postfix({name: f"{value:.3g}" for name, value in scalars.items()})
@@ -89,23 +75,49 @@ def fit_step(
             log(scalars, plan.iterations_before + iteration)
 
 
-def _iterate(fabric, plan, student, teacher, bank, optimizer, batch, iteration) -> LossValues:
-    """Forward, loss, backward, update: one iteration."""
+def _measure_doubt(fabric, plan, teacher, num_classes, batches) -> Tensor | None:
+    """(K_old,) thresholds of PLOP's pseudo-labels, from one pass of the teacher over the images.
+
+    Nothing of it is saved: a step that starts again sees the same images and finds the same.
+    """
+    rule = plan.method.pseudo(plan.step)
+    if rule == "none" or plan.setup == "sequential":
+        return None
+    histogram: Tensor | int = 0
+    label, shown = f"{plan.label} pseudo-labels", itertools.islice(batches, plan.batches_per_pass)
+    for batch in tqdm(shown, label, disable=not fabric.is_global_zero, leave=False):
+        logits = _ask(fabric, plan, teacher, batch).logits
+        histogram = histogram + entropy_histogram(logits, batch.labels == 0, num_classes, rule)
+    return entropy_thresholds(fabric.all_reduce(histogram, reduce_op="sum"), num_classes, rule)
+
+
+def _look(fabric, plan, student, teacher, bank, batch, thresholds) -> StepContext:
+    """Student and teacher on one batch; the bank has seen it too."""
     context = StepContext(
-        output=student(batch.images),
+        output=student(batch.images, maps=plan.method.needs_maps(plan.step)),
         target=batch.labels,
-        teacher=_ask(fabric, teacher, batch),
+        teacher=_ask(fabric, plan, teacher, batch),
         bank=bank,
         num_old=plan.num_old,
         old_labelled=plan.setup == "sequential",
         step=plan.step,
+        thresholds=thresholds,
     )
     # Before the losses, so that a new class has a prototype from its first batch on.
     bank.add(*labelled_sums(context, plan.counts_background))
+    return context
+
+
+def _update(fabric, plan, context, optimizer, penalty, iteration) -> LossValues:
+    """Losses, backward, update."""
     values = plan.method.losses(context)
     terms = {name: value.detach() for name, value in values.terms.items()}
+    total = values.total.detach()
+    if penalty is not None and penalty.importance:
+        terms[penalty.row.name] = penalty.value()
+        total = total + penalty.row.weight * terms[penalty.row.name]
     # One host sync an iteration, the price of never stepping on a broken gradient.
-    if not torch.isfinite(values.total):
+    if not torch.isfinite(total):
         listed = ", ".join(f"{name}={float(value):.3g}" for name, value in terms.items())
         raise UserError(
             f"the loss is not a number at {plan.label}, iteration {iteration} ({listed}): "
@@ -113,13 +125,17 @@ def _iterate(fabric, plan, student, teacher, bank, optimizer, batch, iteration) 
         )
     optimizer.zero_grad()
     fabric.backward(values.total)
+    if penalty is not None:
+        penalty.after_backward()
     optimizer.step()
-    return LossValues(values.total.detach(), terms)
+    if penalty is not None:
+        penalty.after_update()
+    return LossValues(total, terms)
 
 
 @torch.no_grad()
-def _ask(fabric: Fabric, teacher: Segmenter | None, batch: StepBatch):
+def _ask(fabric: Fabric, plan: StepPlan, teacher: Segmenter | None, batch: StepBatch):
     if teacher is None:
         return None
     with fabric.autocast():
-        return teacher(batch.images)
+        return teacher(batch.images, maps=plan.method.needs_maps(plan.step))

@@ -14,7 +14,8 @@ from sparcl_lib.data.dataset import (
     worker_count,
 )
 from sparcl_lib.data.transforms import evaluation_transform, training_transform
-from sparcl_lib.methods import Method, build_method
+from sparcl_lib.errors import UserError
+from sparcl_lib.methods import ONE_OF, Method, build_method
 from sparcl_lib.tasks import (
     LabelPolicy,
     Task,
@@ -92,6 +93,11 @@ def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
     """Open the data, check it, and cut it into steps. Raises UserError for whatever is wrong."""
     check_setup(config.setup)
     method = build_method(config.method)
+    if method.regulariser is not None and config.precision == "16-mixed":
+        raise UserError(
+            "gradients of 16-mixed are scaled, so method.regulariser cannot read them: "
+            "set precision=bf16-mixed or 32-true"
+        )
     source = open_source(config.dataset, config.data_root, progress)
     task = get_task(config.dataset, config.task, order=config.class_order, classes=source.classes)
     learned = task.merged() if method.joint else task
@@ -137,8 +143,8 @@ def first_step_difference(here: RunConfig, there: RunConfig) -> str | None:
     """The first setting that makes the step 0 of two runs differ, or None."""
     theirs = first_step_settings(there)
     for key, mine in first_step_settings(here).items():
-        if theirs[key] != mine:
-            return f"{key} ({theirs[key]} there, {mine} here)"
+        if theirs.get(key) != mine:
+            return f"{key} ({theirs.get(key)} there, {mine} here)"
     return None
 
 
@@ -165,12 +171,19 @@ def first_step_settings(config: RunConfig) -> dict[str, object]:
         "optim": first,
         "joint": method.joint,
         "terms at step 0": _step_zero_terms(method),
+        **_importances_kept(method),
     }
 
 
+def _importances_kept(method: Method) -> dict[str, object]:
+    """A regulariser leaves the weights of step 0 alone but writes down what they are worth."""
+    row = method.regulariser
+    return {} if row is None else {"regulariser": (row.name, row.alpha, row.interval)}
+
+
 def _step_zero_terms(method: Method) -> tuple:
-    """Unbiased and plain cross-entropy are the same thing where nothing is old."""
+    """All kinds of cross-entropy are the same thing where nothing is old."""
     return tuple(
-        (t.name, t.weight, {k: v for k, v in t.options.items() if k != "unbiased"})
+        (t.name, t.weight, {k: v for k, v in t.options.items() if k not in ONE_OF})
         for t in method.active_terms(0)
     )

@@ -1,0 +1,66 @@
+"""What is fixed during a step, from the configuration and the number of its images."""
+
+import math
+from dataclasses import dataclass
+
+from sparcl_lib.config import OptimConfig, at_step
+from sparcl_lib.methods import Method
+from sparcl_lib.training.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What is fixed during a step."""
+
+    method: Method
+    step: int
+    iterations: int
+    num_old: int
+    """Classes of earlier steps with background; 1 at step 0."""
+    setup: str
+    batch_norm: str
+    optim: OptimConfig
+    iterations_before: int = 0
+    """Iterations of the earlier steps: where this step starts on the log's axis."""
+
+    batches_per_pass: int | None = None
+    """Batches that show every image of the step once; None: all there are."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.method.name} step {self.step}"
+
+    @property
+    def counts_background(self) -> bool:
+        """Whether background features enter the prototypes: see methods.labelled_sums."""
+        return self.step == 0 and self.setup != "overlapped"
+
+
+def make_plan(workspace: Workspace, step: int, world_size: int) -> StepPlan:
+    """The plan of a step for each of `world_size` processes."""
+    config, task = workspace.config, workspace.learned
+    counts = [_iterations(workspace, k, world_size) for k in range(step + 1)]
+    return StepPlan(
+        method=workspace.method,
+        step=step,
+        iterations=counts[-1],
+        num_old=task.num_classes(step - 1) if step > 0 else 1,
+        setup=config.setup,
+        batch_norm=config.model.batch_norm,
+        optim=config.optim,
+        iterations_before=sum(counts[:-1]),
+        batches_per_pass=_batches(workspace, step, world_size, passes=1),
+    )
+
+
+def _iterations(workspace: Workspace, step: int, world_size: int) -> int:
+    optim = workspace.config.optim
+    if optim.iterations is not None:
+        return at_step(optim.iterations, step)
+    return _batches(workspace, step, world_size, at_step(optim.epochs, step))
+
+
+def _batches(workspace: Workspace, step: int, world_size: int, passes: float) -> int:
+    """Batches of each process in so many passes over a step's images."""
+    images = passes * len(workspace.train_ids[step])
+    return max(1, math.ceil(images / (workspace.config.data.batch_size * world_size)))
