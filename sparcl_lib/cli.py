@@ -8,7 +8,22 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sparcl_lib import cli_data
+from sparcl_lib.cli_options import (
+    Accelerator,
+    ConfigFile,
+    DataRoot,
+    Dataset,
+    Settings,
+    Setup,
+    TaskName,
+    layers,
+    numbers,
+)
 from sparcl_lib.errors import UserError
+from sparcl_lib.experiments import commands
+
+INTERRUPTED = 130
+"""Typer's status after Ctrl-C."""
 
 app = typer.Typer(
     add_completion=False,
@@ -17,15 +32,6 @@ app = typer.Typer(
     help="Class-incremental semantic segmentation: learn, forget, remember.",
 )
 app.add_typer(cli_data.app, name="data")
-
-DataRoot = Annotated[str | None, typer.Option(help="Folder of the data; MiniVOC finds its own.")]
-Dataset = Annotated[str, typer.Option(help="minivoc, voc or ade20k.")]
-TaskName = Annotated[str, typer.Option(help="Name of a task, or a task file (YAML).")]
-Setup = Annotated[str, typer.Option(help="sequential, disjoint or overlapped.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="A setting, as in optim.lr=0.01; may be repeated."),
-]
 
 
 @app.command()
@@ -41,7 +47,7 @@ def demo(
     """Train FT, MiB, SDR and joint on MiniVOC and show what is forgotten: five minutes on a CPU."""
     from sparcl_lib.demo import run_demo
 
-    table = run_demo(out, task, setup, _numbers(seeds, "--seeds"), settings or [])
+    table = run_demo(out, task, setup, numbers(seeds, "--seeds"), settings or [])
     print(table)
     print(f"\nThe page to look at: {out / 'report.html'}")
 
@@ -62,27 +68,25 @@ def train(
     backbone_weights: Annotated[
         str | None, typer.Option(help="imagenet, none, or a state dict file.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings in a YAML file.")] = None,
+    config: ConfigFile = None,
     settings: Settings = None,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu (Lightning Fabric).")] = "auto",
+    accelerator: Accelerator = "auto",
     devices: Annotated[str, typer.Option(help="How many devices, or auto.")] = "1",
 ) -> None:
     """Train and evaluate all steps of one method."""
-    from sparcl_lib.config import parse_settings, resolve
-    from sparcl_lib.plain import read_yaml
+    from sparcl_lib.config import resolve
     from sparcl_lib.training import train as train_run
 
-    overrides: list[dict[str, Any]] = [read_yaml(config)] if config else []
+    overrides = layers(config, settings)
     if backbone_weights:
         weights = None if backbone_weights == "none" else backbone_weights
-        overrides.append({"model": {"weights": weights}})
-    overrides.append(parse_settings(settings or []))
+        overrides.insert(-1, {"model": {"weights": weights}})
     fixed = {"task": task, "setup": setup, "data_root": data_root}
     run_config = resolve(dataset, method, overrides, **fixed)
     metrics = train_run(
         run_config,
         out,
-        steps=None if steps == "all" else _numbers(steps, "--steps"),
+        steps=None if steps == "all" else numbers(steps, "--steps"),
         resume=resume,
         start_from=start_from,
         accelerator=accelerator,
@@ -91,10 +95,14 @@ def train(
     _print_steps(metrics)
 
 
+for command in (commands.ablate, commands.sweep, commands.compare):
+    app.command()(command)
+
+
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu (Lightning Fabric).")] = "auto",
+    accelerator: Accelerator = "auto",
 ) -> None:
     """Evaluate every checkpoint of a run again."""
     from sparcl_lib.training import evaluate as evaluate_run
@@ -171,13 +179,6 @@ def env() -> None:
         raise typer.Exit(1)
 
 
-def _numbers(text: str, option: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"{option} {text}: expected numbers with commas, as in 0,1") from None
-
-
 def _print_steps(metrics: dict[str, Any]) -> None:
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
@@ -193,14 +194,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         status = command.main(arguments, prog_name="sparcl", standalone_mode=False)
     except UserError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        print("sparcl: interrupted; finished steps are kept (--resume goes on)", file=sys.stderr)
-        sys.exit(130)
     except Exception as error:
         # Typer's own usage errors, whichever Click it comes with.
         if not hasattr(error, "format_message"):
             raise
         _fail(f"{error.format_message()} (see sparcl --help)")
+    if status == INTERRUPTED:
+        print("sparcl: interrupted; finished steps are kept (train: --resume)", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 

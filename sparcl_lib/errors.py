@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class LossRanOff(UserError):
+    """The loss became infinite or not a number: too high a rate or weight, not a broken set-up."""

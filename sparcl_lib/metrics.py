@@ -95,6 +95,26 @@ class StepMatrix:
                 result[name] = max(known) - self.rows[last[0]][name]
         return result
 
+    def intransigence(self, joint: "StepMatrix") -> dict[str, float]:
+        """Per class of a later step: IoU of joint training minus that right after its step.
+
+        Source: Chaudhry et al. (ECCV 2018), intransigence measure, with IoU for accuracy. There
+        the reference of a step is trained on the classes up to it; here one network that learned
+        all classes of the task serves every step. Negative where a class is learned better.
+        """
+        reference = joint.rows[max(joint.rows)] if joint.rows else {}
+        result = {}
+        for step in sorted(set(self.rows) - {0}):
+            for name in self.step_classes[step]:
+                gap = reference.get(name, np.nan) - self.rows[step][name]
+                if not np.isnan(gap):
+                    result[name] = gap
+        return result
+
+    def until(self, step: int) -> "StepMatrix":
+        """The matrix as it was after a step."""
+        return StepMatrix(self.step_classes, {k: r for k, r in self.rows.items() if k <= step})
+
     def to_frame(self) -> pd.DataFrame:
         """Rows steps, columns classes (background first); NaN where not learned yet."""
         last = max(self.rows, default=0)

@@ -22,6 +22,8 @@ QUICK = ["--set", "optim.iterations=2", "--set", "data.batch_size=4"]
 # What Fabric's launcher would take for a process group that is already there.
 LONE = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
 # Two classes learned first, then one; classes by VOC's raw ids.
+COMMANDS = [*" demo train evaluate report split env ablate sweep compare data".split(" ")]
+COMMANDS += ["data check"]
 TASK = "steps: [[aeroplane, bicycle], [bird]]\n"
 MASKS = {f"a{i}": {0, 1 + i % 3, 255} for i in range(9)}
 
@@ -233,7 +235,13 @@ def test_env_lists_what_is_there(capsys):
     assert any(line.startswith("OK   torch ") for line in lines)
 
 
-COMMANDS = ["", "demo", "train", "evaluate", "report", "split", "env", "data", "data check"]
+def test_an_interruption_is_one_line_and_status_130(capsys, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sparcl_lib.environment.check_environment", interrupt)
+    status, out, errors = sparcl(capsys, "env")
+    assert (status, out) == (130, "") and errors.startswith("sparcl: interrupted; finished steps")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

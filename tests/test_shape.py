@@ -14,9 +14,10 @@ FORBIDDEN = {
     "models": {"losses", "data", "methods", "training", "viz", "report", "course"},
     "losses": {"data", "models", "methods", "training", "viz", "report", "course"},
     "methods": {"data", "training", "viz", "report", "course"},
-    "training": {"viz", "report", "course"},
+    "training": {"viz", "report", "course", "experiments"},
     "viz": {"training", "models", "methods", "report", "course"},
-    "report": {"course"},
+    "report": {"course", "experiments"},
+    "experiments": {"course"},
 }
 
 

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from sparcl_lib.data.catalog import open_source
-from sparcl_lib.data.presence import Presence, check_pairs, scan
+from sparcl_lib.data.presence import Presence, check_pairs, fingerprint, scan
 from sparcl_lib.data.sources import Source, Split, ade20k_source, voc_source
 from sparcl_lib.data.splits import evaluation_ids, partition, remap_labels
 
@@ -23,6 +23,7 @@ __all__ = [
     "ade20k_source",
     "check_pairs",
     "evaluation_ids",
+    "fingerprint",
     "open_source",
     "partition",
     "remap_labels",

@@ -1,7 +1,7 @@
 """One self-contained HTML page over several runs."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,11 @@ def write_report(
 
 def page_html(runs: Iterable[ReportRun], title: str, commands: Sequence[str] = ()) -> str:
     """The page: one section per dataset, task and setup; pictures and style inside the file."""
+    return page_of(title, [section(group) for group in by_group(runs).values()], commands)
+
+
+def page_of(title: str, sections: Sequence[dict[str, Any]], commands: Sequence[str] = ()) -> str:
+    """A page of sections made by `section`."""
     template = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -53,34 +58,49 @@ def page_html(runs: Iterable[ReportRun], title: str, commands: Sequence[str] = (
         title=title,
         version=sparcl_lib.__version__,
         commands=commands,
-        sections=[_section(group) for group in by_group(runs).values()],
+        sections=sections,
     )
 
 
-def _section(runs: list[ReportRun]) -> dict[str, Any]:
+def section(
+    runs: list[ReportRun],
+    figures: Sequence[dict[str, str]] | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    subject: str | None = None,
+) -> dict[str, Any]:
+    """What the page says about runs of one dataset, task and setup.
+
+    figures: made by `picture`; None: curves, predictions and a heat map per method.
+    tables: title -> text to show below the results, the first column naming the rows.
+    subject: what was run; None: the methods' names.
+    """
     dataset, task, setup = runs[0].group
     table = results_table(runs)
     shown = readable(table).drop(columns=list(KEYS[:3]))
     return {
         "name": f"{_DATASETS.get(dataset, dataset)}, task {task}, {setup}",
-        "about": _about(runs),
+        "about": _about(runs, subject or ", ".join(by_method(runs))),
         "steps": _steps(runs),
         "titles": list(shown),
         "rows": _rows(runs, table, shown),
         "several_seeds": (table["seeds"] > 1).any(),
         "sources": sources(table),
-        "figures": _figures(runs, table),
+        "tables": [
+            {"title": name, "titles": list(extra), "rows": extra.values.tolist()}
+            for name, extra in (tables or {}).items()
+        ],
+        "figures": _figures(runs, table) if figures is None else figures,
     }
 
 
-def _about(runs: list[ReportRun]) -> str:
+def _about(runs: list[ReportRun], subject: str) -> str:
     """What was run, in one paragraph."""
     metrics = runs[0].metrics
     dataset, _, setup = runs[0].group
     classes, policy = metrics["classes"], metrics["label_policy"]
     seeds = sorted({run.metrics["seed"] for run in runs})
     return (
-        f"{', '.join(by_method(runs))} on {_DATASETS.get(dataset, dataset)}: "
+        f"{subject} on {_DATASETS.get(dataset, dataset)}: "
         f"{sum(map(len, classes))} classes in {_count(len(classes), 'step')}, "
         f"{_count(len(runs), 'run')}, {'seeds' if len(seeds) > 1 else 'seed'} "
         f"{', '.join(map(str, seeds))}. {_SETUPS.get(setup, '')} In training, object borders "
@@ -108,9 +128,7 @@ def _steps(runs: list[ReportRun]) -> list[dict[str, Any]]:
     ]
 
 
-def _rows(
-    runs: list[ReportRun], table: pd.DataFrame, shown: pd.DataFrame
-) -> list[dict[str, Any]]:
+def _rows(runs: list[ReportRun], table: pd.DataFrame, shown: pd.DataFrame) -> list[dict[str, Any]]:
     """Cells of the method table; the best finished continual method is marked if there are two."""
     finished = {run.method for run in runs if run.finished and run.metrics["method"] != JOINT}
     scores = table[table["method"].isin(finished)]["miou_all"].dropna()
@@ -124,15 +142,16 @@ def _rows(
 def _figures(runs: list[ReportRun], table: pd.DataFrame) -> list[dict[str, str]]:
     matrices = {m: [run.matrix() for run in group] for m, group in by_method(runs).items()}
     several = len(runs[0].metrics["classes"]) > 1
-    figures = [_curves(table, matrices)] if several else []
+    figures = [curves(table, matrices)] if several else []
     strips = _strips(runs)
     figures += [strips] if strips else []
     return figures + [_heat_map(method, mean_matrix(m), len(m)) for method, m in matrices.items()]
 
 
-def _curves(table: pd.DataFrame, matrices: dict[str, list[StepMatrix]]) -> dict[str, str]:
+def curves(table: pd.DataFrame, matrices: dict[str, list[StepMatrix]]) -> dict[str, str]:
+    """mIoU over the steps, a line per method; table: of `results_table`."""
     numbers = ", ".join(f"{m} {number(x)}" for m, x in zip(table["method"], table["miou_all"]))
-    return _picture(
+    return picture(
         forgetting_curves(matrices),
         "Forgetting",
         "mIoU after every step. Left: all classes learned so far, with background. Right: the "
@@ -155,7 +174,7 @@ def _strips(runs: list[ReportRun]) -> dict[str, str] | None:
     names = ["background", *(name for step in classes for name in step)]
     predictions = {method: arrays["prediction"] for method, arrays in same.items()}
     new = classes[-1] if len(classes) > 1 else ()
-    return _picture(
+    return picture(
         prediction_strips(first["images"], first["truth"], predictions, names, new),
         "Predictions",
         "Test images after the last step. Hatched pixels, such as object borders, do not count.",
@@ -168,7 +187,7 @@ def _heat_map(method: str, matrix: StepMatrix, seeds: int) -> dict[str, str]:
     last = max(matrix.rows)
     ious = ", ".join(f"{name} {number(iou)}" for name, iou in matrix.rows[last].items())
     mean = f", mean of {seeds} seeds" if seeds > 1 else ""
-    return _picture(
+    return picture(
         step_heat_map(matrix),
         f"{method}: IoU of every class after every step",
         f"In percent{mean}. Blank: not learned yet, or neither in the truth nor predicted.",
@@ -176,7 +195,8 @@ def _heat_map(method: str, matrix: StepMatrix, seeds: int) -> dict[str, str]:
     )
 
 
-def _picture(figure: Figure, title: str, caption: str, alt: str) -> dict[str, str]:
+def picture(figure: Figure, title: str, caption: str, alt: str) -> dict[str, str]:
+    """A figure as the page holds it: the PNG itself, its heading, and what it shows in words."""
     data = base64.b64encode(to_png(figure)).decode()
     return {"title": title, "caption": caption, "alt": alt, "data": data,
             "width": str(round(figure.get_figwidth() * 100))}  # fmt: skip

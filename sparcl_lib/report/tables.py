@@ -147,14 +147,19 @@ def steps_text(metrics: dict[str, Any]) -> str:
     return f"{' '.join(names)}, mIoU in percent\n({labels})\n{table}"
 
 
+def step_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row per step of a run: names, seed, step and mIoUs; metrics: of metrics.json."""
+    names = {key: metrics[key] for key in (*KEYS, "seed")}
+    return [
+        {**names, "step": entry["step"], **{name: entry[name] for name in MEASURES}}
+        for entry in metrics["steps"]
+    ]
+
+
 def write_results(runs: Iterable[ReportRun], folder: str | Path) -> None:
     """results.json ({"runs": [metrics.json of each]}) and results.csv (a row per run and step)."""
     folder, metrics = Path(folder), [run.metrics for run in runs]
-    rows = [
-        {**{key: run[key] for key in (*KEYS, "seed")}, "step": entry["step"],
-         **{name: entry[name] for name in MEASURES}}
-        for run in metrics for entry in run["steps"]
-    ]  # fmt: skip
+    rows = [row for run in metrics for row in step_rows(run)]
     json_text, frame = dump_json({"runs": metrics}), pd.DataFrame(rows)
     write_atomically(folder / "results.json", lambda draft: draft.write_text(json_text))
     write_atomically(folder / "results.csv", lambda draft: frame.to_csv(draft, index=False))

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from sparcl_lib.config import OptimConfig, at_step
 from sparcl_lib.data.dataset import StepBatch
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import LossRanOff
 from sparcl_lib.methods import (
     LossValues,
     StepContext,
@@ -56,7 +56,7 @@ def fit_step(
 
     student and optimizer as set up by Fabric; log gets loss terms and learning rate every
     LOG_EVERY iterations. A method that measures something over the step's images first goes
-    through `batches` once more. Raises UserError as soon as the loss is not finite,
+    through `batches` once more. Raises LossRanOff as soon as the loss is not finite,
     before the optimiser sees it.
     """
     thresholds = _measure_doubt(fabric, plan, teacher, len(bank.counts), batches)
@@ -119,7 +119,7 @@ def _update(fabric, plan, context, optimizer, penalty, iteration) -> LossValues:
     # One host sync an iteration, the price of never stepping on a broken gradient.
     if not torch.isfinite(total):
         listed = ", ".join(f"{name}={float(value):.3g}" for name, value in terms.items())
-        raise UserError(
+        raise LossRanOff(
             f"the loss is not a number at {plan.label}, iteration {iteration} ({listed}): "
             f"stopped before the update, earlier steps are kept; lower optim.lr or the weights"
         )

@@ -1,5 +1,6 @@
 """Pictures of what a model sees and forgets: palettes, prediction strips, curves, heat maps, flows."""
 
+from sparcl_lib.viz.experiments import switch_heat_map, trade_off
 from sparcl_lib.viz.figures import forgetting_curves, prediction_strips, step_heat_map, to_png
 from sparcl_lib.viz.flows import confusion_flow, row_shares
 from sparcl_lib.viz.palette import class_palette, colorize, method_colors
@@ -13,5 +14,7 @@ __all__ = [
     "prediction_strips",
     "row_shares",
     "step_heat_map",
+    "switch_heat_map",
     "to_png",
+    "trade_off",
 ]

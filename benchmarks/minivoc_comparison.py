@@ -1,0 +1,55 @@
+"""Every method on MiniVOC under the same conditions: the tables of docs/minivoc_comparison.html.
+
+    python benchmarks/minivoc_comparison.py [--jobs 2] [--store runs/minivoc]
+
+6-4 in the three setups and 6-1 overlapped on three seeds, on five for the methods in question, and
+for those 6-1 in another class order. Runs go to the store, so that a second call trains only what
+is missing. Writes benchmarks/minivoc_comparison.csv (a row per run and step) and the page.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from sparcl_lib.experiments.base import RunBase, open_store
+from sparcl_lib.experiments.comparison import (
+    Block,
+    compare,
+    comparison_text,
+    write_comparison,
+)
+from sparcl_lib.methods import METHODS
+
+HERE = Path(__file__).parent
+TABLE = Path(__file__).with_suffix(".csv")
+PAGE = HERE.parent / "docs" / "minivoc_comparison.html"
+PERMUTED = HERE / "minivoc_6-1_permuted.yaml"
+IN_QUESTION = ("FT", "MiB", "SDR", "SDR+MiB", "Joint")
+TASKS = [("6-4", "sequential"), ("6-4", "disjoint"), ("6-4", "overlapped"), ("6-1", "overlapped")]
+
+
+def base(task: str, setup: str) -> RunBase:
+    return RunBase(dataset="minivoc", task=task, setup=setup)
+
+
+def blocks() -> list[Block]:
+    """All runs of the comparison; those of the first seeds come first."""
+    all_methods = [Block(base(*where), tuple(METHODS), range(3)) for where in TASKS]
+    more_seeds = [Block(base(*where), IN_QUESTION, range(5)) for where in TASKS]
+    permuted = Block(base(str(PERMUTED), "overlapped"), IN_QUESTION, range(3))
+    return [*all_methods, *more_seeds, permuted]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, help="runs side by side; one per core if not given")
+    parser.add_argument("--store", type=Path, default=Path("runs", "minivoc"))
+    arguments = parser.parse_args()
+    comparison = compare(blocks(), open_store(arguments.store), arguments.jobs)
+    write_comparison(comparison, TABLE, PAGE, ["python benchmarks/minivoc_comparison.py"])
+    print(comparison_text(comparison))
+    sys.exit("\n".join(comparison.errors) or 0)
+
+
+if __name__ == "__main__":
+    main()

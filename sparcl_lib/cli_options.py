@@ -1,0 +1,51 @@
+"""What several commands of `sparcl` take, and how lists are read from one argument."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparcl_lib.errors import UserError
+
+DataRoot = Annotated[str | None, typer.Option(help="Folder of the data; MiniVOC finds its own.")]
+Dataset = Annotated[str, typer.Option(help="minivoc, voc or ade20k.")]
+TaskName = Annotated[str, typer.Option(help="Name of a task, or a task file (YAML).")]
+Setup = Annotated[str, typer.Option(help="sequential, disjoint or overlapped.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting, as in optim.lr=0.01; may be repeated."),
+]
+ConfigFile = Annotated[Path | None, typer.Option(help="Settings in a YAML file.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Runs side by side, one thread each; one per core if not given."),
+]
+Accelerator = Annotated[str, typer.Option(help="auto, cpu, gpu (Lightning Fabric).")]
+Store = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the runs, which several commands may share; OUT/runs if not."),
+]
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """0,1 -> [0, 1]."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option} {text}: expected numbers with commas, as in 0,1") from None
+
+
+def names(text: str, option: str) -> list[str]:
+    """a,b -> ["a", "b"]."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UserError(f"{option} {text!r}: expected names with commas, as in a,b")
+    return parts
+
+
+def layers(config: Path | None, settings: list[str] | None) -> list[dict[str, Any]]:
+    """Settings of a file, then those of --set over them."""
+    from sparcl_lib.config import parse_settings
+    from sparcl_lib.plain import read_yaml
+
+    return [*([read_yaml(config)] if config else []), parse_settings(settings or [])]

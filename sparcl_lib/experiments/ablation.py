@@ -1,0 +1,180 @@
+"""What each loss term of a method adds: the terms switched on and off, over seeds."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.base import RunBase, unique
+from sparcl_lib.experiments.pool import run_all
+from sparcl_lib.experiments.store import KeptRun, RunStore
+from sparcl_lib.methods import build_method
+from sparcl_lib.report import ReportRun
+from sparcl_lib.report.page import page_of, picture, section
+from sparcl_lib.report.tables import MEASURES, number
+from sparcl_lib.training.run_directory import write_atomically
+from sparcl_lib.viz import switch_heat_map, to_png
+
+SHOWN = {name: MEASURES[name] for name in ("miou_old_no_bg", "miou_new", "miou_all")}
+NONE = "none of them"
+_COUNTS = ("seeds", "pairs")
+_MANY_TERMS = 8
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The runs of an ablation that finished, as a table."""
+
+    method: str
+    terms: tuple[str, ...]
+    table: pd.DataFrame
+    """A row per variant and seed: variant, a truth value per term, seed, mIoUs of the last step in
+    percent, seconds, run (its folder's name)."""
+    runs: list[ReportRun]
+    """In the order of the table; the method is the variant's name."""
+    errors: list[str]
+
+    def summary(self) -> pd.DataFrame:
+        """Index variant: seeds, then mean and deviation (`_std`) of each measure."""
+        groups = self.table.groupby("variant", sort=False)
+        means, deviations = groups[list(SHOWN)].mean(), groups[list(SHOWN)].std()
+        return pd.concat(
+            [groups["seed"].count().rename("seeds"), means, deviations.add_suffix("_std")], axis=1
+        )
+
+    def effects(self) -> pd.DataFrame:
+        """Index term: what switching it on adds to each measure, mean and deviation over pairs.
+
+        A pair are two runs of one seed that differ in this term alone.
+        """
+        rows = {}
+        for term in self.terms:
+            others = [t for t in self.terms if t != term]
+            wide = self.table.pivot(index=[*others, "seed"], columns=term, values=list(SHOWN))
+            if {True, False} <= set(self.table[term]):
+                gains = pd.DataFrame({m: wide[m][True] - wide[m][False] for m in SHOWN}).dropna()
+                pairs = {"pairs": len(gains)}
+                rows[term] = pairs | dict(gains.mean()) | dict(gains.std().add_suffix("_std"))
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def switches(terms: Sequence[str], leave_one_out: bool = False) -> list[dict[str, bool]]:
+    """Which terms are on in each variant: all 2 ** n subsets, or all and all but one."""
+    if leave_one_out:
+        return [{t: t != out for t in terms} for out in (None, *terms)]
+    states = itertools.product((True, False), repeat=len(terms))
+    return sorted((dict(zip(terms, s)) for s in states), key=lambda on: -sum(on.values()))
+
+
+def variant_name(on: dict[str, bool]) -> str:
+    return " + ".join(term for term, is_on in on.items() if is_on) or NONE
+
+
+def ablate(
+    base: RunBase,
+    method: str,
+    terms: Sequence[str],
+    seeds: Iterable[int],
+    store: RunStore,
+    leave_one_out: bool = False,
+    jobs: int | None = None,
+) -> Ablation:
+    """Run the on/off grid of `terms` (or all and all but one) for every seed.
+
+    Runs that the store holds are not trained again. Raises UserError for a term that the method
+    does not have, and when no run finished.
+    """
+    seeds, terms = unique(seeds), tuple(unique(terms))
+    _check_terms(base, method, terms, leave_one_out)
+    variants = switches(terms, leave_one_out)
+    asked = [(on, seed) for on in variants for seed in seeds]
+    configs = [base.config(method, seed, _off(on)) for on, seed in asked]
+    runs, errors = run_all(configs, store, jobs)
+    finished = [(on, run) for (on, _), run in zip(asked, runs) if run is not None]
+    if not finished:
+        raise UserError(f"no run finished; the first: {errors[0]}")
+    table = pd.DataFrame([_row(on, run) for on, run in finished])
+    table = table.astype(dict.fromkeys(MEASURES, float))  # null, where nothing is old, is NaN
+    reported = [ReportRun({**run.metrics, "method": variant_name(on)}) for on, run in finished]
+    return Ablation(configs[0].method["name"], terms, table, reported, errors)
+
+
+def _check_terms(base: RunBase, method: str, terms: Sequence[str], leave_one_out: bool) -> None:
+    config = base.config(method, 0)
+    weights = {term.name: term.weight for term in build_method(config.method).terms}
+    active = [name for name, weight in weights.items() if weight > 0]
+    for term in terms:
+        if term not in active:
+            raise UserError(
+                f"method {config.method['name']} has no term {term!r} to switch off: it has "
+                f"{', '.join(active)}; add one with --set method.terms.{term}.weight=0.1"
+            )
+    if len(terms) > _MANY_TERMS and not leave_one_out:
+        raise UserError(
+            f"{len(terms)} terms make {2 ** len(terms)} variants: give at most {_MANY_TERMS}, or "
+            f"--leave-one-out"
+        )
+
+
+def _off(on: dict[str, bool]) -> dict[str, Any]:
+    """Settings that switch off what is off; the weights of the others stay."""
+    return {"method": {"terms": {t: {"weight": 0.0} for t, is_on in on.items() if not is_on}}}
+
+
+def _row(on: dict[str, bool], run: KeptRun) -> dict[str, Any]:
+    metrics = run.metrics
+    last = {name: metrics["steps"][-1][name] for name in MEASURES}
+    seconds = {"seconds": round(sum(metrics["seconds"]), 1), "run": run.directory.path.name}
+    return {"variant": variant_name(on), **on, "seed": metrics["seed"], **last, **seconds}
+
+
+def ablation_text(ablation: Ablation) -> str:
+    """Both tables for a terminal."""
+    tables = {
+        f"{ablation.method} with": ablation.summary(),
+        "a term adds": ablation.effects(),
+    }
+    texts = [_readable(t, name).to_string(index=False) for name, t in tables.items() if len(t)]
+    return "\n\n".join(["mIoU in percent after the last step, old without background", *texts])
+
+
+def _readable(table: pd.DataFrame, title: str) -> pd.DataFrame:
+    """Index and counts as they are, measures as `mean ± deviation`."""
+    shown = {title: list(table.index), **{c: list(table[c]) for c in table if c in _COUNTS}}
+    for measure, name in SHOWN.items():
+        pairs = zip(table[measure], table[f"{measure}_std"])
+        shown[name] = [number(mean, deviation) for mean, deviation in pairs]
+    return pd.DataFrame(shown)
+
+
+def write_ablation(ablation: Ablation, out: Path, commands: Sequence[str] = ()) -> None:
+    """results.csv, ablation.png and report.html (self-contained) in the folder `out`."""
+    summary = ablation.summary()
+    states = ablation.table.groupby("variant", sort=False)[list(ablation.terms)].first()
+    figure = switch_heat_map(
+        states, summary[list(SHOWN)].set_axis(list(SHOWN.values()), axis=1),
+        summary[[f"{m}_std" for m in SHOWN]].set_axis(list(SHOWN.values()), axis=1),
+    )  # fmt: skip
+    png = to_png(figure)
+    best = summary["miou_all"].idxmax()
+    shown = picture(
+        figure,
+        f"{ablation.method} with and without its terms",
+        "A filled square: the term is on. Numbers: mIoU in percent after the last step, mean"
+        f"{' ± standard deviation over seeds' if summary['seeds'].max() > 1 else ''}; "
+        "colours are per column.",
+        f"Grid of variants and their mIoU; best of all classes: {best}, "
+        f"{number(summary['miou_all'][best])}.",
+    )
+    effects = _readable(ablation.effects(), "a term adds")
+    tables = {"What a term adds (points)": effects}
+    subject = f"{ablation.method} with and without {', '.join(ablation.terms)}"
+    shown_section = section(ablation.runs, [shown], tables, subject)
+    text = page_of(f"Ablation of {ablation.method}", [shown_section], commands)
+    write_atomically(out / "results.csv", lambda d: ablation.table.to_csv(d, index=False))
+    write_atomically(out / "ablation.png", lambda d: d.write_bytes(png))
+    write_atomically(out / "report.html", lambda d: d.write_text(text, encoding="utf-8"))

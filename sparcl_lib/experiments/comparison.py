@@ -1,0 +1,161 @@
+"""Methods side by side: the same data, tasks, setups, seeds and step 0 for each."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.base import RunBase, unique
+from sparcl_lib.experiments.pool import run_all
+from sparcl_lib.experiments.store import KeptRun, RunStore
+from sparcl_lib.metrics import mean_iou
+from sparcl_lib.report import ReportRun, results_table, results_text
+from sparcl_lib.report.page import curves, page_of, picture, section
+from sparcl_lib.report.runs import JOINT, by_group, by_method, mean_matrix
+from sparcl_lib.report.tables import number, step_rows
+from sparcl_lib.training.run_directory import write_atomically
+from sparcl_lib.viz import trade_off
+
+Group = tuple[str, str, str]
+LOSSES = {"forgetting": "forgetting", "intransigence": "intransigence", "average": "mean of steps"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Every one of some methods with every one of some seeds, on one base."""
+
+    base: RunBase
+    methods: Sequence[str]
+    seeds: Sequence[int]
+
+    def configs(self) -> list[Any]:
+        pairs = itertools.product(unique(self.methods), unique(self.seeds))
+        return [self.base.config(method, seed) for method, seed in pairs]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of a comparison that finished."""
+
+    runs: list[ReportRun]
+    folders: list[str]
+    """Names of their folders in the store."""
+    errors: list[str]
+
+    def table(self) -> pd.DataFrame:
+        """A row per run and step: names, seed, step, mIoUs in percent; then, as of that step, the
+        means over classes of forgetting and intransigence (NaN without Joint runs beside it) and
+        the mean over steps of miou_all; seconds of the step, run (its folder).
+        """
+        joint = _joint_matrices(self.runs)
+        rows = []
+        for run, folder in zip(self.runs, self.folders):
+            for row, seconds in zip(step_rows(run.metrics), run.metrics["seconds"]):
+                losses = _losses(run, row["step"], joint.get(run.group))
+                rows.append({**row, **losses, "seconds": seconds, "run": folder})
+        return pd.DataFrame(rows)
+
+    def losses(self) -> pd.DataFrame:
+        """Index dataset, task, setup, method: what LOSSES names after the last step, mean and
+        deviation over seeds (`_std`).
+        """
+        table = self.table().groupby("run", sort=False).tail(1)
+        groups = table.groupby(["dataset", "task", "setup", "method"], sort=False)[list(LOSSES)]
+        return pd.concat([groups.mean(), groups.std().add_suffix("_std")], axis=1)
+
+
+def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -> Comparison:
+    """Run all blocks; runs that the store holds are not trained again.
+
+    A run that two blocks ask for is there once. Raises UserError when no run finished.
+    """
+    configs = [config for block in blocks for config in block.configs()]
+    runs, errors = run_all(configs, store, jobs)
+    finished: dict[Path, KeptRun] = {r.directory.path: r for r in runs if r is not None}
+    if not finished:
+        raise UserError(f"no run finished; the first: {errors[0]}")
+    reported = [ReportRun(run.metrics) for run in finished.values()]
+    return Comparison(reported, [path.name for path in finished], errors)
+
+
+def _joint_matrices(runs: Iterable[ReportRun]) -> dict[Group, Any]:
+    """The mean over seeds of joint training, for every group that has it."""
+    found = {}
+    for group, members in by_group(runs).items():
+        joint = [run.matrix() for run in members if run.metrics["method"] == JOINT]
+        if joint:
+            found[group] = mean_matrix(joint)
+    return found
+
+
+def _losses(run: ReportRun, step: int, joint: Any) -> dict[str, float]:
+    """Measures of LOSSES as of a step; joint training itself, with one step, has none."""
+    matrix = run.matrix().until(step)
+    continual = run.metrics["method"] != JOINT
+    gaps = matrix.intransigence(joint) if joint and continual else {}
+    return {
+        "forgetting": mean_iou(matrix.forgetting().values()),
+        "intransigence": mean_iou(gaps.values()),
+        "average": matrix.average_miou() if continual else float("nan"),
+    }
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """Both tables for a terminal."""
+    shown = _readable(comparison.losses().reset_index())
+    losses = f"points of IoU after the last step\n{shown.to_string(index=False)}"
+    return f"{results_text(comparison.runs)}\n\n{losses}"
+
+
+def _readable(losses: pd.DataFrame) -> pd.DataFrame:
+    """Names as they are, measures as `mean ± deviation`."""
+    measures = [*LOSSES, *(f"{name}_std" for name in LOSSES)]
+    shown = losses[[column for column in losses if column not in measures]].copy()
+    for name, title in LOSSES.items():
+        pairs = zip(losses[name], losses[f"{name}_std"])
+        shown[title] = [number(mean, deviation) for mean, deviation in pairs]
+    return shown
+
+
+def write_comparison(
+    comparison: Comparison, csv: Path, page: Path, commands: Sequence[str] = ()
+) -> None:
+    """The rows of `Comparison.table`, and a self-contained page without photographs."""
+    table, losses = comparison.table().round(4), comparison.losses()
+    sections = [
+        _section(members, losses.loc[group]) for group, members in by_group(comparison.runs).items()
+    ]
+    text = page_of("Methods compared", sections, commands)
+    write_atomically(csv, lambda draft: table.to_csv(draft, index=False))
+    write_atomically(page, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def _section(runs: list[ReportRun], losses: pd.DataFrame) -> dict[str, Any]:
+    losses = losses.loc[list(by_method(runs))]
+    figures = []
+    if len(runs[0].metrics["classes"]) > 1:
+        matrices = {m: [run.matrix() for run in group] for m, group in by_method(runs).items()}
+        figures.append(curves(results_table(runs), matrices))
+    known = losses.dropna(subset=["forgetting", "intransigence"])
+    if len(known):
+        figures.append(_trade_off(known))
+    title = "Forgetting and intransigence (less is better), and mIoU as a mean over steps"
+    return section(runs, figures, {title: _readable(losses.reset_index())})
+
+
+def _trade_off(losses: pd.DataFrame) -> dict[str, str]:
+    pairs = zip(losses.index, losses["forgetting"], losses["intransigence"])
+    told = ", ".join(f"{m} {number(f)} and {number(i)}" for m, f, i in pairs)
+    return picture(
+        trade_off(losses),
+        "Forgetting against intransigence",
+        "Forgetting: best IoU that a class of an earlier step ever had minus its last one, mean "
+        "over classes. Intransigence: IoU of joint training minus that right after the class was "
+        "learned, mean over the classes of later steps. Lower left is better. Bars: one standard "
+        "deviation over seeds.",
+        f"Points of forgetting and intransigence: {told}.",
+    )

@@ -1,0 +1,176 @@
+"""Many runs side by side: one thread each, as many processes as cores, step 0 trained once.
+
+A run is on one thread whatever the number of processes, so that its numbers do not depend on it;
+two runs of one thread also end sooner than one after the other on two.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from tqdm.auto import tqdm
+
+from sparcl_lib.config import RunConfig
+from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.store import KeptRun, RunStore, run_keys
+
+DIED = "its process died, perhaps for lack of memory: try fewer --jobs"
+
+
+class Answer(NamedTuple):
+    """What a call returned, or one line that says why it did not."""
+
+    value: Any = None
+    error: str = ""
+
+
+class Outcomes(NamedTuple):
+    """What became of a list of runs."""
+
+    runs: list[KeptRun | None]
+    """In the order asked for; None where it failed."""
+    errors: list[str]
+    """One line per failed run."""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = None) -> Outcomes:
+    """Every run, kept or trained now; one that fails is told in a line and stops no other.
+
+    jobs: processes; None: one per core. Interrupted, the same call goes on where it stopped.
+    """
+    configs = list(configs)
+    keys = [run_keys(config) for config in configs]
+    wanted = dict(zip(keys, configs))
+    missing = {k: c for k, c in wanted.items() if store.find(c, k) is None}
+    firsts = {k.first: (c, k) for k, c in missing.items() if not store.has_first(k)}
+    begun = run_calls(store.train_first, firsts, jobs, "first steps")
+    lost = {k: begun[k.first] for k in missing if k.first in begun and begun[k.first].error}
+    calls = {k: (c, k) for k, c in missing.items() if k not in lost}
+    answers = lost | run_calls(store.fetch, calls, jobs, "runs")
+    kept = {k: store.find(c, k) for k, c in wanted.items() if k not in answers}
+    runs = [kept[k] if k in kept else answers[k].value for k in keys]
+    errors = [f"{title(wanted[k])}: {a.error}" for k, a in answers.items() if a.error]
+    return Outcomes(runs, errors)
+
+
+def title(config: RunConfig) -> str:
+    """What a run is, in a few words."""
+    return f"{config.method['name']}, {config.task} {config.setup}, seed {config.seed}"
+
+
+def run_calls(
+    call: Callable[..., Any], calls: Mapping[Any, tuple], jobs: int | None, label: str
+) -> dict[Any, Answer]:
+    """Key -> the answer of call(*arguments), in processes of one thread, under one bar.
+
+    With one job the calls are made here, one after the other.
+    """
+    jobs = min(cores() if jobs is None else jobs, len(calls))
+    if jobs < 1:
+        return {}
+    answers = {}
+    answered = (_one_by_one if jobs == 1 else _side_by_side)(call, calls, jobs)
+    with closing(answered), tqdm(total=len(calls), desc=label, unit="run") as bar:
+        for key, answer in answered:
+            answers[key] = answer
+            bar.update()
+            if answer.error:
+                bar.write(f"failed: {answer.error}", file=sys.stderr)
+    return answers
+
+
+def _attempt(call: Callable[..., Any], arguments: tuple) -> Answer:
+    try:
+        return Answer(call(*arguments))
+    except UserError as error:
+        return Answer(error=str(error))
+    except Exception as error:  # a bug in one run must not cost the others
+        return Answer(error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread, as in a pool's process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _one_by_one(call, calls: Mapping[Any, tuple], jobs: int) -> Iterator[tuple[Any, Answer]]:
+    with one_thread():
+        for key, arguments in calls.items():
+            yield key, _attempt(call, arguments)
+
+
+def _side_by_side(call, calls: Mapping[Any, tuple], jobs: int) -> Iterator[tuple[Any, Answer]]:
+    """As many calls at a time as there are processes, so that a death costs those alone."""
+    waiting = deque(calls.items())
+    while waiting:
+        with _processes(jobs) as pool:
+            running: dict[Future, Any] = {}
+            alive = True
+            while running or (alive and waiting):
+                while alive and waiting and len(running) < jobs:
+                    key, arguments = waiting[0]
+                    try:
+                        running[pool.submit(_attempt, call, arguments)] = key
+                    except BrokenProcessPool:
+                        alive = False
+                    else:
+                        waiting.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    alive &= not isinstance(future.exception(), BrokenProcessPool)
+                    yield running.pop(future), _answer(future)
+
+
+def _answer(future: Future) -> Answer:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    return Answer(error=DIED if isinstance(error, BrokenProcessPool) else repr(error))
+
+
+@contextmanager
+def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Spawned, because forking a process that has used PyTorch's threads may hang."""
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, context, initializer=_begin)
+    try:
+        yield pool
+    except BaseException:  # Ctrl-C above all: stop now, finished steps are kept
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """A process of the pool: one thread, no bars of its own, gone when its parent is."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    sys.stderr = open(os.devnull, "w")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

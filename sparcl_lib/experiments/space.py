@@ -1,0 +1,128 @@
+"""What a sweep may vary: settings with a range or a list of choices, from a YAML file.
+
+optim.lr[1]: {low: 0.005, high: 0.1, log: true}     # of step 1 and later; every method
+model.batch_norm: [frozen, slow]
+methods:
+  MiB: {method.terms.kd.weight: {low: 0.5, high: 30, log: true}}
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparcl_lib.config import RunConfig, at_step, check_keys, parse_settings, to_plain
+from sparcl_lib.errors import UserError
+from sparcl_lib.methods import method_name
+from sparcl_lib.plain import build, flatten, read_yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Numbers from low to high."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Drawn evenly over orders of magnitude."""
+    whole: bool = False
+    """Whole numbers alone."""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise UserError(
+                f"a range needs low < high, above 0 with log: got {self.low} to {self.high}"
+            )
+
+
+Space = Mapping[str, Range | tuple[Any, ...]]
+"""Setting, as for --set, perhaps with the place in a list -> what it may be."""
+
+
+def read_space(path: str | Path, method: str) -> Space:
+    """The space of a method: the file's settings, and those below `methods` for it.
+
+    Raises UserError for an unknown setting, an empty space, or what is neither range nor list.
+    """
+    content = read_yaml(path)
+    per_method = content.pop("methods", None) or {}
+    known = {method_name(name): rows for name, rows in per_method.items()}
+    rows = {**content, **(known.get(method_name(method)) or {})}
+    if not rows:
+        raise UserError(f"{path} gives method {method} nothing to vary: add a setting with a range")
+    return {key: _read_row(path, key, row) for key, row in rows.items()}
+
+
+def _read_row(path: str | Path, key: str, row: Any) -> Range | tuple[Any, ...]:
+    try:
+        check_keys(parse_settings([f"{_name_and_place(key)[0]}=0"]))
+        if isinstance(row, Mapping):
+            return build(Range, row)
+    except UserError as error:
+        raise UserError(f"{path}, {key}: {error}") from None
+    if isinstance(row, list) and len(row) > 1:
+        return tuple(row)
+    raise UserError(
+        f"{path}, {key}: expected {{low: ..., high: ...}} or a list of choices, got {row!r}"
+    )
+
+
+def _name_and_place(key: str) -> tuple[str, int | None]:
+    """optim.lr[1] -> (optim.lr, 1)."""
+    name, place = re.fullmatch(r"(.*?)(?:\[(\d+)\])?", key).groups()
+    return name, None if place is None else int(place)
+
+
+def plain_space(space: Space) -> dict[str, Any]:
+    """The space as JSON holds it."""
+    return {k: vars(r) if isinstance(r, Range) else list(r) for k, r in space.items()}
+
+
+def settings_of(values: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """Settings as for --set, four digits each; a place in a list changes the list of `config`."""
+    rows: dict[str, Any] = {}
+    flat = flatten(to_plain(config))
+    for key, value in values.items():
+        name, place = _name_and_place(key)
+        value = float(f"{value:.4g}") if isinstance(value, float) else value
+        if place is None:
+            rows[name] = value
+        else:
+            row = rows.get(name, flat[name])
+            rows[name] = [at_step(row, k) for k in range(max(len(row), place + 1))]
+            rows[name][place] = value
+    return [f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in rows.items()]
+
+
+def recipe_values(space: Space, config: RunConfig) -> dict[str, Any]:
+    """The values of `config` that lie in the space: where a search begins."""
+    flat, values = flatten(to_plain(config)), {}
+    for key, row in space.items():
+        name, place = _name_and_place(key)
+        value = flat.get(name)
+        if place is not None and value is not None:
+            value = at_step(value, place)
+        if isinstance(row, Range) and isinstance(value, str):  # 4.7e-5 in a recipe is text
+            value = float(value)
+        if value is not None and _holds(row, value):
+            values[key] = value
+    return values
+
+
+def _holds(row: Range | Sequence[Any], value: Any) -> bool:
+    return row.low <= value <= row.high if isinstance(row, Range) else value in row
+
+
+def suggest(trial: Any, space: Space) -> dict[str, Any]:
+    """Values of an Optuna trial; those that it has already stay."""
+    return {key: _suggest(trial, key, row) for key, row in space.items()}
+
+
+def _suggest(trial: Any, key: str, row: Range | tuple[Any, ...]) -> Any:
+    if not isinstance(row, Range):
+        return trial.suggest_categorical(key, row)
+    if row.whole:
+        return trial.suggest_int(key, int(row.low), int(row.high), log=row.log)
+    return trial.suggest_float(key, row.low, row.high, log=row.log)

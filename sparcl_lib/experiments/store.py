@@ -1,0 +1,174 @@
+"""Runs kept under a key of their configuration, their data and the library's version.
+
+The same question asked twice is answered from disk, whoever asks: the course, an ablation, a sweep
+or a comparison. Step 0 is kept under a key of its own and shared by all runs that agree on it.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+import sparcl_lib
+from sparcl_lib.config import RunConfig, to_plain
+from sparcl_lib.data import fingerprint, open_source
+from sparcl_lib.data.minivoc import checksum
+from sparcl_lib.metrics import StepMatrix
+from sparcl_lib.models import Segmenter, freeze
+from sparcl_lib.prototypes import PrototypeBank
+from sparcl_lib.training import restore_bank, restore_model
+from sparcl_lib.training.run_directory import RunDirectory
+from sparcl_lib.training.workspace import first_step_settings
+
+Trainer = Callable[..., Mapping[str, Any]]
+
+
+class RunKeys(NamedTuple):
+    """Names under which a run and its step 0 are kept."""
+
+    run: str
+    first: str
+
+
+def run_keys(config: RunConfig) -> RunKeys:
+    """The keys of a run, whatever its data set. Raises UserError when the data are not there."""
+    return keys_of(config, origin(config))
+
+
+def keys_of(config: RunConfig, origin: Mapping[str, Any]) -> RunKeys:
+    """The keys of a run; origin: all that its result depends on beside the configuration."""
+    whole = _digest({**origin, "config": to_plain(config)})
+    first = _digest({**origin, "first": first_step_settings(config)})
+    name = config.method["name"].replace("+", "-")
+    return RunKeys(f"{name}-{whole}", f"first-{first}")
+
+
+def origin(config: RunConfig) -> dict[str, Any]:
+    """Data, version, and the files that the configuration names (a task, backbone weights)."""
+    source = open_source(config.dataset, config.data_root)
+    data = checksum(source.root) if config.dataset == "minivoc" else fingerprint(source)
+    named = (config.task, config.model.weights)
+    files = {
+        name: hashlib.sha256(Path(name).read_bytes()).hexdigest()
+        for name in named
+        if name and Path(name).is_file()
+    }
+    found = {"data": data, "version": sparcl_lib.__version__}
+    return found | ({"files": files} if files else {})
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """A finished run and what one reads from it."""
+
+    config: RunConfig
+    directory: RunDirectory
+    first: RunDirectory
+    """Where step 0 is: shared by all runs that agree on it."""
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Contents of metrics.json."""
+        return self.directory.metrics()
+
+    @property
+    def matrix(self) -> StepMatrix:
+        return StepMatrix.from_results(self.metrics["classes"], self.metrics["steps"])
+
+    def _place(self, step: int) -> RunDirectory:
+        return self.first if step == 0 else self.directory
+
+    def _checkpoint(self, step: int) -> dict[str, Any]:
+        return self._place(step).load_checkpoint(step)
+
+    def model(self, step: int) -> Segmenter:
+        """The network after a step, frozen and in eval mode."""
+        return freeze(restore_model(self._checkpoint(step)))
+
+    def bank(self, step: int) -> PrototypeBank:
+        """The prototypes after a step."""
+        return restore_bank(self._checkpoint(step))
+
+    def confusion(self, step: int) -> np.ndarray:
+        """int64 (K, K) pixels of the test images, rows truth, columns prediction."""
+        return self._checkpoint(step)["confusion"].numpy()
+
+    def log(self, step: int) -> pd.DataFrame:
+        """Loss terms, total and learning rate, a row every tenth iteration (column `step`)."""
+        return pd.read_csv(self._place(step).path / "logs" / f"step-{step}" / "metrics.csv")
+
+    def complete(self, checkpoints: bool = False) -> bool:
+        """Whether every step was evaluated; checkpoints: and its network is there too."""
+        if not self.directory.metrics_file.is_file():
+            return False
+        metrics = self.metrics
+        if not metrics["steps"] or metrics["steps"][-1]["step"] < len(metrics["classes"]) - 1:
+            return False
+        steps = range(len(metrics["seconds"]))
+        return not checkpoints or all(self._place(k).checkpoint_file(k).is_file() for k in steps)
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """Folders that hold runs by key. Processes and machines may share them: a lock per key."""
+
+    roots: tuple[Path, ...]
+    """Where runs may be; new ones go to the last."""
+    fit: Trainer
+    """sparcl_lib.training.train with its device."""
+
+    def find(self, config: RunConfig, keys: RunKeys, checkpoints: bool = False) -> KeptRun | None:
+        """The run, if it is complete; checkpoints: whether its networks are needed too."""
+        for root in self.roots:
+            run = KeptRun(config, RunDirectory(root / keys.run), RunDirectory(root / keys.first))
+            if run.complete(checkpoints):
+                return run
+        return None
+
+    def fetch(self, config: RunConfig, keys: RunKeys, checkpoints: bool = False) -> KeptRun:
+        """The run: kept, or trained now from where it stopped."""
+        return self.find(config, keys, checkpoints) or self._train(config, keys)
+
+    def has_first(self, keys: RunKeys) -> bool:
+        return any(map(_has_first, self._places(keys.first)))
+
+    def train_first(self, config: RunConfig, keys: RunKeys) -> Path:
+        """The folder of step 0, trained now unless it is there."""
+        places = self._places(keys.first)
+        found = next(filter(_has_first, places), None)
+        if found is None:
+            found = places[-1]
+            with self._lock(keys.first):
+                if not _has_first(found):  # another process may have been at it
+                    self.fit(config, found, steps=[0], resume=True)
+        return found
+
+    def _train(self, config: RunConfig, keys: RunKeys) -> KeptRun:
+        first = self.train_first(config, keys)
+        place = self._places(keys.run)[-1]
+        with self._lock(keys.run):
+            self.fit(config, place, resume=True, start_from=first)
+        return KeptRun(config, RunDirectory(place), RunDirectory(first))
+
+    def _places(self, key: str) -> list[Path]:
+        return [root / key for root in self.roots]
+
+    def _lock(self, key: str) -> FileLock:
+        """Held while a key is trained; the system frees it when the process ends, however."""
+        folder = self.roots[-1] / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{key}.lock")
+
+
+def _has_first(path: Path) -> bool:
+    return RunDirectory(path).checkpoint_file(0).is_file()

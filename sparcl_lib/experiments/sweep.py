@@ -1,0 +1,230 @@
+"""Search for settings with Optuna, on a journal file that processes and machines share.
+
+Every trial is a run directory (one per seed) in the store. The budget is the number of trials of a
+method, exact however many processes work on it: a trial is claimed under a lock beside the journal,
+and one whose process died is taken over by the next that asks.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from sparcl_lib.config import RunConfig, parse_settings
+from sparcl_lib.errors import LossRanOff, UserError
+from sparcl_lib.experiments.base import RunBase
+from sparcl_lib.experiments.pool import run_calls
+from sparcl_lib.experiments.space import (
+    Space,
+    plain_space,
+    recipe_values,
+    settings_of,
+    suggest,
+)
+from sparcl_lib.experiments.store import KeptRun, RunStore, run_keys
+
+SCORES = ("miou_old_no_bg", "miou_new", "miou_all")
+OBJECTIVE = "miou_all"
+_STARTUP = 5
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is searched, and how long."""
+
+    base: RunBase
+    spaces: Mapping[str, Space]
+    """Method -> its space."""
+    trials: int
+    """Budget of each method, whoever runs them."""
+    seeds: Sequence[int]
+    """A trial's score is the mean over these; take none on which methods are compared later."""
+    storage: Path
+    """The journal; locks stand beside it."""
+
+    def asked(self, method: str) -> dict[str, Any]:
+        """What must agree between all who share the journal."""
+        base = {name: getattr(self.base, name) for name in ("dataset", "task", "setup")}
+        settings = json.loads(json.dumps(self.base.overrides))
+        space = plain_space(self.spaces[method])
+        return {**base, "settings": settings, "seeds": list(self.seeds), "space": space}
+
+    def lock(self, name: str) -> FileLock:
+        folder = Path(f"{self.storage}.locks")
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{name.replace('+', '-')}.lock")
+
+
+class Claim(NamedTuple):
+    """A trial that this process runs."""
+
+    trial: Any
+    """Optuna's."""
+    values: dict[str, Any]
+    lock: FileLock
+    """Held while the trial is run: a running trial whose lock is free has lost its process."""
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+
+def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame:
+    """Run what is left of every method's budget and return the table of all trials.
+
+    Columns: method, trial, state, SCORES (mean over seeds, percent), seconds, settings (as for
+    --set), runs (their folders), error. Raises UserError without Optuna, or for a journal that
+    holds another sweep.
+    """
+    left = {method: plan.trials - len(_done(_study(plan, method))) for method in plan.spaces}
+    turns = [(n, method) for n in range(plan.trials) for method in plan.spaces if n < left[method]]
+    calls = {turn: (plan, turn[1], store) for turn in turns}
+    for answer in run_calls(run_one, calls, jobs, "trials").values():
+        if answer.error:  # trials that fail are told to the journal: this is something else
+            raise UserError(answer.error)
+    return trials_table(plan)
+
+
+def run_one(plan: Sweep, method: str, store: RunStore) -> None:
+    """Claim the method's next trial and run it; nothing if no trial is left."""
+    claim = _claim(plan, method)
+    if claim is None:
+        return
+    try:
+        notes = _measure(plan, method, store, claim.values)
+        for name, value in notes.items():
+            claim.trial.set_user_attr(name, value)
+        claim.trial.study.tell(claim.number, notes[OBJECTIVE])
+    finally:
+        claim.lock.release()
+
+
+def _measure(
+    plan: Sweep, method: str, store: RunStore, values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Scores and what to remember of a trial; a loss that ran off scores 0 and stops nothing."""
+    settings = settings_of(values, plan.base.config(method, plan.seeds[0]))
+    notes: dict[str, Any] = {"settings": settings, "error": ""}
+    try:
+        runs = [_run(plan, method, store, settings, seed) for seed in plan.seeds]
+    except LossRanOff as error:
+        return notes | dict.fromkeys(SCORES, 0.0) | {"error": str(error)}
+    last = pd.DataFrame([run.metrics["steps"][-1] for run in runs])[list(SCORES)].astype(float)
+    notes["seconds"] = round(sum(sum(run.metrics["seconds"]) for run in runs), 1)
+    notes["runs"] = [run.directory.path.name for run in runs]
+    return notes | last.mean().fillna(0.0).to_dict()
+
+
+def _run(plan: Sweep, method: str, store: RunStore, settings: list[str], seed: int) -> KeptRun:
+    config: RunConfig = plan.base.config(method, seed, parse_settings(settings))
+    return store.fetch(config, run_keys(config))
+
+
+def _claim(plan: Sweep, method: str) -> Claim | None:
+    """A trial that lost its process, or a new one while the budget lasts."""
+    optuna, study, space = _optuna(), _study(plan, method), plan.spaces[method]
+    with plan.lock("claim"):
+        trials = study.get_trials(deepcopy=False)
+        running = [t for t in trials if t.state is optuna.trial.TrialState.RUNNING]
+        for trial in running:
+            lock = plan.lock(f"{method}-{trial.number}")
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+                return _claimed(study, trial._trial_id, space, lock)
+        if len(running) + len(_done(study)) >= plan.trials:
+            return None
+        if not trials:
+            study.enqueue_trial(recipe_values(space, plan.base.config(method, plan.seeds[0])))
+        # Seeded by the trial's number, so that no two processes draw the same.
+        study.sampler = optuna.samplers.TPESampler(
+            seed=1000 * plan.seeds[0] + len(trials), n_startup_trials=min(_STARTUP, plan.trials)
+        )
+        trial = study.ask()
+        lock = plan.lock(f"{method}-{trial.number}")
+        lock.acquire()
+        return _claimed(study, trial._trial_id, space, lock)
+
+
+def _claimed(study: Any, trial_id: int, space: Space, lock: FileLock) -> Claim:
+    trial = _optuna().trial.Trial(study, trial_id)
+    return Claim(trial, suggest(trial, space), lock)
+
+
+def _done(study: Any) -> list[Any]:
+    return [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
+
+
+def _optuna() -> Any:
+    try:
+        optuna = import_module("optuna")
+    except ImportError:
+        raise UserError("sparcl sweep needs Optuna: pip install 'sparcl-lib[search]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _open_study(plan: Sweep, method: str) -> Any:
+    optuna = _optuna()
+    plan.storage.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        journal = optuna.storages.journal.JournalFileBackend(str(plan.storage))
+        return optuna.create_study(
+            study_name=method, storage=optuna.storages.JournalStorage(journal),
+            load_if_exists=True, direction="maximize",
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{plan.storage} is no journal of Optuna ({error}): name another") from None
+
+
+def _study(plan: Sweep, method: str) -> Any:
+    """The study of a method, made on first use; UserError if the journal holds another sweep."""
+    with plan.lock("study"):
+        study = _open_study(plan, method)
+        found, asked = study.user_attrs.get("asked"), plan.asked(method)
+        if found is None:
+            study.set_user_attr("asked", asked)
+        if study.user_attrs.get("trials", 0) < plan.trials:
+            study.set_user_attr("trials", plan.trials)
+    for key in asked if found else ():
+        if found.get(key) != asked[key]:
+            raise UserError(
+                f"{plan.storage} holds a sweep of {method} with {key} {found.get(key)}, not "
+                f"{asked[key]}: name another --storage"
+            )
+    return study
+
+
+def trials_table(plan: Sweep) -> pd.DataFrame:
+    """All trials in the journal, best last within each method; see `sweep` for the columns."""
+    rows = []
+    for method in plan.spaces:
+        for trial in _study(plan, method).get_trials(deepcopy=False):
+            notes = trial.user_attrs
+            listed = {name: " ".join(notes.get(name, ())) for name in ("settings", "runs")}
+            numbers = {name: notes.get(name) for name in (*SCORES, "seconds")}
+            state = {"method": method, "trial": trial.number, "state": trial.state.name.lower()}
+            rows.append({**state, **numbers, **listed, "error": notes.get("error", "")})
+    table = pd.DataFrame(rows)
+    return table.astype(dict.fromkeys((*SCORES, "seconds"), float))
+
+
+def sweep_text(table: pd.DataFrame) -> str:
+    """The best trial of each method, the budget it had, and the settings to repeat it."""
+    done = table[table["state"] == "complete"]
+    running = (table["state"] == "running").sum()
+    blocks = [f"{running} trials still running elsewhere"] if running else []
+    for method, rows in done.groupby("method", sort=False):
+        best = rows.loc[rows[OBJECTIVE].idxmax()]
+        told = rows[["trial", *SCORES, "seconds", "settings"]].to_string(index=False)
+        options = " ".join(f"--set {setting}" for setting in best["settings"].split(" "))
+        blocks.append(
+            f"{method}: {len(rows)} trials, {rows['seconds'].sum():.0f} s of training\n{told}\n"
+            f"best: trial {best['trial']}, {OBJECTIVE} {best[OBJECTIVE]:.1f}: {options}"
+        )
+    return "\n\n".join(blocks)

@@ -1,0 +1,88 @@
+"""Figures over many runs: variants with their terms, and methods between forgetting and learning.
+
+Pure, as in `figures`: tables in, matplotlib Figure out.
+"""
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sparcl_lib.viz.palette import method_colors
+
+_INK, _MUTED, _OFF = "#222222", "#666666", "#dddddd"
+
+
+def switch_heat_map(states: pd.DataFrame, means: pd.DataFrame, deviations: pd.DataFrame) -> Figure:
+    """One row per variant: which terms are on (squares), and what it scores (colours).
+
+    Args:
+        states: bool, columns terms; rows as in the other two.
+        means: score per measure (columns).
+        deviations: of the same shape; NaN is not shown.
+    """
+    rows, (terms, measures) = len(states), (states.shape[1], means.shape[1])
+    widths = [0.42 * terms, 1.15 * measures]
+    figure = Figure(figsize=(sum(widths) + 1.2, 0.36 * rows + 1.5), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=widths)
+    _switches(left, states)
+    texts = [
+        [_number(m, d) for m, d in zip(*pair)] for pair in zip(means.values, deviations.values)
+    ]
+    span = (means - means.min()) / (means.max() - means.min()).replace(0, 1)  # each column alone
+    seaborn.heatmap(
+        span, ax=right, vmin=0, vmax=1, cmap="viridis", annot=np.array(texts), fmt="", cbar=False,
+        annot_kws={"fontsize": 9}, linewidths=0.8, linecolor="white", yticklabels=False,
+    )  # fmt: skip
+    right.xaxis.tick_top()
+    right.set_xticks(right.get_xticks(), list(means), rotation=0, fontsize=10)
+    right.set(xlabel="", ylabel="")
+    right.tick_params(length=0, colors=_INK)
+    return figure
+
+
+def _switches(axes: Axes, states: pd.DataFrame) -> None:
+    on = states.to_numpy(bool)
+    row, column = np.indices(on.shape)
+    colors = np.where(on.ravel(), _INK, _OFF)
+    axes.scatter(column.ravel() + 0.5, row.ravel() + 0.5, s=90, marker="s", c=colors)
+    axes.set(xlim=(0, on.shape[1]), ylim=(on.shape[0], 0))
+    axes.xaxis.tick_top()
+    slanted = {"rotation": 40, "ha": "left", "rotation_mode": "anchor", "fontsize": 10}
+    axes.set_xticks(np.arange(on.shape[1]) + 0.5, list(states), **slanted)
+    axes.set_yticks([])
+    axes.tick_params(length=0, colors=_INK)
+    seaborn.despine(ax=axes, left=True, bottom=True)
+
+
+def _number(mean: float, deviation: float) -> str:
+    if np.isnan(mean):
+        return "–"
+    return f"{mean:.1f}" if np.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
+
+
+def trade_off(table: pd.DataFrame) -> Figure:
+    """Methods as points: forgetting to the right, intransigence upwards; best is lower left.
+
+    table: index method; columns forgetting, intransigence in points, and their deviations
+    (`_std`), drawn as bars where there is one. Methods without both numbers are left out.
+    """
+    known = table.dropna(subset=["forgetting", "intransigence"])
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for (method, row), color in zip(known.iterrows(), method_colors(known.index).values()):
+        place = row["forgetting"], row["intransigence"]
+        bars = {"xerr": row["forgetting_std"], "yerr": row["intransigence_std"]}
+        drawn = {name: size for name, size in bars.items() if not np.isnan(size)}
+        axes.errorbar(*place, **drawn, fmt="o", markersize=8, color=color, elinewidth=1, alpha=0.9)
+        axes.annotate(method, place, xytext=(7, 5), textcoords="offset points", color=color,
+                      fontsize=9.5, weight="bold")  # fmt: skip
+    axes.set_xlabel("forgetting (points of IoU)", color=_INK)
+    axes.set_ylabel("intransigence (points of IoU)", color=_INK)
+    axes.grid(color=_OFF, linewidth=0.8)
+    axes.margins(0.18)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_MUTED, length=0)
+    seaborn.despine(ax=axes)
+    return figure
