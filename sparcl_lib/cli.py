@@ -200,7 +200,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             raise
         _fail(f"{error.format_message()} (see sparcl --help)")
     if status == INTERRUPTED:
-        print("sparcl: interrupted; finished steps are kept (train: --resume)", file=sys.stderr)
+        goes_on = "the same command goes on from here (train: add --resume)"
+        print(f"sparcl: interrupted; {goes_on}", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -1,8 +1,5 @@
 """`sparcl data`: get data sets, check them, index them. Parse, call, print."""
 
-import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,22 +41,7 @@ DataRoot = Annotated[
 ]
 
 
-def _resumable(command: Callable[..., None]) -> Callable[..., None]:
-    """Ctrl-C ends a command in one line that says what to do."""
-
-    @wraps(command)
-    def run(*args: object, **kwargs: object) -> None:
-        try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            print("sparcl: interrupted; the same command goes on from here", file=sys.stderr)
-            raise typer.Exit(130) from None
-
-    return run
-
-
 @app.command()
-@_resumable
 def voc2012(
     root: Root = Path("data"),
     own: Own = None,
@@ -74,7 +56,6 @@ def voc2012(
 
 
 @app.command()
-@_resumable
 def sbd(
     root: Root = Path("data"),
     own: Own = None,
@@ -89,7 +70,6 @@ def sbd(
 
 
 @app.command()
-@_resumable
 def ade20k(
     root: Root = Path("data"),
     own: Own = None,
@@ -104,7 +84,6 @@ def ade20k(
 
 
 @app.command()
-@_resumable
 def minivoc(
     root: Annotated[
         Path | None, typer.Option(help="Folder to make; MiniVOC finds its own.")
@@ -124,7 +103,6 @@ def minivoc(
 
 
 @app.command()
-@_resumable
 def check(dataset: Dataset, root: DataRoot = None, partial: Partial = False) -> None:
     """Decode every mask and photograph: OK or FAIL lines, every bad file by its name."""
     from sparcl_lib.data import open_source
@@ -134,7 +112,6 @@ def check(dataset: Dataset, root: DataRoot = None, partial: Partial = False) -> 
 
 
 @app.command()
-@_resumable
 def index(dataset: Dataset, root: DataRoot = None) -> None:
     """Scan which classes are in which mask, once for all tasks and setups."""
     from sparcl_lib.data import open_source, scan

@@ -241,7 +241,7 @@ def test_an_interruption_is_one_line_and_status_130(capsys, monkeypatch):
 
     monkeypatch.setattr("sparcl_lib.environment.check_environment", interrupt)
     status, out, errors = sparcl(capsys, "env")
-    assert (status, out) == (130, "") and errors.startswith("sparcl: interrupted; finished steps")
+    assert (status, out) == (130, "") and errors.startswith("sparcl: interrupted; the same")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

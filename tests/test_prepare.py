@@ -316,6 +316,7 @@ def test_a_tree_with_other_lists_is_not_mixed_with_the_new_one(run, root, server
     assert not (root / TREE / "JPEGImages").exists()
 
 
+GOES_ON = "sparcl: interrupted; the same command goes on from here"
 STAGES = ["unpack", "check", "_install", "_discard"]
 
 
@@ -341,7 +342,7 @@ def test_ctrl_c_at_any_stage_leaves_a_state_from_which_the_same_command_goes_on(
     patch = break_at(stage, KeyboardInterrupt(), half)
     status, _, error = run("voc2012")
     patch.undo()
-    assert status == 130 and error == "sparcl: interrupted; the same command goes on from here"
+    assert status == 130 and error.startswith(GOES_ON)
     tree = {n for n in content_of(root) if not n.startswith("archives/")}
     assert tree in (set(), set(data.voc_files())), "all or nothing"
     assert not list(root.glob(".unpacking*"))
@@ -426,7 +427,7 @@ def test_sigint_in_the_middle_of_a_download(packed, root, server):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in errors
-    assert errors.splitlines()[-1] == "sparcl: interrupted; the same command goes on from here"
+    assert errors.splitlines()[-1].startswith(GOES_ON)
     size = part.stat().st_size
     assert 0 < size < archive.size
     done = subprocess.run(command, capture_output=True, text=True, check=False)
