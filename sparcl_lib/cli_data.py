@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sparcl_lib.cli_options import Dataset
 from sparcl_lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ Partial = Annotated[
         help="Take what --from holds, download nothing: fewer images, or masks without photographs.",
     ),
 ]
-Dataset = Annotated[str, typer.Option(help="minivoc, voc, ade20k, or a file.")]
 DataRoot = Annotated[
     str | None, typer.Option("--root", "--data-root", help="Its folder; MiniVOC finds its own.")
 ]

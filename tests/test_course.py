@@ -12,6 +12,7 @@ from sparcl_lib.course import build, check, compare_guess, explore, minivoc_conf
 from sparcl_lib.course.chapter import TAGS, Times, duration, read_chapter, read_chapters, render
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import UserError
+from sparcl_lib.experiments import store
 from sparcl_lib.training.run_directory import RunDirectory
 
 
@@ -120,10 +121,10 @@ def test_key_follows_configuration_data_and_version(tiny, cache, monkeypatch):
     assert later[0] != base[0] and later[1] == base[1]
     earlier = runs.run_keys(config_of(tiny, "MiB", "optim.lr=[0.01,0.058]"))
     assert earlier[0] != base[0] and earlier[1] != base[1]
-    monkeypatch.setattr(runs, "checksum", lambda root: "other")
+    monkeypatch.setattr(store, "checksum", lambda root: "other")
     assert set(runs.run_keys(config_of(tiny))).isdisjoint(base)
     monkeypatch.undo()
-    monkeypatch.setattr(runs.sparcl_lib, "__version__", "9")
+    monkeypatch.setattr(store.sparcl_lib, "__version__", "9")
     assert set(runs.run_keys(config_of(tiny))).isdisjoint(base)
 
 

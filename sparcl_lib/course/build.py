@@ -155,7 +155,7 @@ def _ship_one(path: Path, whole: bool) -> bool:
 
 
 def slim(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint without what only training needs, in half precision if no step starts from it."""
+    """A checkpoint without what only training needs, in half precision if no step follows."""
     kept = {k: v for k, v in checkpoint.items() if k not in ("optimizer", "rng")}
     if checkpoint["step"] > 0 or checkpoint["config"]["method"].get("joint"):
         kept["model"] = {

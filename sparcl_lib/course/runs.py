@@ -10,12 +10,9 @@ from pathlib import Path
 
 import platformdirs
 
-import sparcl_lib
 from sparcl_lib.config import RunConfig, parse_settings, resolve
-from sparcl_lib.data import open_source
-from sparcl_lib.data.minivoc import checksum
 from sparcl_lib.experiments.store import KeptRun as CourseRun
-from sparcl_lib.experiments.store import RunKeys, RunStore, keys_of
+from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.training import train
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -45,12 +42,6 @@ def run_or_load(config: RunConfig, checkpoints: bool = False) -> CourseRun:
     run = store.fetch(config, run_keys(config), checkpoints)
     _note_use(run, checkpoints)
     return run
-
-
-def run_keys(config: RunConfig) -> RunKeys:
-    """Names under which a run and its step 0 are kept; every chapter is on MiniVOC."""
-    data = checksum(open_source(config.dataset, config.data_root).root)
-    return keys_of(config, {"data": data, "version": sparcl_lib.__version__})
 
 
 def _roots() -> tuple[Path, ...]:

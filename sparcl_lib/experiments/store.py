@@ -38,19 +38,17 @@ class RunKeys(NamedTuple):
 
 def run_keys(config: RunConfig) -> RunKeys:
     """The keys of a run, whatever its data set. Raises UserError when the data are not there."""
-    return keys_of(config, origin(config))
-
-
-def keys_of(config: RunConfig, origin: Mapping[str, Any]) -> RunKeys:
-    """The keys of a run; origin: all that its result depends on beside the configuration."""
-    whole = _digest({**origin, "config": to_plain(config)})
-    first = _digest({**origin, "first": first_step_settings(config)})
+    beside = origin(config)
+    whole = _digest({**beside, "config": to_plain(config)})
+    first = _digest({**beside, "first": first_step_settings(config)})
     name = config.method["name"].replace("+", "-")
     return RunKeys(f"{name}-{whole}", f"first-{first}")
 
 
 def origin(config: RunConfig) -> dict[str, Any]:
-    """Data, version, and the files that the configuration names (a task, backbone weights)."""
+    """All that a result depends on beside the configuration: data, version, and the files that it
+    names (a task, backbone weights).
+    """
     source = open_source(config.dataset, config.data_root)
     data = checksum(source.root) if config.dataset == "minivoc" else fingerprint(source)
     named = (config.task, config.model.weights)

@@ -1,4 +1,4 @@
-"""Pictures of what a model sees and forgets: palettes, prediction strips, curves, heat maps, flows."""
+"""Pictures of what a model sees and forgets: palettes, strips, curves, heat maps, flows."""
 
 from sparcl_lib.viz.experiments import switch_heat_map, trade_off
 from sparcl_lib.viz.figures import forgetting_curves, prediction_strips, step_heat_map, to_png
