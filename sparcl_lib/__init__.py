@@ -3,7 +3,7 @@
 Importing it is cheap: torch is loaded by the modules that need it.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["__version__", "seed_everything"]
 
