@@ -1,4 +1,4 @@
-"""Data sets of one's own: what a YAML file and a CSV mean, and one line for every mistake in them."""
+"""Data sets of one's own: what a YAML file and a CSV mean, and one line for every mistake."""
 
 import os
 import re
@@ -16,6 +16,7 @@ from sparcl_lib.data.checking import check
 from sparcl_lib.data.masks import lookup, read_mask, read_values
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.store import origin, run_keys
+from sparcl_lib.tasks import get_task
 
 CAMVID = {"classes": [f"c{n}" for n in range(11)], "void": 11}
 
@@ -90,7 +91,8 @@ def test_the_same_name_in_two_folders_is_two_images(root):
     assert all(fine for fine, _ in lines) and len(lines) == 7
     shared = {"photos": "train", "masks": "trainannot"}
     lines = check(open_source(str(describe(root, **CAMVID, val=shared))), progress=False)
-    assert [text for fine, text in lines if not fine][0].startswith("6 images are in train and in")
+    (bad,) = [text for fine, text in lines if not fine]
+    assert bad.startswith("6 images are in train and in val: 0001TP_000000,")
 
 
 def test_a_list_takes_some_of_a_folder(root):
@@ -203,7 +205,7 @@ BAD = [
     ({"val": "valannot"}, "data.yaml: val: must hold keys: give photos and masks"),
     ({"train": {"photos": "train"}}, "data.yaml: train: has photos; give photos and masks"),
     ({"train": {"pairs": "t.csv", "masks": "m"}}, "train: has masks, pairs; give"),
-    ({"train": {"image": "x"}}, "unknown key in .*data.yaml: 'train.image'.* Valid: photos, masks"),
+    ({"train": {"mask": "x"}}, "unknown key in .*data.yaml: train: 'mask'; did you mean 'masks'"),
     ({"train": {**FOLDERS["train"], "list": 3}}, "data.yaml: train.list: 3 is no path"),
     ({"train": {"pairs": "no.csv"}}, "cannot read .*no.csv: No such file"),
     ({"train": {"photos": "train", "masks": "nowhere"}}, "train.masks: .*nowhere is no folder"),
@@ -215,6 +217,14 @@ BAD = [
 def test_a_mistake_names_file_and_key(root, content, message):
     path = describe(root, **{**CAMVID, **content})
     refused(lambda: open_source(str(path)), message)
+
+
+def test_as_many_classes_as_a_byte_has_room_for(root):
+    names = [f"c{n}" for n in range(254)]
+    for classes in (names, ["background", *names]):
+        source = open_source(str(describe(root, classes=classes)))
+        assert len(source.classes) == 255 and get_task("data", "offline", classes=source.classes)
+        assert max(i for i in source.values.values() if i != 255) == 254
 
 
 def test_a_file_that_is_none(root):

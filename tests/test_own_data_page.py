@@ -37,10 +37,10 @@ def sparcl(capsys, command: list[str]) -> tuple[int, str, str]:
 def test_the_walk_through(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     camvid_tree(Path("camvid"))
-    camvid, streets, table, coloured = blocks("yaml")
+    camvid, streets, *_ = blocks("yaml")
     Path("camvid/camvid.yaml").write_text(camvid)
     Path("camvid/streets.yaml").write_text(streets)
-    check, counts, disjoint, train, convert = map(commands, blocks("sh"))
+    check, counts, disjoint, train, _ = map(commands, blocks("sh"))
 
     (status, out, _), (_, index, _) = [sparcl(capsys, command) for command in check]
     assert status == 0 and "OK   train: 6 masks decode, with values 0 to 11 or 255" in out

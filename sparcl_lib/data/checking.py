@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from sparcl_lib.data.minivoc import verify
 from sparcl_lib.data.masks import BROKEN, read_mask
+from sparcl_lib.data.minivoc import verify
 from sparcl_lib.data.sources import Source, in_words
 from sparcl_lib.errors import UserError
 

@@ -30,10 +30,10 @@ class _File:
     def wrong(self, key: str, text: str) -> UserError:
         return UserError(f"{self.path}: {key}: {text}")
 
-    def check_keys(self, content: Mapping[str, Any], valid: tuple[str, ...], prefix: str) -> None:
+    def check_keys(self, content: Mapping[str, Any], valid: tuple[str, ...], group: str) -> None:
         for key in content:
             if key not in valid:
-                raise unknown_name(f"key in {self.path}:", f"{prefix}{key}", valid)
+                raise unknown_name(f"key in {self.path}:{group}", key, valid)
 
 
 def own_source(path: Path, data_root: str | Path | None = None) -> Source:
@@ -45,8 +45,8 @@ def own_source(path: Path, data_root: str | Path | None = None) -> Source:
 
     Args:
         path: the file. Keys: ``classes`` (a list: its places, from 0, are the mask values; or a
-            mapping to a value or a list of values), ``train`` and ``val`` (``photos`` and ``masks``,
-            folders, and perhaps ``list``, a file of ids; or ``pairs``, a CSV), and perhaps
+            mapping to a value or a list of values); ``train`` and ``val`` (the folders ``photos``
+            and ``masks``, and perhaps ``list``, a file of ids; or ``pairs``, a CSV); perhaps
             ``name`` and ``void`` (mask values that are left out; 255 always is).
         data_root: where relative paths start; None: the folder of the file.
 
@@ -92,7 +92,7 @@ def _read(path: Path, data_root: str | Path | None) -> tuple[Source, dict[Colour
     source = Source(
         name=_name(file, content.get("name", path.stem)),
         root=file.base,
-        classes=tuple(sorted(ids, key=ids.get)),
+        classes=tuple(ids),
         splits=splits,
         values=_by_value(file, values, ids, content.get("void", [])),
         files=(path, *(where.listing for where in splits.values() if where.listing)),
@@ -109,7 +109,7 @@ def _name(file: _File, name: Any) -> str:
 
 
 def _class_values(file: _File, entry: Any, coloured: bool) -> dict[str, list[Any]]:
-    """Class -> its values in the masks, background first."""
+    """Class -> its values in the masks."""
     if isinstance(entry, Mapping) and not coloured:
         pairs = [(name, v if isinstance(v, list) else [v]) for name, v in entry.items()]
     elif isinstance(entry, list):
@@ -124,19 +124,18 @@ def _class_values(file: _File, entry: Any, coloured: bool) -> dict[str, list[Any
             raise file.wrong("classes", "void is no class; leave it out and list its value in void")
         if [other for other, _ in pairs].count(name) > 1:
             raise file.wrong("classes", f"{name!r} stands there twice; make names unique")
-    classes = dict(sorted(pairs, key=lambda pair: pair[0] != _BACKGROUND))
-    count = len(classes) - (_BACKGROUND in classes)
+    count = sum(name != _BACKGROUND for name, _ in pairs)
     if not 1 <= count <= _MOST_CLASSES:
         raise file.wrong(
             "classes", f"{count} beside background; masks have room for 1 to {_MOST_CLASSES}: "
             "name some, or merge some by a mapping to lists of values"
         )  # fmt: skip
-    return classes
+    return dict(pairs)
 
 
 def _raw_ids(classes: Iterable[str]) -> dict[str, int]:
-    others = [name for name in classes if name != _BACKGROUND]
-    return {_BACKGROUND: 0, **{name: k for k, name in enumerate(others, start=1)}}
+    """Class -> raw id: background 0, the others as they come."""
+    return {name: k for k, name in enumerate(dict.fromkeys([_BACKGROUND, *classes]))}
 
 
 def _by_value(
@@ -189,7 +188,7 @@ def _split(file: _File, split: str, entry: Any) -> Split | PairList:
     ways = "photos and masks (folders), or pairs (a CSV)"
     if not isinstance(entry, Mapping):
         raise file.wrong(split, f"{'missing' if entry is None else 'must hold keys'}: give {ways}")
-    file.check_keys(entry, _SPLIT_KEYS, f"{split}.")
+    file.check_keys(entry, _SPLIT_KEYS, f" {split}:")
     for key, value in entry.items():
         if not isinstance(value, str) or not value:
             raise file.wrong(f"{split}.{key}", f"{value!r} is no path; write it in quotes")

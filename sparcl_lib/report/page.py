@@ -204,7 +204,8 @@ def _heat_map(method: str, matrix: StepMatrix, seeds: int) -> dict[str, str]:
     return picture(
         step_heat_map(matrix),
         f"{method}: IoU of every class after every step",
-        f"In percent{mean}. Blank: not learned yet, or neither in the truth nor predicted.",
+        f"In percent{mean}. Blank: not learned yet, or neither in the truth nor predicted; "
+        "background without a pixel in the truth has none either.",
         f"Grid of IoU in percent for {method}. After step {last}: {ious}.",
     )
 
