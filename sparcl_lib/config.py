@@ -6,10 +6,10 @@ a run directory is that plain data again.
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import yaml
@@ -150,7 +150,7 @@ def _located(config: RunConfig) -> RunConfig:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _recipe(dataset: str) -> dict[str, Any]:

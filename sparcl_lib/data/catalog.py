@@ -1,5 +1,6 @@
 """Data sets by name, as the command line and configurations give them."""
 
+import os
 from pathlib import Path
 
 from sparcl_lib.data.minivoc import ensure_minivoc
@@ -26,7 +27,7 @@ def open_source(dataset: str, data_root: str | Path | None = None, progress: boo
         root = ensure_minivoc(data_root, progress=progress)
         return voc_source(root, name="minivoc", classes=MINIVOC_CLASSES)
     if is_yaml(dataset):
-        return own_source(Path(dataset).expanduser(), data_root)
+        return own_source(Path(os.path.expanduser(dataset)), data_root)
     builders = {"voc": voc_source, "ade20k": ade20k_source}
     if dataset not in builders:
         raise unknown_name("data set", dataset, [*DATASET_CLASSES, "FILE.yaml"])

@@ -1,5 +1,6 @@
 """Data sets of one's own, as a YAML file describes them: docs/own_data.md."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +81,8 @@ def colour_source(
 
 def _read(path: Path, data_root: str | Path | None) -> tuple[Source, dict[Colour, int]]:
     content = read_yaml(path)
-    base = path.parent if data_root is None else Path(data_root)
-    file = _File(path, base.expanduser().absolute())
+    base = path.parent if data_root is None else os.path.expanduser(data_root)
+    file = _File(path, Path(base).absolute())
     file.check_keys(content, _KEYS, "")
     values = _class_values(file, content.get("classes"), "palette" in content)
     ids = _raw_ids(values)
@@ -192,7 +193,7 @@ def _split(file: _File, split: str, entry: Any) -> Split | PairList:
     for key, value in entry.items():
         if not isinstance(value, str) or not value:
             raise file.wrong(f"{split}.{key}", f"{value!r} is no path; write it in quotes")
-    paths = {key: file.base / Path(value).expanduser() for key, value in entry.items()}
+    paths = {key: file.base / os.path.expanduser(value) for key, value in entry.items()}
     if set(paths) == {"pairs"}:
         return read_pairs(paths["pairs"], file.base)
     if set(paths) - {"list"} != {"photos", "masks"}:

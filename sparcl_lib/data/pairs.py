@@ -1,6 +1,7 @@
 """A table of images and masks: a CSV with the columns image, mask and perhaps id."""
 
 import csv
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_pairs(path: Path, base: Path) -> PairList:
                 raise UserError(
                     f"{path} line {number}: no {column}; fill it in, or remove the line"
                 )
-        image, mask = (str(base / Path(row[column].strip()).expanduser()) for column in COLUMNS[:2])
+        image, mask = (str(base / os.path.expanduser(row[c].strip())) for c in COLUMNS[:2])
         image_id = row["id"].strip() if "id" in row else Path(image).stem
         if image_id in pairs:
             raise UserError(
