@@ -148,7 +148,7 @@ def split(
         raise unknown_name("format", format, writers)
     check_setup(setup)
     source = open_source(dataset, data_root)
-    chosen = get_task(dataset, task, classes=source.classes)
+    chosen = get_task(source.name, task, classes=source.classes)
     print(writers[format](partition(scan(source, "train"), chosen, setup)))
 
 

@@ -7,8 +7,14 @@ import typer
 
 from sparcl_lib.errors import UserError
 
-DataRoot = Annotated[str | None, typer.Option(help="Folder of the data; MiniVOC finds its own.")]
-Dataset = Annotated[str, typer.Option(help="minivoc, voc or ade20k.")]
+DataRoot = Annotated[
+    str | None,
+    typer.Option(help="Folder of the data; MiniVOC and a YAML file find their own."),
+]
+Dataset = Annotated[
+    str,
+    typer.Option(help="minivoc, voc, ade20k, or a YAML file for your own: docs/own_data.md."),
+]
 TaskName = Annotated[str, typer.Option(help="Name of a task, or a task file (YAML).")]
 Setup = Annotated[str, typer.Option(help="sequential, disjoint or overlapped.")]
 Settings = Annotated[

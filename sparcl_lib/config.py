@@ -9,12 +9,13 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import yaml
 
 from sparcl_lib.errors import UserError
-from sparcl_lib.plain import as_plain, build, flatten, merge
+from sparcl_lib.plain import as_plain, build, flatten, is_yaml, merge
 
 
 def _require(holds: bool, key: str, expected: str, value: object) -> None:
@@ -41,7 +42,7 @@ class DataConfig:
     """What pixels of value 255 are in training."""
     future: Literal["background", "ignore"] = "ignore"
     """What pixels of classes not learned yet are at test."""
-    zero: Literal["background", "ignore"] = "background"
+    zero: Literal["background", "ignore", "ignore_at_test"] = "background"
     """What pixels of value 0 are: ADE20K has no background, its 0 means "none of the 150"."""
     splits: str | None = None
     """Training images of every step from a folder or file (see sparcl split --import), instead of
@@ -98,7 +99,7 @@ class OptimConfig:
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     dataset: str
-    """minivoc, voc or ade20k."""
+    """minivoc, voc, ade20k, or the YAML file of a data set of one's own."""
     task: str
     """Name of a task, or a YAML file."""
     setup: str = "disjoint"
@@ -134,13 +135,27 @@ def resolve(
     for layer in (recipe, per_method, *overrides):
         check_keys(layer)
         plain = merge(plain, layer)
-    config = build(RunConfig, {**plain, "dataset": dataset, **fixed})
+    config = _located(build(RunConfig, {**plain, "dataset": dataset, **fixed}))
     build_method(config.method)  # says now what is wrong with it
     return config
 
 
+def _located(config: RunConfig) -> RunConfig:
+    """Data of one's own by absolute paths: a run must find them from any folder."""
+    if not is_yaml(config.dataset):
+        return config
+    root = None if config.data_root is None else _absolute(config.data_root)
+    task = _absolute(config.task) if is_yaml(config.task) else config.task
+    return dataclasses.replace(config, dataset=_absolute(config.dataset), task=task, data_root=root)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
 def _recipe(dataset: str) -> dict[str, Any]:
-    file = resources.files("sparcl_lib") / "recipes" / f"{dataset}.yaml"
+    name = "own" if is_yaml(dataset) else dataset
+    file = resources.files("sparcl_lib") / "recipes" / f"{name}.yaml"
     return yaml.safe_load(file.read_text()) if file.is_file() else {}
 
 

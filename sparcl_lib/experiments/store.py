@@ -48,11 +48,11 @@ def run_keys(config: RunConfig) -> RunKeys:
 
 def origin(config: RunConfig) -> dict[str, Any]:
     """All that a result depends on beside the configuration: data, version, and the files that it
-    names (a task, backbone weights).
+    names (a task, backbone weights, the description of a data set of one's own).
     """
     source = open_source(config.dataset, config.data_root)
     data = checksum(source.root) if config.dataset == "minivoc" else fingerprint(source)
-    named = (config.task, config.model.weights)
+    named = (config.task, config.model.weights, *map(str, source.files))
     files = {
         name: hashlib.sha256(Path(name).read_bytes()).hexdigest()
         for name in named

@@ -1,5 +1,6 @@
 """From a configuration to a run directory: every step trained, evaluated and saved."""
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -212,9 +213,9 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
         "task": workspace.task.name,
         "setup": config.setup,
         "method": workspace.method.name,
-        "dataset": config.dataset,
+        "dataset": workspace.task.dataset,
         "seed": config.seed,
-        "label_policy": {"border": config.data.border, "future": config.data.future},
+        "label_policy": dataclasses.asdict(workspace.policy),
         "classes": workspace.step_names,
         "images": {str(k): len(ids) for k, ids in workspace.train_ids.items()},
         "steps": matrix.to_results(),

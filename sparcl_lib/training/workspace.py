@@ -50,7 +50,8 @@ class Workspace:
 
     @cached_property
     def policy(self) -> LabelPolicy:
-        return LabelPolicy(border=self.config.data.border, future=self.config.data.future)
+        data = self.config.data
+        return LabelPolicy(border=data.border, future=data.future, zero=data.zero)
 
     @cached_property
     def workers(self) -> int:
@@ -102,7 +103,7 @@ def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
             "set precision=bf16-mixed or 32-true"
         )
     source = open_source(config.dataset, config.data_root, progress)
-    task = get_task(config.dataset, config.task, order=config.class_order, classes=source.classes)
+    task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
     learned = task.merged() if method.joint else task
     train, val = (scan(source, split, progress=progress) for split in ("train", "val"))
     for split in ("train", "val"):
