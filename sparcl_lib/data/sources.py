@@ -59,7 +59,7 @@ class Source:
         """
         where = self.split(split)
         origin = where.listing or where.masks
-        ids = _read_list(where.listing) if where.listing else _names(where.masks)
+        ids = read_list(where.listing) if where.listing else _names(where.masks)
         if not ids:
             raise UserError(f"empty split {split!r}: {origin} names no image; add ids, one a line")
         double, count = Counter(ids).most_common(1)[0]
@@ -156,7 +156,8 @@ def _missing(name: str, root: Path, wanted: str) -> UserError:
     return UserError(f"data set {name!r}: {root} {what}; {how}")
 
 
-def _read_list(path: Path) -> list[str]:
+def read_list(path: Path) -> list[str]:
+    """Lines of an id list without the empty ones; UserError if it cannot be read."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:
