@@ -33,7 +33,7 @@ def split(
         str, typer.Option("--as", help="txt: ids; npy: positions in the training list.")
     ] = "txt",
 ) -> None:
-    """Print the training images of every step; needs masks and id lists only."""
+    """Print or write the images of every step, or check lists; needs masks and id lists only."""
     from sparcl_lib.data import lists, open_source, partition, scan
     from sparcl_lib.tasks import check_setup, get_task
     from sparcl_lib.tasks.classes import unknown_name
