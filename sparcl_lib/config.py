@@ -45,8 +45,8 @@ class DataConfig:
     zero: Literal["background", "ignore", "ignore_at_test"] = "background"
     """What pixels of value 0 are: ADE20K has no background, its 0 means "none of the 150"."""
     splits: str | None = None
-    """Training images of every step from a folder or file (see sparcl split --import), instead of
-    by rule."""
+    """Folder with a list of the training images of every step (see sparcl split --import), instead
+    of by rule."""
 
     def __post_init__(self) -> None:
         _require(self.size >= 16, "data.size", "at least 16 pixels", self.size)

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sparcl_lib.config import RunConfig
-from sparcl_lib.data import check_pairs, evaluation_ids, open_source, partition, scan
+from sparcl_lib.data import (
+    Presence,
+    check_pairs,
+    evaluation_ids,
+    open_source,
+    partition,
+    read_lists,
+    scan,
+)
 from sparcl_lib.data.dataset import (
     ImageReader,
     SegmentationDataset,
@@ -14,6 +22,7 @@ from sparcl_lib.data.dataset import (
     training_batches,
     worker_count,
 )
+from sparcl_lib.data.lists import split_checksum
 from sparcl_lib.data.transforms import evaluation_transform, training_transform
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import ONE_OF, Method, build_method
@@ -61,6 +70,11 @@ class Workspace:
     def step_names(self) -> list[list[str]]:
         """Class names that each step of `task` adds."""
         return [[self.task.classes[c] for c in step] for step in self.task.steps]
+
+    @cached_property
+    def images_sha256(self) -> str:
+        """Which training image is in which step, in one checksum."""
+        return split_checksum(self.train_ids)
 
     def reported_step(self, step: int) -> int:
         """The step of `task` after which the model of a step of `learned` stands."""
@@ -115,12 +129,22 @@ def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
         task=task,
         learned=learned,
         method=method,
-        train_ids=partition(train, learned, config.setup),
+        train_ids=_training_ids(config, train, task, method.joint),
         evaluation_ids=evaluated,
         picture_ids=_choose_pictures(val, task, evaluated[steps[-1]]),
         train_reader=ImageReader(source, "train", config.data.cache),
         evaluation_reader=ImageReader(source, "val", config.data.cache),
     )
+
+
+def _training_ids(
+    config: RunConfig, presence: Presence, task: Task, joint: bool
+) -> dict[int, list[str]]:
+    """Step -> images, by rule or as listed; joint training takes those of all steps at once."""
+    if config.data.splits is None:
+        return partition(presence, task.merged() if joint else task, config.setup)
+    steps = read_lists(config.data.splits, presence, task)
+    return {0: sorted(set().union(*steps.values()))} if joint else steps
 
 
 def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
