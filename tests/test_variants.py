@@ -1,63 +1,59 @@
 """The page about SDR's released form and its benchmark hold what the variant stands for."""
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
-
-import pytest
 
 from sparcl_lib.config import known_keys, parse_settings, resolve, to_plain
+from sparcl_lib.experiments.base import read_variants
 from sparcl_lib.plain import flatten
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "paper_and_released.md").read_text()
+ROWS = {row.name: row for row in read_variants(ROOT / "benchmarks" / "sdr_variants.yaml")}
+RELEASED = parse_settings(["method.variant=released"])
 
 
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("b", ROOT / "benchmarks" / "sdr_variants.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def settings(*chosen: str, dataset: str = "minivoc") -> dict[str, object]:
-    """Every setting of a run by dotted key."""
+def settings(*layers: dict, dataset: str = "minivoc") -> dict[str, object]:
+    """Every setting of a run of SDR by dotted key."""
     task = {"minivoc": "6-4", "voc": "19-1"}[dataset]
-    return flatten(to_plain(resolve(dataset, "SDR", [parse_settings(chosen)], task=task)))
+    return flatten(to_plain(resolve(dataset, "SDR", layers, task=task)))
 
 
-def test_the_differences_of_the_benchmark_are_the_variant(bench):
-    sides = bench.DIFFERENCES.values()
-    released = settings("method.variant=released")
-    assert settings(*(s for side in sides for s in side.released)) == released
-    undone = settings("method.variant=released", *(s for side in sides for s in side.paper))
-    paper = settings()
+def rows(prefix: str) -> list[dict]:
+    return [row.settings for name, row in ROWS.items() if name.startswith(prefix)]
+
+
+def test_the_differences_of_the_benchmark_are_the_variant():
+    paper, released = settings(), settings(RELEASED)
+    assert settings(*rows("paper")[:1]) == paper and settings(*rows("released")[:1]) == released
+    assert settings(*rows("paper + ")) == released
+    undone = settings(*rows("released - "))
     assert {key: undone[key] for key in paper} == paper
-    shared = [s for side in bench.SHARED.values() for s in side.released]
-    assert settings(*shared) == paper and settings("method.variant=released", *shared) == released
+    for name, row in ROWS.items():
+        if name.startswith("paper + "):
+            back = ROWS[name.replace("paper +", "released -")].settings
+            assert settings(row.settings, back) == settings(back)
 
 
-def test_every_row_of_the_benchmark_is_another_run(bench):
-    configs = [c for block in bench.blocks([0, 1], "disjoint") for c in block.configs()]
-    rows = bench.variants()
-    assert [c.method["name"] for c in configs] == [name for name in rows for _ in (0, 1)]
-    alone = [settings(*chosen) for chosen in rows.values()]
+def test_every_row_of_the_benchmark_is_another_run():
+    alone = [settings(row.settings) for row in ROWS.values()]
     assert all(a != b for i, a in enumerate(alone) for b in alone[:i])
 
 
-def test_the_page_names_every_switch_and_row(bench):
+def test_the_page_names_every_switch_and_row():
     changed = {
         key
         for dataset in ("minivoc", "voc")
-        for key, value in settings("method.variant=released", dataset=dataset).items()
+        for key, value in settings(RELEASED, dataset=dataset).items()
         if settings(dataset=dataset).get(key) != value
     }
     known = set(known_keys())
-    rows = [line for line in PAGE.splitlines() if line.startswith("|")]
+    table = [line for line in PAGE.splitlines() if line.startswith("|")]
     for key in changed:
         *_, term, option = key.split(".")
-        named = [row for row in rows if key in row or (f".{option}=" in row and f"`{term}`" in row)]
+        named = [
+            row for row in table if key in row or (f".{option}=" in row and f"`{term}`" in row)
+        ]
         assert key in known and len(named) == 1, key
-    for name in (*bench.DIFFERENCES, *bench.SHARED):
-        assert f"\n| {name} | `m" in PAGE
+    for name in ROWS:
+        difference = name.removeprefix("paper").removeprefix("released").lstrip(" ,+-")
+        assert f"| {difference} | `m" in PAGE if difference else name in ("paper", "released")
