@@ -18,6 +18,7 @@ from sparcl_lib.losses.latent import (
     sparsification,
     vector_distance,
 )
+from sparcl_lib.losses.released import reshaped_features
 from sparcl_lib.losses.segmentation import (
     adaptive_cross_entropy,
     binary_cross_entropy,
@@ -40,6 +41,7 @@ __all__ = [
     "prototypes_matching",
     "repulsion",
     "repulsion_from_sums",
+    "reshaped_features",
     "sparsification",
     "unbiased_cross_entropy",
     "unbiased_knowledge_distillation",

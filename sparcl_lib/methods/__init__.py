@@ -13,6 +13,7 @@ from sparcl_lib.methods.method import (
 from sparcl_lib.methods.pseudo_labels import entropy_histogram, entropy_thresholds
 from sparcl_lib.methods.regularisers import Regulariser, WeightPenalty
 from sparcl_lib.methods.terms import TERMS, term_options
+from sparcl_lib.methods.variants import variant_settings
 
 __all__ = [
     "METHODS",
@@ -30,4 +31,5 @@ __all__ = [
     "labelled_sums",
     "method_name",
     "term_options",
+    "variant_settings",
 ]

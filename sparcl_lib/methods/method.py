@@ -72,6 +72,8 @@ class Method:
     """Learn all classes of the task at once: the upper bound, not a continual method."""
     regulariser: Regulariser | None = None
     """EWC, RW or PI: hold the weights that mattered for earlier steps."""
+    reshaped_prototypes: bool = False
+    """Prototypes as SDR's released code fills them: wrong for more than one image a batch."""
 
     def __post_init__(self) -> None:
         if not self.active_terms(0):

@@ -169,10 +169,10 @@ def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
 
 def first_step_difference(here: RunConfig, there: RunConfig) -> str | None:
     """The first setting that makes the step 0 of two runs differ, or None."""
-    theirs = first_step_settings(there)
-    for key, mine in first_step_settings(here).items():
-        if theirs.get(key) != mine:
-            return f"{key} ({theirs.get(key)} there, {mine} here)"
+    mine, theirs = first_step_settings(here), first_step_settings(there)
+    for key in dict.fromkeys([*mine, *_prototypes_kept(build_method(there.method))]):
+        if theirs.get(key) != mine.get(key):
+            return f"{key} ({theirs.get(key)} there, {mine.get(key)} here)"
     return None
 
 
@@ -200,6 +200,7 @@ def first_step_settings(config: RunConfig) -> dict[str, object]:
         "joint": method.joint,
         "terms at step 0": _step_zero_terms(method),
         **_importances_kept(method),
+        **_prototypes_kept(method),
     }
 
 
@@ -207,6 +208,12 @@ def _importances_kept(method: Method) -> dict[str, object]:
     """A regulariser leaves the weights of step 0 alone but writes down what they are worth."""
     row = method.regulariser
     return {} if row is None else {"regulariser": (row.name, row.alpha, row.interval)}
+
+
+def _prototypes_kept(method: Method) -> dict[str, object]:
+    """The prototypes that step 0 writes down, where they are not the class means."""
+    key = "method.reshaped_prototypes"
+    return {key: True} if method.reshaped_prototypes else {}
 
 
 def _step_zero_terms(method: Method) -> tuple:
