@@ -172,6 +172,7 @@ def first_step_settings(config: RunConfig) -> dict[str, object]:
         "joint": method.joint,
         "terms at step 0": _step_zero_terms(method),
         **_importances_kept(method),
+        **({"unknown": method.unknown} if method.unknown else {}),
     }
 
 
@@ -182,8 +183,8 @@ def _importances_kept(method: Method) -> dict[str, object]:
 
 
 def _step_zero_terms(method: Method) -> tuple:
-    """All kinds of cross-entropy are the same thing where nothing is old."""
+    """Pseudo-labels and kinds of background are the same thing where nothing is old."""
     return tuple(
-        (t.name, t.weight, {k: v for k, v in t.options.items() if k not in ONE_OF})
+        (t.name, t.weight, {k: v for k, v in t.options.items() if k not in (*ONE_OF, "threshold")})
         for t in method.active_terms(0)
     )
