@@ -243,7 +243,7 @@ def test_every_recipe_builds(name):
     starts = {"PLOP": "mib", "SSUL-like": "unknown"}
     assert built.classifier_init == ("mib" if "MiB" in name else starts.get(name, "random"))
     parts = {"SSUL-like": ("features", "old"), "MiB+EWF": ("old",)}
-    assert built.frozen == parts.get(name, ())
+    assert built.frozen == parts.get(name)
     assert (built.unknown > 0) == (name == "SSUL-like") and (built.fuse > 0) == ("EWF" in name)
     alone = name in ("FT", "Joint", "EWC", "RW", "PI")
     assert built.needs_teacher(1) == (not alone) and not built.needs_teacher(0)
@@ -396,7 +396,7 @@ def test_thirty_iterations(name, setup):
     assert (bank.counts[1:] == 30 * torch.bincount((first[:, ::4, ::4]).flatten())[1:]).all()
     assert bank.counts[0].item() == (0 if setup == "overlapped" else bank.counts[1].item())
 
-    student = hold(grow(previous, 2, built.classifier_init), built.frozen)
+    student = hold(grow(previous, 2, built.classifier_init), built.frozen or ())
     bank = bank.grow(ALL)
     teacher = freeze(previous) if built.needs_teacher(1) else None
     frozen = {k: v.clone() for k, v in (teacher or previous).state_dict().items()}

@@ -73,9 +73,9 @@ class Method:
     """Learn all classes of the task at once: the upper bound, not a continual method."""
     regulariser: Regulariser | None = None
     """EWC, RW or PI: hold the weights that mattered for earlier steps."""
-    frozen: tuple[Part, ...] = ()
-    """What learns at step 0 alone: features (backbone and head), old (the classifier of earlier
-    steps)."""
+    frozen: tuple[Part, ...] | None = None
+    """What learns at its first step alone: features (backbone and head), old (the classifier of
+    earlier steps); empty: nothing."""
     unknown: float = 0.0
     """Background pixels whose colour stands out this many times more than the image's mean are an
     unknown object, one more answer of the classifier: see methods.saliency; 0: no such answer."""

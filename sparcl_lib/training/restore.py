@@ -46,7 +46,7 @@ def start_models(
     checkpoint = load_step(workspace, directory, step - 1)
     previous = restore_model(checkpoint)
     student = grow(previous, len(task.steps[step]), method.classifier_init)
-    hold(student, method.frozen)
+    hold(student, method.frozen or ())
     teacher = freeze(previous) if method.needs_teacher(step) else None
     return student, teacher, restore_bank(checkpoint).grow(task.num_classes(step))
 
