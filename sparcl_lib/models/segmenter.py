@@ -74,13 +74,14 @@ def build_segmenter(
     head: str = "aspp",
     head_channels: int = 256,
     unknown: bool = False,
+    own: bool = False,
 ) -> Segmenter:
     """A network for `num_classes` classes, background included. Arguments as in build_backbone;
-    head: "aspp" (DeepLab-v3) or "conv" (two 3x3 convolutions, much cheaper on a CPU); unknown: as
-    in GrowingClassifier.
+    head: "aspp" (DeepLab-v3) or "conv" (two 3x3 convolutions, much cheaper on a CPU); unknown
+    and own: as in GrowingClassifier.
     """
     encoder = build_backbone(backbone, output_stride, weights)
-    classifier = GrowingClassifier(head_channels, [num_classes], unknown)
+    classifier = GrowingClassifier(head_channels, [num_classes], unknown, own)
     return Segmenter(encoder, build_head(head, encoder, head_channels), classifier)
 
 
@@ -147,15 +148,15 @@ def train_mode(model: Segmenter, batch_norm: BatchNormPolicy) -> Segmenter:
     "train": statistics of the batch, running averages as PyTorch updates them; "slow": the same
     with momentum 3e-4; "frozen": the running statistics of the earlier steps are used and kept
     (weight and bias still learn). Old classes are gone from the images of a later step, so running
-    averages forget them without any gradient. A backbone or head that does not learn (see `hold`)
-    stays in eval mode.
+    averages forget them without any gradient. A part that does not learn (see `hold`) stays in
+    eval mode.
     """
     model.train()
     for module in model.backbone.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train(batch_norm != "frozen")
             module.momentum = SLOW_MOMENTUM if batch_norm == "slow" else 0.1
-    for part in (model.backbone, model.head):
+    for part in (model.backbone, model.head, *model.classifier.steps):
         if not any(parameter.requires_grad for parameter in part.parameters()):
             part.eval()
     return model

@@ -41,6 +41,7 @@ def start_models(
             head=model.head,
             head_channels=model.head_channels,
             unknown=method.unknown > 0,
+            own=method.own_heads,
         )
         return student, None, PrototypeBank(task.num_classes(0), student.backbone.dim)
     checkpoint = load_step(workspace, directory, step - 1)
@@ -89,7 +90,8 @@ def restore_model(checkpoint: dict[str, Any]) -> Segmenter:
         output_stride=model["output_stride"],
         head=model["head"],
         head_channels=model["head_channels"],
-        unknown="classifier.unknown.weight" in checkpoint["model"],
+        unknown=any(name.startswith("classifier.unknown.") for name in checkpoint["model"]),
+        own="classifier.steps.0.3.weight" in checkpoint["model"],
     )
     for num_new in checkpoint["num_classes"][1:]:
         student = grow(student, num_new)

@@ -172,7 +172,7 @@ def first_step_settings(config: RunConfig) -> dict[str, object]:
         "joint": method.joint,
         "terms at step 0": _step_zero_terms(method),
         **_importances_kept(method),
-        **({"unknown": method.unknown} if method.unknown else {}),
+        **_answers(method),
     }
 
 
@@ -180,6 +180,12 @@ def _importances_kept(method: Method) -> dict[str, object]:
     """A regulariser leaves the weights of step 0 alone but writes down what they are worth."""
     row = method.regulariser
     return {} if row is None else {"regulariser": (row.name, row.alpha, row.interval)}
+
+
+def _answers(method: Method) -> dict[str, object]:
+    """What the classifier of step 0 has beyond one convolution."""
+    found = {"unknown": method.unknown, "own_heads": method.own_heads}
+    return {name: value for name, value in found.items() if value}
 
 
 def _step_zero_terms(method: Method) -> tuple:
