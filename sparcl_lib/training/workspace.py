@@ -167,12 +167,11 @@ def first_step_settings(config: RunConfig) -> dict[str, object]:
         "seed": config.seed,
         "precision": config.precision,
         "data": dataclasses.asdict(config.data),
-        "model": model,
+        "model": model | _answers(method),
         "optim": first,
         "joint": method.joint,
         "terms at step 0": _step_zero_terms(method),
         **_importances_kept(method),
-        **_answers(method),
     }
 
 
