@@ -7,7 +7,7 @@ from conftest import make_voc_tree
 from PIL import Image
 
 from sparcl_lib.data import ImageReader, SegmentationDataset, training_transform, voc_source
-from sparcl_lib.data.dataset import evaluation_batches, training_batches, worker_count
+from sparcl_lib.data.dataset import Draw, evaluation_batches, training_batches, worker_count
 from sparcl_lib.data.transforms import evaluation_transform, normalise, to_rgb
 
 IDENTITY = np.arange(256, dtype=np.uint8)
@@ -81,22 +81,35 @@ def test_processes_share_an_epoch_and_every_batch_is_full(tree, world):
     for rank in range(world):
         loader = training_batches(data, 2, iterations=5, workers=0, seed=1, rank=rank, world=world)
         assert len(loader) == 5
-        seen.append(list(loader.sampler))
+        seen.append([draw.index for draw in loader.sampler])
     order = [index for together in zip(*seen) for index in together]
     assert sorted(order[:10]) == list(range(10)), "every image once in the first epoch"
     assert len(order) == 10 * world
 
 
-def test_the_same_seed_gives_the_same_batches_also_with_workers(tree):
+@pytest.mark.parametrize("workers, start", [(0, None), (1, "spawn"), (2, None)])
+def test_the_seed_alone_decides_the_batches_not_the_workers(tree, workers, start):
     data = dataset(tree, training_transform(16, (0.5, 1.0)))
 
-    def labels(workers: int) -> torch.Tensor:
-        torch.manual_seed(0)
-        loader = training_batches(data, 2, iterations=3, workers=workers, seed=1)
-        return torch.stack([batch.labels for batch in loader])
+    def batches(seed: int, workers: int = 0, start: str | None = None, iterations: int = 3):
+        torch.manual_seed(workers)  # whatever the state of the process, too
+        loader = training_batches(data, 2, iterations, workers, seed)
+        if start:
+            loader.multiprocessing_context = start
+        return [torch.stack(parts) for parts in zip(*loader)]
 
-    assert torch.equal(labels(0), labels(0))
-    assert torch.equal(labels(1), labels(1))
+    images, labels = batches(1)
+    again = batches(1, workers, start)
+    assert torch.equal(images, again[0]) and torch.equal(labels, again[1])
+    assert torch.equal(images, batches(1, iterations=12)[0][:3]), "also the first of a longer run"
+    assert not torch.equal(images, batches(2)[0])
+
+
+def test_loading_leaves_the_random_numbers_of_the_training_alone(tree):
+    data = dataset(tree, training_transform(16, (0.5, 1.0)))
+    state = torch.get_rng_state()
+    data[Draw(0, 7)]
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_worker_count():

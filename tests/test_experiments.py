@@ -425,6 +425,51 @@ def test_compare_command_writes_a_row_per_run_and_step_and_a_page(tiny, tmp_path
     assert printed.count("mIoU in percent") == 4 and "intransigence" in printed
 
 
+VARIANTS = """
+MiB: {method: MiB}
+MiB, random start: {method: mib, set: [method.classifier_init=random]}
+LwF + matching: {method: LwF, set: ["method.terms.matching={weight: 0.1}"]}
+"""
+
+
+def test_variants_are_methods_under_names_of_their_own(tiny, tmp_path, capsys):
+    out, file = tmp_path / "out", tmp_path / "variants.yaml"
+    file.write_text(VARIANTS)
+    asked = ["--tasks", "6-4", "--variants", file, "--methods", "FT", "--out", out]
+    assert sparcl("compare", *quick(tiny), *asked) == 0
+    table = pd.read_csv(out / "results.csv")
+    assert list(table.method.unique()) == ["FT", "MiB", "MiB, random start", "LwF + matching"]
+    runs = {run.name.rpartition("-")[0]: run for run in (out / "runs").iterdir()}
+    assert "MiB-random-start" in runs
+    config = yaml.safe_load((runs["LwF-matching"] / "config.yaml").read_text())
+    assert config["method"]["terms"]["matching"] == {"weight": 0.1}
+    assert config["method"]["terms"]["kd"] == {"weight": 14.7}, "LwF's own recipe below"
+    assert "LwF + matching" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        ("X: {method: MiB, sets: []}", "variants.yaml, X: expected {method: MiB, set: ["),
+        ("X: {method: MiX}", "variants.yaml, X: unknown method 'MiX'"),
+        ("X: {method: MiB, set: a=1}", "variants.yaml, X: set is a list"),
+        ("X: {method: MiB, set: [seed]}", "variants.yaml, X: --set seed: expected key=value"),
+        ("X: {method: MiB, set: [opt.lr=1]}", "unknown setting 'opt.lr': did you mean optim.lr?"),
+    ],
+)
+def test_variants_that_are_none(tiny, tmp_path, capsys, content, told):
+    file = tmp_path / "variants.yaml"
+    file.write_text(content)
+    asked = ["--tasks", "6-4", "--variants", file, "--out", tmp_path / "out"]
+    assert sparcl("compare", *quick(tiny), *asked) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_compare_wants_methods_or_variants(tiny, tmp_path, capsys):
+    assert sparcl("compare", *quick(tiny), "--tasks", "6-4", "--out", tmp_path / "out") == 2
+    assert "give --methods, --variants or both" in capsys.readouterr().err
+
+
 def test_a_failure_is_told_at_the_end_with_status_1(tiny, tmp_path, capsys):
     asked = ["--tasks", "6-4", "--methods", "FT,MiB", "--out", tmp_path / "out"]
     off = ["--set", "method.terms.kd.weight=1e30", "--set", "optim.lr=[0.01,1e20]"]

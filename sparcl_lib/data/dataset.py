@@ -1,7 +1,7 @@
 """Photographs and labels of one step, as batches."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ class StepBatch(NamedTuple):
     """One batch of a step."""
 
     images: Tensor
-    """(B, 3, size, size) float32, normalised."""
+    """(B, 3, size, size) float32, normalised, channels last in memory."""
     labels: Tensor
     """(B, size, size) int64 training indices, 255 ignored."""
 
@@ -58,7 +58,8 @@ class ImageReader:
 # where the indices are what counts.
 def _read_photo(path: str) -> Tensor:
     with Image.open(path) as photo:
-        return torch.from_numpy(np.array(photo.convert("RGB"))).permute(2, 0, 1)
+        pixels = photo if photo.mode == "RGB" else photo.convert("RGB")
+        return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
 
 def _read_mask(path: str) -> Tensor:
@@ -73,8 +74,15 @@ def _decode(read: Callable[[str], Tensor], path: object) -> Tensor:
         raise UserError(f"cannot decode {path} ({error}): restore the file") from None
 
 
+class Draw(NamedTuple):
+    """An image to load and the seed of its random crop and flip."""
+
+    index: int
+    seed: int
+
+
 class SegmentationDataset(Dataset):
-    """Images of some ids, transformed, with labels looked up in a 256-entry table."""
+    """Images of some ids, transformed; what their mask values mean is in a 256-entry table."""
 
     def __init__(
         self, reader: ImageReader, ids: Sequence[str], table: np.ndarray, transform: Callable
@@ -87,16 +95,50 @@ class SegmentationDataset(Dataset):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """uint8 image (3, size, size) and mask (size, size) of raw values."""
-        image, mask = self.reader(self.ids[index])
-        return self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
+    def __getitem__(self, index: int | Draw) -> tuple[Tensor, Tensor]:
+        """uint8 image (3, size, size) and mask (size, size) of raw values.
 
-    def collate(self, samples: list[tuple[Tensor, Tensor]]) -> StepBatch:
-        """What is the same for every pixel is done once a batch, after the crops: fewer, larger."""
-        images, masks = (torch.stack([x.as_subclass(Tensor) for x in xs]) for xs in zip(*samples))
-        images = normalise(images).contiguous(memory_format=torch.channels_last)
-        return StepBatch(images, remap_labels(masks, self.table))
+        A Draw is transformed as its seed says, in whatever process and order it is loaded.
+        """
+        seed = None
+        if isinstance(index, Draw):
+            index, seed = index
+        image, mask = self.reader(self.ids[index])
+        pair = tv_tensors.Image(image), tv_tensors.Mask(mask)
+        if seed is None:
+            return self.transform(*pair)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # the CPU's alone: dropout goes on as it was
+            return self.transform(*pair)
+
+
+class StepLoader(DataLoader):
+    """The batches of a step. Workers hand over bytes; normalised images and labels are made on the
+    device: a fifth of the traffic, and a GPU does in no time what keeps a core busy.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        batch_size: int,
+        workers: int,
+        device: torch.device | str = "cpu",
+        **options: object,
+    ) -> None:
+        self.device = torch.device(device)
+        pin = self.device.type == "cuda"
+        super().__init__(dataset, batch_size, num_workers=workers, pin_memory=pin,
+                         collate_fn=_stack, **options)  # fmt: skip
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        for pixels in super().__iter__():
+            images, masks = (x.to(self.device, non_blocking=True) for x in pixels)
+            yield StepBatch(normalise(images), remap_labels(masks, self.dataset.table))
+
+
+def _stack(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    images, masks = zip(*samples, strict=True)
+    return tuple(torch.stack([x.as_subclass(Tensor) for x in xs]) for xs in (images, masks))
 
 
 def training_batches(
@@ -107,37 +149,30 @@ def training_batches(
     seed: int,
     rank: int = 0,
     world: int = 1,
-) -> DataLoader[StepBatch]:
+    device: torch.device | str = "cpu",
+) -> StepLoader:
     """Exactly `iterations` full batches (batch norm needs full ones), epoch after epoch shuffled.
 
     Each of `world` processes gets its own share; together they see every image once an epoch.
+    The seed alone decides the batches: more workers or more iterations leave the first ones alone.
     """
     generator = torch.Generator().manual_seed(seed)
     total = iterations * batch_size * world
+    first = torch.randint(2**62, (), generator=generator).item()
     epochs = range(-(-total // len(dataset)))
     order = torch.cat([torch.randperm(len(dataset), generator=generator) for _ in epochs])
-    share = order[:total][rank::world].tolist()
-    return _loader(dataset, batch_size, workers, sampler=share)
+    draws = [Draw(index, first + n) for n, index in enumerate(order[:total].tolist())]
+    return StepLoader(dataset, batch_size, workers, device, sampler=draws[rank::world])
 
 
 def evaluation_batches(
-    dataset: SegmentationDataset, batch_size: int, workers: int
-) -> DataLoader[StepBatch]:
+    dataset: SegmentationDataset,
+    batch_size: int,
+    workers: int,
+    device: torch.device | str = "cpu",
+) -> StepLoader:
     """Every image once, in order."""
-    return _loader(dataset, batch_size, workers, shuffle=False)
-
-
-def _loader(
-    dataset: SegmentationDataset, batch_size: int, workers: int, **options: object
-) -> DataLoader:
-    return DataLoader(
-        dataset,
-        batch_size,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        collate_fn=dataset.collate,
-        **options,
-    )
+    return StepLoader(dataset, batch_size, workers, device, shuffle=False)
 
 
 def worker_count(workers: int | None, cache: bool) -> int:

@@ -2,14 +2,48 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sparcl_lib.config import RunConfig, resolve
+from sparcl_lib.config import RunConfig, parse_settings, resolve
+from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.store import RunStore
+from sparcl_lib.methods import method_name
+from sparcl_lib.plain import read_yaml
 from sparcl_lib.training import train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A method under a name of its own, with settings of its own."""
+
+    name: str
+    method: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def read_variants(path: str | Path) -> list[Variant]:
+    """Variants from a YAML file of rows as in `random start: {method: MiB, set: [KEY=VALUE, ...]}`.
+
+    Raises UserError naming the file and the row that is not like this.
+    """
+    return [_read_variant(path, str(name), row) for name, row in read_yaml(path).items()]
+
+
+def _read_variant(path: str | Path, name: str, row: Any) -> Variant:
+    expected = "{method: MiB, set: [method.classifier_init=random]}"
+    if not isinstance(row, Mapping) or not set(row) <= {"method", "set"}:
+        raise UserError(f"{path}, {name}: expected {expected}, got {row!r}")
+    settings = row.get("set", [])
+    if not isinstance(settings, list):
+        raise UserError(f"{path}, {name}: set is a list, as in {expected}, got {settings!r}")
+    try:
+        plain = parse_settings(map(str, settings))
+        return Variant(name=name, method=method_name(str(row.get("method", name))), settings=plain)
+    except UserError as error:
+        raise UserError(f"{path}, {name}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +57,16 @@ class RunBase:
     overrides: tuple[Mapping[str, Any], ...] = ()
     """Nested settings laid over the recipe, the later ones winning."""
 
-    def config(self, method: str, seed: int, *more: Mapping[str, Any]) -> RunConfig:
+    def config(self, method: str | Variant, seed: int, *more: Mapping[str, Any]) -> RunConfig:
         """The configuration of one run; more: settings over all others.
 
         Unless said otherwise, a run reads its images itself: other runs keep the cores busy, and
         what is drawn would depend on the number of loader processes.
         """
         fixed = {"task": self.task, "setup": self.setup, "data_root": self.data_root}
+        if isinstance(method, Variant):
+            more = (method.settings, {"method": {"name": method.name}}, *more)
+            method = method.method
         config = resolve(self.dataset, method, [*self.overrides, *more], **fixed, seed=seed)
         if config.data.workers is None and not config.data.cache:
             data = dataclasses.replace(config.data, workers=0)

@@ -21,6 +21,7 @@ from sparcl_lib.cli_options import (
     names,
     numbers,
 )
+from sparcl_lib.errors import UserError
 
 Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")]
 Out = Annotated[Path, typer.Option(help="Where tables, page and, without --store, runs go.")]
@@ -108,8 +109,12 @@ def sweep(
 def compare(
     dataset: Dataset,
     tasks: Annotated[str, typer.Option(help="Tasks, as in 6-4,6-1.")],
-    methods: Annotated[str, typer.Option(help="Methods, as in FT,MiB,Joint.")],
     out: Out,
+    methods: Annotated[str | None, typer.Option(help="Methods, as in FT,MiB,Joint.")] = None,
+    variants: Annotated[
+        Path | None,
+        typer.Option(help="Rows NAME: {method: MiB, set: [key=value, ...]} in a YAML file."),
+    ] = None,
     setups: Annotated[str, typer.Option(help="Setups, as in disjoint,overlapped.")] = "disjoint",
     seeds: Seeds = "0",
     data_root: DataRoot = None,
@@ -121,14 +126,18 @@ def compare(
 ) -> None:
     """Every method on every task, setup and seed, step 0 shared: tables, a CSV and a page."""
     from sparcl_lib.experiments import comparison
-    from sparcl_lib.experiments.base import RunBase, open_store
+    from sparcl_lib.experiments.base import RunBase, open_store, read_variants
 
+    if methods is None and variants is None:
+        raise UserError("nothing to compare: give --methods, --variants or both")
+    compared = names(methods, "--methods") if methods else []
+    compared += read_variants(variants) if variants else []
     overrides = tuple(layers(config, settings))
     blocks = [
         comparison.Block(
             RunBase(dataset=dataset, task=task, setup=setup, data_root=data_root,
                     overrides=overrides),
-            names(methods, "--methods"), numbers(seeds, "--seeds"),
+            compared, numbers(seeds, "--seeds"),
         )
         for task in names(tasks, "--tasks")
         for setup in names(setups, "--setups")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sparcl_lib.errors import UserError
-from sparcl_lib.experiments.base import RunBase, unique
+from sparcl_lib.experiments.base import RunBase, Variant
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import KeptRun, RunStore
 from sparcl_lib.metrics import mean_iou
@@ -29,11 +29,11 @@ class Block:
     """Every one of some methods with every one of some seeds, on one base."""
 
     base: RunBase
-    methods: Sequence[str]
+    methods: Sequence[str | Variant]
     seeds: Sequence[int]
 
     def configs(self) -> list[Any]:
-        pairs = itertools.product(unique(self.methods), unique(self.seeds))
+        pairs = itertools.product(self.methods, self.seeds)
         return [self.base.config(method, seed) for method, seed in pairs]
 
 

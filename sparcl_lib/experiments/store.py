@@ -6,6 +6,7 @@ or a comparison. Step 0 is kept under a key of its own and shared by all runs th
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ def run_keys(config: RunConfig) -> RunKeys:
     beside = origin(config)
     whole = _digest({**beside, "config": to_plain(config)})
     first = _digest({**beside, "first": first_step_settings(config)})
-    name = config.method["name"].replace("+", "-")
+    name = re.sub(r"[^\w.]+", "-", config.method["name"])
     return RunKeys(f"{name}-{whole}", f"first-{first}")
 
 

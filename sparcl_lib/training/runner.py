@@ -155,7 +155,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     student, teacher, bank = start_models(workspace, directory, step)
     plan = make_plan(workspace, step, fabric.world_size)
     batches = workspace.training_batches(
-        step, plan.iterations, seed, fabric.global_rank, fabric.world_size
+        step, plan.iterations, seed, fabric.global_rank, fabric.world_size, fabric.device
     )
     student.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(student, config.optim, step)
@@ -163,7 +163,6 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     bank.to(fabric.device)
     if teacher is not None:
         teacher.to(fabric.device, memory_format=torch.channels_last)
-    batches = fabric.setup_dataloaders(batches, use_distributed_sampler=False)
     penalty = start_penalty(workspace, directory, step, student)
     with _logging(fabric, directory, step) as log:
         fit_step(fabric, plan, model, teacher, bank, optimizer, batches, log, penalty)
@@ -194,15 +193,13 @@ def _rng_state() -> dict[str, Any]:
 
 def _evaluate(fabric, workspace: Workspace, directory: RunDirectory, model, step: int):
     """Confusion matrix of a step as a tensor; the pictures of the step are saved on the way."""
-    batches = workspace.evaluation_batches(step, fabric.global_rank, fabric.world_size)
-    batches = fabric.setup_dataloaders(batches, use_distributed_sampler=False)
+    ranks = fabric.global_rank, fabric.world_size
+    batches = workspace.evaluation_batches(step, *ranks, fabric.device)
     num_classes = workspace.learned.num_classes(step)
     label = f"{workspace.method.name} test {step}"
     confusion = confusion_matrix(fabric, model, batches, num_classes, label)
     if fabric.is_global_zero:
-        pictures = fabric.setup_dataloaders(
-            workspace.picture_batches(), use_distributed_sampler=False
-        )
+        pictures = workspace.picture_batches(fabric.device)
         directory.save_predictions(step, picture_arrays(model, pictures))
     return torch.from_numpy(confusion)
 

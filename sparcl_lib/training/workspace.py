@@ -9,6 +9,7 @@ from sparcl_lib.data import check_pairs, evaluation_ids, open_source, partition,
 from sparcl_lib.data.dataset import (
     ImageReader,
     SegmentationDataset,
+    StepLoader,
     evaluation_batches,
     training_batches,
     worker_count,
@@ -64,29 +65,31 @@ class Workspace:
         """The step of `task` after which the model of a step of `learned` stands."""
         return self.task.num_steps - 1 if self.method.joint else step
 
-    def training_batches(self, step: int, iterations: int, seed: int, rank: int, world: int):
+    def training_batches(
+        self, step: int, iterations: int, seed: int, rank: int, world: int, device="cpu"
+    ) -> StepLoader:
         data = self.config.data
         table = training_table(self.learned, step, self.config.setup, self.policy)
         transform = training_transform(data.size, data.scale)
         dataset = SegmentationDataset(self.train_reader, self.train_ids[step], table, transform)
         return training_batches(
-            dataset, data.batch_size, iterations, self.workers, seed, rank, world
+            dataset, data.batch_size, iterations, self.workers, seed, rank, world, device
         )
 
-    def evaluation_batches(self, step: int, rank: int = 0, world: int = 1):
+    def evaluation_batches(self, step: int, rank: int = 0, world: int = 1, device="cpu"):
         ids = self.evaluation_ids[step][rank::world]
-        return self._evaluation_loader(ids, step)
+        return self._evaluation_loader(ids, step, device)
 
-    def picture_batches(self):
+    def picture_batches(self, device="cpu") -> StepLoader:
         """The strips' images with the labels of all classes of the task."""
-        return self._evaluation_loader(self.picture_ids, self.learned.num_steps - 1)
+        return self._evaluation_loader(self.picture_ids, self.learned.num_steps - 1, device)
 
-    def _evaluation_loader(self, ids, step: int):
+    def _evaluation_loader(self, ids, step: int, device) -> StepLoader:
         data = self.config.data
         table = evaluation_table(self.learned, step, self.policy)
         transform = evaluation_transform(data.test_size or data.size)
         dataset = SegmentationDataset(self.evaluation_reader, ids, table, transform)
-        return evaluation_batches(dataset, data.batch_size, self.workers)
+        return evaluation_batches(dataset, data.batch_size, self.workers, device)
 
 
 def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
