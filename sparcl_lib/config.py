@@ -111,7 +111,7 @@ class RunConfig:
     class_order: tuple[int, ...] | None = None
     """Another learning order of the task's class ids; the sizes of the steps stay."""
     method: dict[str, Any]
-    """name, terms, classifier_init, joint, regulariser: see sparcl_lib.methods."""
+    """name, terms, classifier_init and what else a Method has: see sparcl_lib.methods."""
     data_root: str | None = None
     """Folder of the data; MiniVOC finds its own."""
     seed: int = 0

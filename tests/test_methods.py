@@ -26,7 +26,7 @@ from sparcl_lib.methods import (
 )
 from sparcl_lib.methods.context import nearest_grid
 from sparcl_lib.methods.variants import RELEASED_TERMS
-from sparcl_lib.models import GrowingClassifier, Segmenter, SegmenterOutput, freeze, grow
+from sparcl_lib.models import GrowingClassifier, Segmenter, SegmenterOutput, freeze, grow, hold
 from sparcl_lib.models.backbones import Backbone
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.plan import StepPlan
@@ -142,6 +142,7 @@ def test_what_may_enter_the_bank(old_labelled, background, allowed):
         {"labelled_only": True}, {"strength": 2}, {"logits": 0}, {"reshaped": True},
         {"labels": "raw"}, {"labels": "raw", "reshaped": True}, {"division": "nested"},
         {"distances": "matmul"}, {"floor": 0.0}, {"signed": True},
+        {"threshold": 0.7},
     )
     if set(options) <= set(term_options(name))
 ])  # fmt: skip
@@ -158,7 +159,7 @@ def test_every_term_computes(name, options):
 
 def test_terms_are_the_losses_on_the_right_arguments():
     step = context()
-    (logits, features, _), target = step.output, step.target
+    (logits, features, *_), target = step.output, step.target
     anchored, bank = step.anchored_labels, step.bank.prototypes
     expected = {
         "ce": losses.unbiased_cross_entropy(logits, target, OLD),
@@ -293,7 +294,11 @@ def test_every_recipe_builds(name):
     assert built.name == name == method_name(name.lower()) == method_name(name.upper())
     assert set(METHODS[name]["terms"]) == {term.name for term in built.terms}
     assert built.joint == (name == "Joint")
-    assert built.classifier_init == ("mib" if "MiB" in name or name == "PLOP" else "random")
+    starts = {"PLOP": "mib", "SSUL-like": "unknown"}
+    assert built.classifier_init == ("mib" if "MiB" in name else starts.get(name, "random"))
+    parts = {"SSUL-like": ("features", "old"), "MiB+EWF": ("old",)}
+    assert built.frozen == parts.get(name)
+    assert (built.unknown > 0) == (name == "SSUL-like") and (built.fuse > 0) == ("EWF" in name)
     alone = name in ("FT", "Joint", "EWC", "RW", "PI")
     assert built.needs_teacher(1) == (not alone) and not built.needs_teacher(0)
     assert built.needs_maps(1) == (name == "PLOP") and not built.needs_maps(0)
@@ -380,6 +385,15 @@ BAD = {
         "regulariser.weight must be >= 0, got -1",
     ),
     "init": ({"terms": {}, "classifier_init": "zero"}, "classifier_init must be"),
+    "frozen": ({"terms": {"ce": {}}, "frozen": ["head"]}, "frozen must be one of features, old"),
+    "fuse": ({"terms": {"ce": {}}, "fuse": -1}, "method.fuse must be >= 0, got -1"),
+    "salience": ({"terms": {"bce": {}}, "unknown": -2}, "method.unknown must be >= 0, got -2"),
+    "yes or no": ({"terms": {"ce": {}}, "unknown": 2}, "needs the term bce from step 0 on"),
+    "start": (
+        {"terms": {"bce": {}}, "classifier_init": "unknown"},
+        "starts new classes from the unknown one: set method.unknown=2",
+    ),
+    "sure": ({"terms": {"bce": {"threshold": -1}}}, "bce.threshold must be a number >= 0"),
     "field": ({"terms": {"ce": {}}, "colour": 1}, "colour"),
     "no term": ({"terms": {"ce": {"weight": 0}}}, "term"),
 }
@@ -399,13 +413,13 @@ def test_unknown_method():
 
 
 # Thirty iterations
-def tiny() -> Segmenter:
+def tiny(unknown: bool = False, own: bool = False) -> Segmenter:
     def block(channels):
         return [nn.Conv2d(channels, DIM, 3, 2, 1), nn.BatchNorm2d(DIM), nn.ReLU()]
 
     head = nn.Sequential(nn.Conv2d(DIM, DIM, 1), nn.BatchNorm2d(DIM), nn.ReLU())
     backbone = Backbone([*block(3), *block(DIM)], dim=DIM, stride=4)
-    return Segmenter(backbone, head, GrowingClassifier(DIM, [OLD]))
+    return Segmenter(backbone, head, GrowingClassifier(DIM, [OLD], unknown, own))
 
 
 def fit(built, step, student, teacher, bank, target, setup, num_old, penalty=None):
@@ -434,7 +448,8 @@ def squares(classes) -> torch.Tensor:
 @pytest.mark.parametrize("setup", ["sequential", "disjoint", "overlapped"])
 @pytest.mark.parametrize("name", METHODS)
 def test_thirty_iterations(name, setup):
-    built, previous, bank = method(name), tiny(), PrototypeBank(OLD, DIM)
+    built, bank = method(name), PrototypeBank(OLD, DIM)
+    previous = tiny(built.unknown > 0, built.own_heads)
     first = squares([0, 1, 2, 3])
     row = built.regulariser
     penalty = row and WeightPenalty(row, previous)
@@ -443,7 +458,8 @@ def test_thirty_iterations(name, setup):
     assert (bank.counts[1:] == 30 * torch.bincount((first[:, ::4, ::4]).flatten())[1:]).all()
     assert bank.counts[0].item() == (0 if setup == "overlapped" else bank.counts[1].item())
 
-    student, bank = grow(previous, 2, built.classifier_init), bank.grow(ALL)
+    student = hold(grow(previous, 2, built.classifier_init), built.frozen or ())
+    bank = bank.grow(ALL)
     teacher = freeze(previous) if built.needs_teacher(1) else None
     frozen = {k: v.clone() for k, v in (teacher or previous).state_dict().items()}
     started = {k: v.clone() for k, v in student.named_parameters()}
@@ -459,10 +475,12 @@ def test_thirty_iterations(name, setup):
     assert all(math.isfinite(v) for values in logged.values() for v in values.values())
     assert logged[59]["lr"] == pytest.approx(0.001 * (1 / 30) ** 0.9)
 
-    # The teacher stands still, the student has moved, the backbone's statistics are kept.
+    # The teacher stands still, what learns has moved, the backbone's statistics are kept.
     after = (teacher or previous).state_dict()
     assert all(torch.equal(frozen[k], after[k]) for k in frozen)
-    assert all(not torch.equal(started[k], v) for k, v in student.named_parameters())
+    moved = {k for k, v in student.named_parameters() if not torch.equal(started[k], v)}
+    assert moved == {k for k, v in student.named_parameters() if v.requires_grad}
+    assert len(moved) == {"SSUL-like": 10, "MiB+EWF": len(started) - 2}.get(name, len(started))
     assert all(torch.equal(statistics[k], v) for k, v in student.backbone.named_buffers())
     # The bank has every labelled feature of step 1 and what it had; background stays.
     seen = 30 * torch.bincount(target[:, ::4, ::4].flatten(), minlength=256)[:ALL]

@@ -12,7 +12,7 @@ from torch import Tensor
 from sparcl_lib.class_sums import class_sums
 from sparcl_lib.losses.precision import full_precision
 from sparcl_lib.losses.released import reshaped_features
-from sparcl_lib.methods.pseudo_labels import entropy
+from sparcl_lib.methods.pseudo_labels import confident_guess, entropy
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
 
@@ -47,6 +47,8 @@ class StepContext:
     step: int = 0
     thresholds: Tensor | None = None
     """(K_old,) entropies in nats under which the teacher's guesses become labels, if asked for."""
+    salient: Tensor | None = None
+    """(B, H, W) bool: background that stands out is an unknown object, if the method knows one."""
 
     @property
     def hides_old(self) -> bool:
@@ -95,6 +97,18 @@ class StepContext:
         pixels = background.sum(dim=(1, 2))
         share = sure.sum(dim=(1, 2)) / pixels.clamp(min=1)
         return filled, torch.where(pixels > 0, share, 1)
+
+    def yes_no_target(self, threshold: float) -> Tensor:
+        """(B, H, W) target of `output.answers`: salient background is K, the unknown object; on
+        background, salient or not, the teacher's guesses above `threshold` (sigmoid) are labels.
+        """
+        background, target = self.target == BACKGROUND, self.target
+        if self.salient is not None:
+            target = torch.where(background & self.salient, self.num_classes, target)
+        if threshold < 1 and self.hides_old:
+            guess, sure = confident_guess(self.teacher.answers, self.num_old, threshold)
+            target = torch.where(background & sure, guess, target)
+        return target
 
     @property
     def num_classes(self) -> int:

@@ -40,9 +40,14 @@ def ce(
     return losses.cross_entropy(logits, target)
 
 
-def bce(context: StepContext) -> Tensor:
-    """Binary cross-entropy on the labels of the step: one yes or no per class."""
-    return losses.binary_cross_entropy(context.output.logits, context.target)
+def bce(context: StepContext, *, threshold: float = 1.0) -> Tensor:
+    """Binary cross-entropy on the labels of the step: one yes or no per class.
+
+    threshold: the teacher's guesses with a larger sigmoid become labels on background (SSUL: 0.7;
+    1: none do).
+    """
+    target = context.yes_no_target(threshold)
+    return losses.binary_cross_entropy(context.output.answers, target)
 
 
 def kd(context: StepContext, *, unbiased: bool = False) -> Tensor:

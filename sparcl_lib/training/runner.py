@@ -18,7 +18,13 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import StepMatrix, class_iou
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
 from sparcl_lib.training.plan import make_plan
-from sparcl_lib.training.restore import load_step, restore_model, start_models, start_penalty
+from sparcl_lib.training.restore import (
+    fuse_with_previous,
+    load_step,
+    restore_model,
+    start_models,
+    start_penalty,
+)
 from sparcl_lib.training.run_directory import RunDirectory, write_atomically
 from sparcl_lib.training.step import fit_step, make_optimizer
 from sparcl_lib.training.workspace import Workspace, first_step_difference, open_workspace
@@ -163,6 +169,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     penalty = start_penalty(workspace, directory, step, student)
     with _logging(fabric, directory, step) as log:
         fit_step(fabric, plan, model, teacher, bank, optimizer, batches, log, penalty)
+    fuse_with_previous(workspace, directory, step, student)
     seconds = time.perf_counter() - started
     state = {
         "config": to_plain(config),

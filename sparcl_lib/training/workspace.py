@@ -195,7 +195,7 @@ def first_step_settings(config: RunConfig) -> dict[str, object]:
         "seed": config.seed,
         "precision": config.precision,
         "data": dataclasses.asdict(config.data),
-        "model": model,
+        "model": model | _answers(method),
         "optim": first,
         "joint": method.joint,
         "terms at step 0": _step_zero_terms(method),
@@ -216,9 +216,15 @@ def _prototypes_kept(method: Method) -> dict[str, object]:
     return {key: True} if method.reshaped_prototypes else {}
 
 
+def _answers(method: Method) -> dict[str, object]:
+    """What the classifier of step 0 has beyond one convolution."""
+    found = {"unknown": method.unknown, "own_heads": method.own_heads}
+    return {name: value for name, value in found.items() if value}
+
+
 def _step_zero_terms(method: Method) -> tuple:
-    """All kinds of cross-entropy are the same thing where nothing is old."""
+    """Pseudo-labels and kinds of background are the same thing where nothing is old."""
     return tuple(
-        (t.name, t.weight, {k: v for k, v in t.options.items() if k not in ONE_OF})
+        (t.name, t.weight, {k: v for k, v in t.options.items() if k not in (*ONE_OF, "threshold")})
         for t in method.active_terms(0)
     )
