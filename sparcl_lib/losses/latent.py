@@ -25,6 +25,16 @@ from sparcl_lib.class_sums import (
 from sparcl_lib.losses.precision import full_precision
 from sparcl_lib.losses.released import RELEASED_EPSILON, matmul_distances, nested_weights
 
+__all__ = [
+    "attraction",
+    "matching_from_sums",
+    "prototypes_matching",
+    "repulsion",
+    "repulsion_from_sums",
+    "sparsification",
+    "vector_distance",
+]
+
 Distance = Literal["l2", "mse"]
 Division = Literal["mean", "nested"]
 Distances = Literal["exact", "matmul"]

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from sparcl_lib.class_sums import check_same_locations
 
+__all__ = ["reshaped_features"]
+
 # Keeps the released quotient of the sparsification finite where a location is silent.
 RELEASED_EPSILON = 1e-15
 
