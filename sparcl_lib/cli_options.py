@@ -19,7 +19,9 @@ TaskName = Annotated[str, typer.Option(help="Name of a task, or a task file (YAM
 Setup = Annotated[str, typer.Option(help="sequential, disjoint or overlapped.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A setting, as in optim.lr=0.01; may be repeated."),
+    typer.Option(
+        "--set", help="A setting, as in optim.lr=0.01 or method.variant=released; may be repeated."
+    ),
 ]
 ConfigFile = Annotated[Path | None, typer.Option(help="Settings in a YAML file.")]
 Jobs = Annotated[

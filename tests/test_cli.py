@@ -104,7 +104,7 @@ def test_train_then_evaluate_then_report(train_mini, tmp_path, capsys):
     assert "<html" in (tmp_path / "r.html").read_text()
 
 
-@pytest.mark.parametrize("method", ["MiB", "PLOP", "EWC", "RW", "PI"])
+@pytest.mark.parametrize("method", ["MiB", "PLOP", "EWC", "RW", "PI", "SSUL-like", "MiB+EWF"])
 def test_step_by_step_and_resumed_equal_one_run(train_mini, tmp_path, method):
     for out, steps in (("whole", "all"), ("parts", "0"), ("parts", "1")):
         assert train_mini("--steps", steps, out=tmp_path / out, method=method)[0] == 0

@@ -39,7 +39,7 @@ class Split:
         return self.masks
 
     def ids(self) -> list[str]:
-        return _read_list(self.listing) if self.listing else _names(self.masks)
+        return read_list(self.listing) if self.listing else _names(self.masks)
 
     def scanned_as(self, image_id: str) -> str:
         """What a mask is called among those scans, beside its size and time."""
@@ -207,7 +207,8 @@ def _missing(name: str, root: Path, wanted: str) -> UserError:
     return UserError(f"data set {name!r}: {root} {what}; {how}")
 
 
-def _read_list(path: Path) -> list[str]:
+def read_list(path: Path) -> list[str]:
+    """Lines of an id list without the empty ones; UserError if it cannot be read."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:

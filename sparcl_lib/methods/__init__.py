@@ -12,7 +12,9 @@ from sparcl_lib.methods.method import (
 )
 from sparcl_lib.methods.pseudo_labels import entropy_histogram, entropy_thresholds
 from sparcl_lib.methods.regularisers import Regulariser, WeightPenalty
+from sparcl_lib.methods.saliency import salient
 from sparcl_lib.methods.terms import TERMS, term_options
+from sparcl_lib.methods.variants import variant_settings
 
 __all__ = [
     "METHODS",
@@ -29,5 +31,7 @@ __all__ = [
     "entropy_thresholds",
     "labelled_sums",
     "method_name",
+    "salient",
     "term_options",
+    "variant_settings",
 ]

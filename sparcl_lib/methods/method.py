@@ -13,6 +13,7 @@ from sparcl_lib.methods.pseudo_labels import Pseudo
 from sparcl_lib.methods.regularisers import Regulariser
 from sparcl_lib.methods.terms import NEEDS_MAPS, NEEDS_TEACHER, TERMS, check_option, term_options
 from sparcl_lib.models.classifier import ClassifierInit
+from sparcl_lib.models.segmenter import Part
 from sparcl_lib.plain import build
 
 # Three answers to one question: what is a pixel of the background?
@@ -72,21 +73,57 @@ class Method:
     """Learn all classes of the task at once: the upper bound, not a continual method."""
     regulariser: Regulariser | None = None
     """EWC, RW or PI: hold the weights that mattered for earlier steps."""
+    reshaped_prototypes: bool = False
+    """Prototypes as SDR's released code fills them: wrong for more than one image a batch."""
+    frozen: tuple[Part, ...] | None = None
+    """What learns at its first step alone: features (backbone and head), old (the classifier of
+    earlier steps); empty: nothing."""
+    unknown: float = 0.0
+    """Background pixels whose colour stands out this many times more than the image's mean are an
+    unknown object, one more answer of the classifier: see methods.saliency; 0: no such answer."""
+    own_heads: bool = False
+    """Each step's classifier, and the unknown answer, has a 3x3 convolution of its own."""
+    fuse: float = 0.0
+    """After a later step the network is (1 - s) * old + s * new, s = (new classes / all classes) **
+    fuse, background counted: 0.5 in EWF, 0 for no fusion."""
 
     def __post_init__(self) -> None:
+        self._check_later_ideas()
         if not self.active_terms(0):
             raise UserError(
                 f"method {self.name} has no loss term at step 0: give one a positive weight, "
                 f"as in method.terms.ce.weight=1"
             )
 
+    def _check_later_ideas(self) -> None:
+        for key in ("unknown", "fuse"):
+            value = getattr(self, key)
+            if not 0 <= value < math.inf:
+                raise UserError(f"method.{key} must be >= 0, got {value}")
+        if self.unknown and "bce" not in (term.name for term in self.active_terms(0)):
+            raise UserError(
+                "method.unknown is one more yes or no and needs the term bce from step 0 on: "
+                "set method.terms.bce.weight=1, or method.unknown=0"
+            )
+        if self.classifier_init == "unknown" and not self.unknown:
+            raise UserError(
+                "method.classifier_init=unknown starts new classes from the unknown one: "
+                "set method.unknown=2, or another start"
+            )
+
+    def new_share(self, num_old: int, num_new: int) -> float:
+        """Share of the newly trained weights in the network after a step: see `fuse`."""
+        return (num_new / (num_old + num_new)) ** self.fuse
+
     def active_terms(self, step: int) -> tuple[Term, ...]:
         return tuple(term for term in self.terms if term.active(step))
 
     def needs_teacher(self, step: int) -> bool:
         """Whether step needs the previous model: for a term of its own, or for pseudo-labels."""
-        latent = any(term.name not in ("ce", "bce") for term in self.active_terms(step))
-        return step > 0 and (latent or self.pseudo(step) != "none")
+        active = self.active_terms(step)
+        latent = any(term.name not in ("ce", "bce") for term in active)
+        sure = any(term.options.get("threshold", 1) < 1 for term in active)
+        return step > 0 and (latent or sure or self.pseudo(step) != "none")
 
     def needs_maps(self, step: int) -> bool:
         """Whether a term compares the maps between the layers."""
@@ -131,6 +168,15 @@ METHODS: dict[str, dict[str, object]] = {
     "PLOP": {"terms": _PLOP, "classifier_init": "mib"},
     "SDR": {"terms": _SDR},
     "SDR+MiB": {"terms": _SDR, "classifier_init": "mib"},
+    # Beyond the family; what is as in the papers and what is not: docs/later_ideas.md.
+    "SSUL-like": {
+        "terms": {"bce": {"threshold": 0.7}},
+        "classifier_init": "unknown",
+        "frozen": ["features", "old"],
+        "unknown": 2.0,
+        "own_heads": True,
+    },
+    "MiB+EWF": {"terms": _MIB, "classifier_init": "mib", "frozen": ["old"], "fuse": 0.5},
 }
 
 

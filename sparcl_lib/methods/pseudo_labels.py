@@ -1,4 +1,6 @@
-"""PLOP's pseudo-labels: which of the old model's guesses on unlabelled pixels are sure enough.
+"""Pseudo-labels: which of the old model's guesses on unlabelled pixels are sure enough.
+
+PLOP's rule, by entropy, and at the end SSUL's, by sigmoid.
 
 B images, K_old classes of the old model, H x W pixels. A guess is accepted where its entropy is
 under the median of its class over the images of the step; the medians come from histograms, which
@@ -114,3 +116,16 @@ def _released_median(counts: list[int]) -> float | None:
     if counts[index] == 0:
         return math.copysign(math.inf, half - running)
     return (index + (half - running) / counts[index]) / len(counts)
+
+
+@full_precision
+def confident_guess(answers: Tensor, num_old: int, threshold: float) -> tuple[Tensor, Tensor]:
+    """The old model's best answer, and whether it is an old class with a sigmoid above threshold.
+
+    answers (B, K_old or K_old + 1, H, W): logits, that of the unknown last, where there is one.
+    Returns guess (B, H, W) int64 and sure (B, H, W) bool; a threshold of 1 accepts nothing.
+    Source: SSUL (Cha et al., NeurIPS 2021), pseudo-labelling with threshold 0.7, as released.
+    """
+    best, guess = answers.max(dim=1)
+    old = (guess > 0) & (guess < num_old)
+    return guess, old & (torch.sigmoid(best) > threshold)

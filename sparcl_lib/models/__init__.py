@@ -7,7 +7,9 @@ from sparcl_lib.models.segmenter import (
     SegmenterOutput,
     build_segmenter,
     freeze,
+    fuse,
     grow,
+    hold,
     predict,
     train_mode,
 )
@@ -21,7 +23,9 @@ __all__ = [
     "build_backbone",
     "build_segmenter",
     "freeze",
+    "fuse",
     "grow",
+    "hold",
     "predict",
     "train_mode",
 ]

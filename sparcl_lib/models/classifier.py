@@ -2,31 +2,45 @@
 
 import copy
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-ClassifierInit = Literal["random", "mib"]
+ClassifierInit = Literal["random", "mib", "unknown"]
 
 
 class GrowingClassifier(nn.Module):
     """One 1x1 convolution per step, outputs concatenated; background is channel 0 of the first.
 
-    in_channels: width of the head; num_classes: channels of each step, background in the first.
-    (B, in_channels, h, w) -> logits (B, K, h, w), K = sum of num_classes.
+    in_channels: width of the head; num_classes: channels of each step, background in the first;
+    unknown: whether there is one more branch, `unknown`, for objects of no class so far;
+    own: whether each branch has a 3x3 convolution, batch norm and ReLU of its own before its 1x1
+    (SSUL, Cha et al., NeurIPS 2021, released code).
+    (B, in_channels, h, w) -> logits (B, K, h, w), K = sum of num_classes, without the unknown.
     """
 
-    def __init__(self, in_channels: int, num_classes: list[int]) -> None:
+    def __init__(
+        self, in_channels: int, num_classes: list[int], unknown: bool = False, own: bool = False
+    ) -> None:
         super().__init__()
-        self.steps = nn.ModuleList(nn.Conv2d(in_channels, n, 1) for n in num_classes)
+        self.in_channels, self.own = in_channels, own
+        self.steps = nn.ModuleList(self._branch(n) for n in num_classes)
+        self.unknown = self._branch(1) if unknown else None
+
+    def _branch(self, num_classes: int) -> nn.Module:
+        width, last = self.in_channels, nn.Conv2d(self.in_channels, num_classes, 1)
+        if not self.own:
+            return last
+        before = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        return nn.Sequential(before, nn.BatchNorm2d(width), nn.ReLU(inplace=True), last)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([step(x) for step in self.steps], dim=1)
 
     @property
     def num_classes(self) -> list[int]:
-        return [step.out_channels for step in self.steps]
+        return [_last(step).out_channels for step in self.steps]
 
     def grow(self, num_new: int, init: ClassifierInit = "random") -> "GrowingClassifier":
         """A copy with num_new more classes; this one is left as it is.
@@ -36,20 +50,44 @@ class GrowingClassifier(nn.Module):
         b_bg - log(num_new + 1). The old probability of background is shared out evenly between
         background and new classes, and every old class keeps its probability exactly.
         Source: MiB (Cermelli et al., CVPR 2020), section 3, equations 9 and 10.
-        Raises ValueError for num_new < 1 or an unknown init.
+        "unknown": new weights and biases = those of `unknown`; all old logits stay bit for bit.
+        Source: SSUL (Cha et al., NeurIPS 2021), released code, its weight transfer.
+        Raises ValueError for num_new < 1, an init that is none of these, or a missing `unknown`.
         """
-        if num_new < 1:
-            raise ValueError(f"a step adds at least one class, got num_new={num_new}")
-        if init not in ("random", "mib"):
-            raise ValueError(f"unknown classifier init {init!r}: expected 'random' or 'mib'")
+        self._check_growth(num_new, init)
         grown = copy.deepcopy(self)
-        first = grown.steps[0]
-        new = nn.Conv2d(first.in_channels, num_new, 1).to(first.weight.device)
+        new = grown._branch(num_new).to(_last(self.steps[0]).weight.device)
         if init == "mib":
+            _start_as(new, grown.steps[0])
             with torch.no_grad():
-                shared = first.bias[0] - math.log(num_new + 1)
-                new.weight.copy_(first.weight[:1].expand_as(new.weight))
-                new.bias.fill_(shared)
-                first.bias[0] = shared
+                background = _last(grown.steps[0]).bias
+                shared = background[0] - math.log(num_new + 1)
+                _last(new).bias.fill_(shared)
+                background[0] = shared
+        if init == "unknown":
+            _start_as(new, grown.unknown)
         grown.steps.append(new)
         return grown
+
+    def _check_growth(self, num_new: int, init: str) -> None:
+        if num_new < 1:
+            raise ValueError(f"a step adds at least one class, got num_new={num_new}")
+        if init not in get_args(ClassifierInit):
+            expected = ", ".join(map(repr, get_args(ClassifierInit)))
+            raise ValueError(f"unknown classifier init {init!r}: expected one of {expected}")
+        if init == "unknown" and self.unknown is None:
+            raise ValueError("classifier init 'unknown' needs a classifier with an unknown class")
+
+
+def _last(branch: nn.Module) -> nn.Conv2d:
+    return branch[-1] if isinstance(branch, nn.Sequential) else branch
+
+
+@torch.no_grad()
+def _start_as(new: nn.Module, source: nn.Module) -> None:
+    """Every channel of `new` becomes the first channel of `source`."""
+    mine, theirs = _last(new), _last(source)
+    mine.weight.copy_(theirs.weight[:1].expand_as(mine.weight))
+    mine.bias.copy_(theirs.bias[:1].expand_as(mine.bias))
+    if mine is not new:
+        new[:-1].load_state_dict(source[:-1].state_dict())

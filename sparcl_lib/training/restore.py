@@ -5,7 +5,7 @@ from typing import Any
 from sparcl_lib.config import to_plain
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import WeightPenalty
-from sparcl_lib.models import Segmenter, build_segmenter, freeze, grow
+from sparcl_lib.models import Segmenter, build_segmenter, freeze, fuse, grow, hold
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.workspace import Workspace
@@ -40,11 +40,14 @@ def start_models(
             output_stride=model.output_stride,
             head=model.head,
             head_channels=model.head_channels,
+            unknown=method.unknown > 0,
+            own=method.own_heads,
         )
         return student, None, PrototypeBank(task.num_classes(0), student.backbone.dim)
     checkpoint = load_step(workspace, directory, step - 1)
     previous = restore_model(checkpoint)
     student = grow(previous, len(task.steps[step]), method.classifier_init)
+    hold(student, method.frozen or ())
     teacher = freeze(previous) if method.needs_teacher(step) else None
     return student, teacher, restore_bank(checkpoint).grow(task.num_classes(step))
 
@@ -66,6 +69,18 @@ def start_penalty(
     return WeightPenalty(row, student, state)
 
 
+def fuse_with_previous(
+    workspace: Workspace, directory: RunDirectory, step: int, student: Segmenter
+) -> None:
+    """Bring a trained student, in place, nearer to the network of the step before (`fuse`)."""
+    if step == 0 or not workspace.method.fuse:
+        return
+    *old, new = student.classifier.num_classes
+    share = workspace.method.new_share(sum(old), new)
+    previous = load_step(workspace, directory, step - 1)["model"]
+    student.load_state_dict(fuse(previous, student.state_dict(), share))
+
+
 def restore_model(checkpoint: dict[str, Any]) -> Segmenter:
     """The network of a checkpoint, on the CPU, with its weights."""
     model = checkpoint["config"]["model"]
@@ -75,6 +90,8 @@ def restore_model(checkpoint: dict[str, Any]) -> Segmenter:
         output_stride=model["output_stride"],
         head=model["head"],
         head_channels=model["head_channels"],
+        unknown=any(name.startswith("classifier.unknown.") for name in checkpoint["model"]),
+        own="classifier.steps.0.3.weight" in checkpoint["model"],
     )
     for num_new in checkpoint["num_classes"][1:]:
         student = grow(student, num_new)

@@ -18,7 +18,13 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import StepMatrix, class_iou
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
 from sparcl_lib.training.plan import make_plan
-from sparcl_lib.training.restore import load_step, restore_model, start_models, start_penalty
+from sparcl_lib.training.restore import (
+    fuse_with_previous,
+    load_step,
+    restore_model,
+    start_models,
+    start_penalty,
+)
 from sparcl_lib.training.run_directory import RunDirectory, write_atomically
 from sparcl_lib.training.step import fit_step, make_optimizer
 from sparcl_lib.training.workspace import Workspace, first_step_difference, open_workspace
@@ -76,6 +82,7 @@ def train(
     if origin is not None:
         _check_first_step(origin, config)
     directory.open_for_writing(config)
+    directory.check_images(workspace.images_sha256)
     if origin is not None and not directory.checkpoint_file(0).exists():
         _copy_first_step(origin, directory)
     fabric = make_fabric(config.precision, **fabric_options)
@@ -93,6 +100,7 @@ def evaluate(out: str | Path, **fabric_options: Any) -> dict[str, Any]:
     workspace = open_workspace(config)
     if not directory.steps_done():
         directory.load_checkpoint(0)
+    directory.check_images(workspace.images_sha256)
     fabric = make_fabric(config.precision, **fabric_options)
     for step in directory.steps_done():
         checkpoint = load_step(workspace, directory, step)
@@ -161,6 +169,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     penalty = start_penalty(workspace, directory, step, student)
     with _logging(fabric, directory, step) as log:
         fit_step(fabric, plan, model, teacher, bank, optimizer, batches, log, penalty)
+    fuse_with_previous(workspace, directory, step, student)
     seconds = time.perf_counter() - started
     state = {
         "config": to_plain(config),
@@ -218,6 +227,7 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
         "label_policy": dataclasses.asdict(workspace.policy),
         "classes": workspace.step_names,
         "images": {str(k): len(ids) for k, ids in workspace.train_ids.items()},
+        "images_sha256": workspace.images_sha256,
         "steps": matrix.to_results(),
         "forgetting": {name: round(value, 4) for name, value in matrix.forgetting().items()},
         "seconds": seconds,

@@ -18,6 +18,7 @@ from sparcl_lib.methods import (
     entropy_histogram,
     entropy_thresholds,
     labelled_sums,
+    salient,
 )
 from sparcl_lib.models import Segmenter, train_mode
 from sparcl_lib.prototypes import PrototypeBank
@@ -102,9 +103,11 @@ def _look(fabric, plan, student, teacher, bank, batch, thresholds) -> StepContex
         old_labelled=plan.setup == "sequential",
         step=plan.step,
         thresholds=thresholds,
+        salient=salient(batch.images, plan.method.unknown) if plan.method.unknown else None,
     )
     # Before the losses, so that a new class has a prototype from its first batch on.
-    bank.add(*labelled_sums(context, plan.counts_background))
+    reshaped = plan.method.reshaped_prototypes
+    bank.add(*labelled_sums(context, plan.counts_background, reshaped))
     return context
 
 

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sparcl_lib.config import RunConfig
-from sparcl_lib.data import check_pairs, evaluation_ids, open_source, partition, scan
+from sparcl_lib.data import (
+    Presence,
+    check_pairs,
+    evaluation_ids,
+    open_source,
+    partition,
+    read_lists,
+    scan,
+)
 from sparcl_lib.data.dataset import (
     ImageReader,
     SegmentationDataset,
@@ -14,6 +22,7 @@ from sparcl_lib.data.dataset import (
     training_batches,
     worker_count,
 )
+from sparcl_lib.data.lists import split_checksum
 from sparcl_lib.data.transforms import evaluation_transform, training_transform
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import ONE_OF, Method, build_method
@@ -61,6 +70,11 @@ class Workspace:
     def step_names(self) -> list[list[str]]:
         """Class names that each step of `task` adds."""
         return [[self.task.classes[c] for c in step] for step in self.task.steps]
+
+    @cached_property
+    def images_sha256(self) -> str:
+        """Which training image is in which step, in one checksum."""
+        return split_checksum(self.train_ids)
 
     def reported_step(self, step: int) -> int:
         """The step of `task` after which the model of a step of `learned` stands."""
@@ -115,12 +129,22 @@ def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
         task=task,
         learned=learned,
         method=method,
-        train_ids=partition(train, learned, config.setup),
+        train_ids=_training_ids(config, train, task, method.joint),
         evaluation_ids=evaluated,
         picture_ids=_choose_pictures(val, task, evaluated[steps[-1]]),
         train_reader=ImageReader(source, "train", config.data.cache),
         evaluation_reader=ImageReader(source, "val", config.data.cache),
     )
+
+
+def _training_ids(
+    config: RunConfig, presence: Presence, task: Task, joint: bool
+) -> dict[int, list[str]]:
+    """Step -> images, by rule or as listed; joint training takes those of all steps at once."""
+    if config.data.splits is None:
+        return partition(presence, task.merged() if joint else task, config.setup)
+    steps = read_lists(config.data.splits, presence, task)
+    return {0: sorted(set().union(*steps.values()))} if joint else steps
 
 
 def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
@@ -145,10 +169,10 @@ def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
 
 def first_step_difference(here: RunConfig, there: RunConfig) -> str | None:
     """The first setting that makes the step 0 of two runs differ, or None."""
-    theirs = first_step_settings(there)
-    for key, mine in first_step_settings(here).items():
-        if theirs.get(key) != mine:
-            return f"{key} ({theirs.get(key)} there, {mine} here)"
+    mine, theirs = first_step_settings(here), first_step_settings(there)
+    for key in dict.fromkeys([*mine, *_prototypes_kept(build_method(there.method))]):
+        if theirs.get(key) != mine.get(key):
+            return f"{key} ({theirs.get(key)} there, {mine.get(key)} here)"
     return None
 
 
@@ -171,11 +195,12 @@ def first_step_settings(config: RunConfig) -> dict[str, object]:
         "seed": config.seed,
         "precision": config.precision,
         "data": dataclasses.asdict(config.data),
-        "model": model,
+        "model": model | _answers(method),
         "optim": first,
         "joint": method.joint,
         "terms at step 0": _step_zero_terms(method),
         **_importances_kept(method),
+        **_prototypes_kept(method),
     }
 
 
@@ -185,9 +210,21 @@ def _importances_kept(method: Method) -> dict[str, object]:
     return {} if row is None else {"regulariser": (row.name, row.alpha, row.interval)}
 
 
+def _prototypes_kept(method: Method) -> dict[str, object]:
+    """The prototypes that step 0 writes down, where they are not the class means."""
+    key = "method.reshaped_prototypes"
+    return {key: True} if method.reshaped_prototypes else {}
+
+
+def _answers(method: Method) -> dict[str, object]:
+    """What the classifier of step 0 has beyond one convolution."""
+    found = {"unknown": method.unknown, "own_heads": method.own_heads}
+    return {name: value for name, value in found.items() if value}
+
+
 def _step_zero_terms(method: Method) -> tuple:
-    """All kinds of cross-entropy are the same thing where nothing is old."""
+    """Pseudo-labels and kinds of background are the same thing where nothing is old."""
     return tuple(
-        (t.name, t.weight, {k: v for k, v in t.options.items() if k not in ONE_OF})
+        (t.name, t.weight, {k: v for k, v in t.options.items() if k not in (*ONE_OF, "threshold")})
         for t in method.active_terms(0)
     )

@@ -1,0 +1,37 @@
+"""Which pixels stand out: a saliency map that needs the image alone, no network and no other data.
+
+The colour of a pixel, slightly blurred, is compared with the mean colour of its image; what is
+further away than `factor` times the mean distance is salient.
+
+Source: Achanta et al., CVPR 2009, "Frequency-tuned Salient Region Detection", which takes the
+distance in CIE Lab and factor 2; here it is in the colours that the network sees.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparcl_lib.losses.precision import full_precision
+
+BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+
+
+@full_precision
+def salient(images: Tensor, factor: float) -> Tensor:
+    """(B, 3, H, W) normalised images -> (B, H, W) bool. factor: 2 in the paper; less, more pixels.
+
+    An image of one colour has no salient pixel.
+    """
+    difference = _blur(images) - images.mean(dim=(2, 3), keepdim=True)
+    distance = torch.linalg.vector_norm(difference, dim=1)
+    return distance > factor * distance.mean(dim=(1, 2), keepdim=True)
+
+
+def _blur(images: Tensor) -> Tensor:
+    """Binomial, 5 x 5, separable."""
+    channels, line = images.shape[1], images.new_tensor(BINOMIAL)
+    padded = F.pad(images, (2, 2, 2, 2), mode="replicate")
+    for shape in ((5, 1), (1, 5)):
+        kernel = line.view(1, 1, *shape).expand(channels, 1, *shape)
+        padded = F.conv2d(padded, kernel, groups=channels)
+    return padded
