@@ -1,6 +1,5 @@
 """The command line: parse, call, print. Commands import the heavy modules that they need."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -19,6 +18,7 @@ from sparcl_lib.cli_options import (
     layers,
     numbers,
 )
+from sparcl_lib.cli_split import split
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments import commands
 
@@ -95,7 +95,7 @@ def train(
     _print_steps(metrics)
 
 
-for command in (commands.ablate, commands.sweep, commands.compare):
+for command in (commands.ablate, commands.sweep, commands.compare, split):
     app.command()(command)
 
 
@@ -128,44 +128,6 @@ def report(
     else:
         write_atomically(out, lambda draft: draft.write_text(text))
         print(f"wrote {out}")
-
-
-@app.command()
-def split(
-    dataset: Dataset,
-    task: TaskName,
-    setup: Setup = "disjoint",
-    data_root: DataRoot = None,
-    format: Annotated[str, typer.Option(help="json, csv, txt or counts.")] = "json",
-) -> None:
-    """Print the training images of every step; needs masks and id lists only."""
-    from sparcl_lib.data import open_source, partition, scan
-    from sparcl_lib.tasks import check_setup, get_task
-    from sparcl_lib.tasks.classes import unknown_name
-
-    writers = {"json": _split_json, "csv": _split_csv, "txt": _split_txt, "counts": _split_counts}
-    if format not in writers:
-        raise unknown_name("format", format, writers)
-    check_setup(setup)
-    source = open_source(dataset, data_root)
-    chosen = get_task(dataset, task, classes=source.classes)
-    print(writers[format](partition(scan(source, "train"), chosen, setup)))
-
-
-def _split_json(steps: dict[int, list[str]]) -> str:
-    return json.dumps({str(step): ids for step, ids in steps.items()})
-
-
-def _split_csv(steps: dict[int, list[str]]) -> str:
-    return "\n".join(["step,id", *(f"{k},{i}" for k, ids in steps.items() for i in ids)])
-
-
-def _split_txt(steps: dict[int, list[str]]) -> str:
-    return "\n".join(f"{k} {i}" for k, ids in steps.items() for i in ids)
-
-
-def _split_counts(steps: dict[int, list[str]]) -> str:
-    return "\n".join(f"step {k}: {len(ids)} images" for k, ids in steps.items())
 
 
 @app.command()

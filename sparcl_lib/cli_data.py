@@ -37,7 +37,10 @@ Partial = Annotated[
     ),
 ]
 DataRoot = Annotated[
-    str | None, typer.Option("--root", "--data-root", help="Its folder; MiniVOC finds its own.")
+    str | None,
+    typer.Option(
+        "--root", "--data-root", help="Its folder; MiniVOC and a YAML file find their own."
+    ),
 ]
 
 
@@ -109,6 +112,18 @@ def check(dataset: Dataset, root: DataRoot = None, partial: Partial = False) -> 
     from sparcl_lib.data.checking import check as check_source
 
     _print_lines(check_source(open_source(dataset, root), partial))
+
+
+@app.command()
+def convert(
+    dataset: Annotated[str, typer.Option(help="YAML file with a palette: docs/own_data.md.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    root: DataRoot = None,
+) -> None:
+    """Masks in colours to masks of class ids, once; use dataset.yaml in --out from then on."""
+    from sparcl_lib.data.convert import convert as convert_masks
+
+    print(f"use it with --dataset {convert_masks(Path(dataset), out, root)}")
 
 
 @app.command()

@@ -7,13 +7,21 @@ import typer
 
 from sparcl_lib.errors import UserError
 
-DataRoot = Annotated[str | None, typer.Option(help="Folder of the data; MiniVOC finds its own.")]
-Dataset = Annotated[str, typer.Option(help="minivoc, voc or ade20k.")]
+DataRoot = Annotated[
+    str | None,
+    typer.Option(help="Folder of the data; MiniVOC and a YAML file find their own."),
+]
+Dataset = Annotated[
+    str,
+    typer.Option(help="minivoc, voc, ade20k, or a YAML file for your own: docs/own_data.md."),
+]
 TaskName = Annotated[str, typer.Option(help="Name of a task, or a task file (YAML).")]
 Setup = Annotated[str, typer.Option(help="sequential, disjoint or overlapped.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A setting, as in optim.lr=0.01; may be repeated."),
+    typer.Option(
+        "--set", help="A setting, as in optim.lr=0.01 or method.variant=released; may be repeated."
+    ),
 ]
 ConfigFile = Annotated[Path | None, typer.Option(help="Settings in a YAML file.")]
 Jobs = Annotated[

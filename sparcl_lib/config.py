@@ -8,13 +8,18 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import yaml
 
 from sparcl_lib.errors import UserError
-from sparcl_lib.plain import as_plain, build, flatten, merge
+from sparcl_lib.plain import as_plain, build, flatten, is_yaml, merge
+
+VARIANT = "method.variant"
+"""Stands for other settings: see sparcl_lib.methods.variants."""
 
 
 def _require(holds: bool, key: str, expected: str, value: object) -> None:
@@ -41,11 +46,11 @@ class DataConfig:
     """What pixels of value 255 are in training."""
     future: Literal["background", "ignore"] = "ignore"
     """What pixels of classes not learned yet are at test."""
-    zero: Literal["background", "ignore"] = "background"
+    zero: Literal["background", "ignore", "ignore_at_test"] = "background"
     """What pixels of value 0 are: ADE20K has no background, its 0 means "none of the 150"."""
     splits: str | None = None
-    """Training images of every step from a folder or file (see sparcl split --import), instead of
-    by rule."""
+    """Folder with a list of the training images of every step (see sparcl split --import), instead
+    of by rule."""
 
     def __post_init__(self) -> None:
         _require(self.size >= 16, "data.size", "at least 16 pixels", self.size)
@@ -67,8 +72,8 @@ class ModelConfig:
     """imagenet (downloaded by torchvision), the path of a state dict, or empty."""
     output_stride: int = 16
     """Image pixels per feature location."""
-    head: Literal["aspp", "conv"] = "aspp"
-    """DeepLab-v3's, or two convolutions."""
+    head: Literal["aspp", "conv", "aspp_linear", "conv_linear"] = "aspp"
+    """DeepLab-v3's, or two convolutions; linear: without activations, as SDR's released code."""
     head_channels: int = 256
     """Width of the head, and of the classifier's input."""
     batch_norm: Literal["train", "slow", "frozen"] = "frozen"
@@ -98,7 +103,7 @@ class OptimConfig:
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     dataset: str
-    """minivoc, voc or ade20k."""
+    """minivoc, voc, ade20k, or the YAML file of a data set of one's own."""
     task: str
     """Name of a task, or a YAML file."""
     setup: str = "disjoint"
@@ -122,25 +127,45 @@ def resolve(
 ) -> RunConfig:
     """The configuration of one run.
 
-    Later wins: class defaults, METHODS, recipes/<dataset>.yaml, its entry for the method, each of
-    `overrides` (nested data), `fixed`. Raises UserError naming the key and the nearest known one.
+    Later wins: class defaults, METHODS, recipes/<dataset>.yaml, its entry for the method, what
+    `method.variant` stands for, each of `overrides` (nested data), `fixed`. The variant itself is
+    not kept, what it stands for is. Raises UserError naming the key and the nearest known one.
     """
-    from sparcl_lib.methods import METHODS, build_method, method_name
+    from sparcl_lib.methods import METHODS, build_method, method_name, variant_settings
 
     name = method_name(method)
     recipe = _recipe(dataset)
     per_method = recipe.pop("methods", {}).get(name, {})
-    plain: dict[str, Any] = {"method": {**METHODS[name], "name": name}}
-    for layer in (recipe, per_method, *overrides):
+    before = [{"method": {**METHODS[name], "name": name}}, recipe, per_method]
+    after = list(overrides)
+    for layer in [recipe, per_method, *after]:
         check_keys(layer)
-        plain = merge(plain, layer)
-    config = build(RunConfig, {**plain, "dataset": dataset, **fixed})
+    asked = flatten(reduce(merge, [*before, *after]))
+    variant = variant_settings(asked, ModelConfig.head) if VARIANT in asked else {}
+    plain = reduce(merge, [*before, variant, *after])
+    if VARIANT in asked:
+        plain["method"] = {k: v for k, v in plain["method"].items() if k != "variant"}
+    config = _located(build(RunConfig, {**plain, "dataset": dataset, **fixed}))
     build_method(config.method)  # says now what is wrong with it
     return config
 
 
+def _located(config: RunConfig) -> RunConfig:
+    """Data of one's own by absolute paths: a run must find them from any folder."""
+    if not is_yaml(config.dataset):
+        return config
+    root = None if config.data_root is None else _absolute(config.data_root)
+    task = _absolute(config.task) if is_yaml(config.task) else config.task
+    return dataclasses.replace(config, dataset=_absolute(config.dataset), task=task, data_root=root)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
 def _recipe(dataset: str) -> dict[str, Any]:
-    file = resources.files("sparcl_lib") / "recipes" / f"{dataset}.yaml"
+    name = "own" if is_yaml(dataset) else dataset
+    file = resources.files("sparcl_lib") / "recipes" / f"{name}.yaml"
     return yaml.safe_load(file.read_text()) if file.is_file() else {}
 
 
@@ -167,7 +192,10 @@ def known_keys() -> list[str]:
 
     keys = _field_keys(RunConfig)
     keys.remove("method")
-    keys += [f"method.{f.name}" for f in dataclasses.fields(Method) if f.name != "terms"]
+    keys += [
+        VARIANT,
+        *(f"method.{f.name}" for f in dataclasses.fields(Method) if f.name != "terms"),
+    ]
     keys += _field_keys(Regulariser, "method.regulariser.")
     for term in TERMS:
         options = ("weight", "from_step", *term_options(term))

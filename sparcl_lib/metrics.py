@@ -2,6 +2,9 @@
 
 IoU is taken per class over all pixels of the evaluation images (never per image), in percent.
 A class that neither truth nor prediction holds has no IoU (NaN, null in JSON) and enters no mean.
+Nor has the background where no pixel of the truth is background, as when data.zero and data.future
+leave all such pixels out: what is predicted as background is then a miss of some class, which is
+counted there. Other classes without truth that are predicted have IoU 0.
 """
 
 import json
@@ -16,11 +19,16 @@ BACKGROUND = "background"
 
 
 def class_iou(confusion: np.ndarray) -> np.ndarray:
-    """(K, K) counts, rows truth, columns prediction -> (K,) IoU in percent, NaN if never seen."""
+    """(K, K) counts, rows truth, columns prediction -> (K,) IoU in percent, NaN if there is none.
+
+    Class 0 is the background: without a pixel in the truth it has no IoU (see above).
+    """
     confusion = np.asarray(confusion, dtype=np.float64)
     hit = np.diag(confusion)
     union = confusion.sum(0) + confusion.sum(1) - hit
-    return np.where(union > 0, 100 * hit / np.where(union > 0, union, 1), np.nan)
+    known = union > 0
+    known[0] &= confusion[0].any()
+    return np.where(known, 100 * hit / np.where(known, union, 1), np.nan)
 
 
 def mean_iou(ious: Iterable[float]) -> float:

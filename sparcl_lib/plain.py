@@ -11,6 +11,11 @@ import yaml
 from sparcl_lib.errors import UserError
 
 
+def is_yaml(name: str) -> bool:
+    """Is this the name of a YAML file, where the name of a data set or a task may stand too?"""
+    return name.endswith((".yaml", ".yml"))
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file that holds a mapping; UserError in one line otherwise."""
     try:

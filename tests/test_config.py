@@ -21,6 +21,7 @@ from sparcl_lib.config import (
 )
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import METHODS, Method, Regulariser, build_method
+from sparcl_lib.methods.variants import RELEASED_TERMS
 from sparcl_lib.plain import build, merge, read_yaml
 
 SELF_EXPLANATORY = {"seed", "data", "model", "optim", "momentum", "weight_decay"}
@@ -201,11 +202,96 @@ def test_known_keys_are_all_accepted():
         for part in reversed(key.split(".")):
             plain = {part: plain}
         assert check_keys(plain) is None
-    assert {f.name for f in dataclasses.fields(Method)} - {"terms"} == {
+    assert {f.name for f in dataclasses.fields(Method)} - {"terms"} | {"variant"} == {
         key.split(".")[1] for key in keys if key.startswith("method.") and key.count(".") == 1
     }
     fields = {key.split(".")[2] for key in keys if key.startswith("method.regulariser.")}
     assert fields == {f.name for f in dataclasses.fields(Regulariser)}
+
+
+# Variants
+RELEASED = "method.variant=released"
+
+
+def minivoc(*settings: str, method: str = "SDR") -> RunConfig:
+    return resolve("minivoc", method, [parse_settings(settings)], task="6-4")
+
+
+@pytest.mark.parametrize("method", ["SDR", "SDR+MiB"])
+@pytest.mark.parametrize("resolved, head", [(voc, "aspp_linear"), (minivoc, "conv_linear")])
+def test_released_stands_for_its_settings(resolved, head, method):
+    paper, released = resolved(method=method), resolved(RELEASED, method=method)
+    assert released.model == dataclasses.replace(paper.model, head=head, batch_norm="slow")
+    before, after = build_method(paper.method), build_method(released.method)
+    assert after.reshaped_prototypes and not before.reshaped_prototypes
+    assert dataclasses.replace(after, terms=before.terms, reshaped_prototypes=False) == before
+    for old, new in zip(before.terms, after.terms, strict=True):
+        changed = dict(RELEASED_TERMS.get(old.name, {}))
+        assert new.name == old.name and new.weight == old.weight
+        assert new.from_step == changed.pop("from_step", old.from_step)
+        assert new.options == {**old.options, **changed}
+    assert dataclasses.replace(released, method=paper.method, model=paper.model) == paper
+
+
+@pytest.mark.parametrize("resolved", [voc, minivoc])
+def test_paper_is_the_default(resolved):
+    assert resolved("method.variant=paper") == resolved()
+    plain = to_plain(resolved())
+    assert "variant" not in plain["method"] and "reshaped" not in str(plain)
+
+
+SWITCHES = {
+    "method.terms.attraction.division=mean": ("terms", "attraction", "division"),
+    "method.terms.sparsification.floor=0.5": ("terms", "sparsification", "floor"),
+    "method.reshaped_prototypes=false": ("reshaped_prototypes",),
+}
+
+
+@pytest.mark.parametrize("setting, path", SWITCHES.items(), ids=SWITCHES)
+def test_one_setting_changes_a_variant_there_alone(setting, path):
+    released, mended = to_plain(minivoc(RELEASED)), to_plain(minivoc(setting, RELEASED))
+    there, here = released["method"], mended["method"]
+    for key in path[:-1]:
+        there, here = there[key], here[key]
+    assert here[path[-1]] == yaml.safe_load(setting.partition("=")[2]) != there[path[-1]]
+    here[path[-1]] = there[path[-1]]
+    assert mended == released
+
+
+def test_settings_of_the_user_win_in_any_layer():
+    own = {"model": {"head": "aspp"}, "method": {"terms": {"repulsion": {"from_step": 2}}}}
+    for layers in ([own, parse_settings([RELEASED])], [parse_settings([RELEASED]), own]):
+        config = resolve("minivoc", "SDR", layers, task="6-4")
+        assert (config.model.head, config.model.batch_norm) == ("aspp", "slow")
+        assert config.method["terms"]["repulsion"]["from_step"] == 2
+    saved = to_plain(minivoc(RELEASED))  # as --config of another run
+    for layers in ([saved], [saved, parse_settings([RELEASED])]):
+        assert resolve("minivoc", "SDR", layers, task="6-4") == minivoc(RELEASED)
+
+
+def test_a_variant_adds_no_term():
+    config = minivoc("method.terms.matching.weight=0.1", RELEASED, method="MiB")
+    assert config.method["terms"].keys() == {*METHODS["MiB"]["terms"], "matching"}
+    assert config.method["terms"]["matching"] == {
+        "distance": "mse", "reshaped": True, "weight": 0.1
+    }  # fmt: skip
+
+
+BAD_VARIANTS = {
+    ("SDR", "method.variant=published"): "method.variant must be paper or released, got 'publ",
+    ("SDR", "method.variant=null"): "method.variant must be paper or released, got None",
+    ("FT", RELEASED): "is for methods with a term of matching, .* method FT has none, SDR and SDR",
+    ("PLOP", "method.variant=paper"): "method PLOP has none",
+    ("SDR", "method.varient=paper"): "did you mean method.variant",
+}
+
+
+@pytest.mark.parametrize("case, message", BAD_VARIANTS.items(), ids=str)
+def test_bad_variant(case, message):
+    method, setting = case
+    with pytest.raises(UserError, match=message) as error:
+        voc(setting, method=method)
+    assert "\n" not in str(error.value)
 
 
 # Files and round trips

@@ -35,6 +35,7 @@ from sparcl_lib.experiments.sweep import (
     sweep_text,
     trials_table,
 )
+from sparcl_lib.training.workspace import first_step_difference
 
 QUICK = ("optim.iterations=2", "data.size=32", "data.batch_size=4")
 
@@ -86,6 +87,16 @@ def test_keys_of_other_data_follow_masks_lists_and_files(tmp_path):
     (root / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n")
     keys.append(run_keys(here.config("FT", 0)))
     assert len({name for pair in keys for name in pair}) == 8
+
+
+def test_step_0_is_shared_only_where_its_prototypes_are_the_same(base):
+    reshaped = {"method": {"reshaped_prototypes": True}}
+    plain, later = base.config("SDR", 0), base.config("SDR", 0, {"method": {"terms": {"kd": {}}}})
+    mixed = base.config("SDR", 0, reshaped)
+    assert run_keys(plain).first == run_keys(later).first != run_keys(mixed).first
+    assert first_step_difference(plain, later) is None
+    for here, there in ((plain, mixed), (mixed, plain)):
+        assert "method.reshaped_prototypes" in first_step_difference(here, there)
 
 
 def test_loader_processes_do_not_depend_on_the_machine(base):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from local_server import LocalServer, running
+from torchvision.datasets import sbd as torchvision_sbd
+from torchvision.datasets import voc as torchvision_voc
 
 from sparcl_lib.data import archives, fetch
 from sparcl_lib.data.archives import Archive
@@ -89,6 +91,14 @@ def test_a_passing_error_is_waited_out_ever_longer(server, tmp_path, status, mon
     archive = archive_at(server.serve("/a", CONTENT, [status, status]))
     assert get(archive, tmp_path) == CONTENT
     assert pauses == [HASTY.pause, 2 * HASTY.pause]
+
+
+def test_no_pause_is_longer_than_a_minute(server, tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(fetch.time, "sleep", pauses.append)
+    archive = archive_at(server.serve("/a", CONTENT, [503] * 9))
+    fetch.fetch(archive, tmp_path, Patience(attempts=10, pause=1), progress=False)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_an_error_that_stays_ends_in_one_line_with_every_address(server, tmp_path):
@@ -193,6 +203,14 @@ def test_a_redirect_keeps_the_range(server, tmp_path):
     assert server.asked == [("/a", None), ("/b", None), ("/a", half), ("/b", half)]
 
 
+def test_a_redirect_that_goes_round_is_left_for_the_next_address(server, tmp_path):
+    round_and_round = server.serve("/a", b"", itertools.repeat("to /a"))
+    archive = archive_at(round_and_round, server.serve("/b", CONTENT))
+    assert get(archive, tmp_path) == CONTENT
+    with pytest.raises(UserError, match=r"/a \(TooManyRedirects\)"):
+        get(archive_at(round_and_round), tmp_path / "alone")
+
+
 def test_a_compression_declared_as_encoding_is_not_undone(server, tmp_path):
     import gzip
 
@@ -290,3 +308,17 @@ def test_the_table_of_files_is_sound(archive):
     assert all(url.startswith("http") and url.endswith("/" + archive.name) for url in archive.urls)
     assert archive.unpacked >= archive.size > 900_000_000
     assert len(TABLE) == 3
+
+
+def test_the_table_is_what_torchvision_and_the_readme_say():
+    voc = torchvision_voc.DATASET_YEAR_DICT["2012"]
+    assert archives.VOC2012_TRAINVAL.urls[0] == voc["url"]
+    assert archives.VOC2012_TRAINVAL.name == voc["filename"]
+    sbd = torchvision_sbd.SBDataset
+    assert archives.SBD_BENCHMARK.urls[0] == sbd.url
+    assert archives.SBD_BENCHMARK.checksum == f"md5:{sbd.md5}"
+    readme = (Path(__file__).parent.parent / "data_scripts" / "README.md").read_text()
+    for archive in TABLE:
+        (row,) = (line for line in readme.splitlines() if line.startswith(f"| `{archive.name}`"))
+        assert archive.checksum.replace(":", " `") in row and archive.urls[0] in row
+        assert f"{archive.size:,} bytes" in row or not archive.exact

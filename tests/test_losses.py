@@ -16,9 +16,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sparcl_lib import losses
+from sparcl_lib.class_sums import class_means, class_sums
 from sparcl_lib.losses.latent import MIN_ACTIVITY, MIN_DISTANCE
+from sparcl_lib.losses.released import RELEASED_EPSILON, nested_weights
 
-HELPERS = {"fold_new_classes", "matching_from_sums", "repulsion_from_sums", "vector_distance"}
+HELPERS = {
+    "fold_new_classes",
+    "matching_from_sums",
+    "repulsion_from_sums",
+    "reshaped_features",
+    "vector_distance",
+}
 PUBLIC = sorted(set(losses.__all__) - HELPERS)
 VOID = 255
 
@@ -131,23 +139,28 @@ def slow_matching(x, labels, prototypes, distance="l2"):
     return mean([length(sum(m) / len(m) - p[c], distance) for c, m in groups.items() if c > 0])
 
 
-def slow_attraction(x, labels, prototypes, distance="l2"):
+def slow_attraction(x, labels, prototypes, distance="l2", division="mean"):
     p = prototypes.double().numpy()
-    groups = labelled(x, labels, len(p))
-    return mean([mean([length(row - p[c], distance) for row in m]) for c, m in groups.items()])
+    groups = sorted(labelled(x, labels, len(p)).items())
+    values = [mean([length(row - p[c], distance) for row in m]) for c, m in groups]
+    weights = [len(values) ** (i - len(values)) for i in range(len(values))]
+    if division == "nested":
+        return sum(w * v for w, v in zip(weights, values, strict=True))
+    return mean(values)
 
 
-def slow_repulsion(x, labels, num_classes=VOID):
+def slow_repulsion(x, labels, num_classes=VOID, distances="exact"):
     means = [sum(m) / len(m) for m in labelled(x, labels, num_classes).values()]
     return mean([1 / max(length(a - b, "l2"), MIN_DISTANCE) for a, b in permutations(means, 2)])
 
 
-def slow_sparsification(x, labels, num_classes=VOID):
+def slow_sparsification(x, labels, num_classes=VOID, floor=MIN_ACTIVITY, signed=False):
     values = []
-    for members in labelled(x.clamp(min=0), labels, num_classes).values():
-        peak = max(row.max() for row in members)
-        for bar in [row / peak for row in members if row.max() > 0]:
-            values.append(sum(math.exp(v) for v in bar) / max(bar.sum(), MIN_ACTIVITY))
+    for members in labelled(x if signed else x.clamp(min=0), labels, num_classes).values():
+        peak = max(row.max() for row in members) or 1
+        for bar in [row / peak for row in members if row.any() or not floor]:
+            activity = max(bar.sum(), floor) if floor else bar.sum() + RELEASED_EPSILON
+            values.append(sum(math.exp(v) for v in bar) / activity)
     return mean(values)
 
 
@@ -156,7 +169,7 @@ class Entry(NamedTuple):
     slow: Callable[..., float]
     needs: tuple[str, ...]
     """Arguments after logits or features."""
-    options: Mapping[str, str] = MappingProxyType({})
+    options: Mapping[str, object] = MappingProxyType({})
 
     @property
     def latent(self) -> bool:
@@ -183,10 +196,15 @@ ENTRIES = [
     Entry("prototypes_matching", slow_matching, ("labels", "prototypes"), {"distance": "mse"}),
     Entry("attraction", slow_attraction, ("labels", "prototypes"), {"distance": "l2"}),
     Entry("attraction", slow_attraction, ("labels", "prototypes"), {"distance": "mse"}),
+    Entry("attraction", slow_attraction, ("labels", "prototypes"), {"division": "nested"}),
     Entry("repulsion", slow_repulsion, ("labels",)),
+    Entry("repulsion", slow_repulsion, ("labels", "classes"), {"distances": "matmul"}),
     Entry("repulsion", slow_repulsion, ("labels", "classes")),
     Entry("sparsification", slow_sparsification, ("labels",)),
     Entry("sparsification", slow_sparsification, ("labels", "classes")),
+    Entry("sparsification", slow_sparsification, ("labels",), {"floor": 0}),
+    Entry("sparsification", slow_sparsification, ("labels",), {"floor": 0, "signed": True}),
+    Entry("sparsification", slow_sparsification, ("labels", "classes"), {"signed": True}),
     Entry("binary_cross_entropy", slow_bce, ("labels",)),
     Entry("binary_knowledge_distillation", slow_bce_kd, ("teacher",)),
     Entry("entropy_weighted_distillation", slow_entropy_kd, ("teacher", "mask")),
@@ -196,7 +214,7 @@ ENTRIES = [
 
 
 def ids(entry: Entry) -> str:
-    extra = [*entry.options.values(), *(["bounded"] if "classes" in entry.needs else [])]
+    extra = [*map(str, entry.options.values()), *(["bounded"] if "classes" in entry.needs else [])]
     return "-".join([entry.name, *extra])
 
 
@@ -328,6 +346,36 @@ CONSTANTS = {
         losses.sparsification(column([2, 1], [0, 0], [5, 0]), line(1, 1, VOID)),
         (math.e + math.exp(0.5)) / 1.5,
     ),
+    "attraction, nested": (
+        losses.attraction(column([1], [3]), line(0, 1), torch.zeros(2, 1), "mse", "nested"),
+        1 / 4 + 9 / 2,
+    ),
+    "repulsion, matmul": (
+        losses.repulsion(column([0, 0], [3, 4], [0, 4]), line(0, 1, 2), distances="matmul"),
+        (1 / 5 + 1 / 4 + 1 / 3) / 3,
+    ),
+    # Half of two all-zero channels' 2 / 1e-15, and another location.
+    "sparsification, no floor": (
+        losses.sparsification(column([0, 0], [2, 0]), line(1, 1), floor=0), 1e15
+    ),
+    "sparsification, signed": (
+        losses.sparsification(column([2, -1]), line(1), signed=True), math.e + math.exp(-0.5)
+    ),
+    "sparsification, signed, no floor": (
+        losses.sparsification(column([4, -3]), line(1), floor=0, signed=True),
+        4 * (math.e + math.exp(-0.75)),
+    ),
+    # The constant of the released code: 64 channels 0..63, the same at 4 x 4 locations.
+    "matching, reshaped": (
+        losses.prototypes_matching(
+            losses.reshaped_features(
+                torch.arange(64.0).view(1, 64, 1, 1).expand(1, 64, 4, 4),
+                torch.ones(1, 4, 4, dtype=torch.int64), "locations",
+            ),
+            torch.ones(1, 4, 4, dtype=torch.int64), torch.arange(64.0).expand(2, 64), "mse",
+        ),
+        302.5,
+    ),
     "norm of (3, 4)": (losses.vector_distance(torch.tensor([3.0, 4.0]), "l2"), 5),
 }  # fmt: skip
 
@@ -408,7 +456,7 @@ def test_order_of_pixels_does_not_matter(entry):
     assert shuffled.item() == pytest.approx(entry(x, *args).item(), rel=1e-5)
 
 
-@each()
+@each([e for e in ENTRIES if e.options.get("division") != "nested"])
 def test_order_of_classes_does_not_matter(entry):
     """Background stays first, old classes stay old."""
     x, *args = make(entry)
@@ -636,6 +684,9 @@ MISUSES = {
     "one prototype": (lambda: losses.attraction(F, Y, P[0]), "D = 4 channels"),
     "distance": (lambda: losses.prototypes_matching(F, Y, P, "L2"), "'L2': expected 'l2' or 'mse'"),
     "distance 2": (lambda: losses.attraction(F, Y, P, "cos"), "unknown distance 'cos'"),
+    "division": (lambda: losses.attraction(F, Y, P, "l2", "sum"), "'sum': expected 'mean' or 'n"),
+    "distances": (lambda: losses.repulsion(F, Y, 5, "l2"), "distances 'l2': expected 'exact' or"),
+    "reshaped": (lambda: losses.reshaped_features(F, Y[..., :2]), SAME),
     "distance 3": (lambda: losses.vector_distance(P, "l1"), "unknown distance 'l1'"),
     "matching": (lambda: losses.prototypes_matching(F, Y[..., :2], P), SAME),
     "attraction": (lambda: losses.attraction(F, Y[..., :2], P), SAME),
@@ -648,6 +699,76 @@ MISUSES = {
 def test_misuse(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# What the released code does instead
+def test_nested_division_of_four_classes():
+    """The released code weighs them .0039, .0156, .0625, .25; absent ones do not count."""
+    weights = nested_weights(torch.tensor([5.0, 0, 1, 2, 0, 9]))[[0, 2, 3, 5]]
+    assert weights.tolist() == [1 / 256, 1 / 64, 1 / 16, 1 / 4]
+    assert nested_weights(torch.tensor([0.0, 3]))[1] == 1
+
+
+@pytest.mark.parametrize("label", [0, 3])
+def test_divisions_agree_on_one_class(label):
+    x, _, prototypes = make(LATENT[2])
+    labels = torch.full((2, 3, 4), label)
+    one, other = (losses.attraction(x, labels, prototypes, "mse", d) for d in ("mean", "nested"))
+    assert one == other > 0
+
+
+def means_of_eight(batch: int) -> tuple[Tensor, Tensor]:
+    """True and reshaped class means (4, 32) of eight images, `batch` at a time."""
+    g = torch.Generator().manual_seed(0)
+    centres, labels = torch.rand(4, 32, generator=g), torch.randint(4, (8, 5, 5), generator=g)
+    x = centres[labels].movedim(-1, 1)
+    parts = zip(x.split(batch), labels.split(batch), strict=True)
+    read = torch.cat([losses.reshaped_features(*part) for part in parts])
+    return tuple(class_means(*class_sums(t, labels, 4)) for t in (x, read))
+
+
+def test_reshaped_prototypes_are_right_for_one_image_at_a_time_alone():
+    true, read = means_of_eight(batch=1)
+    assert torch.equal(true, read)
+    true, read = means_of_eight(batch=8)
+    assert torch.corrcoef(torch.stack([true.flatten(), read.flatten()]))[0, 1].abs() < 0.3
+    torch.testing.assert_close(true.mean(1), read.mean(1))  # nothing is lost, all is mixed
+
+
+@pytest.mark.parametrize("first", ["channels", "locations"])
+def test_reshaped_features_are_the_entries_of_each_class_in_another_order(first):
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, 4, 5, generator=g, dtype=torch.float64).requires_grad_()
+    labels = torch.tensor([0, 2, VOID])[torch.randint(3, (2, 4, 5), generator=g)]
+    read = losses.reshaped_features(x, labels, first)
+    for label in (0, 2, VOID):
+        there = (labels == label)[:, None].expand_as(x)
+        assert not torch.equal(read[there], x[there])
+        assert torch.equal(read[there].sort().values, x[there].sort().values)
+    assert torch.autograd.gradcheck(lambda x: losses.reshaped_features(x, labels, first), (x,))
+
+
+@pytest.mark.parametrize(
+    "present, total, wrong", [(25, 25, False), (25, 40, False), (26, 40, True)]
+)
+def test_matmul_distances_lose_close_means_above_25_classes_present(present, total, wrong):
+    x = 100 + 0.1 * torch.rand(1, 64, 1, present, generator=torch.Generator().manual_seed(0))
+    ids = line(*range(present))
+    exact, released = (losses.repulsion(x, ids, total, d) for d in ("exact", "matmul"))
+    error = abs(released / exact - 1)
+    assert (error > 0.01) if wrong else (error < 1e-5)
+    x.requires_grad_()
+    losses.repulsion(x, ids, total, "matmul").backward()
+    assert x.grad.isfinite().all()
+
+
+def test_negative_features_are_rewarded_without_bound_where_they_count():
+    values = [
+        losses.sparsification(column([2, -v]), line(1), floor=0, signed=True).item()
+        for v in (0, 3, 1.9999)
+    ]
+    assert values[0] == pytest.approx(math.e + 1) and values[1] < -2 and values[2] > 1e4
+    assert losses.sparsification(column([2, -3]), line(1)).item() == pytest.approx(math.e + 1)
 
 
 @pytest.mark.parametrize("silence", [1 / 50, 1 / 64, 1 / 70, 1e-3, 1e-4, 1e-6])

@@ -25,6 +25,7 @@ from sparcl_lib.methods import (
     term_options,
 )
 from sparcl_lib.methods.context import nearest_grid
+from sparcl_lib.methods.variants import RELEASED_TERMS
 from sparcl_lib.models import GrowingClassifier, Segmenter, SegmenterOutput, freeze, grow, hold
 from sparcl_lib.models.backbones import Backbone
 from sparcl_lib.prototypes import PrototypeBank
@@ -138,7 +139,10 @@ def test_what_may_enter_the_bank(old_labelled, background, allowed):
     (name, options) for name in TERMS
     for options in (
         {}, {"unbiased": True}, {"distance": "mse"}, {"distance": "l2"}, {"pseudo": "exact"},
-        {"labelled_only": True}, {"strength": 2}, {"logits": 0}, {"threshold": 0.7},
+        {"labelled_only": True}, {"strength": 2}, {"logits": 0}, {"reshaped": True},
+        {"labels": "raw"}, {"labels": "raw", "reshaped": True}, {"division": "nested"},
+        {"distances": "matmul"}, {"floor": 0.0}, {"signed": True},
+        {"threshold": 0.7},
     )
     if set(options) <= set(term_options(name))
 ])  # fmt: skip
@@ -192,6 +196,56 @@ def test_unbiased_is_plain_where_old_classes_are_labelled():
     step = context(old_labelled=True)
     plain = losses.cross_entropy(step.output.logits, step.target)
     assert TERMS["ce"](step, unbiased=True) == plain != TERMS["ce"](context(), unbiased=True)
+
+
+def test_released_options_are_the_losses_on_other_arguments():
+    step = context()
+    features, bank, raw = step.output.features, step.bank.prototypes, step.labels
+    assert (raw == 5).any() and step.bank.counts[5] == 0  # pulled to a prototype of zeros
+    mixed = losses.reshaped_features(features, raw)
+    expected = {
+        "attraction": losses.attraction(mixed, raw, bank, "mse", "nested"),
+        "repulsion": losses.repulsion(mixed, raw, distances="matmul"),
+        "sparsification": losses.sparsification(features, raw, floor=0),
+        "matching": losses.prototypes_matching(
+            losses.reshaped_features(features, step.anchored_labels, "locations"),
+            step.anchored_labels, bank[:OLD], "mse",
+        ),
+    }  # fmt: skip
+    plain = method("SDR").losses(step).terms
+    for name, value in expected.items():
+        options = {k: v for k, v in RELEASED_TERMS[name].items() if k != "from_step"}
+        torch.testing.assert_close(TERMS[name](step, **options), value)
+        assert value != plain[name]
+
+
+@pytest.mark.parametrize("name", ["attraction", "repulsion", "sparsification"])
+def test_raw_labels_are_the_completed_ones_where_nothing_is_hidden(name):
+    """Classes without a prototype aside."""
+    step = context(old_labelled=True, target=torch.randint(5, (2, 32, 32)))
+    torch.testing.assert_close(TERMS[name](step, labels="raw"), TERMS[name](step))
+
+
+def test_raw_labels_pull_background_to_zeros_where_it_has_no_prototype():
+    """As in the released code in the overlapped setup."""
+    bank = PrototypeBank(ALL, DIM)
+    step = context(target=torch.zeros(2, 32, 32, dtype=torch.int64), bank=bank)
+    assert TERMS["attraction"](step) == 0
+    squares = step.output.features.detach().square().mean()
+    pulled = TERMS["attraction"](step, distance="mse", labels="raw")
+    torch.testing.assert_close(pulled.detach(), squares)
+
+
+def test_reshaped_sums_are_the_class_sums_of_one_image_alone():
+    for images, equal in ((1, True), (2, False)):
+        target = torch.tensor([0, 4, 5, 255])[torch.randint(4, (images, 32, 32))]
+        features = torch.rand(images, DIM, 8, 8, requires_grad=True)
+        output = SegmenterOutput(torch.randn(images, ALL, 32, 32), features)
+        step = context(output=output, target=target, teacher=None)
+        (sums, counts), (mixed, same) = (labelled_sums(step, True, r) for r in (False, True))
+        assert torch.equal(counts, same) and not mixed.requires_grad
+        assert torch.allclose(sums, mixed) == equal
+        torch.testing.assert_close(sums.sum(1), mixed.sum(1))
 
 
 def test_pod_is_the_mean_over_maps_times_the_growth():
@@ -308,6 +362,14 @@ BAD = {
     "pseudo": ({"terms": {"ce": {"pseudo": "median"}}}, "pseudo must be none or exact or released"),
     "number": ({"terms": {"pod": {"logits": -1}}}, "pod.logits must be a number >= 0"),
     "words": ({"terms": {"pod": {"logits": "1e-3"}}}, "written as 0.001, got '1e-3'"),
+    "division": ({"terms": {"attraction": {"division": "sum"}}}, "must be mean or nested, got"),
+    "distances": ({"terms": {"repulsion": {"distances": "l2"}}}, "must be exact or matmul"),
+    "labels": ({"terms": {"repulsion": {"labels": "all"}}}, "labels must be completed or raw"),
+    "reshaped": ({"terms": {"matching": {"reshaped": 1}}}, "reshaped must be true or false, got 1"),
+    "floor": ({"terms": {"sparsification": {"floor": -1}}}, "floor must be a number >= 0"),
+    "signed": ({"terms": {"sparsification": {"signed": "no"}}}, "signed must be true or false"),
+    "prototypes": ({"terms": {"ce": {}}, "reshaped_prototypes": 1}, "reshaped_prototypes must be"),
+    "variant": ({"terms": {"ce": {}}, "variant": "released"}, "unknown setting method.'variant'"),
     "regulariser": ({"terms": {"ce": {}}, "regulariser": {"name": "l2"}}, "one of ewc, rw, pi"),
     "strength": ({"terms": {"ce": {}}, "regulariser": {"weight": 1}}, "regulariser.*'name'"),
     "alpha": (
@@ -426,6 +488,38 @@ def test_thirty_iterations(name, setup):
     assert torch.equal(bank.counts, known[0] + seen)
     assert torch.equal(bank.sums[seen == 0], known[1][seen == 0])
     assert not bank.sums.requires_grad and bank.sums.isfinite().all()
+
+
+@pytest.mark.parametrize("setup", ["sequential", "disjoint", "overlapped"])
+@pytest.mark.parametrize("name", ["SDR", "SDR+MiB"])
+def test_thirty_iterations_of_the_released_form(name, setup):
+    """With the floor of the formulas: dead locations of so small a network run off without it."""
+    asked = ["method.variant=released", "method.terms.sparsification.floor=1.0"]
+    built = build_method(resolve("voc", name, [parse_settings(asked)], task="19-1").method)
+    previous, bank = tiny(), PrototypeBank(OLD, DIM)
+    first = squares([0, 1, 2, 3])
+    logged = fit(built, 0, previous, None, bank, first, setup, 1)
+    assert set(logged[29]) == {"ce", "sparsification", "total", "lr"}
+    counted = 30 * torch.bincount(first[:, ::4, ::4].flatten())
+    assert torch.equal(bank.counts[1:], counted[1:])
+    student, bank = grow(previous, 2, built.classifier_init), bank.grow(ALL)
+    target = squares([*([0, 1] if setup == "sequential" else [0]), 4, 5, 255])
+    logged = fit(built, 1, student, freeze(previous), bank, target, setup, OLD)
+    assert set(logged[59]) == {*METHODS[name]["terms"], "total", "lr"}
+    assert logged[59]["total"] < logged[30]["total"]
+    assert all(math.isfinite(v) for values in logged.values() for v in values.values())
+
+
+def test_prototypes_in_training_are_the_reshaped_sums():
+    target, banks = squares([0, 1, 2, 3]), {}
+    for reshaped in (False, True):
+        torch.manual_seed(0)
+        built = build_method({"name": "x", "terms": {"ce": {}}, "reshaped_prototypes": reshaped})
+        banks[reshaped] = PrototypeBank(OLD, DIM)
+        fit(built, 0, tiny(), None, banks[reshaped], target, "disjoint", 1)
+    assert torch.equal(banks[False].counts, banks[True].counts)
+    assert not torch.allclose(banks[False].sums, banks[True].sums)
+    torch.testing.assert_close(banks[False].sums.sum(1), banks[True].sums.sum(1))
 
 
 def test_a_broken_loss_stops_before_the_update():

@@ -41,6 +41,16 @@ def test_class_iou_by_hand():
     assert math.isnan(mean_iou([])) and math.isnan(mean_iou([NAN])) and mean_iou([NAN, 4]) == 4
 
 
+def test_a_background_without_truth_has_no_iou_and_its_pixels_are_misses():
+    """Where every pixel of the truth is a class: 2 of 6 pixels of class 1 are called background."""
+    ious = class_iou(np.array([[0, 0, 0], [2, 4, 0], [0, 0, 0]]))
+    assert np.isnan(ious[[0, 2]]).all() and ious[1] == pytest.approx(100 * 4 / 6)
+    matrix = StepMatrix([["cat"], ["dog"]])
+    matrix.add(1, {"background": NAN, "cat": 60, "dog": 40})
+    assert matrix.miou_all(1) == matrix.miou_all_no_bg(1) == 50
+    assert matrix.miou_old(1) == matrix.miou_old_no_bg(1) == 60
+
+
 def test_large_counts_are_exact():
     big = 2**40
     assert class_iou(np.array([[big, 1], [0, big]], dtype=np.int64))[0] == 100 * big / (big + 1)

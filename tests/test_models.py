@@ -194,8 +194,10 @@ def test_backbone_errors(tmp_path):
     for missing in (tmp_path / "none.pth", tmp_path):
         with pytest.raises(UserError, match="does not exist: give 'imagenet' or a state dict file"):
             build_backbone("mini", 4, str(missing))
-    with pytest.raises(UserError, match="unknown head 'fcn': choose from aspp, conv"):
-        build_segmenter("mini", 2, output_stride=4, head="fcn")
+    for head in ("fcn", "linear", "aspp_linear_linear"):
+        message = f"unknown head '{head}': choose from aspp, conv, aspp_linear, conv_linear"
+        with pytest.raises(UserError, match=message):
+            build_segmenter("mini", 2, output_stride=4, head=head)
 
 
 def test_real_imagenet_weights():
@@ -209,7 +211,7 @@ def test_real_imagenet_weights():
 
 
 # The whole network
-@pytest.mark.parametrize("head", ["aspp", "conv"])
+@pytest.mark.parametrize("head", ["aspp", "conv", "aspp_linear", "conv_linear"])
 @torch.no_grad()
 def test_output_is_named(head):
     model = build_segmenter("mini", 3, output_stride=4, head=head, head_channels=8).eval()
@@ -250,6 +252,24 @@ def test_aspp_rates_follow_the_stride():
         head = build_segmenter("resnet50", 2, output_stride=stride, head_channels=4).head
         found = {m.dilation[0] for m in head.modules() if isinstance(m, nn.Conv2d)} - {1}
         assert found == rates
+
+
+@pytest.mark.parametrize("head", ["aspp", "conv"])
+@torch.no_grad()
+def test_a_linear_head_is_the_same_layers_without_activations(head):
+    heads = []
+    for name in (head, f"{head}_linear"):
+        torch.manual_seed(0)
+        options = {"output_stride": 4, "head": name, "head_channels": 8}
+        heads.append(build_segmenter("mini", 3, **options).head)
+    bent, straight = heads
+    assert equal_states(state(bent), state(straight))
+    x, y = torch.randn(2, 1, 64, 16, 16)
+    bent(x.expand(2, -1, -1, -1)), straight(x.expand(2, -1, -1, -1))  # statistics that are not 0, 1
+    bent, straight = bent.eval(), straight.eval()
+    sums = [h(x) + h(y) - h(torch.zeros_like(x)) for h in (bent, straight)]
+    torch.testing.assert_close(straight(x + y), sums[1], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(bent(x + y), sums[0], rtol=1e-2, atol=1e-2)
 
 
 def train_three(model: nn.Module) -> None:

@@ -23,6 +23,7 @@ from sparcl_lib.report import (
     write_report,
     write_results,
 )
+from sparcl_lib.report.page import page_html
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training.run_directory import RunDirectory
 
@@ -238,6 +239,25 @@ def test_what_is_no_run_is_refused(tmp_path):
     for paths, words in (([nowhere], str(nowhere)), ([tmp_path], "metrics.json"), ([], "no run")):
         with pytest.raises(UserError, match=words):
             load_runs(paths)
+
+
+def html_of(run: ReportRun) -> str:
+    return page_html([run], "title")
+
+
+def test_what_value_0_is_is_told_where_it_is_not_background(tmp_path):
+    old = make_run("FT", pictures=False)  # from before there was such a rule
+    policy = {**old.metrics["label_policy"], "zero": "background"}
+    same = make_run("MiB", pictures=False, label_policy=policy)
+    load_runs([save(old, tmp_path / "a"), save(same, tmp_path / "b")])
+    assert steps_text(old.metrics) == steps_text({**old.metrics, "label_policy": policy})
+    assert "value 0" not in steps_text(old.metrics) + html_of(old)
+    for zero, words in (("ignore", "in training and at"), ("ignore_at_test", "left out at test")):
+        other = make_run("SDR", pictures=False, label_policy={**policy, "zero": zero})
+        assert f"value 0: {zero})" in steps_text(other.metrics)
+        assert re.search(f"mask value 0 .*{words}", html_of(other))
+        with pytest.raises(UserError, match="label policy differ"):
+            load_runs([save(same, tmp_path / "b"), save(other, tmp_path / zero)])
 
 
 def test_runs_that_a_table_would_mix_up_are_refused(tmp_path):

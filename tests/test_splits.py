@@ -3,7 +3,9 @@
 import csv
 import os
 import time
+from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,26 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sparcl_lib import data
-from sparcl_lib.data import Presence, evaluation_ids, partition, remap_labels, scan, voc_source
+from sparcl_lib.data import (
+    Presence,
+    evaluation_ids,
+    partition,
+    read_lists,
+    remap_labels,
+    scan,
+    voc_source,
+    write_lists,
+)
 from sparcl_lib.errors import UserError
-from sparcl_lib.tasks import SETUPS, Task, get_task, training_table
+from sparcl_lib.tasks import (
+    SETUPS,
+    VOID,
+    LabelPolicy,
+    Task,
+    get_task,
+    task_names,
+    training_table,
+)
 
 CLASSES = ("background", "a", "b", "c", "d", "e", "f")
 
@@ -110,6 +129,54 @@ def test_evaluation_ids_follow_the_rule(sets, task, data):
     assert evaluation_ids(sets, task, step) == expected
 
 
+@given(presences, tasks(), st.sampled_from(SETUPS), st.permutations(range(1, 7)), st.data())
+def test_class_ids_are_names_only(sets, task, setup, renamed, data):
+    """Other numbers for the classes, and another order inside a step, change nothing."""
+    new = dict(enumerate(renamed, start=1))
+    steps = split_or_skip(sets, task, setup)
+    shuffled = tuple(tuple(new[c] for c in data.draw(st.permutations(s))) for s in task.steps)
+    others = {i: {new.get(value, value) for value in shown} for i, shown in sets.items()}
+    assert partition(others, Task("t", "d", CLASSES, shuffled), setup) == steps
+
+
+@given(presences, tasks(), st.data())
+def test_another_class_order_moves_images_and_loses_none(sets, task, data):
+    steps = split_or_skip(sets, task, "disjoint")
+    used = iter(data.draw(st.permutations(task.used)))
+    other = Task("t", "d", CLASSES, tuple(tuple(next(used) for _ in s) for s in task.steps))
+    turned = split_or_skip(sets, other, "disjoint")
+    assert sorted(i for ids in turned.values() for i in ids) == sorted(
+        i for ids in steps.values() for i in ids
+    )
+
+
+@given(presences, tasks(), st.sampled_from(SETUPS))
+def test_joint_training_takes_every_image_of_any_step(sets, task, setup):
+    steps = split_or_skip(sets, task, setup)
+    assert partition(sets, task.merged(), setup) == {0: sorted(set().union(*steps.values()))}
+
+
+@given(
+    presences, tasks(), st.sampled_from(SETUPS), *[st.sampled_from(["background", "ignore"])] * 2
+)
+def test_labels_of_a_training_image_follow_its_step(sets, task, setup, unused, border):
+    """Each shows a new class, none an old one unless sequential, and nothing is out of range."""
+    task = replace(task, unused=unused)
+    for step, ids in split_or_skip(sets, task, setup).items():
+        table = training_table(task, step, setup, LabelPolicy(border=border))
+        old = len(task.seen(step)) - len(task.steps[step])
+        labelled = {*range(old + 1, task.num_classes(step))}
+        for image_id in ids:
+            labels = set(remap_labels(list(sets[image_id]), table).tolist())
+            assert labels & labelled
+            assert labels <= {0, VOID, *(range(task.num_classes(step)))}
+            if setup == "sequential":
+                shown_old = sets[image_id] & set(task.seen(step)[:old])
+                assert len(labels & {*range(1, old + 1)}) == len(shown_old)
+            else:
+                assert not labels & {*range(1, old + 1)}
+
+
 def test_partition_by_hand():
     sets = {"x": {0, 1}, "w": {1, 3, 255}, "u": {3, 2}, "y": {2, 5}, "z": {5}}
     task = Task("t", "d", CLASSES, ((1,), (2,), (3,)))
@@ -171,7 +238,7 @@ def published() -> dict[str, Presence]:
                 for n in range(int(row[split]))
             }
         )
-        for split in ("train_aug", "val")
+        for split in ("train_aug", "train", "val")
     }
 
 
@@ -186,9 +253,41 @@ def check_voc_counts(train: Presence, val: Presence) -> None:
     assert [len(evaluation_ids(val, task, k)) for k in range(6)] == VOC_TEST_COUNTS
 
 
+def check_voc_properties(train: Presence, val: Presence) -> None:
+    """Whatever the task, also those for which no counts are published."""
+    shown = dict(zip(train.ids, train.table, strict=True))
+    for name in task_names("voc"):
+        task = get_task("voc", name)
+        disjoint, overlapped = (partition(train, task, s) for s in ("disjoint", "overlapped"))
+        assert partition(train, task, "sequential") == disjoint, name
+        assert sorted(i for ids in disjoint.values() for i in ids) == sorted(train.ids), name
+        for step, new in enumerate(task.steps):
+            some = {i for i in train.ids if shown[i][list(new)].any()}
+            assert set(disjoint[step]) <= set(overlapped[step]) == some, (name, step)
+            assert overlapped[step] == sorted(some) and disjoint[step] == sorted(disjoint[step])
+        counts = [len(evaluation_ids(val, task, step)) for step in range(task.num_steps)]
+        assert counts == sorted(counts) and counts[-1] == len(val.ids) == 1449, name
+
+
 def test_published_voc_counts(published):
-    assert [len(found.ids) for found in published.values()] == [10582, 1449]
+    assert [len(found.ids) for found in published.values()] == [10582, 1464, 1449]
     check_voc_counts(published["train_aug"], published["val"])
+    check_voc_properties(published["train_aug"], published["val"])
+
+
+def check_published_form(train: Presence, official: list[str], folder: Path) -> None:
+    """Positions in the official list, as MiB saves them, and its lines of two paths."""
+    task = get_task("voc", "15-1")
+    steps = partition(train, task, "overlapped")
+    lines = [f"/JPEGImages/{i}.jpg /SegmentationClassAug/{i}.png\n" for i in official]
+    (folder / "txt").mkdir()
+    for step, file in enumerate(write_lists(steps, train.ids, folder / "npy", "npy")):
+        positions = np.load(file, allow_pickle=False)
+        assert [official[n] for n in positions] == steps[step]
+        assert (np.diff(positions) > 0).all()
+        (folder / "txt" / f"train-{step}.txt").write_text("".join(lines[n] for n in positions))
+    for form in ("npy", "txt"):
+        assert read_lists(folder / form, train, task) == steps
 
 
 def timed(source, split: str) -> tuple[Presence, float]:
@@ -207,7 +306,13 @@ def test_real_voc_masks(tmp_path, published):
     assert reload < 1
     assert again.ids == train.ids and (again.table == train.table).all()
     check_voc_counts(train, val)
-    for found, name in ((train, "train_aug"), (val, "val")):
+    check_voc_properties(train, val)
+    lists = Path(folder, "voc_lists")
+    check_published_form(train, (lists / "train_aug.txt").read_text().split(), tmp_path)
+    official = set((lists / "train.txt").read_text().split())
+    rows = [image_id in official for image_id in train.ids]
+    of_voc = Presence(tuple(i for i in train.ids if i in official), train.table[rows])
+    for found, name in ((train, "train_aug"), (of_voc, "train"), (val, "val")):
         assert sorted(map(tuple, found.table[:, 1:21])) == sorted(
             map(tuple, published[name].table[:, 1:21])
         )

@@ -1,5 +1,7 @@
 """Tasks by name and from files, training indices, label tables."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import yaml
@@ -249,12 +251,15 @@ def test_missing_task_file(tmp_path):
         get_task("voc", str(tmp_path / "no.yaml"))
 
 
+ZEROS = ("background", "ignore", "ignore_at_test")
+
+
 def slow_training_label(task, step, setup, policy, value) -> int:
     """The table of the setups, one pixel at a time."""
     if value == 255:
         return 0 if policy.border == "background" else 255
     if value == 0:
-        return 0
+        return 255 if policy.zero == "ignore" else 0
     if value >= len(task.classes):
         return 255
     for k, new in enumerate(task.steps):
@@ -266,7 +271,7 @@ def slow_training_label(task, step, setup, policy, value) -> int:
 
 def slow_evaluation_label(task, step, policy, value) -> int:
     if value == 0:
-        return 0
+        return 0 if policy.zero == "background" else 255
     if value >= len(task.classes):
         return 255
     for k, new in enumerate(task.steps):
@@ -282,6 +287,7 @@ def test_label_tables_follow_the_rule(task, data):
     step = data.draw(st.integers(0, task.num_steps - 1))
     setup = data.draw(st.sampled_from(SETUPS))
     policy = data.draw(st.sampled_from([SDR_POLICY, PLOP_POLICY]))
+    policy = replace(policy, zero=data.draw(st.sampled_from(ZEROS)))
     train = training_table(task, step, setup, policy)
     test = evaluation_table(task, step, policy)
     assert train.dtype == test.dtype == np.uint8
@@ -316,3 +322,7 @@ def test_label_errors():
         LabelPolicy(border="ignored")
     with pytest.raises(UserError, match="unknown label policy for future 'no'. Valid: backgr"):
         LabelPolicy(future="no")
+    with pytest.raises(UserError, match="unknown label policy for zero 'ignored'; did you mean"):
+        LabelPolicy(zero="ignored")
+    with pytest.raises(UserError, match="unknown label policy for border 'ignore_at_test'"):
+        LabelPolicy(border="ignore_at_test")

@@ -9,11 +9,10 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from sparcl_lib.data.masks import BROKEN, read_mask
 from sparcl_lib.data.minivoc import verify
-from sparcl_lib.data.presence import BROKEN, read_mask
-from sparcl_lib.data.sources import Source
+from sparcl_lib.data.sources import Source, in_words
 from sparcl_lib.errors import UserError
-from sparcl_lib.tasks.labels import VOID
 
 Line = tuple[bool, str]
 """(fine, what was found), printed as OK or FAIL."""
@@ -52,7 +51,7 @@ def check(
                 continue
             lines.append(_count(source, split, len(ids[split]), partial))
             lines += _images(source, split, ids[split], partial, pool, progress)
-    lines += _shared(ids)
+    lines += _shared(source, ids)
     if source.name == "minivoc":
         lines.append(_as_generated(source.root))
     return lines
@@ -98,7 +97,7 @@ def _images(
     problems = [problem for of_image in bar for problem in of_image]
     yield from ((False, f"{split}: {problem}") for problem in problems)
     if not problems:
-        legal = f"0 to {len(source.classes) - 1} or {VOID}"
+        legal = in_words(source.legal)
         yield True, f"{split}: {len(ids)} masks decode, with values {legal}"
         if photos:
             yield True, f"{split}: {len(ids)} photographs decode and have the size of their mask"
@@ -110,10 +109,10 @@ def _problems(source: Source, split: str, photos: bool, image_id: str) -> list[s
     path = source.mask(split, image_id)
     try:
         shown, size = read_mask(path)
-        num = len(source.classes)
-        bad = [int(v) for v in np.flatnonzero(shown) if v >= num and v != VOID]
+        bad = [int(v) for v in np.flatnonzero(shown) if v not in source.legal]
         if bad:
-            problems.append(f"mask {path} holds {bad}, no class of {source.name} (0 to {num - 1})")
+            legal = in_words(source.legal)
+            problems.append(f"mask {path} holds {bad}, no class of {source.name} ({legal})")
     except UserError as error:
         problems.append(str(error))
     if photos:
@@ -139,10 +138,12 @@ def _photo_problems(path: str, size: tuple[int, int] | None) -> list[str]:
     return []
 
 
-def _shared(ids: Mapping[str, Sequence[str]]) -> list[Line]:
+def _shared(source: Source, ids: Mapping[str, Sequence[str]]) -> list[Line]:
     if set(ids) != {"train", "val"}:
         return []
-    both = sorted(set(ids["train"]) & set(ids["val"]))
+    # By file: frames of two folders may have the same id.
+    masks = {source.mask("val", image_id) for image_id in ids["val"]}
+    both = sorted(i for i in ids["train"] if source.mask("train", i) in masks)
     if both:
         return [(False, f"{len(both)} images are in train and in val: {', '.join(both)}")]
     return [(True, "no image is both in train and in val")]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
+from sparcl_lib.data.masks import lookup, read_values
 from sparcl_lib.data.sources import Source
 from sparcl_lib.data.splits import remap_labels
 from sparcl_lib.data.transforms import normalise
@@ -32,10 +33,11 @@ class ImageReader:
     def __init__(self, source: Source, split: str, cache: bool = False) -> None:
         self.source = source
         self.split = split
+        self._table = None if source.values is None else lookup(source.values)
         self._cache: dict[str, tuple[Tensor, Tensor]] | None = {} if cache else None
 
     def __call__(self, image_id: str) -> tuple[Tensor, Tensor]:
-        """uint8 image (3, H, W) and uint8 mask (H, W) of raw values.
+        """uint8 image (3, H, W) and uint8 mask (H, W) of raw ids.
 
         Raises UserError naming the file that cannot be read, or a pair of two sizes.
         """
@@ -43,7 +45,8 @@ class ImageReader:
             return self._cache[image_id]
         photo = self.source.photo(self.split, image_id)
         mask_file = self.source.mask(self.split, image_id)
-        image, mask = _decode(_read_photo, photo), _decode(_read_mask, mask_file)
+        image = _decode(_read_photo, photo)
+        mask = torch.from_numpy(read_values(mask_file, self._table))
         if image.shape[1:] != mask.shape:
             raise UserError(
                 f"photograph {photo} is {image.shape[2]}x{image.shape[1]} but its mask "
@@ -60,11 +63,6 @@ def _read_photo(path: str) -> Tensor:
     with Image.open(path) as photo:
         pixels = photo if photo.mode == "RGB" else photo.convert("RGB")
         return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
-
-
-def _read_mask(path: str) -> Tensor:
-    with Image.open(path) as mask:
-        return torch.from_numpy(np.array(mask))
 
 
 def _decode(read: Callable[[str], Tensor], path: object) -> Tensor:
@@ -96,7 +94,7 @@ class SegmentationDataset(Dataset):
         return len(self.ids)
 
     def __getitem__(self, index: int | Draw) -> tuple[Tensor, Tensor]:
-        """uint8 image (3, size, size) and mask (size, size) of raw values.
+        """uint8 image (3, size, size) and mask (size, size) of raw ids.
 
         A Draw is transformed as its seed says, in whatever process and order it is loaded.
         """

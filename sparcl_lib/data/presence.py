@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import struct
 import sys
 import tempfile
 import zipfile
@@ -16,35 +15,30 @@ import numpy as np
 import platformdirs
 from PIL import Image
 
+from sparcl_lib.data.masks import BROKEN, Row, read_mask
 from sparcl_lib.data.sources import Source
 from sparcl_lib.errors import UserError
-from sparcl_lib.tasks.labels import VOID
 
 CACHE_VERSION = 1
-_MASK_MODES = ("P", "L", "1")
-# What Pillow raises for a file that is missing or damaged.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error,
-          Image.DecompressionBombError)  # fmt: skip
 _ARRAYS = ("ids", "stamps", "table", "sizes")
 
 Key = tuple[str, int, int]
-Row = tuple[np.ndarray, tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
 class Presence:
-    """The raw mask values of every image of a split, N images."""
+    """The raw ids in every mask of a split, N images."""
 
     ids: tuple[str, ...]
     """N image ids, in list order."""
     table: np.ndarray
-    """bool (N, 256): does image n have a pixel of this raw value?"""
+    """bool (N, 256): does image n have a pixel of this raw id?"""
     sizes: np.ndarray | None = None
     """int (N, 2): width and height of the masks in pixels, if known."""
 
     @classmethod
     def from_sets(cls, sets: Mapping[str, Iterable[int]]) -> "Presence":
-        """From a mapping image id -> raw values, such as ``{"a": {1, 15}}``.
+        """From a mapping image id -> raw ids, such as ``{"a": {1, 15}}``.
 
         Raises:
             UserError: a value outside 0 to 255.
@@ -79,9 +73,10 @@ def scan(
         UserError: list or mask missing, mask unreadable, not a class-index image, or holding a
             value that is no class of the data set.
     """
-    ids = source.ids(split)
-    paths = [source.mask(split, image_id) for image_id in ids]
-    keys = [_key(*pair) for pair in zip(ids, paths, strict=True)]
+    ids, where = source.ids(split), source.split(split)
+    paths = [where.mask(image_id) for image_id in ids]
+    stamps = [_key(*pair)[1:] for pair in zip(ids, paths, strict=True)]
+    keys = [(where.scanned_as(i), *stamp) for i, stamp in zip(ids, stamps, strict=True)]
     cache = _cache_path(source, split)
     known = _load(cache)
     changed = {key: path for key, path in zip(keys, paths, strict=True) if key not in known}
@@ -89,9 +84,9 @@ def scan(
         known.update(zip(changed, _read_masks(changed.values(), workers, progress), strict=True))
         _save(cache, {key: known[key] for key in keys})
     table, sizes = zip(*(known[key] for key in keys), strict=True)
-    presence = Presence(ids, np.stack(table), np.array(sizes, dtype=np.int32))
-    _check_values(source, presence, paths)
-    return presence
+    shown = np.stack(table)
+    _check_values(source, shown, paths)
+    return Presence(ids, _raw_ids(source, shown), np.array(sizes, dtype=np.int32))
 
 
 def check_pairs(source: Source, split: str) -> None:
@@ -142,7 +137,7 @@ def _key(image_id: str, mask: str) -> Key:
 
 
 def _cache_path(source: Source, split: str) -> Path:
-    key = f"{source.split(split).masks.resolve()}|{split}"
+    key = f"{source.split(split).place.resolve()}|{split}"
     name = hashlib.sha256(key.encode()).hexdigest()[:24]
     folder = platformdirs.user_cache_path("sparcl", appauthor=False)
     return folder / f"presence-v{CACHE_VERSION}-{name}.npz"
@@ -190,31 +185,22 @@ def _read_masks(paths: Iterable[str], workers: int | None, progress: bool) -> li
         return list(tqdm(rows, "scanning masks", len(paths), leave=False, disable=not progress))
 
 
-def read_mask(path: str) -> Row:
-    """bool (256,) presence of each value, and (width, height), of the decoded mask.
-
-    Raises:
-        UserError: naming a file that is missing, broken or no image of class indices.
-    """
-    try:
-        with Image.open(path) as mask:
-            mode, size = mask.mode, mask.size
-            counts = mask.histogram()
-    except BROKEN as error:
-        raise UserError(f"mask {path} cannot be read ({error}); restore it") from None
-    if mode not in _MASK_MODES:
-        raise UserError(
-            f"mask {path} is a {mode} image; save it as an 8-bit palette or grey PNG of class ids"
-        )
-    return np.array(counts) > 0, size
+def _raw_ids(source: Source, shown: np.ndarray) -> np.ndarray:
+    """bool (N, 256) of mask values -> of raw ids. What is kept on disk are the values."""
+    if source.values is None:
+        return shown
+    table = np.zeros_like(shown)
+    for value, raw_id in source.values.items():
+        table[:, raw_id] |= shown[:, value]
+    return table
 
 
-def _check_values(source: Source, presence: Presence, paths: list[str]) -> None:
-    """Raise a UserError for a mask value that is neither a class nor the border value."""
-    num = len(source.classes)
-    rows, values = np.nonzero(presence.table[:, num:VOID])
+def _check_values(source: Source, shown: np.ndarray, paths: list[str]) -> None:
+    """Raise a UserError for a mask value that is neither a class nor left out."""
+    strange = sorted(set(range(256)) - source.legal)
+    rows, columns = np.nonzero(shown[:, strange])
     if len(rows):
         raise UserError(
-            f"mask {paths[rows[0]]} holds value {num + values[0]}, but {source.name!r} has "
-            f"classes 0 to {num - 1} and {VOID} for borders; correct the mask or the class list"
+            f"mask {paths[rows[0]]} holds value {strange[columns[0]]}, but {source.name!r} has "
+            f"{source.legal_text}; correct the mask or the class list"
         )

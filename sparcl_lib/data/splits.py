@@ -34,20 +34,24 @@ def partition(
     """
     check_setup(setup)
     presence = _as_presence(presence)
-    steps = {}
-    for step, new in enumerate(task.steps):
-        chosen = _shows(presence, new)
-        if setup != "overlapped":
-            future = [c for later in task.steps[step + 1 :] for c in later]
-            chosen &= ~_shows(presence, future)
-        if not chosen.any():
-            names = ", ".join(task.classes[c] for c in new)
+    steps = {step: step_ids(presence, task, setup, step) for step in range(task.num_steps)}
+    for step, ids in steps.items():
+        if not ids:
+            names = ", ".join(task.classes[c] for c in task.steps[step])
             raise UserError(
                 f"step {step} of task {task.name!r} ({setup}) has no image; it learns {names}: "
                 "add images of them, or choose another task or setup"
             )
-        steps[step] = _sorted_ids(presence, chosen)
     return steps
+
+
+def step_ids(presence: Presence, task: Task, setup: str, step: int) -> list[str]:
+    """Training images of one step by the rule of ``partition``, sorted; there may be none."""
+    chosen = _shows(presence, task.steps[step])
+    if setup != "overlapped":
+        future = [c for later in task.steps[step + 1 :] for c in later]
+        chosen &= ~_shows(presence, future)
+    return _sorted_ids(presence, chosen)
 
 
 def evaluation_ids(

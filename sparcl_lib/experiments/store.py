@@ -19,6 +19,7 @@ from filelock import FileLock
 import sparcl_lib
 from sparcl_lib.config import RunConfig, to_plain
 from sparcl_lib.data import fingerprint, open_source
+from sparcl_lib.data.lists import file_checksum, list_files
 from sparcl_lib.data.minivoc import checksum
 from sparcl_lib.metrics import StepMatrix
 from sparcl_lib.models import Segmenter, freeze
@@ -48,16 +49,13 @@ def run_keys(config: RunConfig) -> RunKeys:
 
 def origin(config: RunConfig) -> dict[str, Any]:
     """All that a result depends on beside the configuration: data, version, and the files that it
-    names (a task, backbone weights).
+    names (a task, backbone weights, lists of images, the description of a data set of one's own).
     """
     source = open_source(config.dataset, config.data_root)
     data = checksum(source.root) if config.dataset == "minivoc" else fingerprint(source)
-    named = (config.task, config.model.weights)
-    files = {
-        name: hashlib.sha256(Path(name).read_bytes()).hexdigest()
-        for name in named
-        if name and Path(name).is_file()
-    }
+    lists = list_files(config.data.splits).values() if config.data.splits else ()
+    named = (config.task, config.model.weights, *map(str, (*lists, *source.files)))
+    files = {name: file_checksum(Path(name)) for name in named if name and Path(name).is_file()}
     found = {"data": data, "version": sparcl_lib.__version__}
     return found | ({"files": files} if files else {})
 

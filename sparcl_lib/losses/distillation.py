@@ -12,6 +12,16 @@ from torch.nn import functional as F
 
 from sparcl_lib.losses.precision import full_precision
 
+__all__ = [
+    "binary_knowledge_distillation",
+    "entropy_weighted_distillation",
+    "feature_distillation",
+    "fold_new_classes",
+    "knowledge_distillation",
+    "local_pod",
+    "unbiased_knowledge_distillation",
+]
+
 
 @full_precision
 def knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> Tensor:

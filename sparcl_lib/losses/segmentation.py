@@ -6,6 +6,13 @@ from torch.nn import functional as F
 
 from sparcl_lib.losses.precision import full_precision
 
+__all__ = [
+    "adaptive_cross_entropy",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "unbiased_cross_entropy",
+]
+
 
 @full_precision
 def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:

@@ -14,6 +14,7 @@ from sparcl_lib.methods.pseudo_labels import entropy_histogram, entropy_threshol
 from sparcl_lib.methods.regularisers import Regulariser, WeightPenalty
 from sparcl_lib.methods.saliency import salient
 from sparcl_lib.methods.terms import TERMS, term_options
+from sparcl_lib.methods.variants import variant_settings
 
 __all__ = [
     "METHODS",
@@ -32,4 +33,5 @@ __all__ = [
     "method_name",
     "salient",
     "term_options",
+    "variant_settings",
 ]

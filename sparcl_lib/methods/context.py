@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sparcl_lib.class_sums import class_sums
 from sparcl_lib.losses.precision import full_precision
+from sparcl_lib.losses.released import reshaped_features
 from sparcl_lib.methods.pseudo_labels import confident_guess, entropy
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
@@ -130,15 +131,25 @@ class StepContext:
 _sums_in_full_precision = full_precision(class_sums)
 
 
-def labelled_sums(context: StepContext, background: bool) -> tuple[Tensor, Tensor]:
+def labelled_sums(
+    context: StepContext, background: bool, reshaped: bool = False
+) -> tuple[Tensor, Tensor]:
     """The class sums that may enter the bank: annotated classes, never pseudo-labels.
 
     background: whether class 0 counts. Its meaning moves with every step, so the paper's rule is
-    "only at step 0, and never in the overlapped setup" (SDR, section 4.1).
+    "only at step 0, and never in the overlapped setup" (SDR, section 4.1). reshaped: sums as
+    released, see losses.reshaped_features, wrong for more than one image.
     """
-    sums, counts = (x.detach() for x in context.sums)
+    sums, counts = (x.detach() for x in (_reshaped_sums(context) if reshaped else context.sums))
     index = torch.arange(len(counts), device=counts.device)
     allowed = index >= (1 if context.old_labelled else context.num_old)
     if background:
         allowed = allowed | (index == BACKGROUND)
     return sums * allowed.unsqueeze(1), counts * allowed
+
+
+def _reshaped_sums(context: StepContext) -> tuple[Tensor, Tensor]:
+    features = reshaped_features(context.output.features.detach(), context.completed_labels)
+    return _sums_in_full_precision(
+        features, context.completed_labels, num_classes=context.num_classes
+    )

@@ -73,6 +73,8 @@ class Method:
     """Learn all classes of the task at once: the upper bound, not a continual method."""
     regulariser: Regulariser | None = None
     """EWC, RW or PI: hold the weights that mattered for earlier steps."""
+    reshaped_prototypes: bool = False
+    """Prototypes as SDR's released code fills them: wrong for more than one image a batch."""
     frozen: tuple[Part, ...] | None = None
     """What learns at its first step alone: features (backbone and head), old (the classifier of
     earlier steps); empty: nothing."""

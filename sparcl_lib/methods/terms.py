@@ -3,18 +3,19 @@
 import inspect
 import math
 from collections.abc import Callable
-from typing import get_args, get_type_hints
+from typing import Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
 from sparcl_lib import losses
 from sparcl_lib.errors import UserError
-from sparcl_lib.losses.latent import Distance
+from sparcl_lib.losses.latent import MIN_ACTIVITY, Distance, Distances, Division
 from sparcl_lib.methods.context import BACKGROUND, StepContext
 from sparcl_lib.methods.pseudo_labels import Pseudo
 
 LossTerm = Callable[..., Tensor]
+Labels = Literal["completed", "raw"]
 
 
 def ce(
@@ -89,30 +90,82 @@ def feature_kd(context: StepContext) -> Tensor:
     return losses.feature_distillation(context.output.features, context.teacher.features)
 
 
-def matching(context: StepContext, *, distance: Distance = "l2") -> Tensor:
-    """Prototypes matching: class means of the batch stay at the old classes' prototypes."""
-    sums, counts = context.anchored_sums
+def matching(context: StepContext, *, distance: Distance = "l2", reshaped: bool = False) -> Tensor:
+    """Prototypes matching: class means of the batch stay at the old classes' prototypes.
+
+    reshaped: as released, see losses.reshaped_features, here wrong even for one image.
+    """
     old = slice(0, context.num_old)
-    return losses.matching_from_sums(sums[old], counts[old], context.bank.prototypes[old], distance)
+    prototypes = context.bank.prototypes[old]
+    if reshaped:
+        labels = context.anchored_labels
+        features = losses.reshaped_features(context.output.features, labels, "locations")
+        return losses.prototypes_matching(features, labels, prototypes, distance)
+    sums, counts = context.anchored_sums
+    return losses.matching_from_sums(sums[old], counts[old], prototypes, distance)
 
 
-def attraction(context: StepContext, *, distance: Distance = "l2") -> Tensor:
-    """Features of a class gather around its prototype."""
+def attraction(
+    context: StepContext,
+    *,
+    distance: Distance = "l2",
+    division: Division = "mean",
+    labels: Labels = "completed",
+    reshaped: bool = False,
+) -> Tensor:
+    """Features of a class gather around its prototype.
+
+    Released: division nested; labels raw, see `_contrasted`; reshaped, losses.reshaped_features.
+    """
+    prototypes = context.bank.prototypes
     return losses.attraction(
-        context.output.features, context.anchored_labels, context.bank.prototypes, distance
+        *_contrasted(context, labels, reshaped), prototypes, distance, division
     )
 
 
-def repulsion(context: StepContext) -> Tensor:
-    """Class means of the batch move apart."""
-    return losses.repulsion_from_sums(*context.anchored_sums)
+def repulsion(
+    context: StepContext,
+    *,
+    distances: Distances = "exact",
+    labels: Labels = "completed",
+    reshaped: bool = False,
+) -> Tensor:
+    """Class means of the batch move apart.
+
+    Released: distances by a matrix product; labels raw, see `_contrasted`; reshaped,
+    losses.reshaped_features.
+    """
+    if labels == "completed" and not reshaped:
+        return losses.repulsion_from_sums(*context.anchored_sums, distances)
+    inputs = _contrasted(context, labels, reshaped)
+    return losses.repulsion(*inputs, context.num_classes, distances)
 
 
-def sparsification(context: StepContext) -> Tensor:
-    """Few channels carry the activation of a location."""
-    return losses.sparsification(
-        context.output.features, context.completed_labels, context.num_classes
-    )
+def _contrasted(context: StepContext, labels: Labels, reshaped: bool) -> tuple[Tensor, Tensor]:
+    """Features (B, D, h, w) and labels (B, h, w) of the contrastive terms.
+
+    completed: pseudo-labels where old classes are hidden, no class without a prototype; raw: the
+    labels of the step, hidden old classes being background, whose prototype may be zero.
+    """
+    ids = context.anchored_labels if labels == "completed" else context.labels
+    features = context.output.features
+    return losses.reshaped_features(features, ids) if reshaped else features, ids
+
+
+def sparsification(
+    context: StepContext,
+    *,
+    floor: float = MIN_ACTIVITY,
+    signed: bool = False,
+    labels: Labels = "completed",
+) -> Tensor:
+    """Few channels carry the activation of a location.
+
+    Released: floor 0 and signed, see losses.sparsification; labels raw, those of the step.
+    """
+    ids = context.completed_labels if labels == "completed" else context.labels
+    features = context.output.features
+    return losses.sparsification(features, ids, context.num_classes, floor, signed)
 
 
 TERMS: dict[str, LossTerm] = {

@@ -77,8 +77,8 @@ def build_segmenter(
     own: bool = False,
 ) -> Segmenter:
     """A network for `num_classes` classes, background included. Arguments as in build_backbone;
-    head: "aspp" (DeepLab-v3) or "conv" (two 3x3 convolutions, much cheaper on a CPU); unknown
-    and own: as in GrowingClassifier.
+    head: "aspp" (DeepLab-v3), "conv" (two 3x3 convolutions, much cheaper on a CPU), or one of both
+    without its activations: "aspp_linear", "conv_linear"; unknown and own: as in GrowingClassifier.
     """
     encoder = build_backbone(backbone, output_stride, weights)
     classifier = GrowingClassifier(head_channels, [num_classes], unknown, own)
@@ -86,20 +86,43 @@ def build_segmenter(
 
 
 def build_head(name: str, backbone: Backbone, channels: int) -> nn.Module:
-    if name == "aspp":
-        # Rates 6, 12, 18 belong to stride 16 (DeepLab-v3, section 3.3) and double at stride 8.
-        rates = [rate * 16 // backbone.stride for rate in (6, 12, 18)]
-        return ASPP(backbone.dim, rates, channels)
-    if name == "conv":
-        return nn.Sequential(
-            nn.Conv2d(backbone.dim, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=2, dilation=2, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-        )
-    raise UserError(f"unknown head {name!r}: choose from aspp, conv")
+    kind, linear, rest = name.partition("_linear")
+    if kind not in HEADS or rest:
+        known = ", ".join([*HEADS, *(f"{head}_linear" for head in HEADS)])
+        raise UserError(f"unknown head {name!r}: choose from {known}")
+    head = HEADS[kind](backbone, channels)
+    return _without_activations(head) if linear else head
+
+
+def _aspp(backbone: Backbone, channels: int) -> nn.Module:
+    # Rates 6, 12, 18 belong to stride 16 (DeepLab-v3, section 3.3) and double at stride 8.
+    rates = [rate * 16 // backbone.stride for rate in (6, 12, 18)]
+    return ASPP(backbone.dim, rates, channels)
+
+
+def _two_convolutions(backbone: Backbone, channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(backbone.dim, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels, channels, 3, padding=2, dilation=2, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+HEADS = {"aspp": _aspp, "conv": _two_convolutions}
+
+
+def _without_activations(head: nn.Module) -> nn.Module:
+    """The same layers and weights, linear in eval mode: as the released code of SDR runs its head,
+    whose batch norms expect an activation in them and have none by default.
+    """
+    for module in list(head.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.ReLU):
+                setattr(module, name, nn.Identity())
+    return head
 
 
 def grow(model: Segmenter, num_new: int, init: ClassifierInit = "random") -> Segmenter:

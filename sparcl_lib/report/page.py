@@ -13,7 +13,15 @@ from matplotlib.figure import Figure
 
 import sparcl_lib
 from sparcl_lib.metrics import StepMatrix
-from sparcl_lib.report.runs import JOINT, KEYS, ReportRun, by_group, by_method, mean_matrix
+from sparcl_lib.report.runs import (
+    JOINT,
+    KEYS,
+    ReportRun,
+    by_group,
+    by_method,
+    label_policy,
+    mean_matrix,
+)
 from sparcl_lib.report.tables import number, readable, results_table, sources
 from sparcl_lib.training.run_directory import write_atomically
 from sparcl_lib.viz import forgetting_curves, prediction_strips, step_heat_map, to_png
@@ -29,6 +37,11 @@ _SETUPS = {
     "later, are background.",
 }
 _POLICIES = {"background": "background", "ignore": "left out"}
+_ZERO = {
+    "background": "",
+    "ignore": " Pixels of mask value 0 are left out in training and at test.",
+    "ignore_at_test": " Pixels of mask value 0 are background in training and left out at test.",
+}
 _LISTED_CLASSES = 25
 
 
@@ -97,7 +110,7 @@ def _about(runs: list[ReportRun], subject: str) -> str:
     """What was run, in one paragraph."""
     metrics = runs[0].metrics
     dataset, _, setup = runs[0].group
-    classes, policy = metrics["classes"], metrics["label_policy"]
+    classes, policy = metrics["classes"], label_policy(metrics)
     seeds = sorted({run.metrics["seed"] for run in runs})
     return (
         f"{subject} on {_DATASETS.get(dataset, dataset)}: "
@@ -106,6 +119,7 @@ def _about(runs: list[ReportRun], subject: str) -> str:
         f"{', '.join(map(str, seeds))}. {_SETUPS.get(setup, '')} In training, object borders "
         f"(mask value 255) are {_POLICIES[policy['border']]}; at test they are left out, and "
         f"pixels of classes not learned yet are {_POLICIES[policy['future']]}."
+        f"{_ZERO[policy['zero']]}"
     )
 
 
@@ -190,7 +204,8 @@ def _heat_map(method: str, matrix: StepMatrix, seeds: int) -> dict[str, str]:
     return picture(
         step_heat_map(matrix),
         f"{method}: IoU of every class after every step",
-        f"In percent{mean}. Blank: not learned yet, or neither in the truth nor predicted.",
+        f"In percent{mean}. Blank: not learned yet, or neither in the truth nor predicted; "
+        "background without a pixel in the truth has none either.",
         f"Grid of IoU in percent for {method}. After step {last}: {ious}.",
     )
 

@@ -67,12 +67,16 @@ def _load(directory: RunDirectory) -> ReportRun:
     return ReportRun(metrics, directory.predictions(len(metrics["steps"]) - 1))
 
 
+def label_policy(metrics: dict[str, Any]) -> dict[str, str]:
+    """Label rules of a run; one from before there was a rule for value 0 took it as background."""
+    return {"zero": "background", **metrics["label_policy"]}
+
+
 def _check_pair(path: str | Path, one: dict, other_path: str | Path, other: dict) -> None:
     if any(one[key] != other[key] for key in KEYS[:3]):
         return
-    for key in ("classes", "label_policy"):
-        if one[key] != other[key]:
-            name = key.replace("_", " ")
+    for name, of in (("classes", lambda run: run["classes"]), ("label policy", label_policy)):
+        if of(one) != of(other):
             raise UserError(
                 f"{path} and {other_path} cannot share a table: their {name} differ; "
                 f"report them one by one"

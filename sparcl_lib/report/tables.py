@@ -10,7 +10,7 @@ import pandas as pd
 
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import dump_json, summarise
-from sparcl_lib.report.runs import KEYS, ReportRun, ordered
+from sparcl_lib.report.runs import KEYS, ReportRun, label_policy, ordered
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training.run_directory import write_atomically
 
@@ -141,8 +141,9 @@ def steps_text(metrics: dict[str, Any]) -> str:
         for entry in metrics["steps"]
     ]
     names = (*(metrics[key] for key in KEYS), f"seed {metrics['seed']}")
-    policy = metrics["label_policy"]
+    policy = label_policy(metrics)
     labels = f"borders in training: {policy['border']}; future classes at test: {policy['future']}"
+    labels += "" if policy["zero"] == "background" else f"; value 0: {policy['zero']}"
     table = pd.DataFrame(rows).to_string(index=False)
     return f"{' '.join(names)}, mIoU in percent\n({labels})\n{table}"
 

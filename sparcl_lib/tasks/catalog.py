@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from sparcl_lib.errors import UserError
+from sparcl_lib.plain import is_yaml
 from sparcl_lib.tasks.classes import dataset_classes, unknown_name
 from sparcl_lib.tasks.task import Task
 
@@ -51,7 +52,7 @@ def get_task(
         permutations.
     """
     names = tuple(classes) if classes is not None else dataset_classes(dataset)
-    if name.endswith((".yaml", ".yml")):
+    if is_yaml(name):
         task = _read_task(Path(name), dataset, names)
     else:
         task = _named_task(dataset, name, names)

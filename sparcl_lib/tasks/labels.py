@@ -13,25 +13,35 @@ BACKGROUND = 0
 VOID = 255
 
 _MEANING = {"background": BACKGROUND, "ignore": VOID}
+# What value 0 is: in training, at test.
+_ZERO = {
+    "background": (BACKGROUND, BACKGROUND),
+    "ignore": (VOID, VOID),
+    "ignore_at_test": (BACKGROUND, VOID),
+}
 
 
 @dataclass(frozen=True)
 class LabelPolicy:
-    """The two label rules in which published codes differ. The defaults are those of SDR and MiB.
+    """The label rules in which published codes differ. The defaults are those of SDR and MiB on VOC.
 
     Raises:
-        UserError: a value other than ``background`` and ``ignore``.
+        UserError: a value that a rule does not have.
     """
 
     border: Literal["background", "ignore"] = "background"
     """What mask value 255 (object borders) is in training."""
     future: Literal["background", "ignore"] = "ignore"
     """What classes that are not learned yet are at test."""
+    zero: Literal["background", "ignore", "ignore_at_test"] = "background"
+    """What raw id 0 is. In ADE20K it is no background but "none of the 150": the released codes of
+    MiB and SDR train on it as background and leave it out at test (``ignore_at_test``), PLOP's
+    counts it at test too unless told not to (``--ignore_test_bg``); ``dataset/ade.py`` of each."""
 
     def __post_init__(self) -> None:
-        for field in ("border", "future"):
-            if getattr(self, field) not in _MEANING:
-                raise unknown_name(f"label policy for {field}", getattr(self, field), _MEANING)
+        for field, valid in (("border", _MEANING), ("future", _MEANING), ("zero", _ZERO)):
+            if getattr(self, field) not in valid:
+                raise unknown_name(f"label policy for {field}", getattr(self, field), valid)
 
 
 SDR_POLICY = LabelPolicy(border="background", future="ignore")
@@ -55,7 +65,7 @@ def training_table(
     Args:
         step: continual step, from 0.
         setup: one of ``SETUPS``.
-        policy: decides on mask value 255.
+        policy: decides on mask values 255 and 0.
 
     Returns:
         uint8 (256,), raw mask value -> training index, 255 = ignored.
@@ -72,6 +82,7 @@ def training_table(
     for index, raw in enumerate(seen, start=1):
         if raw in labelled:
             table[raw] = index
+    table[BACKGROUND] = _ZERO[policy.zero][0]
     table[VOID] = _MEANING[policy.border]
     return table
 
@@ -81,7 +92,7 @@ def evaluation_table(task: Task, step: int, policy: LabelPolicy = SDR_POLICY) ->
 
     Args:
         step: continual step, from 0; every class seen so far is labelled.
-        policy: decides on classes that are not learned yet.
+        policy: decides on classes that are not learned yet, and on mask value 0.
 
     Returns:
         uint8 (256,), raw mask value -> training index, 255 = ignored.
@@ -94,13 +105,13 @@ def evaluation_table(task: Task, step: int, policy: LabelPolicy = SDR_POLICY) ->
     seen = task.seen(step)
     table = _base_table(task, outside=_MEANING[policy.future])
     table[list(seen)] = np.arange(1, len(seen) + 1)
+    table[BACKGROUND] = _ZERO[policy.zero][1]
     return table
 
 
 def _base_table(task: Task, outside: int) -> np.ndarray:
-    """Background and unused classes as the task says, its own classes ``outside``, rest VOID."""
+    """Unused classes as the task says, its own classes ``outside``, the rest VOID."""
     table = np.full(256, VOID, dtype=np.uint8)
     table[: len(task.classes)] = _MEANING[task.unused]
     table[list(task.used)] = outside
-    table[0] = BACKGROUND
     return table

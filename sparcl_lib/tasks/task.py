@@ -11,7 +11,7 @@ from sparcl_lib.errors import UserError
 class Task:
     """The classes of a data set and the steps in which they are learned.
 
-    Raw ids are the values in the masks. Training indices are the channels of the classifier:
+    Raw ids are the values in the masks, or what those are read as. Training indices are the channels of the classifier:
     0 is the background, then 1, 2, ... in learning order.
 
     Raises:

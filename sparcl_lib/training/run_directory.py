@@ -91,6 +91,18 @@ class RunDirectory:
                     f"choose another --out, or give the same settings"
                 )
 
+    def check_images(self, sha256: str) -> None:
+        """Raise UserError if the steps that are here were trained on other images.
+
+        The configuration may be the same: lists and masks can change behind it.
+        """
+        kept = self.metrics() if self.steps_done() and self.metrics_file.is_file() else {}
+        if kept.get("images_sha256", sha256) != sha256:
+            raise UserError(
+                f"{self.path} was trained on other images than the lists and masks give now: "
+                f"restore them (images_sha256 in its metrics.json), or choose another --out"
+            )
+
     def config(self) -> RunConfig:
         if not self.config_file.is_file():
             raise UserError(f"{self.path} is no run directory: it has no config.yaml")

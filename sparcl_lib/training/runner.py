@@ -1,5 +1,6 @@
 """From a configuration to a run directory: every step trained, evaluated and saved."""
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +82,7 @@ def train(
     if origin is not None:
         _check_first_step(origin, config)
     directory.open_for_writing(config)
+    directory.check_images(workspace.images_sha256)
     if origin is not None and not directory.checkpoint_file(0).exists():
         _copy_first_step(origin, directory)
     fabric = make_fabric(config.precision, **fabric_options)
@@ -98,6 +100,7 @@ def evaluate(out: str | Path, **fabric_options: Any) -> dict[str, Any]:
     workspace = open_workspace(config)
     if not directory.steps_done():
         directory.load_checkpoint(0)
+    directory.check_images(workspace.images_sha256)
     fabric = make_fabric(config.precision, **fabric_options)
     for step in directory.steps_done():
         checkpoint = load_step(workspace, directory, step)
@@ -219,11 +222,12 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
         "task": workspace.task.name,
         "setup": config.setup,
         "method": workspace.method.name,
-        "dataset": config.dataset,
+        "dataset": workspace.task.dataset,
         "seed": config.seed,
-        "label_policy": {"border": config.data.border, "future": config.data.future},
+        "label_policy": dataclasses.asdict(workspace.policy),
         "classes": workspace.step_names,
         "images": {str(k): len(ids) for k, ids in workspace.train_ids.items()},
+        "images_sha256": workspace.images_sha256,
         "steps": matrix.to_results(),
         "forgetting": {name: round(value, 4) for name, value in matrix.forgetting().items()},
         "seconds": seconds,

@@ -106,7 +106,8 @@ def _look(fabric, plan, student, teacher, bank, batch, thresholds) -> StepContex
         salient=salient(batch.images, plan.method.unknown) if plan.method.unknown else None,
     )
     # Before the losses, so that a new class has a prototype from its first batch on.
-    bank.add(*labelled_sums(context, plan.counts_background))
+    reshaped = plan.method.reshaped_prototypes
+    bank.add(*labelled_sums(context, plan.counts_background, reshaped))
     return context
 
 

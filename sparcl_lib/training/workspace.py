@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sparcl_lib.config import RunConfig
-from sparcl_lib.data import check_pairs, evaluation_ids, open_source, partition, scan
+from sparcl_lib.data import (
+    Presence,
+    check_pairs,
+    evaluation_ids,
+    open_source,
+    partition,
+    read_lists,
+    scan,
+)
 from sparcl_lib.data.dataset import (
     ImageReader,
     SegmentationDataset,
@@ -14,6 +22,7 @@ from sparcl_lib.data.dataset import (
     training_batches,
     worker_count,
 )
+from sparcl_lib.data.lists import split_checksum
 from sparcl_lib.data.transforms import evaluation_transform, training_transform
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import ONE_OF, Method, build_method
@@ -50,7 +59,8 @@ class Workspace:
 
     @cached_property
     def policy(self) -> LabelPolicy:
-        return LabelPolicy(border=self.config.data.border, future=self.config.data.future)
+        data = self.config.data
+        return LabelPolicy(border=data.border, future=data.future, zero=data.zero)
 
     @cached_property
     def workers(self) -> int:
@@ -60,6 +70,11 @@ class Workspace:
     def step_names(self) -> list[list[str]]:
         """Class names that each step of `task` adds."""
         return [[self.task.classes[c] for c in step] for step in self.task.steps]
+
+    @cached_property
+    def images_sha256(self) -> str:
+        """Which training image is in which step, in one checksum."""
+        return split_checksum(self.train_ids)
 
     def reported_step(self, step: int) -> int:
         """The step of `task` after which the model of a step of `learned` stands."""
@@ -102,7 +117,7 @@ def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
             "set precision=bf16-mixed or 32-true"
         )
     source = open_source(config.dataset, config.data_root, progress)
-    task = get_task(config.dataset, config.task, order=config.class_order, classes=source.classes)
+    task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
     learned = task.merged() if method.joint else task
     train, val = (scan(source, split, progress=progress) for split in ("train", "val"))
     for split in ("train", "val"):
@@ -114,12 +129,22 @@ def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
         task=task,
         learned=learned,
         method=method,
-        train_ids=partition(train, learned, config.setup),
+        train_ids=_training_ids(config, train, task, method.joint),
         evaluation_ids=evaluated,
         picture_ids=_choose_pictures(val, task, evaluated[steps[-1]]),
         train_reader=ImageReader(source, "train", config.data.cache),
         evaluation_reader=ImageReader(source, "val", config.data.cache),
     )
+
+
+def _training_ids(
+    config: RunConfig, presence: Presence, task: Task, joint: bool
+) -> dict[int, list[str]]:
+    """Step -> images, by rule or as listed; joint training takes those of all steps at once."""
+    if config.data.splits is None:
+        return partition(presence, task.merged() if joint else task, config.setup)
+    steps = read_lists(config.data.splits, presence, task)
+    return {0: sorted(set().union(*steps.values()))} if joint else steps
 
 
 def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
@@ -144,10 +169,10 @@ def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
 
 def first_step_difference(here: RunConfig, there: RunConfig) -> str | None:
     """The first setting that makes the step 0 of two runs differ, or None."""
-    theirs = first_step_settings(there)
-    for key, mine in first_step_settings(here).items():
-        if theirs.get(key) != mine:
-            return f"{key} ({theirs.get(key)} there, {mine} here)"
+    mine, theirs = first_step_settings(here), first_step_settings(there)
+    for key in dict.fromkeys([*mine, *_prototypes_kept(build_method(there.method))]):
+        if theirs.get(key) != mine.get(key):
+            return f"{key} ({theirs.get(key)} there, {mine.get(key)} here)"
     return None
 
 
@@ -175,6 +200,7 @@ def first_step_settings(config: RunConfig) -> dict[str, object]:
         "joint": method.joint,
         "terms at step 0": _step_zero_terms(method),
         **_importances_kept(method),
+        **_prototypes_kept(method),
     }
 
 
@@ -182,6 +208,12 @@ def _importances_kept(method: Method) -> dict[str, object]:
     """A regulariser leaves the weights of step 0 alone but writes down what they are worth."""
     row = method.regulariser
     return {} if row is None else {"regulariser": (row.name, row.alpha, row.interval)}
+
+
+def _prototypes_kept(method: Method) -> dict[str, object]:
+    """The prototypes that step 0 writes down, where they are not the class means."""
+    key = "method.reshaped_prototypes"
+    return {key: True} if method.reshaped_prototypes else {}
 
 
 def _answers(method: Method) -> dict[str, object]:

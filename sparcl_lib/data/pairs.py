@@ -1,0 +1,97 @@
+"""A table of images and masks: a CSV with the columns image, mask and perhaps id."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.tasks.classes import unknown_name
+
+COLUMNS = ("image", "mask", "id")
+
+
+@dataclass(frozen=True)
+class PairList:
+    """A split as a table of files, wherever they lie and whatever they are called."""
+
+    listing: Path
+    """The table."""
+    pairs: Mapping[str, tuple[str, str]]
+    """Image id -> paths of photograph and mask."""
+
+    @property
+    def place(self) -> Path:
+        return self.listing
+
+    def ids(self) -> list[str]:
+        return list(self.pairs)
+
+    def scanned_as(self, image_id: str) -> str:
+        return self.pairs[image_id][1]
+
+    def mask(self, image_id: str) -> str:
+        return self.pairs[image_id][1]
+
+    def photos_of(self, image_id: str) -> list[str]:
+        return [self.pairs[image_id][0]]
+
+
+def read_pairs(path: Path, base: Path) -> PairList:
+    """The split that a table describes, in its order.
+
+    The first line names the columns. Without a column ``id`` the id is the name of the image file.
+
+    Args:
+        path: the CSV.
+        base: where relative paths in it start.
+
+    Raises:
+        UserError: naming the line that is wrong.
+    """
+    lines: dict[str, int] = {}
+    pairs: dict[str, tuple[str, str]] = {}
+    for number, row in _rows(path):
+        for column in COLUMNS[:2] + COLUMNS[2:] * ("id" in row):
+            if not (row[column] or "").strip() or not row[column].isprintable():
+                raise UserError(
+                    f"{path} line {number}: no {column}; fill it in, or remove the line"
+                )
+        image, mask = (str(base / Path(row[column].strip()).expanduser()) for column in COLUMNS[:2])
+        image_id = row["id"].strip() if "id" in row else Path(image).stem
+        if image_id in pairs:
+            raise UserError(
+                f"{path} line {number}: id {image_id!r} is that of line {lines[image_id]} too; "
+                "give each line its own in a column 'id'"
+            )
+        pairs[image_id], lines[image_id] = (image, mask), number
+    return PairList(path, pairs)
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write the mark
+            table = csv.DictReader(file, strict=True)
+            _check_header(path, table.fieldnames or [])
+            rows = [(table.line_num, row) for row in table]
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}; correct the path"
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV ({error}); save it as UTF-8 with commas") from None
+    for number, row in rows:
+        if None in row:
+            raise UserError(
+                f"{path} line {number}: more values than columns; quote what has commas"
+            )
+    return rows
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    for name in header:
+        if name not in COLUMNS:
+            raise unknown_name(f"column in {path} line 1:", name, COLUMNS)
+    for name in COLUMNS[:2]:
+        if header.count(name) != 1:
+            raise UserError(f"{path} line 1: must name the columns image,mask or image,mask,id")
