@@ -16,7 +16,6 @@ from sparcl_lib.models import (
     Segmenter,
     SegmenterOutput,
     build_segmenter,
-    freeze,
     fuse,
     grow,
     hold,

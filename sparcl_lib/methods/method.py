@@ -88,14 +88,14 @@ class Method:
     fuse, background counted: 0.5 in EWF, 0 for no fusion."""
 
     def __post_init__(self) -> None:
-        self._check_later_ideas()
+        self._check_values()
         if not self.active_terms(0):
             raise UserError(
                 f"method {self.name} has no loss term at step 0: give one a positive weight, "
                 f"as in method.terms.ce.weight=1"
             )
 
-    def _check_later_ideas(self) -> None:
+    def _check_values(self) -> None:
         for key in ("unknown", "fuse"):
             value = getattr(self, key)
             if not 0 <= value < math.inf:
