@@ -8,6 +8,7 @@ import typer
 
 from sparcl_lib import cli_data
 from sparcl_lib.cli_options import (
+    METHOD_NAMES,
     Accelerator,
     ConfigFile,
     DataRoot,
@@ -56,7 +57,7 @@ def demo(
 def train(
     dataset: Dataset,
     task: TaskName,
-    method: Annotated[str, typer.Option(help="FT, Joint, MiB, SDR or SDR+MiB.")],
+    method: Annotated[str, typer.Option(help=f"One of {METHOD_NAMES}.")],
     out: Annotated[Path, typer.Option(help="Run directory.")],
     setup: Setup = "disjoint",
     data_root: DataRoot = None,

@@ -7,6 +7,11 @@ import typer
 
 from sparcl_lib.errors import UserError
 
+METHOD_NAMES = (
+    "FT, Joint, LwF, LwF-MC, ILT, EWC, RW, PI, CIL, MiB, PLOP, SDR, SDR+MiB, SSUL-like, MiB+EWF"
+)
+"""Said here once more for --help, which must not import torch."""
+
 DataRoot = Annotated[
     str | None,
     typer.Option(help="Folder of the data; MiniVOC and a YAML file find their own."),

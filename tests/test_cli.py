@@ -15,7 +15,9 @@ from conftest import make_voc_tree, save_mask
 from PIL import Image
 
 from sparcl_lib.cli import main
+from sparcl_lib.cli_options import METHOD_NAMES
 from sparcl_lib.data.minivoc import generate
+from sparcl_lib.methods import METHODS
 from sparcl_lib.tasks import MINIVOC_CLASSES
 
 QUICK = ["--set", "optim.iterations=2", "--set", "data.batch_size=4"]
@@ -79,6 +81,12 @@ def train_voc(voc, tmp_path, capsys):
         return sparcl(capsys, "train", *base, *small, *QUICK, *arguments)
 
     return run
+
+
+def test_help_and_readme_name_every_method():
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    assert METHOD_NAMES.split(", ") == list(METHODS)
+    assert all(re.search(rf"[` ]{re.escape(name)}[` ]", readme) for name in METHODS)
 
 
 def test_train_then_evaluate_then_report(train_mini, tmp_path, capsys):

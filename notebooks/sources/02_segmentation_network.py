@@ -9,7 +9,7 @@
 #   - An image becomes 16 x 16 locations of 64 channels, the features $f_i$; a head and one matrix make logits of them, bilinear up-sampling makes pixels. Exchange the backbone alone, and the old classes are nearly all lost.
 #   - A stride replaced by dilation keeps the weights and what they look at, and gives four times the locations. One $f_i$ of ours sees 47 x 47 pixels, the head makes that 63 x 63.
 #   - Growing is appending rows. Random rows keep old logits bit for bit and here win no pixels; MiB's rows keep every old class's probability and share out the background's, yet 4 % of the pixels change sides.
-#   - Forward, loss, backward, update, under a falling learning rate; written out, it retraces the kept run. Joint training reaches 69.5 mIoU on seed 0 and is the best method over all classes on each of three seeds, but not on the new classes alone.
+#   - Forward, loss, backward, update, under a falling learning rate; written out, it retraces the kept run. Joint training reaches 69.9 mIoU on seed 0 and is the best method over all classes on each of three seeds.
 # ends_with: joint training, the upper bound
 # reading_minutes: 35
 # prerequisites: ["00", "01"]
@@ -94,7 +94,7 @@ for name, part in model.named_children():
 #
 # $f_i$ is the backbone's description of the surroundings of location $i$: 64 numbers, none of them negative, because the last layer is a ReLU.
 # Nobody can look at 64 channels, so we turn them into three by **principal component analysis**: the three directions in which the
-# features vary most become red, green and blue. They carry 39 % of the variance, so the picture hides more than it shows. The directions
+# features vary most become red, green and blue. They carry 37 % of the variance, so the picture hides more than it shows. The directions
 # are chosen without a look at any label.
 
 # %%
@@ -193,7 +193,7 @@ assert whole > 70 and features_moved < 20 < rows_moved < whole - 15
 
 # %% [markdown]
 # Both parts have moved away from what the old classes need, the backbone most: in the last case head and classifier still hold every number
-# with which $M_0$ scores 73.7, and little of it comes through. (Parts that were trained apart need not fit, so this shows drift, not lost
+# with which $M_0$ scores 73.2, and little of it comes through. (Parts that were trained apart need not fit, so this shows drift, not lost
 # information. Chapter 03 follows the drift.) There is a second, plainer reason to work on $f_i$: it has D channels at every step, while the
 # number of logits grows. Means of features can be compared across steps.
 
@@ -825,11 +825,11 @@ show(figure, alt, dpi=60)
 # %% [markdown]
 # ### In what sense a bound?
 #
-# One seed proves little. The repository keeps three, of four methods, in `benchmarks/minivoc_seeds.csv`; MiB and SDR are those of the later
+# One seed proves little. The repository keeps three, of four methods, in `benchmarks/minivoc_seeds`; MiB and SDR are those of the later
 # chapters, with weights from a search.
 
 # %%
-seeds = pd.read_csv("../benchmarks/minivoc_seeds.csv")
+seeds = pd.read_csv("../benchmarks/minivoc_seeds/results.csv")
 final = seeds[seeds.step == 1]  # a row for each method and seed
 table = final.groupby("method")[["miou_old_no_bg", "miou_new", "miou_all"]].mean()
 print(table.loc[["FT", "MiB", "SDR", "Joint"]].round(1).to_string())
@@ -838,16 +838,17 @@ overall = final.pivot(index="seed", columns="method", values="miou_all")
 assert overall["Joint"].mean() >= 65
 assert (overall.idxmax(axis=1) == "Joint").all()  # best over all classes, on each seed
 on_new = final.pivot(index="seed", columns="method", values="miou_new")
-beaten = (on_new.drop(columns="Joint").max(axis=1) > on_new["Joint"]).sum()
-print(f"on the new classes alone a continual method beats Joint on {beaten} of {len(on_new)} seeds")
-assert beaten >= 1
+behind = on_new["Joint"] - on_new.drop(columns="Joint").max(axis=1)  # a number for each seed
+listed = ", ".join(f"{points:.1f}" for points in behind)
+print(f"on the new classes alone the best continual method is behind Joint by {listed} points")
+assert behind.max() < 6
 assert abs(overall.loc[0, "Joint"] - miou_joint) < 2  # the run above is one of these
 
 # %% [markdown]
 # Over all classes joint training is the best on each seed. It is a bound in spirit, not a theorem:
 #
 # - it was given another budget (700 iterations in all, against 600 + 300) and its own learning rate: not the same training with more labels;
-# - the new classes alone are sometimes learned a little better by a method that has a whole step for nothing else, as the last line shows;
+# - on the new classes alone a method that has a whole step for nothing else comes within a point of it on one seed, as the last line shows;
 # - nothing says that a better loss, or a longer schedule, could not lift a continual method above this number. It might lift joint training too.
 #
 # So read "distance to Joint" as: what is still lost because classes come one after the other. Fine-tuning, at the other end, is the subject of
@@ -1031,5 +1032,5 @@ check(
 #
 # **4. Could a continual method have a higher mIoU than Joint?**
 #
-# <details><summary>Never</summary>No theorem says so. On the new classes alone it happens in our table, and Joint's budget and learning rate are its own.</details>
+# <details><summary>Never</summary>No theorem says so. On the new classes alone a continual method comes within a point on one of our seeds, and Joint's budget and learning rate are its own.</details>
 # <details><summary>It could</summary>Right, though over all classes it did not on any of the three seeds. Joint is a reference point, trained as well as we knew how.</details>

@@ -7,9 +7,9 @@
 #   - state the lower bound that every later method has to leave behind
 # summary:
 #   - Fine-tuning is cross-entropy on the labels of the new step and nothing else; a loop of about ten lines retraces the losses of the library's run.
-#   - All six old classes end at 0 IoU. One update with 16 images takes more than half of what they had, and in the end 94 of 100 of their pixels are called background.
-#   - No label of step 1 speaks for an old class, so the loss only ever pushes its logits down; with the labels put back, the classes recover. Backbone, head and classifier have all moved, so that restoring one of them restores nothing. The features lose about two thirds of what step 0 had added to an untrained network.
-#   - Over three seeds fine-tuning has 0.0 mIoU on the old classes and 53.0 on the new ones, joint training 67.5 and 63.1. A smaller learning rate does not help.
+#   - All six old classes end at 0 IoU. One update with 16 images takes more than half of what they had, and in the end more than nine in ten of their pixels are called background.
+#   - No label of step 1 speaks for an old class, so the loss only ever pushes its logits down; with the labels put back, the classes recover. Backbone, head and classifier have all moved, so that restoring one of them restores nothing. The features lose more than half of what step 0 had added to an untrained network.
+#   - Over three seeds fine-tuning has 0.0 mIoU on the old classes and 57.9 on the new ones, joint training 68.0 and 64.2. A smaller learning rate does not help.
 # ends_with: the lower bound, and three measured reasons for it
 # reading_minutes: 40
 # prerequisites: ["00", "01", "02"]
@@ -40,6 +40,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.decomposition import PCA
+from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
@@ -47,7 +48,9 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
 from sparcl_lib import seed_everything
-from sparcl_lib.course import check, compare_guess, explore, minivoc_config, panels, run_or_load, show
+from sparcl_lib.course import (
+    check, compare_guess, explore, minivoc_config, panels, run_or_load, run_or_load_all, show,
+)  # fmt: skip
 from sparcl_lib.losses import cross_entropy
 from sparcl_lib.metrics import class_iou
 from sparcl_lib.models import build_segmenter, freeze, grow, predict, train_mode
@@ -505,7 +508,7 @@ def draw_chain():
     return figure
 
 
-alt = "Parts of step 0: 75; with the classifier of step 1: 42, with its head: 15, backbone: 9; others 0"
+alt = "Parts of step 0: above 70; the classifier of step 1 costs half, its head or backbone most of it"
 show(draw_chain(), alt)
 one_restored = [chain[key] for key in chain if key.count("0") == 1]
 assert max(one_restored) < 2 and chain["1", "1", "1"] < 2
@@ -545,12 +548,12 @@ for c in OLD:
 drift = pd.DataFrame(rows, index=names[1:NUM_OLD])
 print(drift.round(2))
 assert drift["to itself after"].max() < 0.75 and drift["way / length"].min() > 0.8
-assert (drift["to itself after"] < drift["to another before"] + 0.12).all()
+assert (drift["to itself after"] - drift["to another before"]).abs().mean() < 0.15
 
 # %% [markdown]
 # The first two columns are cosine similarities, the third is $\lVert f_i' - f_i \rVert$ divided by $\lVert f_i \rVert$, with $f_i'$ the
-# feature after step 1. A location resembles its former self about as much as it resembled any other location of its class, and it has
-# moved by about its own length.
+# feature after step 1. A location resembles its former self hardly more than it resembled any other location of its class, and it
+# has moved by about its own length.
 #
 # A map of it: the plane of the two main directions (PCA) of the features before, with the features after in the same plane.
 
@@ -601,13 +604,12 @@ assert spread[1] < 0.7 * spread[0] and held[1] < 0.8 * held[0]
 # trained.
 
 # %%
-seed_everything(0)  # of the flips
 probe_batches = list(islice(workspace.training_batches(0, 20, 0, rank=0, world=1), 20))
 
 
 readers = {
     "linear probe": make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)),
-    "nearest class mean": NearestCentroid(),
+    "nearest class mean": make_pipeline(VarianceThreshold(), NearestCentroid()),
 }
 
 
@@ -640,9 +642,9 @@ assert top > now + 8 and now > floor + 2 and 0.4 < lost < 0.9
 assert readable["nearest class mean"].iloc[1] < readable["nearest class mean"].iloc[2] + 3
 
 # %% [markdown]
-# 67 of 100 locations against 80: so most of it is still there? With this yardstick, Davari et al. found that networks which forget badly at
+# 69 of 100 locations against 80: so most of it is still there? With this yardstick, Davari et al. found that networks which forget badly at
 # their outputs often lose little in their features. The floor changes the picture: 60 of 100 can be read from a network that has learned
-# nothing, because colour and texture tell much already. Step 0 had added 20 points to that, and step 1 has taken about two thirds of them.
+# nothing, because colour and texture tell much already. Step 0 had added 20 points to that, and step 1 has taken more than half of them.
 # (Hess et al. argue for this yardstick: little in absolute terms can be nearly all of what was learned.) The nearest class mean, which
 # cannot weigh channels as the probe can, reads no more from the new features than from untrained ones.
 #
@@ -687,23 +689,25 @@ variants = {
     "statistics train": "model.batch_norm=train",
     "statistics slow": "model.batch_norm=slow",
 }
-rows = {}
-for name, setting in variants.items():
-    matrix = run_or_load(minivoc_config("FT", setting)).matrix
-    rows[name] = {"old": matrix.miou_old_no_bg(1), "new": matrix.miou_new(1)}
-table = pd.DataFrame(rows).T
+kept = run_or_load_all({name: minivoc_config("FT", change) for name, change in variants.items()})
+table = pd.DataFrame(
+    {
+        name: {"old": run.matrix.miou_old_no_bg(1), "new": run.matrix.miou_new(1)}
+        for name, run in kept.items()
+    }
+).T
 print(table.round(1))
 print(f"slow: averages still {100 * (1 - 3e-4) ** 300:.0f} % those of step 0 after 300 iterations")
 assert table["old"].max() < 2 and table["new"].iloc[4] < table["new"].iloc[0] - 15
 assert table["new"].iloc[0] > table["new"].iloc[1] + 15 > table["new"].iloc[2] + 30
 
 # %% [markdown]
-# A tenth of the rate delays the fall by a few iterations, and the new classes pay for it: 55, 26, and at rate 0.001 nothing. That last
-# network has lost the old classes without having learned the new ones. None of the three keeps anything, because the push of reason 1 has
+# A tenth of the rate delays the fall by a few iterations, and the new classes pay for it: 58, 32, and at rate 0.001 next to nothing. That
+# last network has lost the old classes without having learned the new ones. None of the three keeps anything, because the push of reason 1 has
 # the same sign at every rate.
 #
-# Batch norm makes no difference to the old classes either; at zero there is none to see. `slow` costs the new ones 26 points: it trains
-# with the statistics of the batch and tests with running averages that are still 91 % those of step 0. The four points between `train` and
+# Batch norm makes no difference to the old classes either; at zero there is none to see. `slow` costs the new ones 27 points: it trains
+# with the statistics of the batch and tests with running averages that are still 91 % those of step 0. The three points between `train` and
 # `frozen` are nothing that one seed can decide. Where a method keeps something, the policy may matter: MiB on real photographs, in
 # [docs/real_voc_subset.md](../docs/real_voc_subset.md), lost 0.7 points with `train`, and about seven in an earlier trial with weaker
 # settings.
@@ -713,7 +717,7 @@ assert table["new"].iloc[0] > table["new"].iloc[1] + 15 > table["new"].iloc[2] +
 # Three seeds, from [benchmarks](../benchmarks/README.md): every seed has its own step 0. "Old" without background.
 
 # %%
-seeds = pd.read_csv("../benchmarks/minivoc_seeds.csv")
+seeds = pd.read_csv("../benchmarks/minivoc_seeds/results.csv")
 last = seeds[(seeds["step"] == 1) & seeds["method"].isin(["FT", "Joint"])]
 measures = ["miou_old_no_bg", "miou_new"]
 print(last.groupby("method")[measures].agg(["mean", "std"]).round(1))
@@ -723,8 +727,8 @@ assert by_seed["miou_old_no_bg"]["FT"].max() < 5
 assert gap["miou_old_no_bg"].min() > 60 and gap["miou_new"].min() > 5
 
 # %% [markdown]
-# That is the lower bound: 0.0 on the old classes, on every seed, where joint training has 67.5. Nor has the price bought anything: on the new
-# classes, the only ones it was asked to learn, fine-tuning stays behind joint training by ten points on average, and on every seed.
+# That is the lower bound: 0.0 on the old classes, on every seed, where joint training has 68.0. Nor has the price bought anything: on the new
+# classes, the only ones it was asked to learn, fine-tuning stays behind joint training by six points, on every seed.
 #
 # What the reasons ask of a method:
 #

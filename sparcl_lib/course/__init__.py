@@ -2,7 +2,7 @@
 
 from sparcl_lib.course.exercises import check, compare_guess
 from sparcl_lib.course.pictures import explore, panels, show
-from sparcl_lib.course.runs import CourseRun, minivoc_config, run_or_load
+from sparcl_lib.course.runs import CourseRun, minivoc_config, run_or_load, run_or_load_all
 
 __all__ = [
     "CourseRun",
@@ -12,5 +12,6 @@ __all__ = [
     "minivoc_config",
     "panels",
     "run_or_load",
+    "run_or_load_all",
     "show",
 ]

@@ -5,12 +5,16 @@ Kept runs come with the package (`shipped/`, small), new ones go to the user's c
 
 import json
 import os
+from collections.abc import Container, Hashable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 
 from sparcl_lib.config import RunConfig, parse_settings, resolve
+from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import KeptRun as CourseRun
 from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.training import train
@@ -18,6 +22,8 @@ from sparcl_lib.training import train
 SHIPPED = Path(__file__).parent / "shipped"
 CACHE_VARIABLE = "SPARCL_COURSE_CACHE"
 USES_VARIABLE = "SPARCL_COURSE_USES"
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def minivoc_config(
@@ -38,10 +44,26 @@ def run_or_load(config: RunConfig, checkpoints: bool = False) -> CourseRun:
     Step 0 is trained once for all runs that agree on it, so another weight of a later step
     costs that step alone.
     """
-    store = RunStore(_roots(), partial(train, accelerator="cpu"))
-    run = store.fetch(config, run_keys(config), checkpoints)
+    run = _store().fetch(config, run_keys(config), checkpoints)
     _note_use(run, checkpoints)
     return run
+
+
+def run_or_load_all(
+    configs: Mapping[Name, RunConfig], checkpoints: Container[Name] = ()
+) -> dict[Name, CourseRun]:
+    """`run_or_load` for each; those that are not kept are trained side by side, one per core.
+
+    checkpoints: names of the runs whose networks are needed.
+    """
+    errors = run_all(configs.values(), _store()).errors
+    if errors:
+        raise UserError(errors[0])
+    return {name: run_or_load(config, name in checkpoints) for name, config in configs.items()}
+
+
+def _store() -> RunStore:
+    return RunStore(_roots(), partial(train, accelerator="cpu"))
 
 
 def _roots() -> tuple[Path, ...]:
