@@ -1,6 +1,6 @@
 """Images per second: our loader beside a plain Pillow and numpy one, in one run.
 
-    python benchmarks/loading.py --data-root DIR [--images 256] [--repeats 5]
+    python benchmarks/loading.py --data-root DIR [--images 128] [--repeats 5]
 
 Both decode, crop at random, resize to 512, flip, normalise and look labels up. Photographs of
 `--data-root` (layout of VOC) are first written anew with VOC's long side of 500 pixels. Rounds of
@@ -19,14 +19,15 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from sparcl_lib.data import ImageReader, SegmentationDataset, training_transform, voc_source
 from sparcl_lib.data.dataset import training_batches
 from sparcl_lib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from sparcl_lib.experiments.pool import cores
 
-SIZE, LONG_SIDE, BATCH, SCALE, RATIO = 512, 500, 8, (0.5, 2.0), (3 / 4, 4 / 3)
+SIZE, LONG_SIDE, BATCH, PASSES = 512, 500, 8, 4
+SCALE, RATIO = (0.5, 2.0), (3 / 4, 4 / 3)
 TABLE = Path(__file__).with_suffix(".csv")
 LABELS = np.arange(256, dtype=np.uint8)
 
@@ -92,17 +93,20 @@ def seconds(batches: Callable[[], Iterable], count: int) -> float:
 
 
 def measure(tree: Path, workers: int, repeats: int) -> dict:
-    """One row: images per second of both, workers starting included."""
+    """One row: images per second of both over some passes, workers starting included."""
     source = voc_source(tree)
     ids = source.ids("train")
-    count = len(ids) // BATCH * BATCH
+    count = PASSES * len(ids) // BATCH * BATCH
     ours = SegmentationDataset(
         ImageReader(source, "train"), ids, LABELS, training_transform(SIZE, SCALE)
     )
     plain = PlainDataset([(source.photo("train", i), source.mask("train", i)) for i in ids])
     loaders = {
         "plain": lambda: DataLoader(
-            plain, BATCH, shuffle=True, drop_last=True, num_workers=workers
+            plain,
+            BATCH,
+            sampler=RandomSampler(plain, replacement=True, num_samples=count),
+            num_workers=workers,
         ),
         "ours": lambda: training_batches(ours, BATCH, count // BATCH, workers, seed=0),
     }
@@ -116,7 +120,7 @@ def measure(tree: Path, workers: int, repeats: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

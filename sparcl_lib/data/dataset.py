@@ -135,8 +135,10 @@ class StepLoader(DataLoader):
 
 
 def _stack(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    images, masks = zip(*samples, strict=True)
-    return tuple(torch.stack([x.as_subclass(Tensor) for x in xs]) for xs in (images, masks))
+    """uint8 images (B, 3, size, size), channels last in memory, and masks (B, size, size)."""
+    images, masks = ([x.as_subclass(Tensor) for x in xs] for xs in zip(*samples, strict=True))
+    pixels = torch.stack([x.permute(1, 2, 0).contiguous() for x in images])
+    return pixels.permute(0, 3, 1, 2), torch.stack(masks)
 
 
 def training_batches(
