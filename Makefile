@@ -26,7 +26,9 @@ lab: $(READY)   ## open the notebooks
 	$(BIN)/jupyter lab notebooks
 
 search: $(READY)  ## search learning rates and weights on MiniVOC again (about an hour on two cores)
-	$(BIN)/python benchmarks/minivoc_search.py
+	$(BIN)/sparcl sweep --dataset minivoc --task 6-4 --trials 7 --space benchmarks/minivoc_space.yaml \
+		--method FT,Joint,LwF,LwF-MC,ILT,EWC,RW,PI,CIL,MiB,PLOP,SDR,SDR+MiB,SSUL-like,MiB+EWF \
+		--storage runs/search.journal --store runs/minivoc --out benchmarks/minivoc_search
 
 # As when the outputs were saved: sparcl_lib/course/build.py.
 FIXED := OMP_NUM_THREADS=1 PYTHONHASHSEED=0 IPYKERNEL_CELL_NAME='<cell>'

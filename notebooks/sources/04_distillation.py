@@ -17,7 +17,7 @@
 #   - Distillation is a mean over pixels and old classes, as in the released codes of the family. The formulas of LwF and MiB sum over classes; to mean the same here, their weights are multiplied by K_old.
 #   - LwF softens both distributions with a temperature; here, as in the released codes of the family, there is none.
 #   - ILT's paper also tries a frozen encoder; here the encoder always learns, held by the feature term alone.
-#   - Learning rates and weights were searched on MiniVOC with the same budget for every method (benchmarks/minivoc_search.py). They are not those of the papers.
+#   - Learning rates and weights were searched on MiniVOC with the same budget for every method (benchmarks/README.md). They are not those of the papers.
 # references:
 #   - "LwF: Li & Hoiem, Learning without Forgetting, ECCV 2016 and TPAMI 2018; distillation is equation 2."
 #   - "ILT: Michieli & Zanuttigh, Incremental Learning Techniques for Semantic Segmentation, ICCV Workshops 2019; feature distillation is section 4.2."
@@ -629,7 +629,7 @@ by_seed = seeds.pivot(index="seed", columns="method", values="miou_all")[["FT", 
 print(by_seed.round(1).to_string())
 assert (by_seed["FT"] + 20 < by_seed["MiB"]).all() and (by_seed["MiB"] + 3 < by_seed["Joint"]).all()
 
-trials = pd.read_csv("../benchmarks/minivoc_search.csv")
+trials = pd.read_csv("../benchmarks/minivoc_search/trials.csv")
 best = trials.groupby("method")["miou_all"].max()[["LwF", "ILT", "MiB"]]
 print(f"search, seed 100: {', '.join(f'{name} {value:.1f}' for name, value in best.items())}")
 for two in (best, table["all"]):
