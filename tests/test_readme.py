@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from sparcl_lib.cli import app
+from sparcl_lib.methods import METHODS
 from sparcl_lib.report.tables import number
 from sparcl_lib.tasks import task_names
 
@@ -75,3 +76,15 @@ def test_the_parts_of_mib_are_as_measured():
         assert f"| {variant} | {' | '.join(cells)} |" in told
     alone = runs[runs.method == "random start"]["miou_all"]
     assert f"reaches {number(alone.mean(), alone.std())} as well" in README
+
+
+def test_the_table_of_the_search_is_the_best_trial_of_each_method():
+    trials = pd.read_csv(ROOT / "benchmarks" / "minivoc_search" / "trials.csv")
+    told = (ROOT / "benchmarks" / "README.md").read_text()
+    assert (trials.groupby("method").size() == 7).all() and set(trials.method) == set(METHODS)
+    for method, rows in trials.groupby("method"):
+        best = rows.loc[rows.miou_all.idxmax()]
+        settings = " ".join(f"`{setting}`" for setting in best.settings.split(" "))
+        scores = (best.miou_old_no_bg, best.miou_new, best.miou_all)
+        row = [method, best.trial, settings, *(f"{score:.1f}" for score in scores)]
+        assert f"| {' | '.join(map(str, row))} |" in told
