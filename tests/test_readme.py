@@ -88,3 +88,14 @@ def test_the_table_of_the_search_is_the_best_trial_of_each_method():
         scores = (best.miou_old_no_bg, best.miou_new, best.miou_all)
         row = [method, best.trial, settings, *(f"{score:.1f}" for score in scores)]
         assert f"| {' | '.join(map(str, row))} |" in told
+
+
+def test_the_table_of_all_methods_is_as_measured():
+    runs = pd.read_csv(ROOT / "benchmarks" / "minivoc_6-4_disjoint" / "results.csv")
+    told = (ROOT / "benchmarks" / "README.md").read_text()
+    last = runs[runs.step == 1]
+    assert set(last.method) == set(METHODS) and (last.groupby("method").size() == 3).all()
+    measures = ["miou_old_no_bg", "miou_new", "miou_all", "forgetting", "intransigence"]
+    for method, rows in last.groupby("method"):
+        cells = [number(rows[name].mean(), rows[name].std()) for name in measures]
+        assert f"| {method} | {' | '.join(cells)} |" in told
