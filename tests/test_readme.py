@@ -99,3 +99,13 @@ def test_the_table_of_all_methods_is_as_measured():
     for method, rows in last.groupby("method"):
         cells = [number(rows[name].mean(), rows[name].std()) for name in measures]
         assert f"| {method} | {' | '.join(cells)} |" in told
+
+
+def test_the_table_of_latent_terms_is_as_measured():
+    runs = pd.read_csv(ROOT / "benchmarks" / "latent_terms" / "results.csv")
+    told = (ROOT / "benchmarks" / "README.md").read_text()
+    measures = ["miou_old_no_bg", "miou_new", "miou_all", "forgetting"]
+    for method, rows in runs[runs.step == runs.step.max()].groupby("method"):
+        assert sorted(rows.seed) == [0, 1, 2]
+        cells = [number(rows[name].mean(), rows[name].std()) for name in measures]
+        assert f"| {method} | {' | '.join(cells)} |" in told
