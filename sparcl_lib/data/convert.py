@@ -6,7 +6,6 @@ reading of every epoch.
 
 import csv
 import os
-import tempfile
 from collections.abc import Mapping
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from PIL import Image
 from tqdm.auto import tqdm
 
+from sparcl_lib.data.disk import appearing_whole
 from sparcl_lib.data.masks import Colour, read_colours
 from sparcl_lib.data.own import colour_source
 from sparcl_lib.data.pairs import COLUMNS
@@ -47,18 +47,10 @@ def convert(
     source, colours = colour_source(path, data_root)
     if out.exists():
         raise UserError(f"{out} is there already: remove it, or name another --out")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-            stage = Path(folder, out.name)
-            for split in source.splits:
-                _convert_split(source, split, colours, stage, progress)
-            _describe(source, stage / DESCRIPTION)
-            os.replace(stage, out)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {out}: {error.strerror or error}; free some space or name another --out"
-        ) from error
+    with appearing_whole(out, "free some space or name another --out") as stage:
+        for split in source.splits:
+            _convert_split(source, split, colours, stage, progress)
+        _describe(source, stage / DESCRIPTION)
     return out / DESCRIPTION
 
 

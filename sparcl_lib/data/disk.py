@@ -1,7 +1,11 @@
-"""Disk space in words: how much there is, and what to say when writing fails."""
+"""Disk space in words, what to say when writing fails, and folders that appear whole."""
 
 import errno
+import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sparcl_lib.errors import UserError
@@ -34,3 +38,23 @@ def write_error(error: OSError, folder: Path) -> UserError:
         f"cannot use {error.filename or folder}: {error.strerror or error}; "
         "mend that or name another folder"
     )
+
+
+@contextmanager
+def appearing_whole(folder: Path, advice: str) -> Iterator[Path]:
+    """An empty draft that becomes `folder` (new, or empty so far) at the end, or leaves nothing.
+
+    Raises UserError, ending in `advice`, when it cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
+            draft = Path(place, folder.name)
+            draft.mkdir()
+            yield draft
+            if folder.exists():
+                folder.rmdir()
+            os.replace(draft, folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write {folder}: {reason}; {advice}") from error

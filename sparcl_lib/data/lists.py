@@ -12,15 +12,14 @@ folder of the photographs (ADE20K).
 """
 
 import hashlib
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from sparcl_lib.data.disk import appearing_whole
 from sparcl_lib.data.presence import Presence
 from sparcl_lib.data.sources import MASK_SUFFIX, PHOTO_SUFFIXES, read_list
 from sparcl_lib.data.splits import step_ids
@@ -135,21 +134,11 @@ def write_lists(
     Raises:
         UserError: the folder holds something or cannot be written.
     """
-    try:
+    with appearing_whole(folder, "name another --export") as draft:
         if folder.exists() and any(folder.iterdir()):
             raise UserError(f"{folder} is not empty: name another --export, or clear it")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as draft:
-            lists = Path(draft, "lists")
-            lists.mkdir()
-            for step, ids in steps.items():
-                _write(lists / f"train-{step}.{form}", ids, train)
-            if folder.exists():
-                folder.rmdir()
-            os.replace(lists, folder)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write {folder}: {reason}; name another --export") from error
+        for step, ids in steps.items():
+            _write(draft / f"train-{step}.{form}", ids, train)
     return [folder / f"train-{step}.{form}" for step in steps]
 
 
