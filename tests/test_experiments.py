@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -25,7 +26,7 @@ from sparcl_lib.experiments.base import RunBase, open_store
 from sparcl_lib.experiments.comparison import Block, Comparison, compare
 from sparcl_lib.experiments.pool import DIED, run_all, run_calls
 from sparcl_lib.experiments.space import Range, read_space, recipe_values, settings_of
-from sparcl_lib.experiments.store import RunStore, run_keys
+from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.experiments.sweep import (
     Sweep,
     _claim,
@@ -87,6 +88,23 @@ def test_keys_of_other_data_follow_masks_lists_and_files(tmp_path):
     (root / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n")
     keys.append(run_keys(here.config("FT", 0)))
     assert len({name for pair in keys for name in pair}) == 8
+
+
+def test_keys_do_not_follow_the_place_of_task_weights_and_data(tmp_path, monkeypatch):
+    root = make_voc_tree(tmp_path / "here" / "voc", {"a": {0, 1}, "b": {0, 2}}, val=["b"])
+    (tmp_path / "here" / "t.yaml").write_text("steps: [[1], [2]]")
+    (tmp_path / "here" / "w.pth").write_bytes(b"weights")
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+
+    def keys(place: str) -> RunKeys:
+        weights = {"model": {"weights": f"{place}/w.pth"}}
+        base = RunBase(dataset="voc", task=f"{place}/t.yaml", data_root=f"{place}/voc")
+        return run_keys(base.config("FT", 0, weights))
+
+    assert keys("here") == keys("there") == keys(str(tmp_path / "there"))
+    (root.parents[1] / "there" / "w.pth").write_bytes(b"others")
+    assert not set(keys("here")) & set(keys("there"))
 
 
 def test_step_0_is_shared_only_where_its_prototypes_are_the_same(base):

@@ -61,7 +61,18 @@ def origin(config: RunConfig) -> dict[str, Any]:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    plain = _placeless(content, content.get("files", {}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _placeless(value: Any, files: Mapping[str, str]) -> Any:
+    """Files by their checksums, and no folder of data: what is the same elsewhere is the same."""
+    if isinstance(value, Mapping):
+        pairs = ((k, None if k == "data_root" else v) for k, v in value.items())
+        return {files.get(k, k): _placeless(v, files) for k, v in pairs}
+    if isinstance(value, (list, tuple)):
+        return [_placeless(item, files) for item in value]
+    return files.get(value, value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
