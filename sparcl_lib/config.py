@@ -67,7 +67,7 @@ class DataConfig:
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     backbone: str = "resnet101"
-    """resnet101, resnet50, mobilenet_v2 or mini."""
+    """resnet101, resnet50, mobilenet_v2, mini or mini_wide."""
     weights: str | None = "imagenet"
     """imagenet (downloaded by torchvision), the path of a state dict, or empty."""
     output_stride: int = 16

@@ -1,4 +1,5 @@
-"""Encoders: torchvision's ResNet-50/101 and MobileNetV2 at a chosen output stride, and a mini one.
+"""Encoders: torchvision's ResNet-50/101 and MobileNetV2 at a chosen output stride, and
+a mini one, also with features of four times the channels.
 
 Each is an nn.Module with `.dim` (channels D) and `.stride`; (B, 3, H, W) -> f (B, D, h, w), not
 negative (the last layer is a ReLU), the features that the latent losses shape.
@@ -39,7 +40,7 @@ class Backbone(nn.Sequential):
 
 
 def build_backbone(name: str, output_stride: int = 16, weights: str | None = None) -> Backbone:
-    """name: one of BACKBONES. output_stride: 16, or 8 for the ResNets; `mini` always has 4.
+    """name: one of BACKBONES. output_stride: 16, or 8 for the ResNets; the mini ones always have 4.
 
     weights: None (random), "imagenet" (torchvision's, downloaded) or a file with a state dict that
     has torchvision's key names (its classifier is not needed).
@@ -100,15 +101,16 @@ class _Residual(nn.Module):
 
 
 def _mini(name: str, output_stride: int, weights: str | None) -> Backbone:
+    dim = {"mini": 64, "mini_wide": 256}[name]
     layers = [
         nn.Sequential(
             nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True)
         ),
         _Residual(24, 48, stride=2),
         _Residual(48, 64),
-        _Residual(64, 64),
+        _Residual(64, dim),
     ]
-    backbone = Backbone(layers, dim=64, stride=output_stride, stages=(0, 1, 2, 3))
+    backbone = Backbone(layers, dim=dim, stride=output_stride, stages=(0, 1, 2, 3))
     load_weights(backbone, name, weights)
     return backbone
 
@@ -149,8 +151,8 @@ def _is_state_dict(state: object) -> bool:
 
 
 def _imagenet_state(name: str) -> dict[str, Tensor]:
-    if name == "mini":
-        raise UserError("backbone mini has no ImageNet weights: leave model.weights empty")
+    if name.startswith("mini"):
+        raise UserError(f"backbone {name} has no ImageNet weights: leave model.weights empty")
     enum = torchvision.models.get_model_weights(name)
     try:
         return enum.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
@@ -181,4 +183,5 @@ BACKBONES: dict[str, tuple[Callable[[str, int, str | None], Backbone], tuple[int
     "resnet50": (_resnet, (16, 8)),
     "mobilenet_v2": (_mobilenet, (16,)),
     "mini": (_mini, (4,)),
+    "mini_wide": (_mini, (4,)),
 }
