@@ -1,12 +1,15 @@
 """Palettes and figures: colours stay apart, figures show what they are given."""
 
 import io
+import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from sparcl_lib.methods import METHODS
 from sparcl_lib.metrics import StepMatrix
 from sparcl_lib.viz import (
     class_palette,
@@ -17,6 +20,7 @@ from sparcl_lib.viz import (
     step_heat_map,
     to_png,
 )
+from sparcl_lib.viz.experiments import trade_off
 
 STEPS = [["disc", "square"], ["bar"], ["moon"]]
 # Machado, Oliveira and Fernandes (2009), severity 1: protan, deutan.
@@ -75,6 +79,22 @@ def test_method_colours_are_fixed_and_distinct():
     assert method_colors(["SDR"])["SDR"] == colors["SDR"]
     red, green, blue = bytes.fromhex(colors["Joint"][1:])
     assert red == green == blue
+
+
+def test_every_method_has_a_colour_of_its_own():
+    assert len(set(method_colors(METHODS).values())) == len(METHODS)
+
+
+def test_names_in_the_trade_off_do_not_cover_each_other():
+    points = {"EWC": (72.0, 6.0), "RW": (72.1, 6.1), "PI": (72.2, 5.9), "FT": (72.0, 6.0)}
+    table = pd.DataFrame(points, index=["forgetting", "intransigence"]).T
+    table.loc["SDR"] = (10.0, 3.0)
+    figure = trade_off(table.assign(forgetting_std=np.nan, intransigence_std=1.0))
+    figure.draw_without_rendering()
+    names = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
+    assert set(names) == set(table.index)
+    for one, other in itertools.combinations(names.values(), 2):
+        assert not one.overlaps(other)
 
 
 def test_strips_have_a_column_per_method_and_name_only_shown_classes():

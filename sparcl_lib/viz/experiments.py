@@ -9,6 +9,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sparcl_lib.viz.figures import spread
 from sparcl_lib.viz.palette import method_colors
 
 _INK, _MUTED, _OFF = "#222222", "#666666", "#dddddd"
@@ -76,8 +77,6 @@ def trade_off(table: pd.DataFrame) -> Figure:
         bars = {"xerr": row["forgetting_std"], "yerr": row["intransigence_std"]}
         drawn = {name: size for name, size in bars.items() if not np.isnan(size)}
         axes.errorbar(*place, **drawn, fmt="o", markersize=8, color=color, elinewidth=1, alpha=0.9)
-        axes.annotate(method, place, xytext=(7, 5), textcoords="offset points", color=color,
-                      fontsize=9.5, weight="bold")  # fmt: skip
     axes.set_xlabel("forgetting (points of IoU)", color=_INK)
     axes.set_ylabel("intransigence (points of IoU)", color=_INK)
     axes.grid(color=_OFF, linewidth=0.8)
@@ -85,4 +84,24 @@ def trade_off(table: pd.DataFrame) -> Figure:
     axes.set_axisbelow(True)
     axes.tick_params(colors=_MUTED, length=0)
     seaborn.despine(ax=axes)
+    _label_methods(axes, known)
     return figure
+
+
+def _label_methods(axes: Axes, known: pd.DataFrame, room: float = 0.16, gap: float = 5.0) -> None:
+    """The name beside each point; names that would cover each other move up and down.
+
+    room: width of a name, as a share of the axes; gap: between names, in percent of their height.
+    """
+    colors, bottom = method_colors(known.index), axes.get_ylim()[0]
+    width, height = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim()) / 100
+    table = known.sort_values("forgetting")
+    crowd = (table["forgetting"].diff() > room * width).cumsum()
+    for _, points in table.groupby(crowd):
+        points = points.sort_values("intransigence")
+        places = spread((points["intransigence"] - bottom) / height, gap)
+        for method, x, place in zip(points.index, points["forgetting"], places):
+            axes.annotate(
+                method, (x, bottom + place * height), xytext=(8, 0), textcoords="offset points",
+                va="center", color=colors[method], fontsize=9.5, weight="bold",
+            )  # fmt: skip

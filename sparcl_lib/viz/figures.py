@@ -158,14 +158,14 @@ def _label_points(
     """Texts beside the points (x, y), moved apart to at least `gap`; NaN points have none."""
     labels = sorted(label for label in labels if not np.isnan(label[0]))
     offset = -9 if side == "right" else 9
-    for y, (_, text, color) in zip(_spread([y for y, _, _ in labels], gap), labels):
+    for y, (_, text, color) in zip(spread([y for y, _, _ in labels], gap), labels):
         axes.annotate(
             text, (x, y), xytext=(offset, 0), textcoords="offset points", ha=side, va="center",
             fontsize=9.5, color=color, weight="bold", bbox={"color": "white", "pad": 0.6},
         )  # fmt: skip
 
 
-def _spread(values: Sequence[float], gap: float) -> list[float]:
+def spread(values: Sequence[float], gap: float) -> list[float]:
     """Ascending values moved as little as a few sweeps need to be `gap` apart and within 0..100."""
     places = np.array(values, dtype=float)
     for _ in range(100):

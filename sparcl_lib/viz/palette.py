@@ -25,7 +25,10 @@ _METHOD_COLORS = {
     "SDR+MiB": "#6a2fb5",
     "Joint": "#4d4d4d",
 }
-_OTHER_COLORS = ("#8c6d00", "#0b8a99", "#a3202a", "#5a6b1f", "#8a5a3b", "#3f4fa8", "#c2307a")
+_OTHER_COLORS = (
+    "#8c6d00", "#0b8a99", "#a3202a", "#5a6b1f", "#8a5a3b", "#3f4fa8", "#c2307a", "#1b1464",
+    "#6e8b00",
+)  # fmt: skip
 
 
 def class_palette(num_classes: int) -> np.ndarray:
