@@ -9,6 +9,7 @@ benchmarks/minivoc_comparison.csv (a row per run and step) and the page.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -26,7 +27,8 @@ from sparcl_lib.methods import METHODS
 HERE = Path(__file__).parent
 TABLE = Path(__file__).with_suffix(".csv")
 PAGE = HERE.parent / "docs" / "minivoc_comparison.html"
-PERMUTED = HERE / "minivoc_6-1_permuted.yaml"
+# From where the command is given: a run is kept under the name of its task.
+PERMUTED = os.path.relpath(HERE / "minivoc_6-1_permuted.yaml")
 IN_QUESTION = ("FT", "MiB", "SDR", "SDR+MiB", "Joint")
 TASKS = [("6-4", "sequential"), ("6-4", "disjoint"), ("6-4", "overlapped"), ("6-1", "overlapped")]
 
@@ -35,7 +37,7 @@ def blocks() -> list[Block]:
     """All runs of the comparison; those of the first seeds come first."""
     all_methods = [b for where in TASKS for b in sides(*where, METHODS, range(3))]
     more_seeds = [b for where in TASKS for b in sides(*where, IN_QUESTION, range(3, 5))]
-    return [*all_methods, *more_seeds, *sides(str(PERMUTED), "overlapped", IN_QUESTION, range(3))]
+    return [*all_methods, *more_seeds, *sides(PERMUTED, "overlapped", IN_QUESTION, range(3))]
 
 
 def sides(task: str, setup: str, methods: Iterable[str], seeds: range) -> list[Block]:

@@ -90,20 +90,17 @@ def test_keys_of_other_data_follow_masks_lists_and_files(tmp_path):
     assert len({name for pair in keys for name in pair}) == 8
 
 
-def test_keys_do_not_follow_the_place_of_task_weights_and_data(tmp_path, monkeypatch):
-    root = make_voc_tree(tmp_path / "here" / "voc", {"a": {0, 1}, "b": {0, 2}}, val=["b"])
-    (tmp_path / "here" / "t.yaml").write_text("steps: [[1], [2]]")
-    (tmp_path / "here" / "w.pth").write_bytes(b"weights")
+def test_keys_do_not_follow_the_place_of_the_data(tmp_path):
+    make_voc_tree(tmp_path / "here", {"a": {0, 1}, "b": {0, 2}}, val=["b"])
     shutil.copytree(tmp_path / "here", tmp_path / "there")
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.yaml").write_text("steps: [[1], [2]]")
 
     def keys(place: str) -> RunKeys:
-        weights = {"model": {"weights": f"{place}/w.pth"}}
-        base = RunBase(dataset="voc", task=f"{place}/t.yaml", data_root=f"{place}/voc")
-        return run_keys(base.config("FT", 0, weights))
+        data = {"dataset": "voc", "data_root": str(tmp_path / place)}
+        return run_keys(RunBase(**data, task=str(tmp_path / "t.yaml")).config("FT", 0))
 
-    assert keys("here") == keys("there") == keys(str(tmp_path / "there"))
-    (root.parents[1] / "there" / "w.pth").write_bytes(b"others")
+    assert keys("here") == keys("there")
+    (tmp_path / "there" / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n")
     assert not set(keys("here")) & set(keys("there"))
 
 

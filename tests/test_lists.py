@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -359,3 +360,18 @@ def test_the_content_of_lists_is_part_of_a_run_s_key(mini, tmp_path, capsys):
     assert run_keys(listed).run != before.run
     (tmp_path / "lists" / "train-1.txt").unlink()
     assert run_keys(listed) != before
+
+
+def test_a_run_goes_on_and_is_started_from_where_its_data_were_moved(mini, tmp_path):
+    moved, run = tmp_path / "moved", tmp_path / "run"
+    train(config_of(mini), run, steps=[0], accelerator="cpu")
+    shutil.copytree(mini, moved)
+    config = config_of(moved)
+    other = train(config, tmp_path / "other", start_from=run, accelerator="cpu")
+    assert train(config, run, resume=True, accelerator="cpu")["steps"] == other["steps"]
+    ids = moved / "ImageSets" / "Segmentation" / "train_aug.txt"
+    ids.write_text(ids.read_text().partition("\n")[2])
+    for out, options in ((tmp_path / "third", {"start_from": run}), (run, {"resume": True})):
+        with pytest.raises(UserError, match="run was trained on other images"):
+            train(config, out, accelerator="cpu", **options)
+    assert not (tmp_path / "third").exists()

@@ -41,8 +41,10 @@ class RunKeys(NamedTuple):
 def run_keys(config: RunConfig) -> RunKeys:
     """The keys of a run, whatever its data set. Raises UserError when the data are not there."""
     beside = origin(config)
-    whole = _digest({**beside, "config": to_plain(config)})
-    first = _digest({**beside, "first": first_step_settings(config)})
+    # Where the data lie says nothing about them, and machines that share runs may differ in it.
+    anywhere = {"data_root": None}
+    whole = _digest({**beside, "config": to_plain(config) | anywhere})
+    first = _digest({**beside, "first": first_step_settings(config) | anywhere})
     name = re.sub(r"[^\w.]+", "-", config.method["name"])
     return RunKeys(f"{name}-{whole}", f"first-{first}")
 
@@ -61,18 +63,7 @@ def origin(config: RunConfig) -> dict[str, Any]:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    plain = _placeless(content, content.get("files", {}))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _placeless(value: Any, files: Mapping[str, str]) -> Any:
-    """Files by their checksums, and no folder of data: what is the same elsewhere is the same."""
-    if isinstance(value, Mapping):
-        pairs = ((k, None if k == "data_root" else v) for k, v in value.items())
-        return {files.get(k, k): _placeless(v, files) for k, v in pairs}
-    if isinstance(value, (list, tuple)):
-        return [_placeless(item, files) for item in value]
-    return files.get(value, value) if isinstance(value, str) else value
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,8 @@ class RunDirectory:
 
     def _check_same(self, config: RunConfig) -> None:
         here, asked = flatten(to_plain(self.config())), flatten(to_plain(config))
+        # The same images may lie elsewhere now; `check_images` tells whether they are the same.
+        here["data_root"] = asked["data_root"]
         # Groups without settings of their own last: another key says more.
         for key in sorted(here.keys() | asked.keys(), key=lambda k: (here.get(k) == {}, k)):
             if key not in here or key not in asked or here[key] != asked[key]:
@@ -100,7 +102,7 @@ class RunDirectory:
         if kept.get("images_sha256", sha256) != sha256:
             raise UserError(
                 f"{self.path} was trained on other images than the lists and masks give now: "
-                f"restore them (images_sha256 in its metrics.json), or choose another --out"
+                f"restore them (images_sha256 in its metrics.json), or choose another run"
             )
 
     def config(self) -> RunConfig:

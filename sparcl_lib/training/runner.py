@@ -80,7 +80,7 @@ def train(
     steps = _check_steps(workspace, directory, steps, resume)
     origin = None if start_from is None else RunDirectory(start_from)
     if origin is not None:
-        _check_first_step(origin, config)
+        _check_first_step(origin, workspace)
     directory.open_for_writing(config)
     directory.check_images(workspace.images_sha256)
     if origin is not None and not directory.checkpoint_file(0).exists():
@@ -135,13 +135,14 @@ def _comma(steps: Sequence[int]) -> str:
     return ",".join(map(str, steps))
 
 
-def _check_first_step(origin: RunDirectory, config: RunConfig) -> None:
-    difference = first_step_difference(config, origin.config())
+def _check_first_step(origin: RunDirectory, workspace: Workspace) -> None:
+    difference = first_step_difference(workspace.config, origin.config())
     if difference:
         raise UserError(
             f"step 0 of {origin.path} differs in {difference}: train step 0 here instead"
         )
     origin.load_checkpoint(0)
+    origin.check_images(workspace.images_sha256)
 
 
 def _copy_first_step(origin: RunDirectory, directory: RunDirectory) -> None:

@@ -187,7 +187,6 @@ def first_step_settings(config: RunConfig) -> dict[str, object]:
     model = {k: v for k, v in dataclasses.asdict(config.model).items() if k != "batch_norm"}
     return {
         "dataset": config.dataset,
-        "data_root": config.data_root,
         "task": config.task,
         # Joint training sees every image with every label, whatever the setup.
         "setup": None if method.joint else config.setup,
