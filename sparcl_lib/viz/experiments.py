@@ -88,8 +88,8 @@ def trade_off(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _label_methods(axes: Axes, known: pd.DataFrame, room: float = 0.16, gap: float = 5.0) -> None:
-    """The name beside each point; names that would cover each other move up and down.
+def _label_methods(axes: Axes, known: pd.DataFrame, room: float = 0.16, gap: float = 4.4) -> None:
+    """The name beside each point; names that would cover each other move up and down, on a line.
 
     room: width of a name, as a share of the axes; gap: between names, in percent of their height.
     """
@@ -100,8 +100,10 @@ def _label_methods(axes: Axes, known: pd.DataFrame, room: float = 0.16, gap: flo
     for _, points in table.groupby(crowd):
         points = points.sort_values("intransigence")
         places = spread((points["intransigence"] - bottom) / height, gap)
-        for method, x, place in zip(points.index, points["forgetting"], places):
+        for (method, point), place in zip(points.iterrows(), places):
+            x, y, color = point["forgetting"], bottom + place * height, colors[method]
             axes.annotate(
-                method, (x, bottom + place * height), xytext=(8, 0), textcoords="offset points",
-                va="center", color=colors[method], fontsize=9.5, weight="bold",
-            )  # fmt: skip
+                method, (x + 0.02 * width, y), va="center", color=color, fontsize=9.5, weight="bold"
+            )
+            line = [x, x + 0.018 * width], [point["intransigence"], y]
+            axes.plot(*line, color=color, linewidth=0.7, scalex=False, scaley=False)
