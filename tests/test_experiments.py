@@ -25,7 +25,7 @@ from sparcl_lib.experiments.ablation import Ablation, ablate, switches, variant_
 from sparcl_lib.experiments.base import RunBase, open_store
 from sparcl_lib.experiments.comparison import Block, Comparison, compare
 from sparcl_lib.experiments.pool import DIED, run_all, run_calls
-from sparcl_lib.experiments.space import Range, read_space, recipe_values, settings_of
+from sparcl_lib.experiments.space import Range, read_space, recipe_values, settings_of, suggest
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.experiments.sweep import (
     Sweep,
@@ -301,11 +301,20 @@ def test_space_of_a_method_and_its_settings(space, base):
     assert recipe_values({"optim.lr[1]": Range(low=0.1, high=1)}, config) == {}
 
 
+def test_a_single_choice_is_a_value_for_one_method(space, base):
+    space.write_text(f"{SPACE}    method.terms.kd.unbiased: [false]\n")
+    rows = read_space(space, "MiB")
+    study = pytest.importorskip("optuna").create_study()
+    assert suggest(study.ask(), rows)["method.terms.kd.unbiased"] is False
+    assert "method.terms.kd.unbiased" not in recipe_values(rows, base.config("MiB", 0))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("optim.lrr: [1, 2]", "optim.lrr: unknown setting.*did you mean optim.lr"),
         ("optim.lr: 3", "optim.lr: expected {low: ..., high: ...} or a list of choices, got 3"),
+        ("optim.lr: []", "optim.lr: expected .* or a list of choices, got "),
         ("optim.lr: {low: 2, high: 1}", "low < high"),
         ("optim.lr: {low: 0, high: 1, log: true}", "above 0 with log"),
         ("optim.lr: {low: 1, hihg: 2}", "unknown setting 'hihg'"),

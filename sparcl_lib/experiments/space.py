@@ -3,7 +3,9 @@
 optim.lr[1]: {low: 0.005, high: 0.1, log: true}     # of step 1 and later; every method
 model.batch_norm: [frozen, slow]
 methods:
-  MiB: {method.terms.kd.weight: {low: 0.5, high: 30, log: true}}
+  MiB:
+    method.terms.kd.weight: {low: 0.5, high: 30, log: true}
+    method.classifier_init: [random]                # a single choice: fixed, for this method alone
 """
 
 import json
@@ -62,7 +64,7 @@ def _read_row(path: str | Path, key: str, row: Any) -> Range | tuple[Any, ...]:
             return build(Range, row)
     except UserError as error:
         raise UserError(f"{path}, {key}: {error}") from None
-    if isinstance(row, list) and len(row) > 1:
+    if isinstance(row, list) and row:
         return tuple(row)
     raise UserError(
         f"{path}, {key}: expected {{low: ..., high: ...}} or a list of choices, got {row!r}"
