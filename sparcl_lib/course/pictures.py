@@ -1,17 +1,15 @@
 """Figures and sliders of the notebooks: a picture with a text for those who cannot see it first,
 then, where Jupyter can, controls that draw it anew."""
 
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
-import PIL.Image
 import seaborn
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
-from sparcl_lib.viz import to_png
+from sparcl_lib.viz import small_png
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _STYLE = {
@@ -39,14 +37,6 @@ def panels(columns: int = 1, rows: int = 1, width: float = 9.0, height: float = 
         axes = figure.subplots(rows, columns, **options)
     seaborn.despine(figure)
     return figure, axes
-
-
-def small_png(figure: Figure, dpi: int) -> bytes:
-    """The figure as a PNG of 256 colours: a third of the size in a notebook that is kept."""
-    drawn = PIL.Image.open(io.BytesIO(to_png(figure, dpi))).convert("RGB")
-    buffer = io.BytesIO()
-    drawn.quantize(256, dither=PIL.Image.Dither.NONE).save(buffer, "png", optimize=True)
-    return buffer.getvalue()
 
 
 def show(figure: Figure, alt: str, dpi: int = 80) -> None:

@@ -42,6 +42,7 @@ def run_keys(config: RunConfig) -> RunKeys:
     """The keys of a run, whatever its data set. Raises UserError when the data are not there."""
     beside = origin(config)
     # Where the data lie says nothing about them, and machines that share runs may differ in it.
+    # None rather than left out: runs that named no place keep the keys they had.
     anywhere = {"data_root": None}
     whole = _digest({**beside, "config": to_plain(config) | anywhere})
     first = _digest({**beside, "first": first_step_settings(config) | anywhere})

@@ -101,6 +101,8 @@ class _Residual(nn.Module):
 
 
 def _mini(name: str, output_stride: int, weights: str | None) -> Backbone:
+    if weights == "imagenet":
+        raise UserError(f"backbone {name} has no ImageNet weights: leave model.weights empty")
     dim = {"mini": 64, "mini_wide": 256}[name]
     layers = [
         nn.Sequential(
@@ -151,8 +153,6 @@ def _is_state_dict(state: object) -> bool:
 
 
 def _imagenet_state(name: str) -> dict[str, Tensor]:
-    if name.startswith("mini"):
-        raise UserError(f"backbone {name} has no ImageNet weights: leave model.weights empty")
     enum = torchvision.models.get_model_weights(name)
     try:
         return enum.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)

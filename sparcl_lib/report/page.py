@@ -1,7 +1,7 @@
 """One self-contained HTML page over several runs."""
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,13 @@ from sparcl_lib.report.runs import (
 )
 from sparcl_lib.report.tables import number, readable, results_table, sources
 from sparcl_lib.training.run_directory import write_atomically
-from sparcl_lib.viz import forgetting_curves, prediction_strips, step_heat_map, to_png
+from sparcl_lib.viz import (
+    forgetting_curves,
+    prediction_strips,
+    small_png,
+    step_heat_map,
+    to_png,
+)
 
 _DATASETS = {"minivoc": "MiniVOC", "voc": "Pascal VOC 2012", "ade20k": "ADE20K"}
 _SETUPS = {
@@ -194,6 +200,7 @@ def _strips(runs: list[ReportRun]) -> dict[str, str] | None:
         "Test images after the last step. Hatched pixels, such as object borders, do not count.",
         f"{len(first['images'])} test images in rows; columns: the image, the true classes, and "
         f"the classes predicted by {', '.join(same)}.",
+        encode=to_png,
     )
 
 
@@ -210,8 +217,17 @@ def _heat_map(method: str, matrix: StepMatrix, seeds: int) -> dict[str, str]:
     )
 
 
-def picture(figure: Figure, title: str, caption: str, alt: str) -> dict[str, str]:
-    """A figure as the page holds it: the PNG itself, its heading, and what it shows in words."""
-    data = base64.b64encode(to_png(figure)).decode()
+def picture(
+    figure: Figure,
+    title: str,
+    caption: str,
+    alt: str,
+    encode: Callable[[Figure], bytes] = small_png,
+) -> dict[str, str]:
+    """A figure as the page holds it: the PNG itself, its heading, and what it shows in words.
+
+    encode: `to_png` where photographs need all colours.
+    """
+    data = base64.b64encode(encode(figure)).decode()
     return {"title": title, "caption": caption, "alt": alt, "data": data,
             "width": str(round(figure.get_figwidth() * 100))}  # fmt: skip

@@ -1,7 +1,13 @@
 """Pictures of what a model sees and forgets: palettes, strips, curves, heat maps, flows."""
 
 from sparcl_lib.viz.experiments import switch_heat_map, trade_off
-from sparcl_lib.viz.figures import forgetting_curves, prediction_strips, step_heat_map, to_png
+from sparcl_lib.viz.figures import (
+    forgetting_curves,
+    prediction_strips,
+    small_png,
+    step_heat_map,
+    to_png,
+)
 from sparcl_lib.viz.flows import confusion_flow, row_shares
 from sparcl_lib.viz.palette import class_palette, colorize, method_colors
 
@@ -13,6 +19,7 @@ __all__ = [
     "method_colors",
     "prediction_strips",
     "row_shares",
+    "small_png",
     "step_heat_map",
     "switch_heat_map",
     "to_png",

@@ -13,6 +13,9 @@ from sparcl_lib.viz.figures import spread
 from sparcl_lib.viz.palette import method_colors
 
 _INK, _MUTED, _OFF = "#222222", "#666666", "#dddddd"
+# Of a name in the trade-off picture: its width, as a share of the axes, and the gap to the next
+# one, in percent of their height.
+_NAME_WIDTH, _NAME_GAP = 0.16, 4.4
 
 
 def switch_heat_map(states: pd.DataFrame, means: pd.DataFrame, deviations: pd.DataFrame) -> Figure:
@@ -88,18 +91,15 @@ def trade_off(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _label_methods(axes: Axes, known: pd.DataFrame, room: float = 0.16, gap: float = 4.4) -> None:
-    """The name beside each point; names that would cover each other move up and down, on a line.
-
-    room: width of a name, as a share of the axes; gap: between names, in percent of their height.
-    """
+def _label_methods(axes: Axes, known: pd.DataFrame) -> None:
+    """The name beside each point; names that would cover each other move up and down, on a line."""
     colors, bottom = method_colors(known.index), axes.get_ylim()[0]
     width, height = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim()) / 100
     table = known.sort_values("forgetting")
-    crowd = (table["forgetting"].diff() > room * width).cumsum()
+    crowd = (table["forgetting"].diff() > _NAME_WIDTH * width).cumsum()
     for _, points in table.groupby(crowd):
         points = points.sort_values("intransigence")
-        places = spread((points["intransigence"] - bottom) / height, gap)
+        places = spread((points["intransigence"] - bottom) / height, _NAME_GAP)
         for (method, point), place in zip(points.iterrows(), places):
             x, y, color = point["forgetting"], bottom + place * height, colors[method]
             axes.annotate(

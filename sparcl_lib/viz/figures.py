@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,6 +22,14 @@ def to_png(figure: Figure, dpi: int = 110) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def small_png(figure: Figure, dpi: int = 110) -> bytes:
+    """The same in 256 colours, a third of the size: for figures without photographs."""
+    drawn = PIL.Image.open(io.BytesIO(to_png(figure, dpi))).convert("RGB")
+    buffer = io.BytesIO()
+    drawn.quantize(256, dither=PIL.Image.Dither.NONE).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 
