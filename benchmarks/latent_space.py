@@ -56,6 +56,7 @@ TASK = RunBase(
 )
 # Of these many training images, these many locations fit a probe.
 IMAGES, PROBE_LOCATIONS = 600, 20_000
+SHOWN = ["UCE", "UCE + matching 0.1", "MiB", "MiB + all four"]
 LINES = {"head": "probe of the head", "features": "probe of the features", "answers": "answers"}
 COLORS = ("#4477aa", "#228833", "#cc3311")
 
@@ -79,20 +80,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--variants", type=Path, required=True)
     parser.add_argument("--store", type=Path, default=Path("runs", "minivoc"))
+    parser.add_argument("--methods", nargs="+", help="some of the variants; all if not given")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--out", type=Path, default=TABLE)
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--shown", default="UCE,UCE + matching 0.1,MiB,MiB + all four")
+    parser.add_argument("--shown", nargs="+", default=SHOWN, help="methods of the picture")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    configs = [TASK.config(v, s) for s in seeds for v in read_variants(arguments.variants)]
+    chosen = arguments.methods
+    variants = [v for v in read_variants(arguments.variants) if not chosen or v.name in chosen]
+    configs = [TASK.config(variant, seed) for seed in seeds for variant in variants]
     runs, errors = run_all(configs, open_store(arguments.store))
     with one_thread(), threadpool_limits(1):  # waiting threads cost more than they bring
         rows = [row for run in tqdm([r for r in runs if r], "runs") for row in measure(run)]
     table = pd.DataFrame(rows).round(2)
     table.to_csv(arguments.out, index=False)
     if arguments.picture:
-        arguments.picture.write_bytes(to_png(draw(table, arguments.shown.split(","))))
+        arguments.picture.write_bytes(to_png(draw(table, arguments.shown)))
     print("\n".join([*errors, f"written: {arguments.out}"]))
 
 
