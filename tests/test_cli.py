@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import make_voc_tree, save_mask
 from PIL import Image
 
@@ -172,6 +174,17 @@ def test_a_checkpoint_holds_all_that_a_step_needs(train_mini, tmp_path):
     assert state["bank"]["counts"].dtype == torch.int64 and state["bank"]["counts"][1:].sum() > 0
     assert state["optimizer"]["state"]
     assert state["rng"]["torch"].numel() > 0
+
+
+@pytest.mark.parametrize("setup", ["sequential", "overlapped"])
+def test_the_released_form_of_sdr_trains(train_mini, tmp_path, setup):
+    """As a user gets it, without a floor."""
+    released = ("--setup", setup, "--set", "method.variant=released")
+    assert train_mini(*released, method="SDR")[0] == 0
+    terms = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["method"]["terms"]
+    assert terms["sparsification"]["floor"] == 0 and terms["ce"]["fold_labels"]
+    log = pd.read_csv(tmp_path / "run" / "logs" / "step-1" / "metrics.csv")
+    assert set(terms) < set(log) and np.isfinite(log[[*terms, "total"]]).all(axis=None)
 
 
 def test_joint_learns_all_classes_in_one_step_and_is_reported_at_the_last(train_mini, tmp_path):

@@ -198,6 +198,14 @@ def test_unbiased_is_plain_where_old_classes_are_labelled():
     assert TERMS["ce"](step, unbiased=True) == plain != TERMS["ce"](context(), unbiased=True)
 
 
+def test_released_unbiased_folds_labels_of_old_classes():
+    target = torch.randint(ALL, (2, 32, 32))
+    step = context(old_labelled=True, target=target)
+    folded = losses.unbiased_cross_entropy(step.output.logits, target, OLD)
+    assert TERMS["ce"](step, unbiased=True, fold_labels=True) == folded
+    assert folded != TERMS["ce"](step, unbiased=True)
+
+
 def test_released_options_are_the_losses_on_other_arguments():
     step = context()
     features, bank, raw = step.output.features, step.bank.prototypes, step.labels
@@ -493,7 +501,7 @@ def test_thirty_iterations(name, setup):
 @pytest.mark.parametrize("setup", ["sequential", "disjoint", "overlapped"])
 @pytest.mark.parametrize("name", ["SDR", "SDR+MiB"])
 def test_thirty_iterations_of_the_released_form(name, setup):
-    """With the floor of the formulas: dead locations of so small a network run off without it."""
+    """With our floor: dead locations of so small a network run off without it."""
     asked = ["method.variant=released", "method.terms.sparsification.floor=1.0"]
     built = build_method(resolve("voc", name, [parse_settings(asked)], task="19-1").method)
     previous, bank = tiny(), PrototypeBank(OLD, DIM)

@@ -24,14 +24,17 @@ def ce(
     unbiased: bool = False,
     pseudo: Pseudo = "none",
     labelled_only: bool = False,
+    fold_labels: bool = False,
 ) -> Tensor:
     """Cross-entropy on the labels of the step. What to do about old classes in the background:
 
     unbiased: MiB's, background means "background or old"; pseudo: PLOP's, the teacher's sure
     guesses become labels; labelled_only: CIL's, background is no label from step 1 on.
+    In the sequential setup old classes are labelled, none hides, and all three are the plain loss;
+    fold_labels: the unbiased one counts those labels as background all the same, as released.
     """
     logits, target = context.output.logits, context.target
-    if unbiased and not context.old_labelled:
+    if unbiased and (fold_labels or not context.old_labelled):
         return losses.unbiased_cross_entropy(logits, target, context.num_old)
     if pseudo != "none" and context.hides_old:
         return losses.adaptive_cross_entropy(logits, *context.pseudo_target)

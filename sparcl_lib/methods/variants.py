@@ -22,6 +22,7 @@ RELEASED_TERMS: dict[str, dict[str, object]] = {
     "repulsion": {"distances": "matmul", "reshaped": True, "labels": "raw", "from_step": 1},
     "sparsification": {"floor": 0.0, "signed": True, "labels": "raw"},
 }
+RELEASED_CE = {"fold_labels": True}
 
 
 def variant_settings(asked: Mapping[str, Any], head: str) -> dict[str, Any]:
@@ -42,6 +43,8 @@ def variant_settings(asked: Mapping[str, Any], head: str) -> dict[str, Any]:
         )
     if variant == "paper":
         return {}
+    if "ce" in there:
+        terms["ce"] = RELEASED_CE
     return {
         "method": {"terms": terms, "reshaped_prototypes": True},
         "model": {
