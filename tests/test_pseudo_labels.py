@@ -101,18 +101,6 @@ def test_released_median_adds_up_indices(counts, bin_of):
     assert threshold == pytest.approx(unit * bin_of / 100)
 
 
-def test_released_floor():
-    """A median under .001 of the released unit counts as .001."""
-    histogram = torch.zeros(OLD, 100, dtype=torch.int64)
-    histogram[0, 0], histogram[0, 1] = 10**6, 1
-    unit = OLD * math.log(OLD) * math.log(ALL)
-    thresholds = entropy_thresholds(histogram, ALL, "released")
-    assert thresholds[0].item() == pytest.approx(unit * 0.005, rel=1e-3)
-    tiny = torch.full((1, OLD, 1, 1), -1e4)
-    tiny[:, 0] = 0
-    assert entropy(tiny) < unit * 0.001
-
-
 def test_released_accepts_more_than_half_of_what_a_sure_teacher_says():
     """With the many pixels of a real step."""
     logits, every = 20 * teacher_logits(1.0), torch.ones(2, 64, 64, dtype=torch.bool)

@@ -1,12 +1,14 @@
 """EWC, PI and RW against slow loops in float64, and how they hold weights over several steps."""
 
 import copy
+import io
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
 from torch import nn
 
-from sparcl_lib.methods import Regulariser, WeightPenalty
+from sparcl_lib.methods import Regulariser, WeightPenalty, regularisers
 from sparcl_lib.methods.regularisers import (
     DAMPING,
     SCORE_FLOOR,
@@ -18,7 +20,8 @@ from sparcl_lib.methods.regularisers import (
     running_fisher,
 )
 
-NAMES = ("ewc", "pi", "rw")
+NAMES = get_args(get_type_hints(Regulariser)["name"])
+COPIES = {"ewc": 3, "pi": 6, "rw": 9}
 
 
 class Net(nn.Module):
@@ -132,6 +135,34 @@ def test_two_steps_equal_the_slow_loop(name):
             earlier = (was or 0.0) if name == "pi" else was
             expected = slow(later, n, i, earlier=earlier, **options)
             assert final["score"][n][i].item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_is_as_stated(name):
+    """Copies of the parameters held in a later step, its state read from a file."""
+    net, file = Net(), io.BytesIO()
+    first = WeightPenalty(Regulariser(name=name), net)
+    train(net, first)
+    torch.save(first.state_dict(), file)
+    state = torch.load(io.BytesIO(file.getvalue()))
+    assert sum(map(len, state.values())) == (2 if name == "rw" else 1) * len(list(net.parameters()))
+    later = WeightPenalty(Regulariser(name=name), net, state)
+    del state
+    train(net, later)
+    own = {p.data_ptr() for p in net.parameters()}
+    held = {t.data_ptr(): t.numel() for t in tensors(vars(later)) if t.data_ptr() not in own}
+    size = sum(p.numel() for p in net.parameters())
+    assert sum(held.values()) == COPIES[name] * size
+    assert f"{name.upper()} {COPIES[name]}" in regularisers.__doc__
+
+
+def tensors(content) -> list[torch.Tensor]:
+    """Every tensor in nested tuples and dictionaries."""
+    if isinstance(content, torch.Tensor):
+        return [content]
+    parts = content.values() if isinstance(content, dict) else content
+    nested = isinstance(content, dict | tuple)
+    return [tensor for part in parts for tensor in tensors(part)] if nested else []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,7 +18,8 @@ As in the released codes of MiB and SDR, F and score of each tensor are brought 
 minimum and maximum before they are used. There g belongs to the end of an update, here to its
 start, as in the papers.
 
-Memory during a step, in copies of the parameters: EWC 3, PI 6, RW 8; in a checkpoint: 1, 1, 2.
+Memory during a step after the first, in copies of the parameters: EWC 3, PI 6, RW 9; in a
+checkpoint: 1, 1, 2.
 """
 
 import math
@@ -105,15 +106,16 @@ class WeightPenalty:
         self.row = row
         self.parameters = dict(model.named_parameters())
         self.anchors = self._copy()
-        self.before = {kind: self._to_device(known) for kind, known in (state or {}).items()}
-        self.importance = importance_from(self.before) if state else {}
+        before = {kind: self._to_device(known) for kind, known in (state or {}).items()}
+        self.importance = importance_from(before) if state else {}
+        self.score_before = before.get("score", {})
         self.now: dict[str, Tensors] = {}
         if row.name != "pi":
-            self.now["fisher"] = self._zeros() | {
-                n: known.clone() for n, known in self.before.get("fisher", {}).items()
-            }
+            self.now["fisher"] = self._zeros() | before.get("fisher", {})
         if row.name != "ewc":
-            self.now["score"], self.path = self._zeros(), self._zeros()
+            self.path = self._zeros()
+        if row.name == "rw":
+            self.now["score"] = self._zeros()
         self.start_of_interval = self._copy() if row.name == "rw" else {}
         self.updates = 0
 
@@ -169,7 +171,7 @@ class WeightPenalty:
     @torch.no_grad()
     def state_dict(self) -> dict[str, Tensors]:
         """What the next step needs, once this one is done: fisher, score, by parameter name."""
-        known = self.before.get("score", {})
+        known = self.score_before
         if self.row.name == "pi":
             change = {n: p - self.anchors[n] for n, p in self.parameters.items()}
             score = {n: path_importance(self.path[n], change[n]) for n in change}
