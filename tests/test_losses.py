@@ -273,7 +273,18 @@ def line(*labels) -> Tensor:
 
 # Meta
 def test_battery_covers_every_public_loss():
+    """With a slow loop, a value by hand and an error text."""
     assert {entry.name for entry in ENTRIES} == set(PUBLIC)
+    for told in (CONSTANTS, MISUSES):
+        assert set(PUBLIC) <= {key.partition(",")[0] for key in told}
+
+
+def test_every_loss_is_tested_at_its_optimum():
+    """At the teacher, at the prototypes, at the label; what is none of these by name."""
+    others = [e.name for e in LATENT if "prototypes" not in e.needs]
+    assert set(others) == {"repulsion", "sparsification"}
+    known = {"same", "teacher", "prototypes"}
+    assert all(e.latent or e in LABELLED or known & set(e.needs) for e in ENTRIES)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -286,31 +297,35 @@ def test_docstring_names_source_and_shapes(name):
 # (a)
 ORIGIN = torch.zeros(3, 2)
 CONSTANTS = {
-    "ce": (losses.cross_entropy(column([0, 0], [9, 1]), line(1, VOID)), math.log(2)),
-    "unbiased ce": (
+    "cross_entropy": (losses.cross_entropy(column([0, 0], [9, 1]), line(1, VOID)), math.log(2)),
+    "unbiased_cross_entropy": (
         losses.unbiased_cross_entropy(column([0] * 4, [0] * 4), line(0, 3), 3),
         (math.log(4 / 3) + math.log(4)) / 2,
     ),
-    "kd": (losses.knowledge_distillation(column([0, 0, 7]), column([0, 0])), math.log(2) / 2),
-    "unbiased kd": (
+    "knowledge_distillation": (
+        losses.knowledge_distillation(column([0, 0, 7]), column([0, 0])), math.log(2) / 2
+    ),
+    "unbiased_knowledge_distillation": (
         losses.unbiased_knowledge_distillation(column([0, 0, 0]), column([0, 0])),
         -(math.log(2 / 3) + math.log(1 / 3)) / 4,
     ),
-    "features": (losses.feature_distillation(column([1, 2], [0, 0]), column([3, 2], [0, 4])), 5),
-    "bce": (
+    "feature_distillation": (
+        losses.feature_distillation(column([1, 2], [0, 0]), column([3, 2], [0, 4])), 5
+    ),
+    "binary_cross_entropy": (
         losses.binary_cross_entropy(column([0, 0, 0], [9, 1, 5]), line(1, VOID)), 3 * math.log(2)
     ),
-    "bce kd": (
+    "binary_knowledge_distillation": (
         losses.binary_knowledge_distillation(column([0, 0, 7]), column([4, -3])), 2 * math.log(2)
     ),
     # Four equal classes are two bits of doubt.
-    "entropy kd": (
+    "entropy_weighted_distillation": (
         losses.entropy_weighted_distillation(
             column([0] * 8, [1] * 8), column([0] * 4, [9, 0, 0, 0]), line(1, 0) > 0, 0.5
         ),
         2 * math.log(8),
     ),
-    "adaptive ce": (
+    "adaptive_cross_entropy": (
         losses.adaptive_cross_entropy(
             torch.zeros(2, 2, 1, 2), torch.tensor([[[0, VOID]], [[1, 1]]]), torch.tensor([1, 0.5])
         ),
@@ -318,23 +333,23 @@ CONSTANTS = {
     ),
     # One row of 4: the squares are 1 2 3 2; their means are 2 | 1.5 2.5 | 1 2 3 2, and the columns'
     # are 1 2 3 2 at each of the three scales (1, 2 and 4 times).
-    "pod": (
+    "local_pod": (
         losses.local_pod(
             torch.tensor([1.0, 2, 3, 2]).sqrt().view(1, 1, 1, 4), torch.zeros(1, 1, 1, 4)
         ),
         math.sqrt(4 + 8.5 + 18 + 7 * 18),
     ),
-    "matching l2": (
+    "prototypes_matching, l2": (
         losses.prototypes_matching(column([6, 0], [0, 8], [1, 1]), line(1, 1, 0), ORIGIN), 5
     ),
-    "matching mse": (
+    "prototypes_matching, mse": (
         losses.prototypes_matching(column([3, 4], [6, 8]), line(1, 2), ORIGIN, "mse"),
         (12.5 + 50) / 2,
     ),
-    "attraction l2": (
+    "attraction, l2": (
         losses.attraction(column([3, 4], [0, 0], [3, 4]), line(1, 1, 2), ORIGIN), 3.75
     ),
-    "attraction mse": (
+    "attraction, mse": (
         losses.attraction(column([3, 4], [0, 0], [3, 4]), line(1, 1, 2), ORIGIN, "mse"), 9.375
     ),
     "repulsion": (
@@ -366,7 +381,7 @@ CONSTANTS = {
         4 * (math.e + math.exp(-0.75)),
     ),
     # The constant of the released code: 64 channels 0..63, the same at 4 x 4 locations.
-    "matching, reshaped": (
+    "prototypes_matching, reshaped": (
         losses.prototypes_matching(
             losses.reshaped_features(
                 torch.arange(64.0).view(1, 64, 1, 1).expand(1, 64, 4, 4),
@@ -376,7 +391,7 @@ CONSTANTS = {
         ),
         302.5,
     ),
-    "norm of (3, 4)": (losses.vector_distance(torch.tensor([3.0, 4.0]), "l2"), 5),
+    "vector_distance": (losses.vector_distance(torch.tensor([3.0, 4.0]), "l2"), 5),
 }  # fmt: skip
 
 
@@ -529,14 +544,41 @@ def test_no_doubt_no_weight():
     torch.testing.assert_close(losses.entropy_weighted_distillation(x, sure, mask), expected)
 
 
+@each([e for e in ENTRIES if "same" in e.needs])
 @pytest.mark.parametrize("size", [(1, 1), (4, 8), (5, 3), (16, 16)])
-def test_local_pod_is_zero_at_the_teacher_with_a_finite_gradient(size):
+def test_zero_at_the_same_features_of_the_teacher(entry, size):
     x = torch.randn(2, 3, *size)
-    value, gradient = value_and_gradient(ENTRIES[-1], x, x.clone())
-    assert value == 0 and gradient.isfinite().all()
-    value, gradient = value_and_gradient(ENTRIES[-1], x, 2 * x)
+    value, gradient = value_and_gradient(entry, x, x.clone())
+    assert value == 0 and gradient.count_nonzero() == 0
+    value, gradient = value_and_gradient(entry, x, 2 * x)
     assert value > 0 and gradient.isfinite().all() and gradient.any()
-    assert losses.local_pod(x, -x) == 0  # squares
+
+
+@each([e for e in LABELLED if not e.latent])
+def test_next_to_nothing_where_the_label_is_sure(entry):
+    """Whatever its value: being right on every pixel costs nothing and pulls nowhere."""
+    x, labels, *args = make(entry)
+    right = 200.0 * torch.nn.functional.one_hot(torch.where(labels == VOID, 0, labels), 6) - 100
+    value, gradient = value_and_gradient(entry, right.movedim(-1, 1), labels, *args)
+    assert 0 <= value < 1e-6 and gradient.abs().max() < 1e-6
+    assert entry(x, labels, *args) > 0.1
+
+
+def test_repulsion_falls_to_zero_with_the_distance():
+    values = [losses.repulsion(column([0, 0], [d, 0]), line(0, 1)).item() for d in (1, 1e2, 1e6)]
+    assert values == pytest.approx([1, 1e-2, 1e-6])
+
+
+def test_sparsification_falls_with_every_active_channel():
+    """What the formula says, though not its name."""
+    patterns = [[1] * n + [0] * (8 - n) for n in range(1, 9)]
+    values = [losses.sparsification(column(pattern), line(1)).item() for pattern in patterns]
+    assert values == pytest.approx([math.e + (8 - n) / n for n in range(1, 9)])
+
+
+def test_local_pod_compares_squares():
+    x = torch.randn(2, 3, 4, 4)
+    assert losses.local_pod(x, -x) == 0
 
 
 def test_local_pod_sees_a_shift_that_global_means_do_not():
@@ -659,36 +701,74 @@ def test_full_precision_under_autocast(entry, dtype):
 # (f)
 F, Y, P = torch.rand(2, 4, 3, 3), torch.zeros(2, 3, 3, dtype=torch.int64), torch.rand(5, 4)
 SAME = r"same locations, got \(2, 4, 3, 3\) and \(2, 3, 2\).*\(nearest\)"
+OTHER = r"label the pixels of the logits: expected \(2, 3, 3\), got \(2, 3, 2\)"
 MISUSES = {
-    "num_old 0": (lambda: losses.unbiased_cross_entropy(F, Y, 0), r"expected 1\.\.4.*got 0"),
-    "num_old 5": (lambda: losses.unbiased_cross_entropy(F, Y, 5), r"expected 1\.\.4.*got 5"),
-    "pixels": (lambda: losses.knowledge_distillation(F, F[..., :2]), r"\(B, K_old <= K, H, W\)"),
-    "features": (lambda: losses.feature_distillation(F, F[:1]), r"got \(2, 4, 3, 3\)"),
-    "batch": (lambda: losses.unbiased_knowledge_distillation(F, F[:1]), r"got \(2, 4, 3, 3\)"),
-    "teacher": (lambda: losses.knowledge_distillation(F[:, :2], F), r"K_old <= K"),
-    "binary distillation": (
+    "cross_entropy": (lambda: losses.cross_entropy(F, Y[..., :2]), OTHER),
+    "unbiased_cross_entropy": (lambda: losses.unbiased_cross_entropy(F, Y[..., :2], 1), OTHER),
+    "binary_cross_entropy": (lambda: losses.binary_cross_entropy(F, Y[..., :2]), OTHER),
+    "adaptive_cross_entropy": (
+        lambda: losses.adaptive_cross_entropy(F, Y[..., :2], P[0, :2]),
+        OTHER,
+    ),
+    "unbiased_cross_entropy, num_old 0": (
+        lambda: losses.unbiased_cross_entropy(F, Y, 0),
+        r"expected 1\.\.4.*got 0",
+    ),
+    "unbiased_cross_entropy, num_old 5": (
+        lambda: losses.unbiased_cross_entropy(F, Y, 5),
+        r"expected 1\.\.4.*got 5",
+    ),
+    "knowledge_distillation": (
+        lambda: losses.knowledge_distillation(F, F[..., :2]),
+        r"\(B, K_old <= K, H, W\)",
+    ),
+    "feature_distillation": (lambda: losses.feature_distillation(F, F[:1]), r"got \(2, 4, 3, 3\)"),
+    "unbiased_knowledge_distillation": (
+        lambda: losses.unbiased_knowledge_distillation(F, F[:1]),
+        r"got \(2, 4, 3, 3\)",
+    ),
+    "knowledge_distillation, teacher": (
+        lambda: losses.knowledge_distillation(F[:, :2], F),
+        r"K_old <= K",
+    ),
+    "binary_knowledge_distillation": (
         lambda: losses.binary_knowledge_distillation(F[:, :2], F),
         r"K_old <= K",
     ),
-    "masked distillation": (
+    "entropy_weighted_distillation": (
         lambda: losses.entropy_weighted_distillation(F[:, :2], F, Y > 0),
         r"K_old <= K",
     ),
-    "mask": (
+    "entropy_weighted_distillation, mask": (
         lambda: losses.entropy_weighted_distillation(F, F, Y[..., :2] > 0),
         r"mask.*\(2, 3, 2\)",
     ),
-    "share": (lambda: losses.adaptive_cross_entropy(F, Y, P[0]), r"B = 2 images, got \(4,\)"),
-    "pod": (lambda: losses.local_pod(F, F[..., :2]), r"one shape .*\(2, 4, 3, 2\)"),
-    "prototypes": (lambda: losses.prototypes_matching(F, Y, P[:, :3]), "D = 4.*got .5, 3"),
-    "one prototype": (lambda: losses.attraction(F, Y, P[0]), "D = 4 channels"),
-    "distance": (lambda: losses.prototypes_matching(F, Y, P, "L2"), "'L2': expected 'l2' or 'mse'"),
-    "distance 2": (lambda: losses.attraction(F, Y, P, "cos"), "unknown distance 'cos'"),
-    "division": (lambda: losses.attraction(F, Y, P, "l2", "sum"), "'sum': expected 'mean' or 'n"),
-    "distances": (lambda: losses.repulsion(F, Y, 5, "l2"), "distances 'l2': expected 'exact' or"),
-    "reshaped": (lambda: losses.reshaped_features(F, Y[..., :2]), SAME),
-    "distance 3": (lambda: losses.vector_distance(P, "l1"), "unknown distance 'l1'"),
-    "matching": (lambda: losses.prototypes_matching(F, Y[..., :2], P), SAME),
+    "adaptive_cross_entropy, share": (
+        lambda: losses.adaptive_cross_entropy(F, Y, P[0]),
+        r"B = 2 images, got \(4,\)",
+    ),
+    "local_pod": (lambda: losses.local_pod(F, F[..., :2]), r"one shape .*\(2, 4, 3, 2\)"),
+    "prototypes_matching, prototypes": (
+        lambda: losses.prototypes_matching(F, Y, P[:, :3]),
+        "D = 4.*got .5, 3",
+    ),
+    "attraction, prototypes": (lambda: losses.attraction(F, Y, P[0]), "D = 4 channels"),
+    "prototypes_matching, distance": (
+        lambda: losses.prototypes_matching(F, Y, P, "L2"),
+        "'L2': expected 'l2' or 'mse'",
+    ),
+    "attraction, distance": (lambda: losses.attraction(F, Y, P, "cos"), "unknown distance 'cos'"),
+    "attraction, division": (
+        lambda: losses.attraction(F, Y, P, "l2", "sum"),
+        "'sum': expected 'mean' or 'n",
+    ),
+    "repulsion, distances": (
+        lambda: losses.repulsion(F, Y, 5, "l2"),
+        "distances 'l2': expected 'exact' or",
+    ),
+    "reshaped_features": (lambda: losses.reshaped_features(F, Y[..., :2]), SAME),
+    "vector_distance": (lambda: losses.vector_distance(P, "l1"), "unknown distance 'l1'"),
+    "prototypes_matching": (lambda: losses.prototypes_matching(F, Y[..., :2], P), SAME),
     "attraction": (lambda: losses.attraction(F, Y[..., :2], P), SAME),
     "repulsion": (lambda: losses.repulsion(F, Y[..., :2]), SAME),
     "sparsification": (lambda: losses.sparsification(F, Y[..., :2]), SAME),

@@ -171,7 +171,8 @@ def sparsification(
     """Mean over labelled locations of sum_j exp(fbar_ij) / sum_j fbar_ij.
 
     fbar = f / (maximum of f over all locations of the same class and all channels), so fbar is in
-    0..1; the ratio is smallest when few channels carry all of the activation.
+    0..1. Despite the name the ratio falls with every channel that becomes active: n of D channels
+    at the peak are e + (D - n) / n, from e + D - 1 down to e.
 
     features (B, D, h, w), not negative (after a ReLU; negative values count as zero, which the
     formula would reward without bound); labels (B, h, w) int64. num_classes as in `repulsion`.

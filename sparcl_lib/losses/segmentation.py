@@ -14,13 +14,24 @@ __all__ = [
 ]
 
 
+def _check_pixels(logits: Tensor, target: Tensor) -> None:
+    pixels = (logits.shape[0], *logits.shape[2:])
+    if target.shape != pixels:
+        raise ValueError(
+            f"target must label the pixels of the logits: expected {tuple(pixels)}, "
+            f"got {tuple(target.shape)}"
+        )
+
+
 @full_precision
 def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
     """Mean cross-entropy over the pixels that are not ignored; 0 if all are.
 
     Source: the usual loss of the field, MiB (Cermelli et al., CVPR 2020), equation 1.
-    logits (B, K, H, W); target (B, H, W) int64. Returns a scalar.
+    logits (B, K, H, W); target (B, H, W) int64. Returns a scalar. Raises ValueError when they have
+    other pixels.
     """
+    _check_pixels(logits, target)
     total = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="sum")
     return total / (target != ignore_index).sum().clamp(min=1)
 
@@ -38,8 +49,10 @@ def unbiased_cross_entropy(
     Source: MiB (Cermelli et al., CVPR 2020), section 3, equation 5.
     logits (B, K, H, W); target (B, H, W) int64; num_old: number of classes of the earlier steps,
     background included, 1..K (1 gives plain cross-entropy). Returns the mean over the pixels that
-    are not ignored, 0 if all are. Raises ValueError when num_old is outside 1..K.
+    are not ignored, 0 if all are. Raises ValueError when num_old is outside 1..K, or the target has
+    other pixels.
     """
+    _check_pixels(logits, target)
     if not 1 <= num_old <= logits.shape[1]:
         raise ValueError(
             f"num_old counts the old classes with background: expected 1..{logits.shape[1]} "
@@ -61,7 +74,9 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255
     Source: iCaRL (Rebuffi et al., CVPR 2017), equation 1, first sum, in the dense form of MiB's
     released code, which also asks the old classes: there a hidden old class is a "no".
     logits (B, K, H, W); target (B, H, W) int64. Returns a scalar, 0 if all pixels are ignored.
+    Raises ValueError when they have other pixels.
     """
+    _check_pixels(logits, target)
     ignored = target == ignore_index
     picked = logits.gather(1, torch.where(ignored, 0, target).unsqueeze(1)).squeeze(1)
     losses = F.softplus(logits).sum(dim=1) - picked
@@ -80,8 +95,9 @@ def adaptive_cross_entropy(
     Source: PLOP (Douillard et al., CVPR 2021), section 3.3, the pseudo-label loss with its
     adaptive factor nu.
     logits (B, K, H, W); target (B, H, W) int64; share (B,) in 0..1. Returns a scalar.
-    Raises ValueError when share is not one number per image.
+    Raises ValueError when share is not one number per image, or the target has other pixels.
     """
+    _check_pixels(logits, target)
     if share.shape != target.shape[:1]:
         raise ValueError(
             f"share must be (B,) with B = {len(target)} images, got {tuple(share.shape)}"
