@@ -58,14 +58,15 @@ def base(tiny) -> RunBase:
 class Recorder:
     """A store's trainer that notes which folders it was asked for; fails where told."""
 
-    def __init__(self, folder, fails: str = "never") -> None:
+    def __init__(self, folder, fails: str = "never", error: Exception | None = None) -> None:
         self.store = RunStore((folder,), self)
         self.asked, self.fails, self.fit = [], fails, open_store(folder).fit
+        self.error = error or LossRanOff("the loss is not a number")
 
     def __call__(self, config, out, **options):
         self.asked.append(out.name.partition("-")[0])
         if self.fails in out.name:
-            raise LossRanOff("the loss is not a number")
+            raise self.error
         return self.fit(config, out, **options)
 
 
@@ -85,9 +86,11 @@ def test_keys_of_other_data_follow_masks_lists_and_files(tmp_path):
     keys.append(run_keys(here.config("FT", 0)))
     os.utime(root / "SegmentationClassAug" / "a.png", ns=(1, 1))
     keys.append(run_keys(here.config("FT", 0)))
+    os.utime(root / "JPEGImages" / "a.jpg", ns=(1, 1))
+    keys.append(run_keys(here.config("FT", 0)))
     (root / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n")
     keys.append(run_keys(here.config("FT", 0)))
-    assert len({name for pair in keys for name in pair}) == 8
+    assert len({name for pair in keys for name in pair}) == 10
 
 
 def test_keys_do_not_follow_the_place_of_the_data(tmp_path):
@@ -218,6 +221,16 @@ def test_effect_of_a_term_is_the_mean_over_pairs_that_differ_in_it_alone():
     summary = ablation.summary()
     assert summary.loc["TrueTrue", "miou_all"] == 71 and summary.loc["FalseTrue", "seeds"] == 2
     assert summary.loc["TrueTrue", "miou_all_std"] == pytest.approx(2**0.5)
+
+
+def test_effects_where_nothing_is_old():
+    rows = [
+        {"variant": str(on), "a": on, "seed": 0, "miou_old_no_bg": None, "miou_new": 50.0 + on,
+         "miou_all": 60.0 + on} for on in (True, False)
+    ]  # fmt: skip
+    effects = Ablation("SDR", ("a",), pd.DataFrame(rows), [], []).effects()
+    assert effects.pairs["a"] == 1 and effects.loc["a", "miou_all"] == 1
+    assert np.isnan(effects.loc["a", "miou_old_no_bg"])
 
 
 def test_adding_a_seed_runs_only_the_new_ones(base, recorder):
@@ -371,12 +384,16 @@ def test_a_loss_that_runs_off_scores_0_and_the_search_goes_on(plan, tmp_path):
     assert set(table.error) == {"the loss is not a number"}
 
 
-def test_a_broken_set_up_is_no_score(plan, recorder):
-    gone = dataclasses.replace(plan(1).base, data_root="nowhere", dataset="voc", task="15-1")
-    with pytest.raises(UserError, match="nowhere is not a folder"):
-        sweep(dataclasses.replace(plan(1), base=gone), recorder.store, jobs=1)
-    table = trials_table(dataclasses.replace(plan(1), base=gone))
-    assert table.state.tolist() == ["running"]  # whoever comes next takes it over
+def test_a_broken_set_up_is_no_score_and_takes_no_turns_of_others(plan, tmp_path):
+    broken = Recorder(tmp_path / "runs", fails="MiB", error=UserError("the disk is full"))
+    with pytest.raises(UserError, match="the disk is full"):
+        sweep(plan(1), broken.store, jobs=1)
+    assert trials_table(plan(1)).state.tolist() == ["running"]  # whoever comes next takes it over
+    with pytest.raises(UserError, match="the disk is full"):
+        sweep(plan(4), broken.store, jobs=1)
+    assert trials_table(plan(4)).state.tolist() == ["fail", "running"]
+    mended = sweep(plan(2), RunStore((tmp_path / "runs",), broken.fit), jobs=1)
+    assert mended.state.tolist() == ["fail", "complete", "complete"]
 
 
 def test_the_space_that_comes_with_the_benchmarks_holds_the_recipes():
@@ -387,11 +404,16 @@ def test_the_space_that_comes_with_the_benchmarks_holds_the_recipes():
         assert recipe_values(space, config).keys() == space.keys()
 
 
-def test_a_journal_of_another_sweep_is_refused(plan, recorder, tmp_path):
+def test_a_journal_of_another_sweep_is_refused(plan, recorder, tmp_path, monkeypatch):
     _study(plan(), "MiB")
     other = dataclasses.replace(plan(), seeds=[7])
     with pytest.raises(UserError, match=r"holds a sweep of MiB with seeds \[100\], not \[7\]"):
         sweep(other, recorder.store)
+    monkeypatch.setattr("sparcl_lib.__version__", "99")
+    told = r"holds a sweep of MiB with recipe, data and version MiB-\w+, not MiB-\w+: name another"
+    with pytest.raises(UserError, match=told):
+        sweep(plan(), recorder.store)
+    monkeypatch.undo()
     (tmp_path / "text.log").write_text("no journal\n")
     with pytest.raises(UserError, match="text.log is no journal of Optuna"):
         sweep(dataclasses.replace(plan(), storage=tmp_path / "text.log"), recorder.store)

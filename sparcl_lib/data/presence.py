@@ -75,7 +75,7 @@ def scan(
     """
     ids, where = source.ids(split), source.split(split)
     paths = [where.mask(image_id) for image_id in ids]
-    stamps = [_key(*pair)[1:] for pair in zip(ids, paths, strict=True)]
+    stamps = [_key(i, "mask", path)[1:] for i, path in zip(ids, paths, strict=True)]
     keys = [(where.scanned_as(i), *stamp) for i, stamp in zip(ids, stamps, strict=True)]
     cache = _cache_path(source, split)
     known = _load(cache)
@@ -113,25 +113,27 @@ def check_pairs(source: Source, split: str) -> None:
 
 
 def fingerprint(source: Source) -> str:
-    """A short name of all lists and masks, as ``scan`` tells them apart; no file is opened.
+    """A short name of all lists, masks and photographs: ids, file sizes and times of change, as
+    ``scan`` tells masks apart; no file is opened. A copy that keeps no times has another name.
 
-    Raises UserError for a list or mask that is missing.
+    Raises UserError for a list, mask or photograph that is missing.
     """
     digest = hashlib.sha256()
     for split in sorted(source.splits):
         for image_id in source.ids(split):
-            key = _key(image_id, source.mask(split, image_id))
-            digest.update(f"{split} {key}\n".encode())
+            mask = _key(image_id, "mask", source.mask(split, image_id))
+            photo = _key(image_id, "photograph", source.photo(split, image_id))
+            digest.update(f"{split} {mask} {photo}\n".encode())
     return digest.hexdigest()
 
 
-def _key(image_id: str, mask: str) -> Key:
-    """What tells a mask from an earlier one: id, file size and modification time."""
+def _key(image_id: str, kind: str, file: str) -> Key:
+    """What tells a file from an earlier one: id, file size and modification time."""
     try:
-        stat = os.stat(mask)
+        stat = os.stat(file)
     except OSError:
         raise UserError(
-            f"mask {mask} of id {image_id!r} is missing; add it, or take the id off the list"
+            f"{kind} {file} of id {image_id!r} is missing; add it, or take the id off the list"
         ) from None
     return image_id, stat.st_size, stat.st_mtime_ns
 

@@ -56,8 +56,8 @@ class Ablation:
             others = [t for t in self.terms if t != term]
             wide = self.table.pivot(index=[*others, "seed"], columns=term, values=list(SHOWN))
             if {True, False} <= set(self.table[term]):
-                gains = pd.DataFrame({m: wide[m][True] - wide[m][False] for m in SHOWN}).dropna()
-                pairs = {"pairs": len(gains)}
+                gains = pd.DataFrame({m: wide[m][True] - wide[m][False] for m in SHOWN})
+                pairs = {"pairs": gains["miou_all"].count()}
                 rows[term] = pairs | dict(gains.mean()) | dict(gains.std().add_suffix("_std"))
         return pd.DataFrame.from_dict(rows, orient="index")
 

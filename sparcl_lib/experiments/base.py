@@ -60,8 +60,7 @@ class RunBase:
     def config(self, method: str | Variant, seed: int, *more: Mapping[str, Any]) -> RunConfig:
         """The configuration of one run; more: settings over all others.
 
-        Unless said otherwise, a run reads its images itself: other runs keep the cores busy, and
-        what is drawn would depend on the number of loader processes.
+        Unless said otherwise, a run reads its images itself: other runs keep the cores busy.
         """
         fixed = {"task": self.task, "setup": self.setup, "data_root": self.data_root}
         if isinstance(method, Variant):

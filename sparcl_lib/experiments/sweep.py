@@ -32,6 +32,7 @@ from sparcl_lib.experiments.store import KeptRun, RunStore, run_keys
 SCORES = ("miou_old_no_bg", "miou_new", "miou_all")
 OBJECTIVE = "miou_all"
 _STARTUP = 5
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,14 @@ class Sweep:
         base = {name: getattr(self.base, name) for name in ("dataset", "task", "setup")}
         settings = json.loads(json.dumps(self.base.overrides))
         space = plain_space(self.spaces[method])
-        return {**base, "settings": settings, "seeds": list(self.seeds), "space": space}
+        first = run_keys(self.base.config(method, self.seeds[0])).run
+        return {
+            **base,
+            "settings": settings,
+            "seeds": list(self.seeds),
+            "space": space,
+            "recipe, data and version": first,
+        }
 
     def lock(self, name: str) -> FileLock:
         folder = Path(f"{self.storage}.locks")
@@ -132,11 +140,14 @@ def _claim(plan: Sweep, method: str) -> Claim | None:
     with plan.lock("claim"):
         trials = study.get_trials(deepcopy=False)
         running = [t for t in trials if t.state is optuna.trial.TrialState.RUNNING]
-        for trial in running:
+        for trial in list(running):
             lock = plan.lock(f"{method}-{trial.number}")
             with suppress(Timeout):
                 lock.acquire(timeout=0)
-                return _claimed(study, trial._trial_id, space, lock)
+                if _begun_again(study, trial):
+                    return _claimed(study, trial._trial_id, space, lock)
+                running.remove(trial)
+                lock.release()
         if len(running) + len(_done(study)) >= plan.trials:
             return None
         if not trials:
@@ -149,6 +160,17 @@ def _claim(plan: Sweep, method: str) -> Claim | None:
         lock = plan.lock(f"{method}-{trial.number}")
         lock.acquire()
         return _claimed(study, trial._trial_id, space, lock)
+
+
+def _begun_again(study: Any, trial: Any) -> bool:
+    """Whether a lost trial is begun once more; one that was lost time and again has failed, else
+    it would use up the turns of all others."""
+    attempts = 1 + trial.user_attrs.get("attempts", 1)
+    if attempts > _ATTEMPTS:
+        study.tell(trial.number, state=_optuna().trial.TrialState.FAIL)
+        return False
+    _optuna().trial.Trial(study, trial._trial_id).set_user_attr("attempts", attempts)
+    return True
 
 
 def _claimed(study: Any, trial_id: int, space: Space, lock: FileLock) -> Claim:
@@ -201,7 +223,7 @@ def _study(plan: Sweep, method: str) -> Any:
 
 
 def trials_table(plan: Sweep) -> pd.DataFrame:
-    """All trials in the journal, best last within each method; see `sweep` for the columns."""
+    """All trials in the journal, as they were asked for; see `sweep` for the columns."""
     rows = []
     for method in plan.spaces:
         for trial in _study(plan, method).get_trials(deepcopy=False):
