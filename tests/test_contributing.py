@@ -44,10 +44,11 @@ def apply(diff: str, root: Path) -> Path:
 
 @pytest.fixture
 def copy(tmp_path) -> Path:
-    for name in ("sparcl_lib", "tests"):
+    for name in ("sparcl_lib", "tests", "benchmarks", "docs"):
         ignored = shutil.ignore_patterns("__pycache__", "shipped", "lab")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
 
@@ -86,9 +87,10 @@ def test_every_section_is_followed():
 
 @pytest.mark.slow
 def test_a_method(copy, tiny):
-    trained, tested = follow("A method", copy, tiny)
+    trained, tested, told = follow("A method", copy, tiny)
     assert "LwF+matching" in trained
     assert int(re.search(r"(\d+) passed", tested)[1]) >= 5
+    assert int(re.search(r"(\d+) passed", told)[1]) >= 5
 
 
 @pytest.mark.slow
@@ -110,8 +112,9 @@ def test_the_battery_asks_for_a_new_loss(copy):
 
 def test_a_data_set(copy):
     make_voc_tree(copy / "farm", {"a": [1], "b": [2, 3], "c": [3], "d": [1]}, val=["d"])
-    (printed,) = follow("A data set", copy)
+    printed, tested = follow("A data set", copy)
     assert printed == "step 0: 2 images\nstep 1: 2 images\n"
+    assert int(re.search(r"(\d+) passed", tested)[1]) >= 10
 
 
 def test_a_task(copy, tiny):

@@ -27,7 +27,7 @@ _METHOD_COLORS = {
 }
 _OTHER_COLORS = (
     "#8c6d00", "#0b8a99", "#a3202a", "#5a6b1f", "#8a5a3b", "#3f4fa8", "#c2307a", "#1b1464",
-    "#6e8b00",
+    "#6e8b00", "#7a1f5c", "#2f7f6f", "#a05a00",
 )  # fmt: skip
 
 
