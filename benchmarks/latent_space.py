@@ -45,7 +45,7 @@ from sparcl_lib.methods.context import nearest_grid
 from sparcl_lib.models import Segmenter
 from sparcl_lib.tasks import evaluation_table, training_table
 from sparcl_lib.training.workspace import Workspace, open_workspace
-from sparcl_lib.viz import to_png
+from sparcl_lib.viz import small_png
 
 TABLE = Path(__file__).parent / "latent_terms" / "space.csv"
 TASK = RunBase(
@@ -96,7 +96,7 @@ def main() -> None:
     table = pd.DataFrame(rows).round(2)
     table.to_csv(arguments.out, index=False)
     if arguments.picture:
-        arguments.picture.write_bytes(to_png(draw(table, arguments.shown)))
+        arguments.picture.write_bytes(small_png(draw(table, arguments.shown)))
     print("\n".join([*errors, f"written: {arguments.out}"]))
 
 

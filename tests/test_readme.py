@@ -111,9 +111,24 @@ def test_the_table_of_the_comparison_is_as_measured():
 
 def test_the_table_of_latent_terms_is_as_measured():
     runs = pd.read_csv(ROOT / "benchmarks" / "latent_terms" / "results.csv")
-    told = (ROOT / "benchmarks" / "README.md").read_text()
+    told = (ROOT / "docs" / "latent_terms.md").read_text()
     measures = ["miou_old_no_bg", "miou_new", "miou_all", "forgetting"]
+    for method, rows in runs.groupby("method"):
+        first, last = rows[rows.step == 1], rows[rows.step == runs.step.max()]
+        assert sorted(last.seed) == [0, 1, 2]
+        shown = [first.miou_all, *(last[name] for name in measures)]
+        cells = [number(values.mean(), values.std()) for values in shown]
+        assert f"| {method} | {' | '.join(cells)} |" in told
+
+
+def test_the_table_of_the_latent_space_is_as_measured():
+    runs = pd.read_csv(ROOT / "benchmarks" / "latent_terms" / "space.csv")
+    told = (ROOT / "docs" / "latent_terms.md").read_text()
+    measures = ["answers", "head", "features", "drift", "precision", "recall"]
     for method, rows in runs[runs.step == runs.step.max()].groupby("method"):
         assert sorted(rows.seed) == [0, 1, 2]
         cells = [number(rows[name].mean(), rows[name].std()) for name in measures]
         assert f"| {method} | {' | '.join(cells)} |" in told
+    first = runs[(runs.step == 0) & (runs.method == "MiB")]
+    shares = [f"{name} {number(first[name].mean(), first[name].std())}" for name in measures[:3]]
+    assert f"After step 0: {', '.join(shares)}" in told
