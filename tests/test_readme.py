@@ -109,6 +109,13 @@ def test_the_table_of_the_comparison_is_as_measured():
         assert f"| {method} | {' | '.join(cells)} |" in told
 
 
+def test_the_released_treatment_of_old_labels_is_as_measured():
+    runs = pd.read_csv(ROOT / "benchmarks" / "folded_labels" / "results.csv").query("step == 1")
+    told = (ROOT / "benchmarks" / "README.md").read_text()
+    cells = {m: number(s.mean(), s.std()) for m, s in runs.groupby("method").miou_all}
+    assert ", ".join(f"{m} {cells[m]}" for m in ("MiB", "SDR", "SDR+MiB")) in told
+
+
 def test_the_table_of_latent_terms_is_as_measured():
     runs = pd.read_csv(ROOT / "benchmarks" / "latent_terms" / "results.csv")
     told = (ROOT / "docs" / "latent_terms.md").read_text()
