@@ -55,13 +55,8 @@ class Sweep:
         settings = json.loads(json.dumps(self.base.overrides))
         space = plain_space(self.spaces[method])
         first = run_keys(self.base.config(method, self.seeds[0])).run
-        return {
-            **base,
-            "settings": settings,
-            "seeds": list(self.seeds),
-            "space": space,
-            "recipe, data and version": first,
-        }
+        given = {**base, "settings": settings, "seeds": list(self.seeds), "space": space}
+        return given | {"recipe, data and version": first}
 
     def lock(self, name: str) -> FileLock:
         folder = Path(f"{self.storage}.locks")
