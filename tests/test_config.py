@@ -21,7 +21,7 @@ from sparcl_lib.config import (
 )
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import METHODS, Method, Regulariser, build_method
-from sparcl_lib.methods.variants import RELEASED_TERMS
+from sparcl_lib.methods.variants import RELEASED_CE, RELEASED_TERMS
 from sparcl_lib.plain import build, merge, read_yaml
 
 SELF_EXPLANATORY = {"seed", "data", "model", "optim", "momentum", "weight_decay"}
@@ -226,7 +226,7 @@ def test_released_stands_for_its_settings(resolved, head, method):
     assert after.reshaped_prototypes and not before.reshaped_prototypes
     assert dataclasses.replace(after, terms=before.terms, reshaped_prototypes=False) == before
     for old, new in zip(before.terms, after.terms, strict=True):
-        changed = dict(RELEASED_TERMS.get(old.name, {}))
+        changed = dict({**RELEASED_TERMS, "ce": RELEASED_CE}.get(old.name, {}))
         assert new.name == old.name and new.weight == old.weight
         assert new.from_step == changed.pop("from_step", old.from_step)
         assert new.options == {**old.options, **changed}
