@@ -59,8 +59,8 @@ def together(lanes: int, threads: int, iterations: int) -> list[float]:
         ]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         begun = [subprocess.Popen(command, env=environment, **quiet) for command in commands]
-        for process in begun:
-            process.wait()
+        if any([process.wait() for process in begun]):
+            sys.exit(f"a training run failed; try it alone: sparcl {' '.join(RUN)} --out DIR")
         return [sum(RunDirectory(place).metrics()["seconds"]) for place in places]
 
 

@@ -87,9 +87,11 @@ def main() -> None:
     parser.add_argument("--shown", nargs="+", default=SHOWN, help="methods of the picture")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    chosen = arguments.methods
-    variants = [v for v in read_variants(arguments.variants) if not chosen or v.name in chosen]
-    configs = [TASK.config(variant, seed) for seed in seeds for variant in variants]
+    variants = {variant.name: variant for variant in read_variants(arguments.variants)}
+    chosen = arguments.methods or list(variants)
+    if unknown := set(chosen) - set(variants):
+        parser.error(f"{arguments.variants} has no row {', '.join(sorted(unknown))}")
+    configs = [TASK.config(variants[name], seed) for seed in seeds for name in chosen]
     runs, errors = run_all(configs, open_store(arguments.store))
     with one_thread(), threadpool_limits(1):  # waiting threads cost more than they bring
         rows = [row for run in tqdm([r for r in runs if r], "runs") for row in measure(run)]
