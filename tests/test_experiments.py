@@ -84,18 +84,18 @@ def test_keys_of_other_data_follow_masks_lists_and_files(tmp_path):
     assert run_keys(here.config("FT", 0)) == keys[0]
     (tmp_path / "t.yaml").write_text("steps: [[2], [1]]")
     keys.append(run_keys(here.config("FT", 0)))
-    os.utime(root / "SegmentationClassAug" / "a.png", ns=(1, 1))
-    keys.append(run_keys(here.config("FT", 0)))
-    os.utime(root / "JPEGImages" / "a.jpg", ns=(1, 1))
-    keys.append(run_keys(here.config("FT", 0)))
+    for file in (root / "SegmentationClassAug" / "a.png", root / "JPEGImages" / "a.jpg"):
+        file.write_bytes(file.read_bytes() + b"\0")
+        keys.append(run_keys(here.config("FT", 0)))
     (root / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n")
     keys.append(run_keys(here.config("FT", 0)))
     assert len({name for pair in keys for name in pair}) == 10
 
 
-def test_keys_do_not_follow_the_place_of_the_data(tmp_path):
+def test_keys_do_not_follow_place_and_time_of_the_data(tmp_path):
     make_voc_tree(tmp_path / "here", {"a": {0, 1}, "b": {0, 2}}, val=["b"])
-    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    shutil.copytree(tmp_path / "here", tmp_path / "there", copy_function=shutil.copyfile)
+    os.utime(tmp_path / "there" / "SegmentationClassAug" / "a.png", ns=(1, 1))
     (tmp_path / "t.yaml").write_text("steps: [[1], [2]]")
 
     def keys(place: str) -> RunKeys:

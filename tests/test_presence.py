@@ -10,7 +10,7 @@ import pytest
 from conftest import make_mask, make_voc_tree, save_mask, write_list
 from PIL import Image
 
-from sparcl_lib.data import Presence, Source, presence, scan, voc_source
+from sparcl_lib.data import Presence, Source, checksums, fingerprint, presence, scan, voc_source
 from sparcl_lib.errors import UserError
 
 MASKS = {"b": {1, 15}, "a": {20, 255}, "c": {0}, "v": {2}}
@@ -139,7 +139,28 @@ def test_unwritable_cache_is_one_warning(source, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert values(scan(source, "train", progress=False))["c"] == {0}
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and "sparcl: cannot keep the mask index in" in lines[0]
+    assert len(lines) == 1 and "every call scans the masks" in lines[0]
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b'{"a": 1}', b"half"])
+def test_files_are_read_once_for_the_fingerprint(tmp_path, own_cache, monkeypatch, damage):
+    source = voc_source(make_voc_tree(tmp_path / "voc", MASKS, val=["v"]))
+    read = []
+
+    def checksum(path: Path) -> str:
+        read.append(path.name)
+        return file_checksum(path)
+
+    file_checksum = checksums.file_checksum
+    monkeypatch.setattr(checksums, "file_checksum", checksum)
+    first = fingerprint(source)
+    files = sorted(read)
+    assert len(files) == 8 and fingerprint(source) == first and sorted(read) == files
+    (kept,) = (own_cache / "sparcl").iterdir()
+    kept.write_bytes(kept.read_bytes()[:50] if damage == b"half" else damage)
+    assert fingerprint(source) == first and sorted(read) == sorted(2 * files)
+    Path(source.photo("train", "a")).touch()
+    assert fingerprint(source) == first and sorted(read) == sorted([*2 * files, "a.jpg"])
 
 
 def test_progress_on_stderr(source, capsys):

@@ -3,8 +3,9 @@
 from importlib import import_module
 
 from sparcl_lib.data.catalog import open_source
+from sparcl_lib.data.checksums import fingerprint
 from sparcl_lib.data.lists import read_lists, split_checksum, write_lists
-from sparcl_lib.data.presence import Presence, check_pairs, fingerprint, scan
+from sparcl_lib.data.presence import Presence, check_pairs, scan
 from sparcl_lib.data.sources import Source, Split, ade20k_source, voc_source
 from sparcl_lib.data.splits import evaluation_ids, partition, remap_labels
 

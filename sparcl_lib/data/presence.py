@@ -1,9 +1,6 @@
 """Which classes are in which image: one scan of the masks, kept on disk between calls."""
 
-import hashlib
 import os
-import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -12,9 +9,9 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from PIL import Image
 
+from sparcl_lib.data.kept import Stamp, cache_file, keep, stamp
 from sparcl_lib.data.masks import BROKEN, Row, read_mask
 from sparcl_lib.data.sources import Source
 from sparcl_lib.errors import UserError
@@ -22,7 +19,7 @@ from sparcl_lib.errors import UserError
 CACHE_VERSION = 1
 _ARRAYS = ("ids", "stamps", "table", "sizes")
 
-Key = tuple[str, int, int]
+Key = tuple[str, *Stamp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +49,7 @@ class Presence:
         return cls(tuple(sets), table)
 
 
-def scan(
-    source: Source, split: str, workers: int | None = None, progress: bool = True
-) -> Presence:
+def scan(source: Source, split: str, workers: int | None = None, progress: bool = True) -> Presence:
     """Class presence and mask sizes of a split; masks that did not change are not read again.
 
     The result is kept in the user's cache folder. A mask counts as changed when its id, file size
@@ -75,9 +70,9 @@ def scan(
     """
     ids, where = source.ids(split), source.split(split)
     paths = [where.mask(image_id) for image_id in ids]
-    stamps = [_key(i, "mask", path)[1:] for i, path in zip(ids, paths, strict=True)]
-    keys = [(where.scanned_as(i), *stamp) for i, stamp in zip(ids, stamps, strict=True)]
-    cache = _cache_path(source, split)
+    stamps = [stamp(path, "mask", i) for i, path in zip(ids, paths, strict=True)]
+    keys = [(where.scanned_as(i), *s) for i, s in zip(ids, stamps, strict=True)]
+    cache = cache_file(f"presence-v{CACHE_VERSION}", f"{where.place.resolve()}|{split}", ".npz")
     known = _load(cache)
     changed = {key: path for key, path in zip(keys, paths, strict=True) if key not in known}
     if changed:
@@ -112,39 +107,6 @@ def check_pairs(source: Source, split: str) -> None:
             )
 
 
-def fingerprint(source: Source) -> str:
-    """A short name of all lists, masks and photographs: ids, file sizes and times of change, as
-    ``scan`` tells masks apart; no file is opened. A copy that keeps no times has another name.
-
-    Raises UserError for a list, mask or photograph that is missing.
-    """
-    digest = hashlib.sha256()
-    for split in sorted(source.splits):
-        for image_id in source.ids(split):
-            mask = _key(image_id, "mask", source.mask(split, image_id))
-            photo = _key(image_id, "photograph", source.photo(split, image_id))
-            digest.update(f"{split} {mask} {photo}\n".encode())
-    return digest.hexdigest()
-
-
-def _key(image_id: str, kind: str, file: str) -> Key:
-    """What tells a file from an earlier one: id, file size and modification time."""
-    try:
-        stat = os.stat(file)
-    except OSError:
-        raise UserError(
-            f"{kind} {file} of id {image_id!r} is missing; add it, or take the id off the list"
-        ) from None
-    return image_id, stat.st_size, stat.st_mtime_ns
-
-
-def _cache_path(source: Source, split: str) -> Path:
-    key = f"{source.split(split).place.resolve()}|{split}"
-    name = hashlib.sha256(key.encode()).hexdigest()[:24]
-    folder = platformdirs.user_cache_path("sparcl", appauthor=False)
-    return folder / f"presence-v{CACHE_VERSION}-{name}.npz"
-
-
 def _load(path: Path) -> dict[Key, Row]:
     """What earlier scans kept; empty if there is nothing that can be used."""
     try:
@@ -157,22 +119,12 @@ def _load(path: Path) -> dict[Key, Row]:
 
 
 def _save(path: Path, rows: dict[Key, Row]) -> None:
-    """Keep rows for later calls; the file is written whole or not at all."""
+    """Keep rows for later calls."""
     ids, *stamps = zip(*rows, strict=True)
     table, sizes = zip(*rows.values(), strict=True)
     arrays = (np.array(ids), np.array(stamps).T, np.stack(table), np.array(sizes))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            draft = Path(folder, path.name)
-            np.savez_compressed(draft, **dict(zip(_ARRAYS, arrays, strict=True)))
-            os.replace(draft, path)
-    except OSError as error:
-        print(
-            f"sparcl: cannot keep the mask index in {path.parent} ({error.strerror or error}); "
-            "every call will scan the masks",
-            file=sys.stderr,
-        )
+    named = dict(zip(_ARRAYS, arrays, strict=True))
+    keep(path, lambda draft: np.savez_compressed(draft, **named), "every call scans the masks")
 
 
 def _read_masks(paths: Iterable[str], workers: int | None, progress: bool) -> list[Row]:

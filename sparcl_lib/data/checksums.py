@@ -1,0 +1,68 @@
+"""The name of what a data set holds, under which its runs are kept."""
+
+import hashlib
+import json
+import os
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+from sparcl_lib.data.kept import Stamp, cache_file, keep, stamp
+from sparcl_lib.data.lists import file_checksum
+from sparcl_lib.data.sources import Source
+
+CACHE_VERSION = 1
+
+Checksums = dict[str, tuple[*Stamp, str]]
+
+
+def fingerprint(source: Source) -> str:
+    """A short name of the lists of a data set and of the bytes of its masks and photographs.
+
+    A copy has the same name, wherever and whenever it was made. The first call reads every file; a
+    file whose size and modification time stay is not read again, for that is kept in the user's
+    cache folder.
+
+    Raises UserError for a list, mask or photograph that is missing.
+    """
+    pairs = [
+        (split, image_id, source.mask(split, image_id), source.photo(split, image_id))
+        for split in sorted(source.splits)
+        for image_id in source.ids(split)
+    ]
+    stamps = {}
+    for _, image_id, mask, photo in pairs:
+        stamps[mask] = stamp(mask, "mask", image_id)
+        stamps[photo] = stamp(photo, "photograph", image_id)
+    known = _checksums(source, stamps)
+    digest = hashlib.sha256()
+    for split, image_id, *files in pairs:
+        digest.update(f"{split} {image_id} {[known[file][-1] for file in files]}\n".encode())
+    return digest.hexdigest()
+
+
+def _checksums(source: Source, stamps: dict[str, Stamp]) -> Checksums:
+    """Size, time and checksum of each file; those that changed are read."""
+    cache = cache_file(f"checksums-v{CACHE_VERSION}", str(source.root.resolve()), ".json")
+    known = _load(cache)
+    changed = [file for file in stamps if known.get(file, ())[:-1] != stamps[file]]
+    if changed:
+        read = zip(changed, _read(changed), strict=True)
+        known |= {file: (*stamps[file], checksum) for file, checksum in read}
+        known = {file: known[file] for file in stamps}
+        keep(cache, lambda path: path.write_text(json.dumps(known)), "every run reads all data")
+    return known
+
+
+def _load(path: Path) -> Checksums:
+    try:
+        return {file: tuple(row) for file, row in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _read(files: list[str]) -> list[str]:
+    from tqdm.auto import tqdm  # here because it is slow to import and mostly not needed
+
+    with ThreadPool(os.cpu_count()) as pool:
+        checksums = pool.imap(file_checksum, map(Path, files), chunksize=16)
+        return list(tqdm(checksums, "reading data", len(files), leave=False))
