@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from sparcl_lib.cli import app
 from sparcl_lib.report.tables import number
@@ -139,3 +140,69 @@ def test_the_table_of_the_latent_space_is_as_measured():
     first = runs[(runs.step == 0) & (runs.method == "MiB")]
     shares = [f"{name} {number(first[name].mean(), first[name].std())}" for name in measures[:3]]
     assert f"After step 0: {', '.join(shares)}" in told
+
+
+def test_the_search_on_real_photographs_is_the_best_trial_of_each_method():
+    trials = pd.read_csv(ROOT / "benchmarks" / "real_search" / "trials.csv")
+    told = (ROOT / "docs" / "real_voc_subset.md").read_text()
+    used = yaml.safe_load((ROOT / "benchmarks" / "real_methods.yaml").read_text())
+    assert (trials.groupby("method").size() == 7).all() and len(set(trials.method)) == 7
+    for method, rows in trials.groupby("method"):
+        best = rows.loc[rows.miou_all.idxmax()]
+        settings = best.settings.split(" ")
+        assert {*settings, "optim.epochs=[6,4]"} == set(used[method]["set"])
+        shown = " ".join(f"`{setting}`" for setting in settings if "from_step" not in setting)
+        scores = (best.miou_old_no_bg, best.miou_new, best.miou_all)
+        row = [method, best.trial, shown, *(f"{score:.1f}" for score in scores)]
+        assert f"| {' | '.join(map(str, row))} |" in told
+
+
+def test_the_tables_on_real_photographs_are_as_measured():
+    folder = ROOT / "benchmarks" / "real_one_by_one"
+    told = (ROOT / "docs" / "real_voc_subset.md").read_text()
+    runs, classes = pd.read_csv(folder / "results.csv"), pd.read_csv(folder / "classes.csv")
+    measures = ["old_no_bg", "new", "all"]
+    for method, rows in runs[runs.step == 3].groupby("method"):
+        assert sorted(rows.seed) == [0, 1]
+        names = [*(f"miou_{name}" for name in measures), "average", "forgetting", "intransigence"]
+        cells = [number(rows[name].mean(), rows[name].std()) for name in names]
+        assert f"| {method} | {' | '.join(cells)} |" in told
+        last = classes[(classes.step == 3) & (classes.method == method)].set_index("seed")
+        iou = last[["background", "cat", "dog", "horse", "sheep", "cow"]].mean()
+        assert f"| {method} | {' | '.join(f'{value:.1f}' for value in iou)} |" in told
+
+
+def test_single_terms_on_real_photographs_are_as_measured():
+    runs = pd.read_csv(ROOT / "benchmarks" / "real_terms" / "results.csv").query("step == 3")
+    told = (ROOT / "docs" / "real_voc_subset.md").read_text()
+    for method, rows in runs.groupby("method"):
+        assert sorted(rows.seed) == [0, 1]
+        measures = ("miou_old_no_bg", "miou_new", "miou_all", "average", "forgetting")
+        cells = [number(rows[name].mean(), rows[name].std()) for name in measures]
+        assert f"| {method} | {' | '.join(cells)} |" in told
+
+
+def test_the_search_on_6_1_is_as_measured():
+    told = (ROOT / "docs" / "latent_terms.md").read_text()
+    folder = ROOT / "benchmarks"
+    trials = pd.read_csv(folder / "minivoc_6-1_search" / "trials.csv")
+    used = yaml.safe_load((folder / "minivoc_6-1_best.yaml").read_text())
+    assert (trials.groupby("method").size() == 12).all()
+    for method, rows in trials.groupby("method"):
+        best = rows.loc[rows.miou_all.idxmax()]
+        assert best.settings.split(" ") == used[f"{method}, searched on 6-1"]["set"]
+    runs = pd.read_csv(folder / "minivoc_6-1_best" / "results.csv").query("step == 4")
+    for method, rows in runs.groupby("method"):
+        assert sorted(rows.seed) == [0, 1, 2]
+        measures = ("miou_old_no_bg", "miou_new", "miou_all", "forgetting")
+        cells = [number(rows[name].mean(), rows[name].std()) for name in measures]
+        assert f"| {method} | {' | '.join(cells)} |" in told
+
+
+def test_runs_side_by_side_are_as_measured():
+    told = (ROOT / "benchmarks" / "README.md").read_text()
+    table = pd.read_csv(ROOT / "benchmarks" / "lanes.csv")
+    for lanes, threads, seconds, per_hour in table.iloc[:, :4].itertuples(index=False):
+        assert f"| {lanes} | {threads} | {seconds} | {per_hour:.0f} |" in told
+    rates = table.set_index(["runs side by side", "threads a run"])["runs per hour"]
+    assert f"by {rates[2, 1] / rates[1, 2]:.1f}, so" in told
