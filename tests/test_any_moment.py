@@ -184,8 +184,10 @@ def test_a_full_disk_at_any_write(tmp_path, voc, sbd, capsys, name):
 
 
 DRIVER = """
-import json, sys
+import json, signal, sys
 from sparcl_lib.cli import main
+# Suites started in the background inherit that it is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from sparcl_lib.data import checking
 checking.PUBLISHED["voc"] = json.loads(sys.argv[1])
 main(["data", "voc2012", "--root", sys.argv[2], "--from", sys.argv[3]])

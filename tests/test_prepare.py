@@ -401,9 +401,11 @@ def test_two_at_once_are_told_apart(run, root):
 
 
 DRIVER = """
-import json, sys
+import json, signal, sys
 from dataclasses import replace
 from sparcl_lib.cli import main
+# Suites started in the background inherit that it is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from sparcl_lib.data import layouts, checking
 from sparcl_lib.data.archives import Archive
 archive = Archive(**json.loads(sys.argv[1]))
