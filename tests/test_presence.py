@@ -163,6 +163,18 @@ def test_files_are_read_once_for_the_fingerprint(tmp_path, own_cache, monkeypatc
     assert fingerprint(source) == first and sorted(read) == sorted([*2 * files, "a.jpg"])
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    source = voc_source(make_voc_tree(tmp_path / "voc", MASKS, val=["v"]))
+    photo = Path(source.photo("train", "a"))
+    photo.unlink()
+    photo.mkdir()
+    with pytest.raises(UserError, match=r"a\.jpg cannot be read \(Is a directory\); restore it"):
+        fingerprint(source)
+    photo.rmdir()
+    with pytest.raises(UserError, match="photograph .*a.jpg .*is missing"):
+        fingerprint(source)
+
+
 def test_progress_on_stderr(source, capsys):
     scan(source, "train")
     shown = capsys.readouterr()

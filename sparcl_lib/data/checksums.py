@@ -9,6 +9,7 @@ from pathlib import Path
 from sparcl_lib.data.kept import Stamp, cache_file, keep, stamp
 from sparcl_lib.data.lists import file_checksum
 from sparcl_lib.data.sources import Source
+from sparcl_lib.errors import UserError
 
 CACHE_VERSION = 1
 
@@ -22,7 +23,7 @@ def fingerprint(source: Source) -> str:
     file whose size and modification time stay is not read again, for that is kept in the user's
     cache folder.
 
-    Raises UserError for a list, mask or photograph that is missing.
+    Raises UserError for a list, mask or photograph that is missing or cannot be read.
     """
     pairs = [
         (split, image_id, source.mask(split, image_id), source.photo(split, image_id))
@@ -48,7 +49,6 @@ def _checksums(source: Source, stamps: dict[str, Stamp]) -> Checksums:
     if changed:
         read = zip(changed, _read(changed), strict=True)
         known |= {file: (*stamps[file], checksum) for file, checksum in read}
-        known = {file: known[file] for file in stamps}
         keep(cache, lambda path: path.write_text(json.dumps(known)), "every run reads all data")
     return known
 
@@ -64,5 +64,12 @@ def _read(files: list[str]) -> list[str]:
     from tqdm.auto import tqdm  # here because it is slow to import and mostly not needed
 
     with ThreadPool(os.cpu_count()) as pool:
-        checksums = pool.imap(file_checksum, map(Path, files), chunksize=16)
+        checksums = pool.imap(_read_one, files, chunksize=16)
         return list(tqdm(checksums, "reading data", len(files), leave=False))
+
+
+def _read_one(file: str) -> str:
+    try:
+        return file_checksum(Path(file))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); restore it") from None
