@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from sparcl_lib.config import known_keys, parse_settings, resolve, to_plain
 from sparcl_lib.experiments.base import read_variants
 from sparcl_lib.plain import flatten
+from sparcl_lib.report.tables import number
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "paper_and_released.md").read_text()
@@ -57,3 +60,22 @@ def test_the_page_names_every_switch_and_row():
     for name in ROWS:
         difference = name.removeprefix("paper").removeprefix("released").lstrip(" ,+-")
         assert f"| {difference} | `m" in PAGE if difference else name in ("paper", "released")
+
+
+def test_the_table_of_the_page_is_as_measured():
+    runs = pd.read_csv(ROOT / "benchmarks" / "sdr_variants" / "results.csv").query("step == 1")
+    assert set(runs.method) <= set(ROWS)
+
+    def cell(name: str) -> str:
+        scores = runs[runs.method == name].miou_all
+        few = "" if len(scores) == 3 else f" ({len(scores)} of 3 seeds)"
+        return (number(scores.mean(), scores.std()) if len(scores) else "ran off") + few
+
+    assert f"| (none) | {cell('paper')} | {cell('released')} |" in PAGE
+    for name in ROWS:
+        head, _, row = name.partition(" + ")
+        if head == "paper" and row:
+            assert f"| {row} | {cell(name)} | {cell(f'released - {row}')} |" in PAGE
+    for row in ("norm", "step 0"):
+        cells = f"{cell(f'paper, {row}')} | {cell(f'released, {row}')}"
+        assert f"| {row}, the formula's | {cells} |" in PAGE
