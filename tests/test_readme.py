@@ -172,6 +172,24 @@ def test_the_tables_on_real_photographs_are_as_measured():
         assert f"| {method} | {' | '.join(f'{value:.1f}' for value in iou)} |" in told
 
 
+def test_what_the_animals_are_called_is_as_measured():
+    shares = pd.read_csv(ROOT / "benchmarks" / "real_one_by_one" / "confusion.csv")
+    told = " ".join((ROOT / "docs" / "real_voc_subset.md").read_text().split())
+    means = shares.drop(columns="seed").groupby(["method", "truth"]).mean()
+    assert means.sum(axis=1).between(99.9, 100.1).all() and len(means) == 9 * 6
+    cow, dog = means.cow.unstack(), means.dog.unstack()
+    forgetful, others = ["FT", "LwF", "ILT"], ["MiB", "MiB, random start", "PLOP", "SDR", "SDR+MiB"]
+    for values, words in (
+        (cow.loc[forgetful, ["dog", "horse", "sheep", "cow"]], "they call {} % cow"),
+        (cow.loc[forgetful, "cat"], "of cat {} %"),
+        (dog.loc[others, ["sheep", "cow"]], "they call {} % dog"),
+        (100 - means.background.unstack().loc[["MiB", "PLOP", "SDR+MiB"], "background"],
+         "take {} % of the background"),
+    ):  # fmt: skip
+        low, high = values.to_numpy().min(), values.to_numpy().max()
+        assert words.format(f"{low:.0f} to {high:.0f}") in told
+
+
 def test_single_terms_on_real_photographs_are_as_measured():
     runs = pd.read_csv(ROOT / "benchmarks" / "real_terms" / "results.csv").query("step == 3")
     told = (ROOT / "docs" / "real_voc_subset.md").read_text()
