@@ -25,8 +25,8 @@ notebooks: $(READY)  ## make the notebooks from notebooks/sources; RETRAIN=1 tra
 lab: $(READY)   ## open the notebooks
 	$(BIN)/jupyter lab notebooks
 
-search: $(READY)  ## search learning rates and weights on MiniVOC again (about an hour on two cores)
-	$(BIN)/sparcl sweep --dataset minivoc --task 6-4 --trials 7 --space benchmarks/minivoc_space.yaml \
+search: $(READY)  ## search learning rates and weights on MiniVOC again (52 minutes on two cores)
+	$(BIN)/sparcl sweep --dataset minivoc --task 6-4 --trials 14 --space benchmarks/minivoc_space.yaml \
 		--method FT,Joint,LwF,LwF-MC,ILT,EWC,RW,PI,CIL,MiB,PLOP,SDR,SDR+MiB,SSUL-like,MiB+EWF \
 		--storage runs/search.journal --store runs/minivoc --out benchmarks/minivoc_search
 
