@@ -76,7 +76,7 @@ def test_the_parts_of_mib_are_as_measured():
         cells = [number(values.mean(), values.std()) for values in measures]
         assert f"| {variant} | {' | '.join(cells)} |" in told
     alone = runs[runs.method == "random start"]["miou_all"]
-    assert f"reaches {number(alone.mean(), alone.std())}." in README
+    assert f"reaches {number(alone.mean(), alone.std())} as well" in README
 
 
 def test_the_table_of_the_search_is_the_best_trial_of_each_method():

@@ -848,7 +848,7 @@ assert abs(overall.loc[0, "Joint"] - miou_joint) < 2  # the run above is one of 
 # Over all classes joint training is the best on each seed. It is a bound in spirit, not a theorem:
 #
 # - it was given another budget (700 iterations in all, against 600 + 300) and its own learning rate: not the same training with more labels;
-# - on the new classes alone a method that has a whole step for nothing else comes within one to three points of it, as the last line shows;
+# - on the new classes alone a method that has a whole step for nothing else comes within a point of it on one seed, as the last line shows;
 # - nothing says that a better loss, or a longer schedule, could not lift a continual method above this number. It might lift joint training too.
 #
 # So read "distance to Joint" as: what is still lost because classes come one after the other. Fine-tuning, at the other end, is the subject of
