@@ -4,9 +4,12 @@ import re
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 
 from sparcl_lib.cli import app
+from sparcl_lib.config import parse_settings
+from sparcl_lib.course import minivoc_config
 from sparcl_lib.report.tables import number
 from sparcl_lib.tasks import task_names
 
@@ -91,6 +94,30 @@ def test_the_table_of_the_search_is_the_best_trial_of_each_method():
         assert f"| {' | '.join(map(str, row))} |" in told
 
 
+def test_recipes_follow_the_trials_that_hold_in_all_setups():
+    trials = pd.read_csv(ROOT / "benchmarks" / "minivoc_search" / "trials.csv")
+    best = trials.loc[trials.groupby("method").miou_all.idxmax()].set_index("method")
+    gain = best.miou_all - trials[trials.trial == 0].set_index("method").miou_all
+    runs = pd.read_csv(ROOT / "benchmarks" / "minivoc_challengers" / "results.csv")
+    table = runs[runs.step == 1].pivot(index="method", columns="setup", values="miou_all")
+    table = table[["sequential", "disjoint", "overlapped"]]
+    told = (ROOT / "benchmarks" / "README.md").read_text()
+    challengers = {
+        method: f"{method}, trial {best.trial[method]}" for method in gain[gain > 1].index
+    }
+    assert set(table.index) == {*challengers, *challengers.values()}
+    for name, values in table.iterrows():
+        cells = [f"{value:.1f}" if value > 0 else "ran off" for value in values]
+        mean = "–" if values.isna().any() else f"{values.mean():.1f}"
+        assert f"| {name} | {' | '.join(cells)} | {mean} |" in told
+    means = table.mean(axis=1, skipna=False)
+    better = [method for method, name in challengers.items() if means[name] > means[method] + 1]
+    assert better == ["CIL"]
+    config = minivoc_config("CIL")
+    weights = parse_settings(best.settings["CIL"].split(" "))
+    assert config.optim.lr == pytest.approx(weights["optim"]["lr"], rel=0.01)
+
+
 def test_the_table_of_the_comparison_is_as_measured():
     runs = pd.read_csv(ROOT / "benchmarks" / "minivoc_comparison.csv")
     told = (ROOT / "benchmarks" / "README.md").read_text()
@@ -108,6 +135,22 @@ def test_the_table_of_the_comparison_is_as_measured():
             assert len(rows) == (more if method in IN_QUESTION else few)
             cells.append(number(rows.miou_all.mean(), rows.miou_all.std()))
         assert f"| {method} | {' | '.join(cells)} |" in told
+
+
+def test_the_table_of_the_higher_rate_is_as_measured():
+    folder = ROOT / "benchmarks"
+    names = ("minivoc_higher_rate", "minivoc_higher_rate_6-1")
+    higher = pd.concat(pd.read_csv(folder / name / "results.csv") for name in names)
+    recipes = pd.read_csv(folder / "minivoc_comparison.csv").query("seed < 3")
+    told = (folder / "README.md").read_text()
+    columns = [("6-4", setup) for setup in ("sequential", "disjoint", "overlapped")]
+    columns.append(("6-1", "overlapped"))
+    for method in ("MiB", "SDR", "SDR+MiB"):
+        for runs, name in ((recipes, method), (higher, f"{method}, higher rate")):
+            last = runs[runs.method == method].groupby("run").tail(1).groupby(["task", "setup"])
+            scores = [last.get_group(column).miou_all for column in columns]
+            cells = [number(s.mean(), s.std()) if len(s) == 3 else "ran off" for s in scores]
+            assert f"| {name} | {' | '.join(cells)} |" in told
 
 
 def test_the_released_treatment_of_old_labels_is_as_measured():
