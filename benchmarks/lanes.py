@@ -23,7 +23,7 @@ from sparcl_lib.experiments.pool import cores
 from sparcl_lib.training.run_directory import RunDirectory
 
 TABLE = Path(__file__).with_suffix(".csv")
-RUN = "train --dataset minivoc --task 6-4 --method SDR --accelerator cpu".split()
+RUN = ["train", "--dataset", "minivoc", "--task", "6-4", "--method", "SDR", "--accelerator", "cpu"]
 
 
 def main() -> None:
@@ -59,7 +59,8 @@ def together(lanes: int, threads: int, iterations: int) -> list[float]:
         ]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         begun = [subprocess.Popen(command, env=environment, **quiet) for command in commands]
-        if any([process.wait() for process in begun]):
+        statuses = [process.wait() for process in begun]  # wait for all, whatever the first says
+        if any(statuses):
             sys.exit(f"a training run failed; try it alone: sparcl {' '.join(RUN)} --out DIR")
         return [sum(RunDirectory(place).metrics()["seconds"]) for place in places]
 

@@ -34,15 +34,15 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from sparcl_lib.class_sums import flatten_features
 from sparcl_lib.course.pictures import panels
-from sparcl_lib.data.dataset import ImageReader, SegmentationDataset, evaluation_batches
-from sparcl_lib.data.transforms import evaluation_transform
+from sparcl_lib.data.loading.dataset import ImageReader, SegmentationDataset, evaluation_batches
+from sparcl_lib.data.loading.transforms import evaluation_transform
 from sparcl_lib.experiments.base import RunBase, open_store, read_variants
 from sparcl_lib.experiments.pool import one_thread, run_all
 from sparcl_lib.experiments.store import KeptRun
 from sparcl_lib.methods.context import nearest_grid
 from sparcl_lib.models import Segmenter
+from sparcl_lib.prototypes.class_sums import flatten_features
 from sparcl_lib.tasks import evaluation_table, training_table
 from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.viz import small_png

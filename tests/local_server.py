@@ -40,7 +40,7 @@ class LocalServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: LocalServer
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: RET503
         asked = self.headers.get("Range")
         self.server.asked.append((self.path, asked))
         fault = next(self.server.faults[self.path], "")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from sparcl_lib.data.archives import Archive
+from sparcl_lib.data.acquiring.archives import Archive
 
 TRAIN, VAL = ["2007_01", "2007_02"], ["2007_03", "2007_04"]
 SBD_TRAIN, SBD_VAL = ["2007_02", "2007_03", "2008_01"], ["2008_02", "2008_03"]

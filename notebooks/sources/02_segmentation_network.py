@@ -40,7 +40,7 @@ from torch.nn import functional as F
 
 from sparcl_lib import seed_everything
 from sparcl_lib.course import check, compare_guess, explore, minivoc_config, panels, run_or_load, show
-from sparcl_lib.data.transforms import to_rgb
+from sparcl_lib.data.loading.transforms import to_rgb
 from sparcl_lib.methods.context import nearest_grid
 from sparcl_lib.metrics import class_iou
 from sparcl_lib.models import GrowingClassifier, Segmenter, build_backbone, build_segmenter

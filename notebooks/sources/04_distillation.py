@@ -43,7 +43,7 @@ from sparcl_lib.course import (
     check, compare_guess, explore, minivoc_config, panels, run_or_load, run_or_load_all, show,
 )  # fmt: skip
 from sparcl_lib.data import remap_labels
-from sparcl_lib.data.transforms import normalise
+from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.models.segmenter import grow, predict
 from sparcl_lib.tasks import training_table
 from sparcl_lib.training.evaluation import picture_arrays

@@ -2,20 +2,20 @@
 
 from importlib import import_module
 
-from sparcl_lib.data.catalog import open_source
 from sparcl_lib.data.checksums import fingerprint
 from sparcl_lib.data.lists import read_lists, split_checksum, write_lists
 from sparcl_lib.data.presence import Presence, check_pairs, scan
-from sparcl_lib.data.sources import Source, Split, ade20k_source, voc_source
+from sparcl_lib.data.sources.catalog import open_source
+from sparcl_lib.data.sources.source import Source, Split, ade20k_source, voc_source
 from sparcl_lib.data.splits import evaluation_ids, partition, remap_labels
 
 # Public name -> module that defines it; imported on first use because it needs torch.
 _LAZY = {
-    "ImageReader": "sparcl_lib.data.dataset",
-    "SegmentationDataset": "sparcl_lib.data.dataset",
-    "StepBatch": "sparcl_lib.data.dataset",
-    "evaluation_transform": "sparcl_lib.data.transforms",
-    "training_transform": "sparcl_lib.data.transforms",
+    "ImageReader": "sparcl_lib.data.loading.dataset",
+    "SegmentationDataset": "sparcl_lib.data.loading.dataset",
+    "StepBatch": "sparcl_lib.data.loading.dataset",
+    "evaluation_transform": "sparcl_lib.data.loading.transforms",
+    "training_transform": "sparcl_lib.data.loading.transforms",
 }
 
 __all__ = [

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from sparcl_lib.data.masks import BROKEN, read_mask
 from sparcl_lib.data.minivoc import verify
-from sparcl_lib.data.sources import Source, in_words
+from sparcl_lib.data.sources.source import Source, in_words
 from sparcl_lib.errors import UserError
 
 Line = tuple[bool, str]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sparcl_lib.data.kept import Stamp, cache_file, keep, stamp
 from sparcl_lib.data.lists import file_checksum
-from sparcl_lib.data.sources import Source
+from sparcl_lib.data.sources.source import Source
 from sparcl_lib.errors import UserError
 
 CACHE_VERSION = 1

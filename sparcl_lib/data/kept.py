@@ -3,13 +3,13 @@
 import hashlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
 
 from sparcl_lib.errors import UserError
+from sparcl_lib.writing import replace_file
 
 Stamp = tuple[int, int]
 
@@ -37,11 +37,7 @@ def cache_file(kind: str, place: str, suffix: str) -> Path:
 def keep(path: Path, write: Callable[[Path], object], consequence: str) -> None:
     """Let `write` fill the file, whole or not at all; where it cannot, the user is told what of."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            draft = Path(folder, path.name)
-            write(draft)
-            os.replace(draft, path)
+        replace_file(path, write)
     except OSError as error:
         reason = error.strerror or error
         print(f"sparcl: cannot write to {path.parent} ({reason}); {consequence}", file=sys.stderr)

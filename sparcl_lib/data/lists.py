@@ -19,12 +19,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from sparcl_lib.data.disk import appearing_whole
 from sparcl_lib.data.presence import Presence
-from sparcl_lib.data.sources import MASK_SUFFIX, PHOTO_SUFFIXES, read_list
+from sparcl_lib.data.sources.source import MASK_SUFFIX, PHOTO_SUFFIXES, read_list
 from sparcl_lib.data.splits import step_ids
 from sparcl_lib.errors import UserError
 from sparcl_lib.tasks.task import Task
+from sparcl_lib.writing import appearing_whole
 
 FORMS = ("txt", "npy")
 """What lists can be written as: ids, or positions in the training list."""

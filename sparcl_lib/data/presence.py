@@ -13,7 +13,7 @@ from PIL import Image
 
 from sparcl_lib.data.kept import Stamp, cache_file, keep, stamp
 from sparcl_lib.data.masks import BROKEN, Row, read_mask
-from sparcl_lib.data.sources import Source
+from sparcl_lib.data.sources.source import Source
 from sparcl_lib.errors import UserError
 
 CACHE_VERSION = 1

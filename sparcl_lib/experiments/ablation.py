@@ -16,8 +16,8 @@ from sparcl_lib.methods import build_method
 from sparcl_lib.report import ReportRun
 from sparcl_lib.report.page import page_of, picture, section
 from sparcl_lib.report.tables import MEASURES, number
-from sparcl_lib.training.run_directory import write_atomically
 from sparcl_lib.viz import switch_heat_map, to_png
+from sparcl_lib.writing import write_atomically, write_text
 
 SHOWN = {name: MEASURES[name] for name in ("miou_old_no_bg", "miou_new", "miou_all")}
 NONE = "none of them"
@@ -177,4 +177,4 @@ def write_ablation(ablation: Ablation, out: Path, commands: Sequence[str] = ()) 
     text = page_of(f"Ablation of {ablation.method}", [shown_section], commands)
     write_atomically(out / "results.csv", lambda d: ablation.table.to_csv(d, index=False))
     write_atomically(out / "ablation.png", lambda d: d.write_bytes(png))
-    write_atomically(out / "report.html", lambda d: d.write_text(text, encoding="utf-8"))
+    write_text(out / "report.html", text)

@@ -17,8 +17,8 @@ from sparcl_lib.report import ReportRun, results_table, results_text
 from sparcl_lib.report.page import curves, page_of, picture, section
 from sparcl_lib.report.runs import JOINT, by_group, by_method, mean_matrix
 from sparcl_lib.report.tables import number, step_rows
-from sparcl_lib.training.run_directory import write_atomically
 from sparcl_lib.viz import trade_off
+from sparcl_lib.writing import write_atomically, write_text
 
 Group = tuple[str, str, str]
 LOSSES = {"forgetting": "forgetting", "intransigence": "intransigence", "average": "mean of steps"}
@@ -131,7 +131,7 @@ def write_comparison(
     ]
     text = page_of("Methods compared", sections, commands)
     write_atomically(csv, lambda draft: table.to_csv(draft, index=False))
-    write_atomically(page, lambda draft: draft.write_text(text, encoding="utf-8"))
+    write_text(page, text)
 
 
 def _section(runs: list[ReportRun], losses: pd.DataFrame) -> dict[str, Any]:

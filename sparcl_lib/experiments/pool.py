@@ -167,7 +167,7 @@ def _begin() -> None:
     """A process of the pool: one thread, no bars of its own, gone when its parent is."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
-    sys.stderr = open(os.devnull, "w")
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, until the process ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

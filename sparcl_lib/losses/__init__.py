@@ -9,6 +9,4 @@ from sparcl_lib.losses.latent import *  # noqa: F403
 from sparcl_lib.losses.released import *  # noqa: F403
 from sparcl_lib.losses.segmentation import *  # noqa: F403
 
-__all__ = sorted(
-    [*distillation.__all__, *latent.__all__, *released.__all__, *segmentation.__all__]
-)
+__all__ = sorted([*distillation.__all__, *latent.__all__, *released.__all__, *segmentation.__all__])

@@ -15,15 +15,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from sparcl_lib.class_sums import (
+from sparcl_lib.losses.precision import full_precision
+from sparcl_lib.losses.released import RELEASED_EPSILON, matmul_distances, nested_weights
+from sparcl_lib.prototypes.class_sums import (
     check_same_locations,
     class_means,
     class_sums,
     count_classes,
     flatten_features,
 )
-from sparcl_lib.losses.precision import full_precision
-from sparcl_lib.losses.released import RELEASED_EPSILON, matmul_distances, nested_weights
 
 __all__ = [
     "attraction",
@@ -42,9 +42,9 @@ Distances = Literal["exact", "matmul"]
 # Two class means closer than this have no direction to be pushed in: the value is capped
 # (at 1 / MIN_DISTANCE) and the gradient is zero.
 MIN_DISTANCE = 1e-4
-# The push on an almost silent location grows with the square of its silence: with 1e-3 here, one of
-# four runs on real photographs collapsed in a single iteration (docs/real_voc_subset.md). One is the
-# activity of a single channel at its class's peak.
+# The push on an almost silent location grows with the square of its silence: with 1e-3 here, one
+# of four runs on real photographs collapsed in a single iteration (docs/real_voc_subset.md). One is
+# the activity of a single channel at its class's peak.
 MIN_ACTIVITY = 1.0
 
 

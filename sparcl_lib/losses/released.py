@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sparcl_lib.class_sums import check_same_locations
+from sparcl_lib.prototypes.class_sums import check_same_locations
 
 __all__ = ["reshaped_features"]
 

@@ -9,12 +9,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sparcl_lib.class_sums import class_sums
 from sparcl_lib.losses.precision import full_precision
 from sparcl_lib.losses.released import reshaped_features
 from sparcl_lib.methods.pseudo_labels import confident_guess, entropy
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
+from sparcl_lib.prototypes.class_sums import class_sums
 
 BACKGROUND = 0
 

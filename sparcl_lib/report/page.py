@@ -23,7 +23,6 @@ from sparcl_lib.report.runs import (
     mean_matrix,
 )
 from sparcl_lib.report.tables import number, readable, results_table, sources
-from sparcl_lib.training.run_directory import write_atomically
 from sparcl_lib.viz import (
     forgetting_curves,
     prediction_strips,
@@ -31,6 +30,7 @@ from sparcl_lib.viz import (
     step_heat_map,
     to_png,
 )
+from sparcl_lib.writing import write_text
 
 _DATASETS = {"minivoc": "MiniVOC", "voc": "Pascal VOC 2012", "ade20k": "ADE20K"}
 _SETUPS = {
@@ -59,7 +59,7 @@ def write_report(
     Raises UserError when the file cannot be written.
     """
     text = page_html(runs, title, commands)
-    write_atomically(Path(path), lambda draft: draft.write_text(text, encoding="utf-8"))
+    write_text(Path(path), text)
 
 
 def page_html(runs: Iterable[ReportRun], title: str, commands: Sequence[str] = ()) -> str:

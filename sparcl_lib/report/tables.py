@@ -12,7 +12,7 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import dump_json, summarise
 from sparcl_lib.report.runs import KEYS, ReportRun, label_policy, ordered
 from sparcl_lib.tasks import get_task
-from sparcl_lib.training.run_directory import write_atomically
+from sparcl_lib.writing import write_atomically, write_text
 
 MEASURES = {
     "miou_old": "old",
@@ -162,5 +162,5 @@ def write_results(runs: Iterable[ReportRun], folder: str | Path) -> None:
     folder, metrics = Path(folder), [run.metrics for run in runs]
     rows = [row for run in metrics for row in step_rows(run)]
     json_text, frame = dump_json({"runs": metrics}), pd.DataFrame(rows)
-    write_atomically(folder / "results.json", lambda draft: draft.write_text(json_text))
+    write_text(folder / "results.json", json_text)
     write_atomically(folder / "results.csv", lambda draft: frame.to_csv(draft, index=False))

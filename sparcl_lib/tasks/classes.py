@@ -1,7 +1,7 @@
 """Class names of the known data sets, indexed by raw mask value; index 0 is the background."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Iterable
 
 from sparcl_lib.errors import UserError
 

@@ -23,7 +23,7 @@ _ZERO = {
 
 @dataclass(frozen=True)
 class LabelPolicy:
-    """The label rules in which published codes differ. The defaults are those of SDR and MiB on VOC.
+    """The label rules in which published codes differ; the defaults are SDR's and MiB's on VOC.
 
     Raises:
         UserError: a value that a rule does not have.

@@ -11,8 +11,8 @@ from sparcl_lib.errors import UserError
 class Task:
     """The classes of a data set and the steps in which they are learned.
 
-    Raw ids are the values in the masks, or what those are read as. Training indices are the channels of the classifier:
-    0 is the background, then 1, 2, ... in learning order.
+    Raw ids are the values in the masks, or what those are read as. Training indices are the
+    channels of the classifier: 0 is the background, then 1, 2, ... in learning order.
 
     Raises:
         UserError: no or empty steps, a class twice, an id that is not a class, bad ``unused``.

@@ -9,8 +9,8 @@ from torch import nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 from tqdm.auto import tqdm
 
-from sparcl_lib.data.dataset import StepBatch
-from sparcl_lib.data.transforms import to_rgb
+from sparcl_lib.data.loading.dataset import StepBatch
+from sparcl_lib.data.loading.transforms import to_rgb
 from sparcl_lib.models import predict
 
 

@@ -5,10 +5,6 @@ whole files or none.
 """
 
 import json
-import os
-import tempfile
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +16,7 @@ from sparcl_lib.config import RunConfig, to_plain
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import dump_json
 from sparcl_lib.plain import build, flatten, read_yaml
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in the same folder, then move it to `path`.
-
-    Raises UserError when the place cannot be written.
-    """
-    draft = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
-        )
-        os.close(handle)
-        write(Path(draft))
-        os.chmod(draft, 0o666 & ~_umask())  # mkstemp's files are for the owner alone
-        os.replace(draft, path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; choose another --out or free space"
-        ) from error
-    finally:
-        if draft is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(draft)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+from sparcl_lib.writing import write_atomically, write_text
 
 
 class RunDirectory:
@@ -79,7 +45,7 @@ class RunDirectory:
             self._check_same(config)
         else:
             text = yaml.safe_dump(to_plain(config), sort_keys=False)
-            write_atomically(self.config_file, lambda draft: draft.write_text(text))
+            write_text(self.config_file, text)
 
     def _check_same(self, config: RunConfig) -> None:
         here, asked = flatten(to_plain(self.config())), flatten(to_plain(config))
@@ -141,7 +107,7 @@ class RunDirectory:
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         text = dump_json(metrics)
-        write_atomically(self.metrics_file, lambda draft: draft.write_text(text))
+        write_text(self.metrics_file, text)
 
     def metrics(self) -> dict[str, Any]:
         if not self.metrics_file.is_file():

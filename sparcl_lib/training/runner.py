@@ -25,9 +25,10 @@ from sparcl_lib.training.restore import (
     start_models,
     start_penalty,
 )
-from sparcl_lib.training.run_directory import RunDirectory, write_atomically
+from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.step import fit_step, make_optimizer
 from sparcl_lib.training.workspace import Workspace, first_step_difference, open_workspace
+from sparcl_lib.writing import write_atomically
 
 
 def make_fabric(precision: str = "32-true", **options: Any) -> Fabric:

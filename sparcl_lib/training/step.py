@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sparcl_lib.config import OptimConfig, at_step
-from sparcl_lib.data.dataset import StepBatch
+from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.errors import LossRanOff
 from sparcl_lib.methods import (
     LossValues,

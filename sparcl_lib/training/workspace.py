@@ -14,7 +14,8 @@ from sparcl_lib.data import (
     read_lists,
     scan,
 )
-from sparcl_lib.data.dataset import (
+from sparcl_lib.data.lists import split_checksum
+from sparcl_lib.data.loading.dataset import (
     ImageReader,
     SegmentationDataset,
     StepLoader,
@@ -22,8 +23,7 @@ from sparcl_lib.data.dataset import (
     training_batches,
     worker_count,
 )
-from sparcl_lib.data.lists import split_checksum
-from sparcl_lib.data.transforms import evaluation_transform, training_transform
+from sparcl_lib.data.loading.transforms import evaluation_transform, training_transform
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import ONE_OF, Method, build_method
 from sparcl_lib.tasks import (
@@ -151,17 +151,14 @@ def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
     """Images that show the most steps at once, each time with classes not shown so far."""
     rows = dict(zip(val.ids, val.table, strict=True))
     shown = {i: {c for c in task.used if rows[i][c]} for i in ids}
+    steps = {i: sum(any(c in shown[i] for c in step) for step in task.steps) for i in ids}
     chosen: list[str] = []
     covered: set[int] = set()
     while len(chosen) < min(NUM_PICTURES, len(ids)):
         if covered >= set().union(*shown.values()):
             covered = set()
-
-        def score(i: str) -> tuple[int, int]:
-            steps = sum(any(c in shown[i] for c in step) for step in task.steps)
-            return steps, len(shown[i] - covered)
-
-        best = max((i for i in ids if i not in chosen), key=score)
+        news = {i: len(shown[i] - covered) for i in ids if i not in chosen}
+        best = max(news, key=lambda i, news=news: (steps[i], news[i]))
         chosen.append(best)
         covered |= shown[best]
     return tuple(chosen)

@@ -75,7 +75,7 @@ def trade_off(table: pd.DataFrame) -> Figure:
     known = table.dropna(subset=["forgetting", "intransigence"])
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.subplots()
-    for (method, row), color in zip(known.iterrows(), method_colors(known.index).values()):
+    for (_, row), color in zip(known.iterrows(), method_colors(known.index).values()):
         place = row["forgetting"], row["intransigence"]
         bars = {"xerr": row["forgetting_std"], "yerr": row["intransigence_std"]}
         drawn = {name: size for name, size in bars.items() if not np.isnan(size)}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -116,10 +117,8 @@ def move_every_control(page, cell) -> int:
     image.wait_for(timeout=MINUTE)
     changed = 0
     handles, groups = cell.locator(".noUi-handle"), cell.locator(".widget-toggle-buttons")
-    moves = [lambda h=handles.nth(k): h.press("ArrowRight") for k in range(handles.count())]
-    moves += [
-        lambda g=groups.nth(k): g.locator("button").last.click() for k in range(groups.count())
-    ]
+    moves = [partial(handle.press, "ArrowRight") for handle in handles.all()]
+    moves += [group.locator("button").last.click for group in groups.all()]
     assert moves
     for move in moves:
         before = image.get_attribute("src")

@@ -1,0 +1,165 @@
+"""`sparcl data`: get data sets, check them, index them. Parse, call, print."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sparcl_lib.cli.options import Dataset
+from sparcl_lib.errors import UserError
+
+if TYPE_CHECKING:
+    from sparcl_lib.data.acquiring.prepare import Recipe
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Data sets: from nothing, or from files that you have, to a checked tree.",
+)
+
+Root = Annotated[Path, typer.Option(help="Folder of all data sets; use it as --data-root.")]
+Own = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--from",
+        metavar="FILE_OR_FOLDER",
+        help="Archive or folder that you have; it stays as it is. May be repeated.",
+    ),
+]
+Keep = Annotated[bool, typer.Option("--keep-archives", help="Keep what was downloaded.")]
+Dry = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done: files, sizes, space, terms.")
+]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial",
+        help="Take what --from holds, download nothing: fewer images, or masks without photos.",
+    ),
+]
+DataRoot = Annotated[
+    str | None,
+    typer.Option(
+        "--root", "--data-root", help="Its folder; MiniVOC and a YAML file find their own."
+    ),
+]
+
+
+@app.command()
+def voc2012(
+    root: Root = Path("data"),
+    own: Own = None,
+    keep_archives: Keep = False,
+    dry_run: Dry = False,
+    partial: Partial = False,
+) -> None:
+    """Pascal VOC2012 (2 GB); with SegmentationClassAug.zip among --from, augmented as well."""
+    from sparcl_lib.data.acquiring.layouts import SBD, VOC2012
+
+    _get([VOC2012, SBD], root, own or [], keep_archives, dry_run, partial)
+
+
+@app.command()
+def sbd(
+    root: Root = Path("data"),
+    own: Own = None,
+    keep_archives: Keep = False,
+    dry_run: Dry = False,
+    partial: Partial = False,
+) -> None:
+    """SBD (1.4 GB): the augmented masks and train_aug.txt (10,582 ids) for VOC2012 in --root."""
+    from sparcl_lib.data.acquiring.layouts import SBD
+
+    _get([SBD], root, own or [], keep_archives, dry_run, partial)
+
+
+@app.command()
+def ade20k(
+    root: Root = Path("data"),
+    own: Own = None,
+    keep_archives: Keep = False,
+    dry_run: Dry = False,
+    partial: Partial = False,
+) -> None:
+    """ADE20K (1 GB): ADEChallengeData2016, 150 classes."""
+    from sparcl_lib.data.acquiring.layouts import ADE20K
+
+    _get([ADE20K], root, own or [], keep_archives, dry_run, partial)
+
+
+@app.command()
+def minivoc(
+    root: Annotated[
+        Path | None, typer.Option(help="Folder to make; MiniVOC finds its own.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the generator.")] = 0,
+    train: Annotated[int, typer.Option(help="Training images.")] = 2500,
+    val: Annotated[int, typer.Option(help="Test images.")] = 400,
+    size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 64,
+) -> None:
+    """MiniVOC, generated: the same to the bit on every machine."""
+    from sparcl_lib.data.minivoc import checksum, default_root, generate
+
+    root = root or default_root()
+    generate(root, seed, train, val, size)
+    print(f"MiniVOC in {root}: {train} train and {val} val images of {size} x {size} pixels")
+    print(f"checksum {checksum(root)}")
+
+
+@app.command()
+def check(dataset: Dataset, root: DataRoot = None, partial: Partial = False) -> None:
+    """Decode every mask and photograph: OK or FAIL lines, every bad file by its name."""
+    from sparcl_lib.data import open_source
+    from sparcl_lib.data.checking import check as check_source
+
+    _print_lines(check_source(open_source(dataset, root), partial))
+
+
+@app.command()
+def convert(
+    dataset: Annotated[str, typer.Option(help="YAML file with a palette: docs/own_data.md.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    root: DataRoot = None,
+) -> None:
+    """Masks in colours to masks of class ids, once; use dataset.yaml in --out from then on."""
+    from sparcl_lib.data.acquiring.convert import convert as convert_masks
+
+    print(f"use it with --dataset {convert_masks(Path(dataset), out, root)}")
+
+
+@app.command()
+def index(dataset: Dataset, root: DataRoot = None) -> None:
+    """Scan which classes are in which mask, once for all tasks and setups."""
+    from sparcl_lib.data import open_source, scan
+
+    source = open_source(dataset, root)
+    for split in source.splits:
+        presence = scan(source, split)
+        counts = presence.table[:, 1 : len(source.classes)].sum(axis=0)
+        shown = ", ".join(f"{name} {n}" for name, n in zip(source.classes[1:], counts, strict=True))
+        print(f"{split}: {len(presence.ids)} images; {shown}")
+
+
+def _get(
+    recipes: "list[Recipe]", root: Path, own: list[Path], keep: bool, dry_run: bool, partial: bool
+) -> None:
+    """The first recipe, then those for which the user has something."""
+    from sparcl_lib.data.acquiring.prepare import plan, prepare, share_out
+
+    if partial and not own:
+        raise UserError("--partial takes what you have: add --from FILE_OR_FOLDER")
+    root, shares = root.expanduser(), share_out(recipes, own)
+    for recipe in recipes:
+        share = shares[recipe.name]
+        if not share and (partial or recipe is not recipes[0]):
+            continue
+        if dry_run:
+            print("\n".join(plan(recipe, root, share, partial)))
+        else:
+            print(f"{recipe.title}. Terms of use: {recipe.terms}")
+            _print_lines(prepare(recipe, root, share, keep, partial))
+
+
+def _print_lines(lines: list[tuple[bool, str]]) -> None:
+    print("\n".join(f"{'OK  ' if fine else 'FAIL'} {text}" for fine, text in lines))
+    if not all(fine for fine, _ in lines):
+        raise typer.Exit(1)

@@ -1,0 +1,160 @@
+"""`sparcl ablate`, `sweep` and `compare`: parse, call, print. Imports the heavy modules late."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparcl_lib.cli.options import (
+    Accelerator,
+    ConfigFile,
+    DataRoot,
+    Dataset,
+    Jobs,
+    Settings,
+    Setup,
+    Store,
+    TaskName,
+    layers,
+    names,
+    numbers,
+)
+from sparcl_lib.errors import UserError
+
+Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")]
+Out = Annotated[Path, typer.Option(help="Where tables, page and, without --store, runs go.")]
+
+
+def ablate(
+    dataset: Dataset,
+    task: TaskName,
+    method: Annotated[str, typer.Option(help="The method whose terms are switched.")],
+    terms: Annotated[str, typer.Option(help="Its terms, as in matching,attraction,kd.")],
+    out: Out,
+    setup: Setup = "disjoint",
+    seeds: Seeds = "0",
+    leave_one_out: Annotated[
+        bool, typer.Option("--leave-one-out", help="All terms and all but one, not every subset.")
+    ] = False,
+    data_root: DataRoot = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    store: Store = None,
+    jobs: Jobs = None,
+    accelerator: Accelerator = "cpu",
+) -> None:
+    """Switch the loss terms of a method on and off; runs that are kept are not trained again."""
+    from sparcl_lib.experiments import ablation
+    from sparcl_lib.experiments.base import RunBase, open_store
+
+    base = RunBase(
+        dataset=dataset, task=task, setup=setup, data_root=data_root,
+        overrides=tuple(layers(config, settings)),
+    )  # fmt: skip
+    result = ablation.ablate(
+        base, method, names(terms, "--terms"), numbers(seeds, "--seeds"),
+        open_store(store or out / "runs", accelerator), leave_one_out, jobs,
+    )  # fmt: skip
+    ablation.write_ablation(result, out, [_command()])
+    print(f"{ablation.ablation_text(result)}\n\nThe page to look at: {out / 'report.html'}")
+    _end(result.errors)
+
+
+def sweep(
+    dataset: Dataset,
+    task: TaskName,
+    method: Annotated[str, typer.Option(help="One method or several, as in FT,MiB.")],
+    space: Annotated[
+        Path, typer.Option(help="What may vary (YAML): sparcl_lib.experiments.space.")
+    ],
+    trials: Annotated[int, typer.Option(min=1, help="Budget of each method.")],
+    storage: Annotated[Path, typer.Option(help="Journal file; others may share it.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where table and runs go; the journal's name if not given.")
+    ] = None,
+    setup: Setup = "disjoint",
+    seeds: Annotated[
+        str, typer.Option(help="A trial scores the mean over these: none of a later comparison.")
+    ] = "100",
+    data_root: DataRoot = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    store: Store = None,
+    jobs: Jobs = None,
+    accelerator: Accelerator = "cpu",
+) -> None:
+    """Search settings with Optuna, the same budget for each method; goes on where it stopped."""
+    from sparcl_lib.experiments.base import RunBase, open_store, unique
+    from sparcl_lib.experiments.space import read_space
+    from sparcl_lib.experiments.sweep import Sweep, sweep_text
+    from sparcl_lib.experiments.sweep import sweep as run_sweep
+    from sparcl_lib.methods import method_name
+    from sparcl_lib.writing import write_atomically
+
+    out = out or storage.with_name(f"{storage.stem}-results")
+    base = RunBase(
+        dataset=dataset, task=task, setup=setup, data_root=data_root,
+        overrides=tuple(layers(config, settings)),
+    )  # fmt: skip
+    methods = unique(map(method_name, names(method, "--method")))
+    spaces = {name: read_space(space, name) for name in methods}
+    plan = Sweep(base, spaces, trials, numbers(seeds, "--seeds"), storage)
+    table = run_sweep(plan, open_store(store or out / "runs", accelerator), jobs)
+    write_atomically(out / "trials.csv", lambda draft: table.to_csv(draft, index=False))
+    print(f"{sweep_text(table)}\n\nEvery trial: {out / 'trials.csv'}")
+
+
+def compare(
+    dataset: Dataset,
+    tasks: Annotated[str, typer.Option(help="Tasks, as in 6-4,6-1.")],
+    out: Out,
+    methods: Annotated[str | None, typer.Option(help="Methods, as in FT,MiB,Joint.")] = None,
+    variants: Annotated[
+        Path | None,
+        typer.Option(help="Rows NAME: {method: MiB, set: [key=value, ...]} in a YAML file."),
+    ] = None,
+    setups: Annotated[str, typer.Option(help="Setups, as in disjoint,overlapped.")] = "disjoint",
+    seeds: Seeds = "0",
+    data_root: DataRoot = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    store: Store = None,
+    jobs: Jobs = None,
+    accelerator: Accelerator = "cpu",
+) -> None:
+    """Every method on every task, setup and seed, step 0 shared: tables, a CSV and a page."""
+    from sparcl_lib.experiments import comparison
+    from sparcl_lib.experiments.base import RunBase, open_store, read_variants
+
+    if methods is None and variants is None:
+        raise UserError("nothing to compare: give --methods, --variants or both")
+    compared = names(methods, "--methods") if methods else []
+    compared += read_variants(variants) if variants else []
+    overrides = tuple(layers(config, settings))
+    blocks = [
+        comparison.Block(
+            RunBase(dataset=dataset, task=task, setup=setup, data_root=data_root,
+                    overrides=overrides),
+            compared, numbers(seeds, "--seeds"),
+        )
+        for task in names(tasks, "--tasks")
+        for setup in names(setups, "--setups")
+    ]  # fmt: skip
+    result = comparison.compare(blocks, open_store(store or out / "runs", accelerator), jobs)
+    comparison.write_comparison(result, out / "results.csv", out / "report.html", [_command()])
+    print(f"{comparison.comparison_text(result)}\n\nThe page to look at: {out / 'report.html'}")
+    _end(result.errors)
+
+
+def _command() -> str:
+    return shlex.join(["sparcl", *sys.argv[1:]])
+
+
+def _end(errors: list[str]) -> None:
+    """Status 1 and a line for each run that failed."""
+    for error in errors:
+        print(f"sparcl: failed: {error}", file=sys.stderr)
+    if errors:
+        raise typer.Exit(1)

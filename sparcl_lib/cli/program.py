@@ -1,0 +1,173 @@
+"""The command line: parse, call, print. Commands import the heavy modules that they need."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from sparcl_lib.cli import data as data_commands
+from sparcl_lib.cli import experiments
+from sparcl_lib.cli.options import (
+    METHOD_NAMES,
+    Accelerator,
+    ConfigFile,
+    DataRoot,
+    Dataset,
+    Settings,
+    Setup,
+    TaskName,
+    layers,
+    numbers,
+)
+from sparcl_lib.cli.split import split
+from sparcl_lib.errors import UserError
+
+INTERRUPTED = 130
+"""Typer's status after Ctrl-C."""
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Class-incremental semantic segmentation: learn, forget, remember.",
+)
+app.add_typer(data_commands.app, name="data")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where tables, page and runs go.")] = Path(
+        "demo-results"
+    ),
+    task: Annotated[str, typer.Option(help="A MiniVOC task.")] = "6-4",
+    setup: Setup = "disjoint",
+    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
+    settings: Settings = None,
+) -> None:
+    """Train FT, MiB, SDR and joint on MiniVOC and show what is forgotten: five minutes on a CPU."""
+    from sparcl_lib.demo import run_demo
+
+    table = run_demo(out, task, setup, numbers(seeds, "--seeds"), settings or [])
+    print(table)
+    print(f"\nThe page to look at: {out / 'report.html'}")
+
+
+@app.command()
+def train(
+    dataset: Dataset,
+    task: TaskName,
+    method: Annotated[str, typer.Option(help=f"One of {METHOD_NAMES}.")],
+    out: Annotated[Path, typer.Option(help="Run directory.")],
+    setup: Setup = "disjoint",
+    data_root: DataRoot = None,
+    steps: Annotated[str, typer.Option(help="Steps to train, as in 0,1, or all.")] = "all",
+    resume: Annotated[bool, typer.Option("--resume", help="Skip steps that are there.")] = False,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Take step 0 from this run instead of training it.")
+    ] = None,
+    backbone_weights: Annotated[
+        str | None, typer.Option(help="imagenet, none, or a state dict file.")
+    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    accelerator: Accelerator = "auto",
+    devices: Annotated[str, typer.Option(help="How many devices, or auto.")] = "1",
+) -> None:
+    """Train and evaluate all steps of one method."""
+    from sparcl_lib.config import resolve
+    from sparcl_lib.training import train as train_run
+
+    overrides = layers(config, settings)
+    if backbone_weights:
+        weights = None if backbone_weights == "none" else backbone_weights
+        overrides.insert(-1, {"model": {"weights": weights}})
+    fixed = {"task": task, "setup": setup, "data_root": data_root}
+    run_config = resolve(dataset, method, overrides, **fixed)
+    metrics = train_run(
+        run_config,
+        out,
+        steps=None if steps == "all" else numbers(steps, "--steps"),
+        resume=resume,
+        start_from=start_from,
+        accelerator=accelerator,
+        devices=devices,
+    )
+    _print_steps(metrics)
+
+
+for command in (experiments.ablate, experiments.sweep, experiments.compare, split):
+    app.command()(command)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    accelerator: Accelerator = "auto",
+) -> None:
+    """Evaluate every checkpoint of a run again."""
+    from sparcl_lib.training import evaluate as evaluate_run
+
+    _print_steps(evaluate_run(run, accelerator=accelerator))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    format: Annotated[str, typer.Option(help="html, md or csv.")] = "md",
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; standard output without.")
+    ] = None,
+) -> None:
+    """One table or page over several runs, the published row beside each of ours."""
+    from sparcl_lib.report import load_runs, render
+    from sparcl_lib.writing import write_text
+
+    text = render(load_runs(runs), format)
+    if out is None:
+        print(text)
+    else:
+        write_text(out, text)
+        print(f"wrote {out}")
+
+
+@app.command()
+def env() -> None:
+    """Check this installation: OK or FAIL, a line each."""
+    from sparcl_lib.environment import check_environment
+
+    lines = check_environment()
+    print("\n".join(f"{'OK  ' if fine else 'FAIL'} {text}" for fine, text in lines))
+    if not all(fine for fine, _ in lines):
+        raise typer.Exit(1)
+
+
+def _print_steps(metrics: dict[str, Any]) -> None:
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    from sparcl_lib.report import steps_text
+
+    rank_zero_only(print)(steps_text(metrics))
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run `sparcl`; a mistake of the user ends in one line on stderr and status 2."""
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(arguments, prog_name="sparcl", standalone_mode=False)
+    except UserError as error:
+        _fail(str(error))
+    except Exception as error:
+        # Typer's own usage errors, whichever Click it comes with.
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(f"{error.format_message()} (see sparcl --help)")
+    if status == INTERRUPTED:
+        goes_on = "the same command goes on from here (train: add --resume)"
+        print(f"sparcl: interrupted; {goes_on}", file=sys.stderr)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> NoReturn:
+    print("sparcl: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,78 @@
+"""`sparcl split`: which images each step trains on, by rule or from published lists."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparcl_lib.cli.options import DataRoot, Dataset, Setup, TaskName
+
+Steps = dict[int, list[str]]
+
+
+def split(
+    dataset: Dataset,
+    task: TaskName,
+    setup: Setup = "disjoint",
+    data_root: DataRoot = None,
+    format: Annotated[str, typer.Option(help="json, csv, txt or counts, if printed.")] = "json",
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            "--import",
+            metavar="DIR",
+            help="Check lists, train-0.npy or .txt, say how "
+            "they differ from the rule; to train on them: --set data.splits=DIR.",
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a list per step here.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--as", help="txt: ids; npy: positions in the training list.")
+    ] = "txt",
+) -> None:
+    """Print or write the images of every step, or check lists; needs masks and id lists only."""
+    from sparcl_lib.data import lists, open_source, partition, scan
+    from sparcl_lib.tasks import check_setup, get_task
+    from sparcl_lib.tasks.classes import unknown_name
+
+    for kind, name, known in (("format", format, _WRITERS), ("list format", form, lists.FORMS)):
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    check_setup(setup)
+    source = open_source(dataset, data_root)
+    chosen = get_task(source.name, task, classes=source.classes)
+    presence = scan(source, "train")
+    if published is None:
+        steps = partition(presence, chosen, setup)
+    else:
+        steps = lists.read_lists(published, presence, chosen)
+        print("\n".join(lists.describe(steps, presence, chosen, setup)))
+    if export is not None:
+        for file in lists.write_lists(steps, presence.ids, export, form):
+            print(f"{file}: sha256 {lists.file_checksum(file)}")
+    if published is None and export is None:
+        print(_WRITERS[format](steps))
+    else:
+        print(f"all steps: sha256 {lists.split_checksum(steps)}")
+
+
+def _json(steps: Steps) -> str:
+    return json.dumps({str(step): ids for step, ids in steps.items()})
+
+
+def _csv(steps: Steps) -> str:
+    return "\n".join(["step,id", *(f"{k},{i}" for k, ids in steps.items() for i in ids)])
+
+
+def _txt(steps: Steps) -> str:
+    return "\n".join(f"{k} {i}" for k, ids in steps.items() for i in ids)
+
+
+def _counts(steps: Steps) -> str:
+    return "\n".join(f"step {k}: {len(ids)} images" for k, ids in steps.items())
+
+
+_WRITERS = {"json": _json, "csv": _csv, "txt": _txt, "counts": _counts}

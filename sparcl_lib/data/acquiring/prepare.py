@@ -1,0 +1,245 @@
+"""A data set from its published archives, or from the user's own files, to a checked tree.
+
+All work is done in a folder beside the tree; what appears in the tree was checked before, and a
+tree that is not there yet appears whole or not at all.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sparcl_lib.data.acquiring.archives import Archive
+from sparcl_lib.data.acquiring.disk import free_bytes, in_words, write_error
+from sparcl_lib.data.acquiring.fetch import fetch, part_of
+from sparcl_lib.data.acquiring.unpack import Place, copy, is_archive, names, unpack
+from sparcl_lib.data.checking import Line, check, complete
+from sparcl_lib.data.sources.source import Source
+from sparcl_lib.errors import UserError
+
+ARCHIVES = "archives"
+"""Folder under the root for downloads; a file that is put there by hand is used as well."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one data set becomes a tree."""
+
+    name: str
+    """Name of its command."""
+    title: str
+    """Name in messages."""
+    archive: Archive
+    """What is downloaded if the user has nothing."""
+    also: tuple[str, ...]
+    """Other archives that a folder of the user's may hold instead, by file name."""
+    tree: str
+    """Folder of the tree under the root."""
+    place: Place
+    """Where in the tree a file belongs, by its name in an archive or folder."""
+    enough: tuple[str, ...]
+    """Nothing is downloaded once one of these is among the user's files."""
+    view: Callable[[Path, Path], Source]
+    """(new files, tree) -> the data set that the two will make."""
+    finish: Callable[[Path, Path, bool], None]
+    """(new files, tree, progress): makes what the archive does not hold."""
+    needs: "Recipe | None" = None
+    """What must be in the tree before."""
+    terms: str = ""
+    """Terms of use in a sentence."""
+
+
+def prepare(
+    recipe: Recipe,
+    root: Path,
+    own: Sequence[Path] = (),
+    keep_archives: bool = False,
+    partial: bool = False,
+    progress: bool = True,
+) -> list[Line]:
+    """Put a data set into ``root / recipe.tree``; if it is there already, nothing is done.
+
+    Args:
+        recipe: which one.
+        root: folder of all data sets.
+        own: archives or folders of the user; they stay as they are.
+        keep_archives: keep downloads that are no longer needed.
+        partial: take what `own` holds, however little, and download nothing.
+        progress: show bars on stderr.
+
+    Returns:
+        What was found, as `checking.check` says it. If a line is not fine, the tree is as before.
+
+    Raises:
+        UserError: nothing to be had, an archive not safe, disk full, another process at work.
+    """
+    tree, stage = root / recipe.tree, root / f".unpacking-{recipe.name}"
+    try:
+        with _alone(root):
+            if _is_there(recipe, tree, partial):
+                return [(True, f"{recipe.title} is in {tree} already: nothing to do")]
+            _check_needs(recipe, root, partial)
+            shutil.rmtree(stage, ignore_errors=True)  # of a run that was killed
+            try:
+                lines = _build(recipe, root, stage, own, partial, progress)
+                if not all(fine for fine, _ in lines):
+                    return [*lines, (False, f"{recipe.title} is not put into {tree}")]
+                _install(stage, tree)
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+            if not keep_archives:
+                _discard(root / ARCHIVES, recipe.archive)
+    except OSError as error:
+        raise write_error(error, root) from error
+    what = f"part of {recipe.title}" if partial else recipe.title
+    return [*lines, (True, f"{what} is in {tree}: use it with --data-root {root}")]
+
+
+def share_out(recipes: Sequence[Recipe], own: Iterable[Path]) -> dict[str, list[Path]]:
+    """Recipe name -> which of the user's files and folders hold something for it.
+
+    Raises:
+        UserError: a path does not exist, or holds nothing for any of the recipes.
+    """
+    shares: dict[str, list[Path]] = {recipe.name: [] for recipe in recipes}
+    for path in own:
+        if not path.exists():
+            raise UserError(f"--from {path} does not exist; name a file or folder that you have")
+        takers = [recipe for recipe in recipes if _offers(path, recipe)]
+        if not takers:
+            known = [name for r in recipes for name in (r.archive.name, *r.also)]
+            raise UserError(
+                f"--from {path} holds nothing of {recipes[0].title}; name {', '.join(known)}, a "
+                "folder with them, or an unpacked tree"
+            )
+        for recipe in takers:
+            shares[recipe.name].append(path)
+    return shares
+
+
+def plan(recipe: Recipe, root: Path, own: Sequence[Path] = (), partial: bool = False) -> list[str]:
+    """What `prepare` would do, in words: files, sizes, free space, terms of use."""
+    tree, archive = root / recipe.tree, recipe.archive
+    if _is_there(recipe, tree, partial):
+        return [f"{recipe.title} is in {tree} already: nothing to do"]
+    lines = [f"{recipe.title}, into {tree}"]
+    lines += [f"  from {path}" for path in own]
+    if not own and not partial:
+        got = _downloaded(archive, root)
+        about = "" if archive.exact else "about "
+        lines.append(f"  download {archive.name}, {about}{in_words(archive.size)}, of which "
+                     f"{in_words(got)} are here; {archive.checksum}")  # fmt: skip
+        lines += [f"    from {url}" for url in archive.urls]
+        lines.append(f"  needs up to {in_words(2 * archive.size - got)} more while it works")
+    lines.append(f"  free: {in_words(free_bytes(root))}")
+    return [*lines, f"  terms of use: {recipe.terms}"]
+
+
+def _is_there(recipe: Recipe, tree: Path, partial: bool) -> bool:
+    try:
+        return complete(recipe.view(tree, tree), partial)
+    except UserError:
+        return False
+
+
+def _check_needs(recipe: Recipe, root: Path, partial: bool) -> None:
+    base = recipe.needs
+    if base and not partial and not _is_there(base, root / base.tree, partial):
+        raise UserError(
+            f"{recipe.title} builds on {base.title}, which is not complete in {root / base.tree}: "
+            f"run sparcl data {base.name} --root {root} first"
+        )
+
+
+def _build(
+    recipe: Recipe, root: Path, stage: Path, own: Sequence[Path], partial: bool, progress: bool
+) -> list[Line]:
+    """Fill `stage` and check what it will make of the tree."""
+    tree, archive = root / recipe.tree, recipe.archive
+    stage.mkdir(parents=True)
+    for path in own:
+        for piece in _pieces(path, recipe):
+            if is_archive(piece):
+                unpack(piece, stage, recipe.place, archive.unpacked, progress)
+            else:
+                copy(piece, stage, recipe.place, progress)
+    if not partial and not any((stage / name).exists() for name in recipe.enough):
+        _check_room(archive, root)
+        file = fetch(archive, root / ARCHIVES, progress=progress)
+        unpack(file, stage, recipe.place, archive.unpacked, progress)
+    recipe.finish(stage, tree, progress)
+    _check_lists(stage, tree)
+    source = recipe.view(stage, tree)
+    if partial and not any(where.masks.is_dir() for where in source.splits.values()):
+        return []  # lists or photographs alone, to which masks come later
+    return check(source, partial, progress=progress)
+
+
+def _check_lists(stage: Path, tree: Path) -> None:
+    """A tree with other id lists is another data set: what comes is not mixed into it."""
+    for path in stage.glob("ImageSets/Segmentation/*.txt"):
+        old = tree / path.relative_to(stage)
+        if old.exists() and old.read_bytes().split() != path.read_bytes().split():
+            raise UserError(f"{old} lists other images than the new one: name another --root")
+
+
+def _check_room(archive: Archive, root: Path) -> None:
+    missing, free = archive.size - _downloaded(archive, root), free_bytes(root)
+    if missing > free:
+        raise UserError(
+            f"{archive.name} needs {in_words(missing)} and as much again to unpack it, but the "
+            f"disk of {root} has {in_words(free)}: free some space or name another --root"
+        )
+
+
+def _downloaded(archive: Archive, root: Path) -> int:
+    folder = root / ARCHIVES
+    files = [folder / archive.name, part_of(archive, folder)]
+    return next((path.stat().st_size for path in files if path.exists()), 0)
+
+
+def _pieces(path: Path, recipe: Recipe) -> list[Path]:
+    """The archives that a folder holds under their published names, or else the path itself."""
+    known = [path / name for name in (recipe.archive.name, *recipe.also)]
+    return [file for file in known if file.is_file()] or [path]
+
+
+def _offers(path: Path, recipe: Recipe) -> bool:
+    found = (name for piece in _pieces(path, recipe) for name in names(piece))
+    return any(recipe.place(name) for name in found)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Two processes must not unpack into one folder; the lock of one that was killed is free."""
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(root / ".sparcl.lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"another sparcl is at work in {root}; wait until it has ended") from None
+
+
+def _install(stage: Path, tree: Path) -> None:
+    """Move what is new into the tree: at one stroke, or file by file where there is one already."""
+    if not tree.exists():
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(stage, tree)
+        return
+    files = [path for path in stage.rglob("*") if path.is_file()]
+    # Lists last: they make a loader look for the rest.
+    for path in sorted(files, key=lambda path: path.suffix == ".txt"):
+        target = tree / path.relative_to(stage)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+
+
+def _discard(folder: Path, archive: Archive) -> None:
+    (folder / archive.name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

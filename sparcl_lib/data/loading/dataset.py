@@ -1,0 +1,182 @@
+"""Photographs and labels of one step, as batches."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+
+from sparcl_lib.data.loading.transforms import normalise
+from sparcl_lib.data.masks import lookup, read_values
+from sparcl_lib.data.sources.source import Source
+from sparcl_lib.data.splits import remap_labels
+from sparcl_lib.errors import UserError
+
+
+class StepBatch(NamedTuple):
+    """One batch of a step."""
+
+    images: Tensor
+    """(B, 3, size, size) float32, normalised, channels last in memory."""
+    labels: Tensor
+    """(B, size, size) int64 training indices, 255 ignored."""
+
+
+class ImageReader:
+    """Decodes the photographs and masks of a split, and remembers them if asked to."""
+
+    def __init__(self, source: Source, split: str, cache: bool = False) -> None:
+        self.source = source
+        self.split = split
+        self._table = None if source.values is None else lookup(source.values)
+        self._cache: dict[str, tuple[Tensor, Tensor]] | None = {} if cache else None
+
+    def __call__(self, image_id: str) -> tuple[Tensor, Tensor]:
+        """uint8 image (3, H, W) and uint8 mask (H, W) of raw ids.
+
+        Raises UserError naming the file that cannot be read, or a pair of two sizes.
+        """
+        if self._cache is not None and image_id in self._cache:
+            return self._cache[image_id]
+        photo = self.source.photo(self.split, image_id)
+        mask_file = self.source.mask(self.split, image_id)
+        image = _decode(_read_photo, photo)
+        mask = torch.from_numpy(read_values(mask_file, self._table))
+        if image.shape[1:] != mask.shape:
+            raise UserError(
+                f"photograph {photo} is {image.shape[2]}x{image.shape[1]} but its mask "
+                f"{mask_file} is {mask.shape[1]}x{mask.shape[0]}: restore the pair"
+            )
+        if self._cache is not None:
+            self._cache[image_id] = image, mask
+        return image, mask
+
+
+# Pillow decodes both: torchvision's own decoder is deprecated, and expands a palette to colours
+# where the indices are what counts.
+def _read_photo(path: str) -> Tensor:
+    with Image.open(path) as photo:
+        pixels = photo if photo.mode == "RGB" else photo.convert("RGB")
+        return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+
+
+def _decode(read: Callable[[str], Tensor], path: object) -> Tensor:
+    try:
+        return read(str(path))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"cannot decode {path} ({error}): restore the file") from None
+
+
+class Draw(NamedTuple):
+    """An image to load and the seed of its random crop and flip."""
+
+    index: int
+    seed: int
+
+
+class SegmentationDataset(Dataset):
+    """Images of some ids, transformed; what their mask values mean is in a 256-entry table."""
+
+    def __init__(
+        self, reader: ImageReader, ids: Sequence[str], table: np.ndarray, transform: Callable
+    ) -> None:
+        self.reader = reader
+        self.ids = list(ids)
+        self.table = table
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int | Draw) -> tuple[Tensor, Tensor]:
+        """uint8 image (3, size, size) and mask (size, size) of raw ids.
+
+        A Draw is transformed as its seed says, in whatever process and order it is loaded.
+        """
+        seed = None
+        if isinstance(index, Draw):
+            index, seed = index
+        image, mask = self.reader(self.ids[index])
+        pair = tv_tensors.Image(image), tv_tensors.Mask(mask)
+        if seed is None:
+            return self.transform(*pair)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # the CPU's alone: dropout goes on as it was
+            return self.transform(*pair)
+
+
+class StepLoader(DataLoader):
+    """The batches of a step. Workers hand over bytes; normalised images and labels are made on the
+    device: a fifth of the traffic, and a GPU does in no time what keeps a core busy.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        batch_size: int,
+        workers: int,
+        device: torch.device | str = "cpu",
+        **options: object,
+    ) -> None:
+        self.device = torch.device(device)
+        pin = self.device.type == "cuda"
+        super().__init__(dataset, batch_size, num_workers=workers, pin_memory=pin,
+                         collate_fn=_stack, **options)  # fmt: skip
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        for pixels in super().__iter__():
+            images, masks = (x.to(self.device, non_blocking=True) for x in pixels)
+            yield StepBatch(normalise(images), remap_labels(masks, self.dataset.table))
+
+
+def _stack(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """uint8 images (B, 3, size, size), channels last in memory, and masks (B, size, size)."""
+    images, masks = ([x.as_subclass(Tensor) for x in xs] for xs in zip(*samples, strict=True))
+    pixels = torch.stack([x.permute(1, 2, 0).contiguous() for x in images])
+    return pixels.permute(0, 3, 1, 2), torch.stack(masks)
+
+
+def training_batches(
+    dataset: SegmentationDataset,
+    batch_size: int,
+    iterations: int,
+    workers: int,
+    seed: int,
+    rank: int = 0,
+    world: int = 1,
+    device: torch.device | str = "cpu",
+) -> StepLoader:
+    """Exactly `iterations` full batches (batch norm needs full ones), epoch after epoch shuffled.
+
+    Each of `world` processes gets its own share; together they see every image once an epoch.
+    The seed alone decides the batches: more workers or more iterations leave the first ones alone.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    total = iterations * batch_size * world
+    first = torch.randint(2**62, (), generator=generator).item()
+    epochs = range(-(-total // len(dataset)))
+    order = torch.cat([torch.randperm(len(dataset), generator=generator) for _ in epochs])
+    draws = [Draw(index, first + n) for n, index in enumerate(order[:total].tolist())]
+    return StepLoader(dataset, batch_size, workers, device, sampler=draws[rank::world])
+
+
+def evaluation_batches(
+    dataset: SegmentationDataset,
+    batch_size: int,
+    workers: int,
+    device: torch.device | str = "cpu",
+) -> StepLoader:
+    """Every image once, in order."""
+    return StepLoader(dataset, batch_size, workers, device, shuffle=False)
+
+
+def worker_count(workers: int | None, cache: bool) -> int:
+    """Loader processes for a setting; empty: none when cached, else one per core, at most 16."""
+    if workers is not None:
+        return workers
+    return 0 if cache else min(os.cpu_count() or 1, 16)

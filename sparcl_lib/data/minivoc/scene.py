@@ -1,0 +1,223 @@
+"""One MiniVOC image: shapes of ten classes on a cluttered background, and their mask.
+
+A class is its outline: hues overlap between classes, textures are shared. All arithmetic is on
+integers and `RandomState`, whose stream is frozen, so that no rounding differs between machines.
+Coordinates u, v have their origin in the object; its radius is UNIT.
+"""
+
+import math
+
+import numpy as np
+
+UNIT = 1024  # the radius of every shape in its own coordinates, and the scale of the sine table
+SINE = [round(UNIT * math.sin(2 * math.pi * k / 64)) for k in range(80)]  # cosine is SINE[k + 16]
+
+
+def _rect(u, v, a, b):
+    return (abs(u) <= a) & (abs(v) <= b)
+
+
+def _circle(u, v, radius):
+    return u * u + v * v <= radius * radius
+
+
+def _star(u, v):
+    # A pentagram is the set of points inside at least four of its five edges' half-planes.
+    normals = ((0, 1024), (974, 316), (602, -828), (-602, -828), (-974, 316))
+    return sum((u * a + v * b <= 360 * UNIT).astype(int) for a, b in normals) >= 4
+
+
+# Class name -> does the point (u, v) lie inside the outline? Class i is the i-th, from 1.
+SHAPES = {
+    "disc": lambda u, v: _circle(u, v, 1000),
+    "square": lambda u, v: _rect(u, v, 860, 860),
+    "triangle": lambda u, v: (v <= 560) & (abs(u) * 1584 <= 1000 * (v + 1024)),
+    "diamond": lambda u, v: abs(u) * 1100 + abs(v) * 620 <= 1100 * 620,
+    "cross": lambda u, v: _rect(u, v, 1000, 330) | _rect(u, v, 330, 1000),
+    "ring": lambda u, v: _circle(u, v, 1024) & ~_circle(u, v, 580),
+    "star": _star,
+    "bar": lambda u, v: _rect(u, v, 1160, 300),
+    "frame": lambda u, v: _rect(u, v, 900, 900) & ~_rect(u, v, 500, 500),
+    "moon": lambda u, v: _circle(u, v, 1024) & ~_circle(u - 520, v, 800),
+}
+CLASSES = tuple(SHAPES)
+
+# Texture name -> weight 0..256 of the second tone at (u, v), given the period and the outline.
+TEXTURES = {
+    "plain": lambda u, v, period, inside: 0 * u,
+    "stripes": lambda u, v, period, inside: (u * 2 // period & 1) * 256,
+    "checks": lambda u, v, period, inside: ((u * 2 // period) + (v * 2 // period) & 1) * 256,
+    "dots": lambda u, v, period, inside: (
+        256 * _circle(u % period - period // 2, v % period - period // 2, period * 3 // 8)
+    ),
+    "shade": lambda u, v, period, inside: np.clip((v + UNIT) // 8, 0, 256),
+    "rim": lambda u, v, period, inside: 256 * ~inside(u * 3 // 2, v * 3 // 2),
+}
+
+# Classes often seen together, many of them across the 6-4 split of the classes.
+FRIENDS = {
+    1: (3, 7),
+    2: (5, 8),
+    3: (1, 9),
+    4: (6, 10),
+    5: (2, 7),
+    6: (4, 9),
+    7: (1, 5),
+    8: (2, 10),
+    9: (3, 6),
+    10: (4, 8),
+}
+
+
+def _int(rng, low, high):
+    """A random integer, low <= i < high."""
+    return int(rng.randint(low, high, dtype=np.int32))
+
+
+def _rgb(hue, saturation, value):
+    """Hue 0..1535, saturation and value 0..255 -> int array (3,)."""
+    ramp = [abs((hue + shift) % 1536 - 768) - 256 for shift in (0, 1024, 512)]
+    pure = [min(255, max(0, level)) for level in ramp]
+    return np.array([value * (65025 - saturation * (255 - p)) // 65025 for p in pure], np.int32)
+
+
+def _upsample(grid, size):
+    """Bilinear enlargement of an int grid (n, n, C) to (size, size, C), corners on corners."""
+    n = len(grid) - 1
+    at = np.arange(size, dtype=np.int32) * n * 256 // size
+    cell, part = at // 256, (at % 256)[:, None, None]
+    rows = grid[cell] * (256 - part) + grid[cell + 1] * part
+    part = part.transpose(1, 0, 2)
+    return (rows[:, cell] * (256 - part) + rows[:, cell + 1] * part) // 65536
+
+
+def _draw_classes(rng):
+    """Class ids of a scene of 1 to 5 objects and at most 3 classes."""
+    ids = [_int(rng, 1, 11)]
+    for _ in range((0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 4)[_int(rng, 0, 12)]):
+        known, dice = ids[_int(rng, 0, len(ids))], _int(rng, 0, 100)
+        if len(set(ids)) == 3 or dice < 35:
+            ids.append(known)
+        elif dice < 75:
+            ids.append(FRIENDS[known][_int(rng, 0, 2)])
+        else:
+            ids.append(_int(rng, 1, 11))
+    return ids
+
+
+def _local(rng, size, low, high):
+    """A random place, turn, size and aspect -> coordinates u, v (size, size), quarter-pixel radius.
+
+    The radius lies in low..high quarter pixels of a 64-pixel image, and grows with `size`.
+    """
+    radius = _int(rng, low, high + 1) * size // 64
+    margin = min(radius * 3 // 4, size * 3 // 2)
+    x, y = _int(rng, margin, 4 * size - margin), _int(rng, margin, 4 * size - margin)
+    turn, aspect = _int(rng, -8, 9) % 64, _int(rng, 80, 101)
+    at = 4 * np.arange(size, dtype=np.int64) + 2
+    dx, dy = at[None, :] - x, at[:, None] - y
+    sine, cosine = SINE[turn], SINE[turn + 16]
+    return (
+        (dx * cosine + dy * sine) // radius,
+        (dy * cosine - dx * sine) * 100 // (radius * aspect),
+        radius,
+    )
+
+
+def _background(rng, size):
+    """A smooth gradient, a coarse texture and clutter that is no object: int (size, size, 3)."""
+    hue, value = _int(rng, 0, 1536), _int(rng, 50, 215)
+    corners = [
+        _rgb(
+            hue + _int(rng, -200, 200),
+            _int(rng, 10, 120),
+            min(255, max(20, value + _int(rng, -45, 46))),
+        )
+        for _ in range(4)
+    ]
+    canvas = _upsample(np.array(corners).reshape(2, 2, 3), size)
+    canvas += _upsample(rng.randint(-22, 23, (11, 11, 1), dtype=np.int32), size)
+    for _ in range(_int(rng, 2, 7)):
+        u, v, radius = _local(rng, size, 8, 18)
+        length = _int(rng, 2, 8)
+        kind = _int(rng, 0, 3)
+        if kind == 0:  # a thin line
+            where = _rect(u, v, length * UNIT, 3 * UNIT * size // (64 * radius) + 1)
+        else:  # a small blob of one or two lobes
+            where = _circle(u, v, UNIT) | _circle(u - 900 * (kind - 1), v - 500, 700)
+        canvas[where] = _rgb(_int(rng, 0, 1536), _int(rng, 0, 220), _int(rng, 30, 240))
+    specks = rng.randint(0, size, (2, _int(rng, 5, 30)), dtype=np.int32)
+    canvas[tuple(specks)] = rng.randint(0, 256, (specks.shape[1], 3), dtype=np.int32)
+    return canvas
+
+
+def _tones(rng, class_id, behind):
+    """Two colours (3,) for an object: the first at a distance from the mean colour behind it."""
+    for _ in range(12):
+        # A class spans a quarter of the wheel around one of five centres: no hue is its own.
+        hue = class_id % 5 * 307 + _int(rng, -192, 193)
+        saturation, value = _int(rng, 110, 256), _int(rng, 70, 256)
+        first = _rgb(hue, saturation, value)
+        if abs(first - behind).sum() >= 150:
+            break
+    value = value - 80 if value > 160 else value + 90
+    return first, _rgb(hue + _int(rng, -250, 251), saturation * _int(rng, 40, 101) // 100, value)
+
+
+def _place(rng, shape, owner):
+    """A place that hides no earlier object by more than half: u, v, radius, or None."""
+    areas = np.bincount(owner.ravel())
+    for _ in range(12):
+        u, v, radius = _local(rng, len(owner), 45, 73)
+        hidden = np.bincount(owner[shape(u, v)], minlength=len(areas))
+        if (hidden[1:] * 2 <= areas[1:]).all():
+            return u, v, radius
+    return None
+
+
+def _fill(rng, class_id, shape, place, behind):
+    """The outline (size, size) and the colours (n, 3) of the pixels inside it."""
+    u, v, radius = place
+    first, second = _tones(rng, class_id, behind)
+    # Two of the six textures per class, each shared with other classes.
+    texture = list(TEXTURES.values())[(class_id + _int(rng, 0, 2)) % 6]
+    period = _int(rng, 20, 33) * len(u) // 64 * UNIT // radius
+    inside = shape(u, v)
+    weight = texture(u, v, period, shape)[inside][:, None]
+    return inside, (first * (256 - weight) + second * weight) // 256
+
+
+def _border(owner):
+    """Pixels just outside a visible object, towards what lies behind it: bool (size, size)."""
+    wide = np.pad(owner, 1, mode="edge")
+    around = np.stack([wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:]])
+    return around.max(0) > owner
+
+
+def _lens(rng, canvas):
+    """A small blur and pixel noise: uint8 (size, size, 3)."""
+    wide = np.pad(canvas, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
+    soft = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) // 16
+    noise = rng.randint(-10, 11, canvas.shape, dtype=np.int8)
+    return (soft + noise).clip(0, 255).astype(np.uint8)
+
+
+def sample(rng, size=64):
+    """Draw one image from a `RandomState`.
+
+    Returns the photo (size, size, 3) and the mask (size, size), both uint8; in the mask 0 is
+    background, 1..10 are `CLASSES` in order, 255 is the border.
+    """
+    canvas = _background(rng, size)
+    owner, mask = np.zeros((size, size), int), np.zeros((size, size), np.uint8)
+    behind = canvas.sum((0, 1), dtype=np.int64) // size**2
+    for number, class_id in enumerate(_draw_classes(rng), 1):
+        shape = SHAPES[CLASSES[class_id - 1]]
+        place = _place(rng, shape, owner)
+        if place is None:
+            continue
+        inside, colours = _fill(rng, class_id, shape, place, behind)
+        canvas[inside], owner[inside], mask[inside] = colours, number, class_id
+    mask[_border(owner)] = 255
+    return _lens(rng, canvas), mask

@@ -1,0 +1,57 @@
+"""Running class prototypes: count-weighted means of every feature vector seen in training."""
+
+import torch
+from torch import Tensor, nn
+
+from sparcl_lib.prototypes.class_sums import class_sums
+
+
+class PrototypeBank(nn.Module):
+    """p_c = mean of all features of class c seen so far, kept as a sum and a count.
+
+    p_c <- (sum of batch features + n_c * p_c) / (n_c + n_batch), as SDR (CVPR 2021), section 4.1,
+    without rounding drift: sums are float64, counts int64, both saved in the state dict, and both
+    add up over ranks. Reading never changes the bank.
+
+    num_classes: C, background included; dim: D channels.
+    """
+
+    sums: Tensor
+    counts: Tensor
+
+    def __init__(self, num_classes: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("sums", torch.zeros(num_classes, dim, dtype=torch.float64))
+        self.register_buffer("counts", torch.zeros(num_classes, dtype=torch.int64))
+
+    @property
+    def prototypes(self) -> Tensor:
+        """(C, D) float32. The row of a class never seen is zero; `counts` tells which."""
+        return (self.sums / self.counts.clamp(min=1).unsqueeze(1)).float()
+
+    @torch.no_grad()
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Add a batch of features (B, D, h, w) under labels (B, h, w); labels >= C are skipped."""
+        with torch.autocast(features.device.type, enabled=False):
+            self.add(*class_sums(features.double(), labels, len(self.counts)))
+
+    @torch.no_grad()
+    def add(self, sums: Tensor, counts: Tensor) -> None:
+        """Add class sums (C, D) and counts (C,), summed over all ranks when there are several."""
+        sums, counts = sums.to(self.sums), counts.to(self.counts)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            sums, counts = sums.clone(), counts.clone()
+            torch.distributed.all_reduce(sums)
+            torch.distributed.all_reduce(counts)
+        self.sums += sums
+        self.counts += counts
+
+    def grow(self, num_classes: int) -> "PrototypeBank":
+        """A bank for num_classes >= C classes that remembers what this one knows."""
+        known, dim = self.sums.shape
+        if num_classes < known:
+            raise ValueError(f"a bank of {known} classes cannot shrink to {num_classes}")
+        bank = PrototypeBank(num_classes, dim).to(self.sums.device)
+        bank.sums[:known] = self.sums
+        bank.counts[:known] = self.counts
+        return bank

@@ -1,0 +1,73 @@
+"""Files and folders that appear whole or not at all, whatever interrupts the writing."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sparcl_lib.errors import UserError
+
+
+def write_atomically(
+    path: Path,
+    write: Callable[[Path], object],
+    advice: str = "choose another --out or free space",
+) -> None:
+    """Let `write` fill a draft in the same folder, then move it to `path`.
+
+    Raises UserError, ending in `advice`, when the place cannot be written.
+    """
+    try:
+        replace_file(path, write)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """`write_atomically` for those who know what to do without the file: raises OSError."""
+    draft = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
+        )
+        os.close(handle)
+        write(Path(draft))
+        os.chmod(draft, 0o666 & ~_umask())  # mkstemp's files are for the owner alone
+        os.replace(draft, path)
+    finally:
+        if draft is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_atomically` for text, in UTF-8."""
+    write_atomically(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def appearing_whole(folder: Path, advice: str) -> Iterator[Path]:
+    """An empty draft that becomes `folder` (new, or empty so far) at the end, or leaves nothing.
+
+    Raises UserError, ending in `advice`, when it cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
+            draft = Path(place, folder.name)
+            draft.mkdir()
+            yield draft
+            if folder.exists():
+                folder.rmdir()
+            os.replace(draft, folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write {folder}: {reason}; {advice}") from error

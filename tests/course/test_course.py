@@ -1,0 +1,318 @@
+"""The workshop of the course: self-checks, kept runs, sliders, sources to notebooks."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from sparcl_lib.config import parse_settings
+from sparcl_lib.course import build, check, compare_guess, explore, minivoc_config, panels, runs
+from sparcl_lib.course.chapter import TAGS, Times, duration, read_chapter, read_chapters, render
+from sparcl_lib.data import minivoc
+from sparcl_lib.errors import UserError
+from sparcl_lib.experiments import store
+from sparcl_lib.training.run_directory import RunDirectory
+
+
+# Self-checks
+def raising(x):
+    raise KeyError("old")
+
+
+def unfinished(x):
+    raise NotImplementedError
+
+
+ANSWERS = {
+    "right": (lambda x: 2 * x, 3, 6, "right."),
+    "close enough": (lambda x: x + 1e-6, 3.0, 3.0, "right."),
+    "right array": (lambda x: np.ones(x), 2, np.ones(2), "right."),
+    "tensor for number": (lambda x: torch.tensor(2.5), 0, 2.5, "right."),
+    "not started": (unfinished, 1, 1, "not started yet. Hint: look"),
+    "raises": (raising, 1, 1, "raised KeyError: 'old'. Hint: look"),
+    "nothing": (lambda x: None, 1, 1, "returned nothing; is there a return"),
+    "number": (lambda x: x, 1, 2, "is 1, expected 2"),
+    "truth": (lambda x: 1, 1, True, "returned a number, expected a truth value"),
+    "kind": (lambda x: [x], 1, np.ones(1), "returned a list, expected an array"),
+    "shape": (lambda x: np.ones(3), 1, np.ones(2), r"has shape (3,), expected (2,)"),
+    "place": (lambda x: np.array([1, 5.0]), 1, np.ones(2), "is 5 at index (1,), expected 1"),
+    "nan": (lambda x: np.nan, 1, 2.0, "is nan, expected 2"),
+    "keys": (lambda x: {"a": 1}, 1, {"b": 1}, "has the keys ['a'], expected ['b']"),
+    "entry": (lambda x: {"a": 1}, 1, {"a": 2}, "at 'a': is 1, expected 2"),
+    "length": (lambda x: [1], 1, [1, 2], "has 1 entries, expected 2"),
+    "list": (lambda x: [1, 3], 1, [1, 2], "entry 1: is 3, expected 2"),
+    "text": (lambda x: "a", 1, "b", "returned 'a', expected 'b'"),
+}
+
+
+@pytest.mark.parametrize("answer, given, expected, told", ANSWERS.values(), ids=ANSWERS)
+def test_check_tells_what_is_wrong(answer, given, expected, told, capsys):
+    check("9.9", answer, [((given,), expected)], hint="look there")
+    printed = capsys.readouterr().out
+    assert printed.startswith("Exercise 9.9: ") and told in printed
+    assert ("Hint: look there" in printed) == ("right" not in printed)
+
+
+def test_check_names_the_first_wrong_case(capsys):
+    check("1.1", abs, [((-1,), 1), ((-2,), 3), ((-3,), 9)])
+    assert capsys.readouterr().out == "Exercise 1.1, case 2 of 3: is 2, expected 3.\n"
+
+
+def test_guess(capsys):
+    compare_guess("old classes", None, 3.14)
+    compare_guess("old classes", 50, 3.14)
+    assert capsys.readouterr().out == (
+        "old classes: measured 3.1, no guess yet\nold classes: measured 3.1, guessed 50.0\n"
+    )
+
+
+# Kept runs
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "minivoc"
+    minivoc.generate(root, train=60, val=12, size=32, progress=False)
+    return str(root)
+
+
+def config_of(root, method="MiB", *settings):
+    quick = ("optim.iterations=2", "data.size=32", "data.batch_size=4")
+    return dataclasses.replace(minivoc_config(method, *quick, *settings), data_root=root)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv(runs.CACHE_VARIABLE, str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def forbid_training(*args, **options):
+    raise AssertionError("trained again")
+
+
+def test_run_is_trained_once_and_then_kept(tiny, cache, monkeypatch):
+    trained = runs.run_or_load(config_of(tiny), checkpoints=True)
+    assert sorted(trained.matrix.rows) == [0, 1]
+    monkeypatch.setattr(runs, "train", forbid_training)
+    kept = runs.run_or_load(config_of(tiny), checkpoints=True)
+    assert kept.metrics == trained.metrics
+    assert kept.model(1).classifier.num_classes == [7, 4] and not kept.model(1).training
+    assert kept.confusion(1).shape == (11, 11) and len(kept.bank(1).counts) == 11
+    assert {"ce", "total", "lr"} <= set(kept.log(0)) and {"kd", "step"} <= set(kept.log(1))
+
+
+def test_another_weight_trains_its_step_alone(tiny, cache, monkeypatch):
+    first = runs.run_or_load(config_of(tiny)).first
+    asked, train = [], runs.train
+    monkeypatch.setattr(
+        runs, "train", lambda config, out, **kw: (asked.append((out, kw)), train(config, out, **kw))
+    )
+    other = runs.run_or_load(config_of(tiny, "MiB", "method.terms.kd.weight=3"))
+    ((out, options),) = asked
+    assert options["start_from"] == other.first.path == first.path
+    assert out == other.directory.path
+
+
+def test_key_follows_configuration_data_and_version(tiny, cache, monkeypatch):
+    base = runs.run_keys(config_of(tiny))
+    assert runs.run_keys(config_of(tiny)) == base
+    later = runs.run_keys(config_of(tiny, "MiB", "optim.lr=[0.05,0.01]"))
+    assert later[0] != base[0] and later[1] == base[1]
+    earlier = runs.run_keys(config_of(tiny, "MiB", "optim.lr=[0.01,0.058]"))
+    assert earlier[0] != base[0] and earlier[1] != base[1]
+    monkeypatch.setattr(store, "checksum", lambda root: "other")
+    assert set(runs.run_keys(config_of(tiny))).isdisjoint(base)
+    monkeypatch.undo()
+    monkeypatch.setattr(store.sparcl_lib, "__version__", "9")
+    assert set(runs.run_keys(config_of(tiny))).isdisjoint(base)
+
+
+def test_numbers_alone_are_enough_unless_networks_are_asked_for(tiny, cache, monkeypatch):
+    run = runs.run_or_load(config_of(tiny), checkpoints=True)
+    run.directory.checkpoint_file(1).unlink()
+    monkeypatch.setattr(runs, "train", forbid_training)
+    assert runs.run_or_load(config_of(tiny)).metrics == run.metrics
+    with pytest.raises(AssertionError, match="trained again"):
+        runs.run_or_load(config_of(tiny), checkpoints=True)
+
+
+def test_unknown_setting_is_refused():
+    with pytest.raises(UserError, match="did you mean method.terms.kd.weight"):
+        minivoc_config("MiB", "method.terms.kd.wight=3")
+    assert parse_settings(["seed=1"]) == {"seed": 1}
+
+
+def test_shipping_keeps_what_is_looked_at(tiny, cache, tmp_path, monkeypatch):
+    uses = tmp_path / "uses.jsonl"
+    monkeypatch.setenv(runs.USES_VARIABLE, str(uses))
+    run = runs.run_or_load(config_of(tiny), checkpoints=True)
+    numbers = runs.run_or_load(config_of(tiny, "MiB", "method.terms.kd.weight=3"))
+    shipped, used = tmp_path / "shipped", set()
+    monkeypatch.setattr(build, "SHIPPED", shipped)
+    assert build.ship(uses, used) and not build.ship(uses, used)
+    assert used == {path.name for path in shipped.iterdir()} and len(used) == 3
+    assert not list((shipped / numbers.directory.path.name).rglob("*.pt"))
+    for step, kind in ((0, torch.float32), (1, torch.float16)):
+        folder = shipped / (run.first if step == 0 else run.directory).path.name
+        kept = RunDirectory(folder).load_checkpoint(step)
+        assert kept["model"]["classifier.steps.0.weight"].dtype == kind
+        assert not {"optimizer", "rng"} & set(kept)
+    monkeypatch.delenv(runs.CACHE_VARIABLE)
+    monkeypatch.setattr(runs, "SHIPPED", shipped)
+    other = runs.run_or_load(config_of(tiny, "MiB", "method.terms.kd.weight=4"))
+    assert other.first.path == shipped / run.first.path.name and 1 in other.matrix.rows
+    monkeypatch.setattr(runs, "train", forbid_training)
+    again = runs.run_or_load(config_of(tiny), checkpoints=True)
+    assert again.metrics == run.metrics and again.model(1) is not None
+
+    build.remove_unused({run.first.path.name})
+    assert [path.name for path in shipped.iterdir()] == [run.first.path.name]
+
+
+# Sliders
+def draw(step, method):
+    figure, axes = panels(width=2, height=2)
+    axes.plot([step, len(method)])
+    return figure
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    seen = []
+    from sparcl_lib.course import pictures
+
+    monkeypatch.setattr(pictures, "display", lambda what, **kw: seen.append(what))
+    return seen
+
+
+def test_controls_draw_anew(shown, monkeypatch):
+    boxes = []
+    import ipywidgets
+
+    box = ipywidgets.VBox
+    monkeypatch.setattr(ipywidgets, "VBox", lambda kids: boxes.append(kids) or box(kids))
+    explore(draw, "a line that rises", step=[0, 1, 2], method=["FT", "MiB"])
+    static, bundle = shown
+    assert static.data[:4] == b"\x89PNG" and static.metadata["alt"] == "a line that rises"
+    assert bundle["text/plain"] == "Run this cell in JupyterLab to choose: step, method."
+    ((slider, buttons, picture),) = boxes
+    before = picture.value
+    slider.value = 2
+    middle = picture.value
+    buttons.value = "MiB"
+    assert len({before, middle, picture.value}) == 3
+
+
+def test_without_widgets_the_figure_remains(shown, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ipywidgets", None)
+    explore(draw, "a line that rises", step=[0, 1], method=["FT"])
+    assert len(shown) == 1
+
+
+# Sources to notebooks
+SOURCE = '''# %% [raw]
+# title: Two and two
+# goals: [add]
+# summary: ["It is four."]
+# ends_with: four
+# reading_minutes: 1
+
+# %% [markdown]
+# Text.
+
+# %% tags=["setup"]
+import math
+
+# %% tags=["exercise"]
+def add(a, b):
+    """The sum."""
+    # SOLUTION
+    return a + b
+    # END
+
+# %% tags=["check"]
+check("0.1", add, [((2, 2), 4)])
+'''
+
+
+@pytest.fixture
+def sources(tmp_path):
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    (folder / "00_add.py").write_text(SOURCE)
+    (folder / "01_more.py").write_text(
+        SOURCE.replace("# reading", '# prerequisites: ["00"]\n# reading')
+    )
+    return folder
+
+
+def test_one_source_gives_stub_solution_header_and_closing(sources):
+    chapters = read_chapters(sources)
+    notebook = render(chapters, 1, Times(shipped=12, empty=130))
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert kinds == ["markdown", "markdown", "code", "code", "code", "markdown", "markdown"]
+    head, _, _, exercise, test, folded, tail = (cell.source for cell in notebook.cells)
+    assert exercise == (
+        'def add(a, b):\n    """The sum."""\n    raise NotImplementedError("write your answer here")'  # noqa: E501
+    )
+    assert test.startswith("check(") and "    return a + b" in folded and "# END" not in folded
+    assert "1. add" in head and "1. It is four." in tail
+    assert "[00 Two and two](00_add.ipynb)" in head
+    assert "10 s with the runs that come with the course, 2.2 min" in head
+
+
+BAD = {
+    "no yaml": ("# %% [raw]", "# %%", "first cell must be raw YAML"),
+    "summary": ('["It is four."]', "[a, b]", "1 goals but 2 lines of summary"),
+    "tag": ('["check"]', '["chekc"]', "unknown tag 'chekc'; valid: ablation"),
+    "open": ("    # END\n", "", "needs one # SOLUTION ... # END"),
+    "key": ("# ends_with", "# end_with", "end_with"),
+}
+
+
+@pytest.mark.parametrize("old, new, message", BAD.values(), ids=BAD)
+def test_bad_source_is_refused(old, new, message, tmp_path):
+    path = tmp_path / "00_bad.py"
+    path.write_text(SOURCE.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        read_chapter(path)
+
+
+def test_durations_as_one_says_them():
+    assert [duration(s) for s in (0.4, 12, 94, 100, 240)] == [
+        "5 s", "10 s", "95 s", "1.7 min", "4.0 min"
+    ]  # fmt: skip
+
+
+def test_what_a_page_cannot_show_is_not_saved():
+    view = {build.WIDGET_VIEW: {"model_id": "1"}, "text/plain": "choose"}
+    cell = {
+        "cell_type": "code", "source": "", "execution_count": 1,
+        "metadata": {"execution": {"iopub.execute_input": "now"}},
+        "outputs": [{"output_type": "display_data", "data": view, "metadata": {}}],
+    }  # fmt: skip
+    notebook = build.nbformat.from_dict(
+        {"cells": [cell], "metadata": {"widgets": {}}, "nbformat": 4, "nbformat_minor": 5}
+    )
+    build.clean_outputs(notebook)
+    assert "model_id" not in json.dumps(notebook) and "widgets" not in notebook.metadata
+    assert notebook.cells[0].metadata == {}
+
+
+def test_a_prerequisite_must_come_before(sources):
+    path = sources / "00_add.py"
+    path.write_text(SOURCE.replace("# reading", '# prerequisites: ["01"]\n# reading'))
+    with pytest.raises(UserError, match="prerequisite 01 is no chapter before this one"):
+        render(read_chapters(sources), 0, None)
+
+
+def test_the_template_of_a_chapter_runs(capsys):
+    chapter = read_chapter(build.NOTEBOOKS / "sources" / "template.py")
+    cells = [cell for cell in chapter.cells if cell.cell_type == "code"]
+    assert {tag for cell in cells for tag in cell.metadata.get("tags", [])} <= TAGS
+    names: dict = {}
+    for cell in cells:
+        exec(cell.source, names)
+    printed = capsys.readouterr().out
+    assert "mIoU: measured" in printed and "Exercise 0.1: right." in printed

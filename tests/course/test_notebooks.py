@@ -1,0 +1,241 @@
+"""The notebooks as data: in step with their sources, tidy, linked, and their exercises solvable."""
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from nbval.plugin import get_sanitize_patterns
+
+from sparcl_lib.config import RunConfig
+from sparcl_lib.course.build import NOTEBOOKS, index_table, read_times
+from sparcl_lib.course.chapter import TAGS, read_chapters, render, solution, stub
+from sparcl_lib.course.runs import SHIPPED, run_keys
+from sparcl_lib.plain import build
+
+ROOT = Path(__file__).parents[2]
+SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
+CHAPTERS = read_chapters(NOTEBOOKS / "sources")
+MIB = 2**20
+
+
+def each_chapter():
+    return pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
+
+
+def notebook_of(chapter) -> nbformat.NotebookNode:
+    return nbformat.read(chapter.notebook, as_version=nbformat.NO_CONVERT)
+
+
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags_of(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def outputs_of(notebook) -> list:
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def test_chapters_are_numbered_without_a_gap():
+    assert [chapter.number for chapter in CHAPTERS] == [f"{n:02d}" for n in range(len(CHAPTERS))]
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {c.name for c in CHAPTERS}
+
+
+@each_chapter()
+def test_notebook_is_what_its_source_says(chapter):
+    """Header, stubs, solutions and all: `make notebooks` was run after the last change."""
+    times = read_times()[chapter.name]
+    made = render(CHAPTERS, CHAPTERS.index(chapter), times)
+    kept = notebook_of(chapter)
+
+    def content(notebook):
+        return [(c.cell_type, c.id, c.source, tags_of(c)) for c in notebook.cells]
+
+    assert content(kept) == content(made)
+
+
+@each_chapter()
+def test_notebook_is_whole_and_tidy(chapter):
+    notebook = notebook_of(chapter)
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "widgets" not in notebook.metadata
+    assert chapter.notebook.stat().st_size <= 500_000
+    assert max(len(cell.source.splitlines()) for cell in code_cells(notebook)) <= 30
+    assert not any(output.output_type == "error" for output in outputs_of(notebook))
+
+
+@each_chapter()
+def test_pictures_are_png_with_a_text(chapter):
+    kinds = {"text/plain", "text/html", "image/png"}
+    pictures = 0
+    for output in outputs_of(notebook_of(chapter)):
+        data = output.get("data", {})
+        assert set(data) <= kinds
+        if "image/png" in data:
+            pictures += 1
+            assert len(output.metadata["image/png"]["alt"]) > 15
+    assert pictures >= 2
+
+
+@each_chapter()
+def test_few_outputs_are_left_unchecked(chapter):
+    cells = code_cells(notebook_of(chapter))
+    ignored = [cell for cell in cells if "nbval-ignore-output" in tags_of(cell)]
+    assert len(ignored) <= 0.05 * len(cells)
+    assert {tag for cell in cells for tag in tags_of(cell)} <= TAGS
+
+
+@each_chapter()
+def test_nothing_is_downloaded_and_no_path_is_absolute(chapter):
+    notebook = notebook_of(chapter)
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    assert not re.search(
+        r"https?://|urlopen|urlretrieve|requests\.|!|%%?\w", code.replace("!=", "")
+    )
+    told = json.dumps([dict(output) for output in outputs_of(notebook)] + [code])
+    assert not re.search(r"(?<![\w./<])/(?:home|root|tmp|usr|work|Users)/", told)
+
+
+def links_in(text: str) -> list[str]:
+    return re.findall(r"(?<!\!)\[[^\]]*\]\(([^)\s]+)\)", text)
+
+
+@each_chapter()
+def test_links_resolve(chapter):
+    notebook = notebook_of(chapter)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    headings = {h.lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)}
+    targets = links_in(text)
+    assert "README.md" in targets
+    for target in targets:
+        if target.startswith("#"):
+            assert target[1:].lower() in headings
+        elif not target.startswith("https://"):
+            assert (NOTEBOOKS / target.partition("#")[0]).exists(), target
+
+
+@each_chapter()
+def test_header_and_closing_mirror_each_other(chapter):
+    cells = notebook_of(chapter).cells
+    head, tail = cells[0].source, cells[-1].source
+    goals, found = (re.findall(r"^(\d+)\. ", text, re.M) for text in (head, tail))
+    assert len(goals) >= 3 and goals == found
+    for word in ("Before this:", "Reading:", "Running, on 2 CPU cores:", "Afterwards you can"):
+        assert word in head
+    assert "### References" in tail and "### Differs from the paper" in tail
+    assert all(
+        re.search(r"section|equation|table|figure", line) for line in chapter.meta.references
+    )
+
+
+@each_chapter()
+def test_chapter_asks_predicts_and_quizzes(chapter):
+    tags = [tag for cell in chapter.cells for tag in tags_of(cell)]
+    assert tags.count("exercise") >= 3
+    assert tags.count("check") >= 3
+    assert tags.count("predict") == 1
+    quiz = "\n".join(c.source for c in chapter.cells if c.cell_type == "markdown").split("## Quiz")
+    assert len(quiz) == 2
+    questions = re.findall(r"^\*\*\d\. .+\*\*$", quiz[1], re.M)
+    answers = re.findall(r"^<details><summary>.+</summary>(.+)</details>$", quiz[1], re.M)
+    assert len(questions) >= 3 and len(answers) >= 2 * len(questions)
+    assert all(len(answer) > 30 for answer in answers)
+
+
+@each_chapter()
+def test_times_stand_in_the_header_and_the_index(chapter):
+    times = read_times()[chapter.name]
+    assert 0 < times.shipped <= 40
+    if any("run_or_load(" in cell.source for cell in chapter.cells):
+        assert times.shipped < times.empty <= 300
+    else:
+        assert times.empty is None
+    assert index_table(CHAPTERS, read_times()) in (NOTEBOOKS / "README.md").read_text()
+
+
+def exercises() -> list:
+    """(chapter, exercise cell, the check cell that follows)."""
+    found = []
+    for chapter in CHAPTERS:
+        waiting = []
+        for cell in chapter.cells:
+            if "exercise" in tags_of(cell):
+                waiting.append(cell)
+            if "check" in tags_of(cell):
+                assert len(waiting) == 1, "one check after each exercise"
+                found.append((chapter, waiting.pop(), cell))
+        assert not waiting
+    return found
+
+
+def run_check(chapter, answer: str, check: str) -> str:
+    """What the check prints for this answer, in a namespace with the chapter's set-up alone."""
+    names: dict = {"__name__": chapter.name}
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        for cell in chapter.cells:
+            if "setup" in tags_of(cell):
+                exec(cell.source, names)
+        exec(answer, names)
+        exec(check, names)
+    return printed.getvalue()
+
+
+EXERCISES = exercises()
+
+
+def exercise_id(entry) -> str:
+    return re.search(r"check\(\s*\"([\d.]+)\"", entry[2].source).group(1)
+
+
+@pytest.mark.parametrize("entry", EXERCISES, ids=exercise_id)
+def test_solution_is_right_and_stub_is_only_not_written_yet(entry):
+    chapter, exercise, check = entry
+    assert "NotImplementedError" not in solution(exercise.source)
+    assert "raise NotImplementedError" in stub(exercise.source)
+    name = exercise_id(entry)
+    assert f"Exercise {name}: right." in run_check(chapter, solution(exercise.source), check.source)
+    told = run_check(chapter, stub(exercise.source), check.source)
+    assert f"Exercise {name}: not started yet. Hint: " in told
+
+
+def test_exercises_are_numbered_by_chapter_in_order():
+    for chapter in CHAPTERS:
+        names = [exercise_id(entry) for entry in EXERCISES if entry[0] is chapter]
+        assert names == [f"{int(chapter.number)}.{n}" for n in range(1, len(names) + 1)]
+
+
+# What comes with the course
+def test_shipped_runs_are_small_and_in_time():
+    files = [path for path in SHIPPED.rglob("*") if path.is_file()]
+    assert 0 < sum(path.stat().st_size for path in files) <= 5 * MIB
+    assert {path.suffix for path in files} <= {".yaml", ".json", ".csv", ".pt"}
+
+
+@pytest.mark.parametrize("folder", sorted(SHIPPED.iterdir()), ids=lambda folder: folder.name)
+def test_shipped_run_is_the_one_of_its_configuration(folder):
+    """Its name is what the library of today would look for."""
+    config = build(RunConfig, yaml.safe_load((folder / "config.yaml").read_text()))
+    assert folder.name in run_keys(config)
+
+
+def test_every_sanitize_pair_is_understood():
+    """nbval drops a pair silently when it is not written just so."""
+    parsed = get_sanitize_patterns(SANITIZE.read_text())
+    assert len(parsed) == SANITIZE.read_text().count("regex:") >= 1
+
+
+def test_times_are_of_the_chapters_that_are_there():
+    table = pd.read_csv(NOTEBOOKS / "times.csv")
+    assert list(table["chapter"]) == [chapter.name for chapter in CHAPTERS]

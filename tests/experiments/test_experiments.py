@@ -1,0 +1,536 @@
+"""Kept runs by key, the pool that trains them, and ablation, sweep and comparison over both."""
+
+import dataclasses
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import make_voc_tree
+from fabricated_runs import make_run
+
+from sparcl_lib.cli import main
+from sparcl_lib.config import parse_settings
+from sparcl_lib.data import minivoc
+from sparcl_lib.errors import LossRanOff, UserError
+from sparcl_lib.experiments import pool
+from sparcl_lib.experiments.ablation import Ablation, ablate, switches, variant_name
+from sparcl_lib.experiments.base import RunBase, open_store
+from sparcl_lib.experiments.comparison import Block, Comparison, compare
+from sparcl_lib.experiments.pool import DIED, run_all, run_calls
+from sparcl_lib.experiments.space import Range, read_space, recipe_values, settings_of, suggest
+from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
+from sparcl_lib.experiments.sweep import (
+    Sweep,
+    _claim,
+    _study,
+    run_one,
+    sweep,
+    sweep_text,
+    trials_table,
+)
+from sparcl_lib.training.workspace import first_step_difference
+
+QUICK = ("optim.iterations=2", "data.size=32", "data.batch_size=4")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    root = tmp_path_factory.mktemp("data") / "minivoc"
+    minivoc.generate(root, train=60, val=12, size=32, progress=False)
+    return str(root)
+
+
+@pytest.fixture
+def base(tiny) -> RunBase:
+    return RunBase(
+        dataset="minivoc", task="6-4", data_root=tiny, overrides=(parse_settings(QUICK),)
+    )
+
+
+class Recorder:
+    """A store's trainer that notes which folders it was asked for; fails where told."""
+
+    def __init__(self, folder, fails: str = "never", error: Exception | None = None) -> None:
+        self.store = RunStore((folder,), self)
+        self.asked, self.fails, self.fit = [], fails, open_store(folder).fit
+        self.error = error or LossRanOff("the loss is not a number")
+
+    def __call__(self, config, out, **options):
+        self.asked.append(out.name.partition("-")[0])
+        if self.fails in out.name:
+            raise self.error
+        return self.fit(config, out, **options)
+
+
+@pytest.fixture
+def recorder(tmp_path) -> Recorder:
+    return Recorder(tmp_path / "runs")
+
+
+# Keys
+def test_keys_of_other_data_follow_masks_lists_and_files(tmp_path):
+    root = make_voc_tree(tmp_path / "voc", {"a": {0, 1}, "b": {0, 2}}, val=["b"])
+    (tmp_path / "t.yaml").write_text("steps: [[1], [2]]")
+    here = RunBase(dataset="voc", task=str(tmp_path / "t.yaml"), data_root=str(root))
+    keys = [run_keys(here.config("FT", 0))]
+    assert run_keys(here.config("FT", 0)) == keys[0]
+    (tmp_path / "t.yaml").write_text("steps: [[2], [1]]")
+    keys.append(run_keys(here.config("FT", 0)))
+    for file in (root / "SegmentationClassAug" / "a.png", root / "JPEGImages" / "a.jpg"):
+        file.write_bytes(file.read_bytes() + b"\0")
+        keys.append(run_keys(here.config("FT", 0)))
+    (root / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n")
+    keys.append(run_keys(here.config("FT", 0)))
+    assert len({name for pair in keys for name in pair}) == 10
+
+
+def test_keys_do_not_follow_place_and_time_of_the_data(tmp_path):
+    make_voc_tree(tmp_path / "here", {"a": {0, 1}, "b": {0, 2}}, val=["b"])
+    shutil.copytree(tmp_path / "here", tmp_path / "there", copy_function=shutil.copyfile)
+    os.utime(tmp_path / "there" / "SegmentationClassAug" / "a.png", ns=(1, 1))
+    (tmp_path / "t.yaml").write_text("steps: [[1], [2]]")
+
+    def keys(place: str) -> RunKeys:
+        data = {"dataset": "voc", "data_root": str(tmp_path / place)}
+        return run_keys(RunBase(**data, task=str(tmp_path / "t.yaml")).config("FT", 0))
+
+    assert keys("here") == keys("there")
+    (tmp_path / "there" / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n")
+    assert not set(keys("here")) & set(keys("there"))
+
+
+def test_step_0_is_shared_only_where_its_prototypes_are_the_same(base):
+    reshaped = {"method": {"reshaped_prototypes": True}}
+    plain, later = base.config("SDR", 0), base.config("SDR", 0, {"method": {"terms": {"kd": {}}}})
+    mixed = base.config("SDR", 0, reshaped)
+    assert run_keys(plain).first == run_keys(later).first != run_keys(mixed).first
+    assert first_step_difference(plain, later) is None
+    for here, there in ((plain, mixed), (mixed, plain)):
+        assert "method.reshaped_prototypes" in first_step_difference(here, there)
+
+
+def test_loader_processes_do_not_depend_on_the_machine(base):
+    assert base.config("FT", 0).data.workers is None  # images in memory: none anyway
+    photos = RunBase(dataset="voc", task="15-1", data_root="nowhere")
+    assert photos.config("FT", 0).data.workers == 0
+    assert photos.config("FT", 0, {"data": {"workers": 3}}).data.workers == 3
+
+
+# The pool
+def test_step_0_is_trained_once_per_seed_and_nothing_twice(base, recorder, capsys):
+    configs = [base.config(method, seed) for seed in (0, 1) for method in ("FT", "MiB")]
+    runs, errors = run_all([*configs, configs[0]], recorder.store, jobs=1)
+    assert errors == [] and [run.config for run in runs] == [*configs, configs[0]]
+    assert Counter(recorder.asked) == {"first": 2, "FT": 2, "MiB": 2}
+    assert runs[0].first.path == runs[1].first.path != runs[2].first.path
+    assert "4/4" in capsys.readouterr().err
+    again, _ = run_all(configs, recorder.store, jobs=1)
+    assert len(recorder.asked) == 6 and [r.metrics for r in again] == [r.metrics for r in runs[:4]]
+
+
+def test_a_failed_run_is_one_line_and_stops_no_other(base, tmp_path, capsys):
+    recorder = Recorder(tmp_path / "runs", fails="MiB")
+    runs, errors = run_all([base.config(m, 0) for m in ("MiB", "FT")], recorder.store, jobs=1)
+    assert runs[0] is None and runs[1].complete()
+    assert errors == ["MiB, 6-4 disjoint, seed 0: the loss is not a number"]
+    assert "failed: the loss is not a number" in capsys.readouterr().err
+    recorder.fails = "never"  # the same call again trains what is missing
+    runs, errors = run_all([base.config(m, 0) for m in ("MiB", "FT")], recorder.store, jobs=1)
+    assert errors == [] and Counter(recorder.asked) == {"first": 1, "MiB": 2, "FT": 1}
+
+
+def test_a_failed_step_0_fails_its_runs_alone(base, tmp_path):
+    recorder = Recorder(tmp_path / "runs", fails="first")
+    runs, errors = run_all([base.config(m, 0) for m in ("MiB", "FT")], recorder.store, jobs=1)
+    assert runs == [None, None] and len(errors) == 2 and recorder.asked == ["first"]
+
+
+def test_an_interrupted_call_goes_on_where_it_stopped(base, recorder):
+    configs = [base.config("MiB", 0)]
+    keys = run_keys(configs[0])
+    recorder.store.train_first(configs[0], keys)
+    first = recorder.store.roots[0] / keys.first
+    recorder.fit(configs[0], recorder.store.roots[0] / keys.run, steps=[0], start_from=first)
+    (run,), _ = run_all(configs, recorder.store, jobs=1)
+    assert recorder.asked == ["first", "MiB"] and sorted(run.matrix.rows) == [0, 1]
+
+
+def work(task: str) -> int:
+    """What a process of the pool does in the next test."""
+    if task == "die":
+        os._exit(3)
+    if task == "bug":
+        raise KeyError("x\ny")
+    return torch.get_num_threads()
+
+
+@pytest.mark.slow
+def test_processes_have_one_thread_and_a_death_costs_what_ran(base, tmp_path):
+    calls = {name: (name,) for name in ("one", "bug", "die", "two")}
+    answers = dict(pool._side_by_side(work, calls, 1))
+    assert answers["one"].value == answers["two"].value == 1
+    assert answers["bug"].error == r"KeyError: 'x\ny'" and answers["die"].error == DIED
+    stores = [open_store(tmp_path / name) for name in ("processes", "here")]
+    configs = [base.config(method, 0) for method in ("FT", "MiB")]
+    pairs = zip(*(run_all(configs, store, jobs).runs for store, jobs in zip(stores, (2, 1))))
+    for one, other in pairs:
+        assert one.metrics["steps"] == other.metrics["steps"]
+    assert len(list(stores[0].roots[0].glob("first-*"))) == 1
+
+
+def test_no_more_processes_than_cores_or_calls(monkeypatch):
+    asked = []
+    monkeypatch.setattr(pool, "cores", lambda: 3)
+    monkeypatch.setattr(
+        pool, "_side_by_side", lambda call, calls, jobs: (asked.append(jobs), iter(()))[1]
+    )
+    monkeypatch.setattr(pool, "closing", lambda answers: __import__("contextlib").nullcontext())
+    for count in (2, 9):
+        run_calls(work, dict.fromkeys(range(count), ("x",)), None, "calls")
+    assert asked == [2, 3] and run_calls(work, {}, None, "calls") == {}
+
+
+# Ablation
+def test_grid_and_leave_one_out():
+    grid = [variant_name(on) for on in switches(["a", "b"])]
+    assert grid == ["a + b", "a", "b", "none of them"]
+    assert len(switches("abcd")) == 16
+    left = [variant_name(on) for on in switches(["a", "b", "c"], leave_one_out=True)]
+    assert left == ["a + b + c", "b + c", "a + c", "a + b"]
+
+
+def test_effect_of_a_term_is_the_mean_over_pairs_that_differ_in_it_alone():
+    scores = {(True, True): 70, (True, False): 60, (False, True): 55, (False, False): 40}
+    rows = [
+        {"variant": f"{a}{b}", "a": a, "b": b, "seed": seed, "miou_old_no_bg": 0.0,
+         "miou_new": 1.0, "miou_all": score + seed * a}
+        for (a, b), score in scores.items() for seed in (0, 2)
+    ]  # fmt: skip
+    ablation = Ablation("SDR", ("a", "b"), pd.DataFrame(rows), [], [])
+    effects = ablation.effects()
+    assert effects.loc["a", "miou_all"] == np.mean([15, 17, 20, 22]) and effects.pairs["a"] == 4
+    assert effects.loc["b", "miou_all"] == 12.5 and effects.loc["b", "miou_old_no_bg"] == 0
+    summary = ablation.summary()
+    assert summary.loc["TrueTrue", "miou_all"] == 71 and summary.loc["FalseTrue", "seeds"] == 2
+    assert summary.loc["TrueTrue", "miou_all_std"] == pytest.approx(2**0.5)
+
+
+def test_effects_where_nothing_is_old():
+    rows = [
+        {"variant": str(on), "a": on, "seed": 0, "miou_old_no_bg": None, "miou_new": 50.0 + on,
+         "miou_all": 60.0 + on} for on in (True, False)
+    ]  # fmt: skip
+    effects = Ablation("SDR", ("a",), pd.DataFrame(rows), [], []).effects()
+    assert effects.pairs["a"] == 1 and effects.loc["a", "miou_all"] == 1
+    assert np.isnan(effects.loc["a", "miou_old_no_bg"])
+
+
+def test_adding_a_seed_runs_only_the_new_ones(base, recorder):
+    one = ablate(base, "SDR", ["matching", "kd"], [0], recorder.store, jobs=1)
+    assert Counter(recorder.asked) == {"first": 1, "SDR": 4}
+    off = {row.variant: row.run for row in one.table.itertuples()}
+    config = (recorder.store.roots[0] / off["kd"] / "config.yaml").read_text()
+    assert re.search(r"matching:\n +distance: mse\n +weight: 0.0", config)
+    two = ablate(base, "SDR", ["matching", "kd"], [0, 1], recorder.store, jobs=1)
+    assert Counter(recorder.asked) == {"first": 2, "SDR": 8} and len(two.table) == 8
+    assert sorted(two.table.seed.unique()) == [0, 1] and two.summary()["seeds"].tolist() == [2] * 4
+
+
+def test_terms_that_are_not_there_are_refused_before_anything_is_trained(base, recorder):
+    with pytest.raises(UserError, match="MiB has no term 'matching' to switch off: it has ce, kd"):
+        ablate(base, "MiB", ["kd", "matching"], [0], recorder.store)
+    with pytest.raises(UserError, match="no loss term at step 0"):
+        ablate(base, "MiB", ["ce"], [0], recorder.store)
+    assert recorder.asked == []
+
+
+def sparcl(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    return stop.value.code or 0
+
+
+def quick(tiny) -> list[str]:
+    settings = [part for setting in QUICK for part in ("--set", setting)]
+    return ["--dataset", "minivoc", "--data-root", tiny, "--jobs", "1", *settings]
+
+
+def test_ablate_command_writes_table_heat_map_and_page(tiny, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["sparcl", "ablate", "--task", "6-4"])
+    asked = ["--task", "6-4", "--method", "SDR", "--terms", "matching,kd", "--seeds", "0,1"]
+    assert sparcl("ablate", *quick(tiny), *asked, "--leave-one-out", "--out", out) == 0
+    table = pd.read_csv(out / "results.csv")
+    assert table.variant.tolist() == [v for v in ("matching + kd", "kd", "matching") for _ in "01"]
+    assert table.matching.tolist() == [True, True, False, False, True, True]
+    assert (out / "ablation.png").read_bytes()[:4] == b"\x89PNG"
+    page = (out / "report.html").read_text()
+    assert "What a term adds" in page and "sparcl ablate --task 6-4" in page
+    assert not re.search(r"(?:src|href)\s*=\s*[\"']?https?:", page)
+    assert len(re.findall("data:image/png;base64", page)) == 1
+    printed = capsys.readouterr().out
+    lines = [line.split() for line in printed.splitlines() if "±" in line]
+    assert len(lines) == 5 and lines[-1][:2] == ["kd", "2"]  # three variants, two effects
+
+
+# Sweep
+SPACE = """
+optim.lr[1]: {low: 0.01, high: 0.1, log: true}
+methods:
+  MiB:
+    method.terms.kd.weight: {low: 1e-1, high: 3}
+    method.classifier_init: [random, mib]
+"""
+
+
+@pytest.fixture
+def space(tmp_path):
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return tmp_path / "space.yaml"
+
+
+def test_space_of_a_method_and_its_settings(space, base):
+    rows = read_space(space, "mib")
+    assert list(rows) == ["optim.lr[1]", "method.terms.kd.weight", "method.classifier_init"]
+    assert rows["method.terms.kd.weight"] == Range(low=0.1, high=3) and rows["optim.lr[1]"].log
+    assert list(read_space(space, "FT")) == ["optim.lr[1]"]
+    config = base.config("MiB", 0)
+    values = {"optim.lr[1]": 0.0123456, "method.classifier_init": "random"}
+    told = settings_of(values, config)
+    assert told == ["optim.lr=[0.05,0.01235]", 'method.classifier_init="random"']
+    assert base.config("MiB", 0, parse_settings(told)).optim.lr == (0.05, 0.01235)
+    known = recipe_values(rows, config)
+    assert known == {
+        "optim.lr[1]": 0.058, "method.terms.kd.weight": 1.5, "method.classifier_init": "mib"
+    }  # fmt: skip
+    assert recipe_values({"optim.lr[1]": Range(low=0.1, high=1)}, config) == {}
+
+
+def test_a_single_choice_is_a_value_for_one_method(space, base):
+    space.write_text(f"{SPACE}    method.terms.kd.unbiased: [false]\n")
+    rows = read_space(space, "MiB")
+    study = pytest.importorskip("optuna").create_study()
+    assert suggest(study.ask(), rows)["method.terms.kd.unbiased"] is False
+    assert "method.terms.kd.unbiased" not in recipe_values(rows, base.config("MiB", 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim.lrr: [1, 2]", "optim.lrr: unknown setting.*did you mean optim.lr"),
+        ("optim.lr: 3", "optim.lr: expected {low: ..., high: ...} or a list of choices, got 3"),
+        ("optim.lr: []", "optim.lr: expected .* or a list of choices, got "),
+        ("optim.lr: {low: 2, high: 1}", "low < high"),
+        ("optim.lr: {low: 0, high: 1, log: true}", "above 0 with log"),
+        ("optim.lr: {low: 1, hihg: 2}", "unknown setting 'hihg'"),
+        ("methods: {SDR: {optim.lr: [1, 2]}}", "gives method FT nothing to vary"),
+        ("methods: {SRD: {optim.lr: [1, 2]}}", "unknown method 'SRD'"),
+    ],
+)
+def test_bad_space(tmp_path, text, message):
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_space(tmp_path / "space.yaml", "FT")
+
+
+@pytest.fixture
+def plan(base, space, tmp_path):
+    def make(trials=3, methods=("MiB",)) -> Sweep:
+        spaces = {method: read_space(space, method) for method in methods}
+        return Sweep(base, spaces, trials, [100], tmp_path / "journal.log")
+
+    return make
+
+
+def test_budget_is_equal_and_a_longer_one_goes_on(plan, recorder):
+    table = sweep(plan(2, ("MiB", "FT")), recorder.store, jobs=1)
+    assert table.groupby("method")["trial"].apply(list).to_dict() == {"FT": [0, 1], "MiB": [0, 1]}
+    assert set(table.state) == {"complete"} and table["miou_all"].between(0, 100).all()
+    first = table[(table.method == "MiB") & (table.trial == 0)].iloc[0]
+    assert "method.terms.kd.weight=1.5" in first.settings  # the recipe as it stands
+    assert (recorder.store.roots[0] / first.runs / "metrics.json").is_file()
+    assert recorder.asked.count("first") == 1
+    before = len(recorder.asked)
+    longer = sweep(plan(3, ("MiB", "FT")), recorder.store, jobs=1)
+    assert len(longer) == 6 and len(recorder.asked) == before + 2
+    assert _study(plan(3), "MiB").user_attrs["trials"] == 3
+
+
+def test_claims_never_exceed_the_budget_and_lost_trials_are_taken_over(plan, recorder):
+    claims = [_claim(plan(), "MiB") for _ in range(5)]
+    assert [claim and claim.number for claim in claims] == [0, 1, 2, None, None]
+    claims[1].lock.release()  # as when its process is killed
+    again = _claim(plan(), "MiB")
+    assert again.number == 1 and again.values == claims[1].values
+    again.lock.release()
+    run_one(plan(), "MiB", recorder.store)
+    table = trials_table(plan())
+    assert table.state.tolist() == ["running", "complete", "running"]
+    assert sweep_text(table).startswith("2 trials still running elsewhere")
+
+
+def test_a_loss_that_runs_off_scores_0_and_the_search_goes_on(plan, tmp_path):
+    recorder = Recorder(tmp_path / "runs", fails="MiB")
+    table = sweep(plan(2), recorder.store, jobs=1)
+    assert table["miou_all"].tolist() == [0, 0] and len(table) == 2
+    assert set(table.error) == {"the loss is not a number"}
+
+
+def test_a_broken_set_up_is_no_score_and_takes_no_turns_of_others(plan, tmp_path):
+    broken = Recorder(tmp_path / "runs", fails="MiB", error=UserError("the disk is full"))
+    with pytest.raises(UserError, match="the disk is full"):
+        sweep(plan(1), broken.store, jobs=1)
+    assert trials_table(plan(1)).state.tolist() == ["running"]  # whoever comes next takes it over
+    with pytest.raises(UserError, match="the disk is full"):
+        sweep(plan(4), broken.store, jobs=1)
+    assert trials_table(plan(4)).state.tolist() == ["fail", "running"]
+    mended = sweep(plan(2), RunStore((tmp_path / "runs",), broken.fit), jobs=1)
+    assert mended.state.tolist() == ["fail", "complete", "complete"]
+
+
+def test_the_space_that_comes_with_the_benchmarks_holds_the_recipes():
+    file = Path(__file__).parents[2] / "benchmarks" / "minivoc_space.yaml"
+    for method in yaml.safe_load(file.read_text())["methods"]:
+        config = RunBase(dataset="minivoc", task="6-4").config(method, 0)
+        space = read_space(file, method)
+        assert recipe_values(space, config).keys() == space.keys()
+
+
+def test_a_journal_of_another_sweep_is_refused(plan, recorder, tmp_path, monkeypatch):
+    _study(plan(), "MiB")
+    other = dataclasses.replace(plan(), seeds=[7])
+    with pytest.raises(UserError, match=r"holds a sweep of MiB with seeds \[100\], not \[7\]"):
+        sweep(other, recorder.store)
+    monkeypatch.setattr("sparcl_lib.__version__", "99")
+    told = r"holds a sweep of MiB with recipe, data and version MiB-\w+, not MiB-\w+: name another"
+    with pytest.raises(UserError, match=told):
+        sweep(plan(), recorder.store)
+    monkeypatch.undo()
+    (tmp_path / "text.log").write_text("no journal\n")
+    with pytest.raises(UserError, match="text.log is no journal of Optuna"):
+        sweep(dataclasses.replace(plan(), storage=tmp_path / "text.log"), recorder.store)
+
+
+def test_without_optuna_one_line(tiny, space, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    asked = ["--task", "6-4", "--method", "FT", "--space", space, "--trials", "1"]
+    assert sparcl("sweep", *quick(tiny), *asked, "--storage", tmp_path / "j.log") == 2
+    assert "needs Optuna: pip install 'sparcl-lib[search]'" in capsys.readouterr().err
+
+
+def test_sweep_command_prints_the_best_and_writes_every_trial(tiny, space, tmp_path, capsys):
+    asked = ["--task", "6-4", "--method", "FT", "--space", space, "--trials", "2"]
+    assert sparcl("sweep", *quick(tiny), *asked, "--storage", tmp_path / "j.log") == 0
+    assert len(pd.read_csv(tmp_path / "j-results" / "trials.csv")) == 2
+    printed = capsys.readouterr().out
+    assert "FT: 2 trials" in printed and re.search(
+        r"best: trial \d.*--set optim.lr=\[0.05", printed
+    )
+
+
+# Comparison
+def test_losses_by_hand():
+    runs = [make_run(m, seed) for m in ("FT", "Joint") for seed in (0, 1)]
+    comparison = Comparison(runs, [f"run{k}" for k in range(4)], [])
+    table = comparison.table()
+    ft = table[(table.method == "FT") & (table.seed == 0)].set_index("step")
+    # make_run: classes start at 70 + seed and FT keeps a twentieth of each at every step.
+    assert ft.forgetting[1] == pytest.approx(70 - 3.5)
+    three, one = 70 - 70 * 0.05**2, 70 - 3.5
+    assert ft.forgetting[2] == pytest.approx((3 * three + one) / 4, abs=1e-3)
+    # Joint has 70 and 71, so 70.5 on the mean.
+    assert np.isnan(ft.intransigence[0]) and ft.intransigence[2] == pytest.approx(0.5)
+    losses = comparison.losses().loc[("minivoc", "mine", "disjoint")]
+    assert losses.loc["FT", "intransigence"] == pytest.approx(0)
+    assert losses.loc["FT", "intransigence_std"] == pytest.approx(0.5**0.5)
+    assert losses.loc["Joint"].isna().all()
+    alone = Comparison(runs[:2], ["run0", "run1"], []).losses()
+    assert alone["intransigence"].isna().all() and alone["forgetting"].notna().all()
+
+
+def test_blocks_share_runs(base, recorder):
+    blocks = [Block(base, ["FT", "MiB"], [0]), Block(base, ["MiB", "Joint"], [0])]
+    comparison = compare(blocks, recorder.store, jobs=1)
+    assert [run.method for run in comparison.runs] == ["FT", "MiB", "Joint"]
+    other = dataclasses.replace(base, setup="overlapped")
+    before = recorder.asked.count("first")
+    compare([Block(other, ["Joint"], [0])], recorder.store, jobs=1)
+    assert recorder.asked.count("first") == before  # joint training knows no setup
+
+
+def test_compare_command_writes_a_row_per_run_and_step_and_a_page(tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    asked = ["--tasks", "6-4,6-2", "--setups", "disjoint,overlapped", "--methods", "FT,MiB,Joint"]
+    assert sparcl("compare", *quick(tiny), *asked, "--out", out) == 0
+    table = pd.read_csv(out / "results.csv")
+    assert len(table) == 2 * (2 + 2 + 1) + 2 * (3 + 3 + 1)
+    assert {"miou_all", "forgetting", "intransigence", "average", "run"} <= set(table)
+    last = table[(table.method == "FT") & (table.step == 2)]
+    assert last.forgetting.notna().all()
+    page = (out / "report.html").read_text()
+    assert page.count("<h2>MiniVOC, task") == 4 and page.count("Forgetting against") >= 4
+    assert "Predictions" not in page  # no photographs
+    printed = capsys.readouterr().out
+    assert printed.count("mIoU in percent") == 4 and "intransigence" in printed
+
+
+VARIANTS = """
+MiB: {method: MiB}
+MiB, random start: {method: mib, set: [method.classifier_init=random]}
+LwF + matching: {method: LwF, set: ["method.terms.matching={weight: 0.1}"]}
+"""
+
+
+def test_variants_are_methods_under_names_of_their_own(tiny, tmp_path, capsys):
+    out, file = tmp_path / "out", tmp_path / "variants.yaml"
+    file.write_text(VARIANTS)
+    asked = ["--tasks", "6-4", "--variants", file, "--methods", "FT", "--out", out]
+    assert sparcl("compare", *quick(tiny), *asked) == 0
+    table = pd.read_csv(out / "results.csv")
+    assert list(table.method.unique()) == ["FT", "MiB", "MiB, random start", "LwF + matching"]
+    runs = {run.name.rpartition("-")[0]: run for run in (out / "runs").iterdir()}
+    assert "MiB-random-start" in runs
+    config = yaml.safe_load((runs["LwF-matching"] / "config.yaml").read_text())
+    assert config["method"]["terms"]["matching"] == {"weight": 0.1}
+    assert config["method"]["terms"]["kd"] == {"weight": 14.7}, "LwF's own recipe below"
+    assert "LwF + matching" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        ("X: {method: MiB, sets: []}", "variants.yaml, X: expected {method: MiB, set: ["),
+        ("X: {method: MiX}", "variants.yaml, X: unknown method 'MiX'"),
+        ("X: {method: MiB, set: a=1}", "variants.yaml, X: set is a list"),
+        ("X: {method: MiB, set: [seed]}", "variants.yaml, X: --set seed: expected key=value"),
+        ("X: {method: MiB, set: [opt.lr=1]}", "unknown setting 'opt.lr': did you mean optim.lr?"),
+    ],
+)
+def test_variants_that_are_none(tiny, tmp_path, capsys, content, told):
+    file = tmp_path / "variants.yaml"
+    file.write_text(content)
+    asked = ["--tasks", "6-4", "--variants", file, "--out", tmp_path / "out"]
+    assert sparcl("compare", *quick(tiny), *asked) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_compare_wants_methods_or_variants(tiny, tmp_path, capsys):
+    assert sparcl("compare", *quick(tiny), "--tasks", "6-4", "--out", tmp_path / "out") == 2
+    assert "give --methods, --variants or both" in capsys.readouterr().err
+
+
+def test_a_failure_is_told_at_the_end_with_status_1(tiny, tmp_path, capsys):
+    asked = ["--tasks", "6-4", "--methods", "FT,MiB", "--out", tmp_path / "out"]
+    off = ["--set", "method.terms.kd.weight=1e30", "--set", "optim.lr=[0.01,1e20]"]
+    assert sparcl("compare", *quick(tiny), *asked, *off, "--set", "optim.iterations=3") == 2
+    assert (
+        "no run finished; the first: FT, 6-4 disjoint, seed 0: the loss" in capsys.readouterr().err
+    )

@@ -1,0 +1,35 @@
+"""Runs that nobody trained, for tables and pages."""
+
+import numpy as np
+
+from sparcl_lib.metrics import StepMatrix
+from sparcl_lib.report import ReportRun
+
+THREE_STEPS = [["disc", "square", "ring"], ["bar"], ["moon", "star"]]
+KEEP = {"FT": 0.05, "MiB": 0.9, "SDR": 0.8, "Joint": 1.0}
+
+
+def make_run(method, seed=0, classes=THREE_STEPS, last=None, pictures=True, **names) -> ReportRun:
+    """A plausible run: each class starts at 70 + seed and keeps a share of it at every step."""
+    last = len(classes) - 1 if last is None else last
+    matrix = StepMatrix(classes)
+    for step in [last] if method == "Joint" else range(last + 1):
+        ious = {"background": 90.0}
+        for k, added in enumerate(classes[: step + 1]):
+            ious |= dict.fromkeys(added, (70 + seed) * KEEP[method] ** (step - k))
+        matrix.add(step, ious)
+    steps = matrix.to_results()
+    metrics = {
+        "task": "mine", "setup": "disjoint", "method": method, "dataset": "minivoc", "seed": seed,
+        "label_policy": {"border": "background", "future": "ignore"}, "classes": classes,
+        "images": {str(k): 100 + k for k in range(len(steps))}, "steps": steps,
+        "forgetting": {}, "seconds": [10.0] * len(steps), **names,
+    }  # fmt: skip
+    return ReportRun(metrics, make_pictures(seed) if pictures else None)
+
+
+def make_pictures(seed=0, n=6) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 7, (n, 4, 4), dtype=np.uint8).repeat(16, 1).repeat(16, 2)
+    images = rng.integers(0, 255, (n, 64, 64, 3), dtype=np.uint8)
+    return {"images": images, "truth": truth, "prediction": np.roll(truth, 1 + seed, 2)}

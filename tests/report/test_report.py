@@ -1,0 +1,242 @@
+"""Tables, files and the page, from fabricated runs."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from fabricated_runs import make_run
+from PIL import Image
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.report import (
+    ReportRun,
+    load_runs,
+    render,
+    results_table,
+    results_text,
+    steps_text,
+    write_report,
+    write_results,
+)
+from sparcl_lib.report.page import page_html
+from sparcl_lib.tasks import get_task
+from sparcl_lib.training.run_directory import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[ReportRun]:
+    """Four methods, two seeds, three steps; the first FT run has a class that never occurs."""
+    runs = [make_run(m, seed) for m in ("Joint", "SDR", "MiB", "FT") for seed in (0, 1)]
+    for entry in runs[6].metrics["steps"]:
+        entry["class_iou"]["ring"] = None
+    return runs
+
+
+@pytest.fixture(scope="module")
+def page(runs) -> str:
+    return render(runs, "html")
+
+
+class Page(HTMLParser):
+    """Images, references to other files, and tags that were opened and closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.images, self.references, self.open, self.opened = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.opened.append(tag)
+        if tag == "img":
+            self.images.append(attrs)
+        self.references += [attrs[name] for name in ("src", "href") if name in attrs]
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def voc_run(method, task="15-1", **names) -> ReportRun:
+    voc = get_task("voc", task)
+    classes = [[voc.classes[c] for c in step] for step in voc.steps]
+    return make_run(method, classes=classes, pictures=False, dataset="voc", task=task, **names)
+
+
+def test_table_has_a_row_per_method_with_mean_and_deviation(runs):
+    table = results_table(runs)
+    assert table["method"].tolist() == ["FT", "SDR", "MiB", "Joint"]
+    assert (table["seeds"] == 2).all()
+    joint = table.iloc[-1][["miou_all_no_bg", "miou_all_no_bg_std"]].tolist()
+    assert joint == pytest.approx([70.5, np.std([70, 71], ddof=1)])
+    assert table["seconds"].tolist() == [30, 30, 30, 10]
+    assert table["published_all"].isna().all()
+
+
+def test_published_rows_stand_beside_the_same_task_setup_and_method():
+    table = results_table([voc_run("MiB"), voc_run("SDR"), voc_run("Joint")]).set_index("method")
+    assert table.loc["MiB", "published_all"] == 33.3
+    assert "46.2 / 12.9 / 37.9 in MiB (CVPR 2020)" in table.loc["MiB", "published_source"]
+    sdr = table.loc["SDR", ["published_old", "published_new", "published_all"]].tolist()
+    assert sdr == [59.2, 12.9, 48.1]
+    assert table.loc["Joint", "published_all"] == 77.4
+    assert "without background" in table.loc["Joint", "published_source"]
+
+
+def test_another_setup_task_or_class_order_has_no_published_row():
+    backwards = voc_run("MiB").metrics["classes"][::-1]
+    other_order = make_run("MiB", classes=backwards, dataset="voc", task="15-1")
+    for run in (other_order, voc_run("MiB", setup="elsewhere"), make_run("MiB")):
+        assert results_table([run])["published_all"].isna().all()
+
+
+def test_markdown_parses_as_a_table():
+    text = render([run := voc_run("MiB"), make_run("FT", setup="a|b")], "md")
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line[:1] == "|"]
+    assert len(rows) == 4 and {len(row) for row in rows} == {13}
+    cells = dict(zip([c.strip() for c in rows[0]], [c.strip() for c in rows[2]]))
+    assert cells["method"] == "MiB" and cells["published all"] == "33.3"
+    assert cells["all"] == f"{run.metrics['steps'][-1]['miou_all']:.1f}"
+    assert "SDR authors' CVPR 2021 slides" in text
+
+
+def test_csv_holds_the_numbers_of_the_table(runs):
+    table, expected = pd.read_csv(io.StringIO(render(runs, "csv"))), results_table(runs)
+    assert list(table) == list(expected)
+    np.testing.assert_allclose(table["miou_old"], expected["miou_old"], atol=5e-5)
+
+
+def test_unknown_format_names_the_valid_ones(runs):
+    with pytest.raises(UserError, match="html, md, csv"):
+        render(runs, "pdf")
+
+
+def test_page_is_one_file_of_sound_html(page):
+    parsed = Page(page)
+    assert parsed.open == []
+    assert not {"script", "link", "iframe"} & set(parsed.opened)
+    assert all(address.startswith("data:image/png;base64,") for address in parsed.references)
+    assert "http" not in page and "url(" not in page and "@import" not in page
+    assert len(page) < 2_000_000
+
+
+def test_pictures_of_the_page_have_words_and_are_not_blank(page):
+    images = Page(page).images
+    assert len(images) == 2 + 4  # curves, strips, a heat map per method
+    for image in images:
+        assert len(image["alt"]) > 30
+        content = base64.b64decode(image["src"].partition(",")[2])
+        picture = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
+        assert picture.std() > 10 and min(picture.shape) > 150
+
+
+def test_page_says_what_was_run_and_marks_the_best_continual_method(page):
+    assert "FT, SDR, MiB, Joint on MiniVOC: 6 classes in 3 steps, 8 runs, seeds 0, 1." in page
+    assert "disc, square, ring" in page and "border" in page
+    assert page.count('class="best"') == 1
+    assert re.search(r'class="best"><th scope="row">MiB<', page)
+    assert "Published numbers" not in page and "Run it again" not in page
+
+
+def test_page_of_two_tasks_escapes_and_lists_commands(tmp_path):
+    two_steps = [["disc"], ["bar"]]
+    runs = [make_run("FT", classes=two_steps, pictures=False), voc_run("MiB")]
+    path = tmp_path / "new" / "report.html"
+    write_report(runs, path, "<b>mine</b>", ["sparcl demo --out x"])
+    text = path.read_text()
+    assert "<b>mine" not in text and "&lt;b&gt;mine" in text
+    assert text.count("<h2>") == 2 + 2 and "sparcl demo --out x" in text
+    assert "Published numbers are from other data" in text
+    assert len(Page(text).images) == 2 * 2  # no strips without predictions
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+
+
+def test_unfinished_run_is_named_as_such_and_never_best():
+    runs = [make_run("MiB"), make_run("SDR", last=0), make_run("FT")]
+    assert "SDR (until step 0)" in results_table(runs)["method"].tolist()
+    assert re.search(r'class="best"><th scope="row">MiB<', render(runs, "html"))
+
+
+def test_single_step_task_has_no_forgetting_curves():
+    run = make_run("FT", classes=[["disc", "bar"]], pictures=False)
+    assert len(Page(render([run], "html")).images) == 1
+
+
+def test_terminal_tables_show_one_decimal(runs):
+    assert re.search(r"Joint +2 .* 70.5 ± 0.7", results_text(runs))
+    lines = steps_text(runs[2].metrics).splitlines()
+    assert lines[0].startswith("minivoc mine disjoint SDR seed 0")
+    assert "borders in training: background" in lines[1]
+    assert len(lines) == 3 + 3 and "–" in lines[3]
+
+
+def test_results_files_round_trip(runs, tmp_path):
+    write_results(runs, tmp_path)
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored == {"runs": [run.metrics for run in runs]}
+    table = pd.read_csv(tmp_path / "results.csv")
+    measures = ["miou_old", "miou_new", "miou_all", "miou_old_no_bg", "miou_all_no_bg"]
+    assert list(table) == ["dataset", "task", "setup", "method", "seed", "step", *measures]
+    assert len(table) == 2 * (1 + 3 * 3)
+    assert table["miou_old"].isna().sum() == 6
+    assert table["miou_all"][0] == runs[0].metrics["steps"][0]["miou_all"]
+
+
+def save(run: ReportRun, path) -> str:
+    directory = RunDirectory(path)
+    directory.save_metrics(run.metrics)
+    if run.predictions:
+        directory.save_predictions(len(run.metrics["steps"]) - 1, run.predictions)
+    return str(path)
+
+
+def test_runs_are_loaded_with_the_pictures_of_their_last_step(tmp_path):
+    wanted = [make_run("FT"), make_run("Joint"), make_run("MiB", pictures=False)]
+    loaded = load_runs(save(run, tmp_path / run.method) for run in wanted)
+    assert [run.metrics for run in loaded] == [run.metrics for run in wanted]
+    for run, expected in zip(loaded[:2], wanted[:2]):
+        np.testing.assert_array_equal(run.predictions["truth"], expected.predictions["truth"])
+    assert loaded[2].predictions is None
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    nowhere = tmp_path / "nowhere"
+    for paths, words in (([nowhere], str(nowhere)), ([tmp_path], "metrics.json"), ([], "no run")):
+        with pytest.raises(UserError, match=words):
+            load_runs(paths)
+
+
+def html_of(run: ReportRun) -> str:
+    return page_html([run], "title")
+
+
+def test_what_value_0_is_is_told_where_it_is_not_background(tmp_path):
+    old = make_run("FT", pictures=False)  # from before there was such a rule
+    policy = {**old.metrics["label_policy"], "zero": "background"}
+    same = make_run("MiB", pictures=False, label_policy=policy)
+    load_runs([save(old, tmp_path / "a"), save(same, tmp_path / "b")])
+    assert steps_text(old.metrics) == steps_text({**old.metrics, "label_policy": policy})
+    assert "value 0" not in steps_text(old.metrics) + html_of(old)
+    for zero, words in (("ignore", "in training and at"), ("ignore_at_test", "left out at test")):
+        other = make_run("SDR", pictures=False, label_policy={**policy, "zero": zero})
+        assert f"value 0: {zero})" in steps_text(other.metrics)
+        assert re.search(f"mask value 0 .*{words}", html_of(other))
+        with pytest.raises(UserError, match="label policy differ"):
+            load_runs([save(same, tmp_path / "b"), save(other, tmp_path / zero)])
+
+
+def test_runs_that_a_table_would_mix_up_are_refused(tmp_path):
+    first = save(make_run("FT", pictures=False), tmp_path / "a")
+    again = save(make_run("FT", pictures=False), tmp_path / "b")
+    with pytest.raises(UserError, match="both FT with seed 0"):
+        load_runs([first, again])
+    policy = {"border": "ignore", "future": "background"}
+    other = save(make_run("MiB", pictures=False, label_policy=policy), tmp_path / "c")
+    with pytest.raises(UserError, match="label policy differ"):
+        load_runs([first, other])

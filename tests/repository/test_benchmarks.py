@@ -1,0 +1,207 @@
+"""The pages about measurements say what the CSV files beside them hold."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from sparcl_lib.config import parse_settings
+from sparcl_lib.course import minivoc_config
+from sparcl_lib.report.tables import number
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "benchmarks"
+PAGE = (FOLDER / "README.md").read_text()
+LATENT_TERMS = (ROOT / "docs" / "latent_terms.md").read_text()
+REAL = (ROOT / "docs" / "real_voc_subset.md").read_text()
+IN_QUESTION = ("FT", "MiB", "SDR", "SDR+MiB", "Joint")
+
+
+def table(*names: str) -> pd.DataFrame:
+    return pd.read_csv(FOLDER.joinpath(*names))
+
+
+def cell(values: pd.Series) -> str:
+    return number(values.mean(), values.std())
+
+
+def line(*cells: object) -> str:
+    """A row of a table in a page."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def cells(rows: pd.DataFrame, measures: Iterable[str]) -> list[str]:
+    return [cell(rows[name]) for name in measures]
+
+
+def test_the_parts_of_mib_are_as_measured():
+    runs = table("mib_parts", "results.csv").query("step == 1")
+    for variant, rows in runs.groupby("method"):
+        assert line(variant, *cells(rows, ("miou_old_no_bg", "miou_new", "miou_all"))) in PAGE
+    alone = runs[runs.method == "random start"].miou_all
+    assert f"reaches {cell(alone)} as well" in (ROOT / "README.md").read_text()
+
+
+def best_line(method: str, best: pd.Series) -> str:
+    """The row of a search: its best trial."""
+    shown = " ".join(f"`{s}`" for s in best.settings.split(" ") if "from_step" not in s)
+    scores = (f"{best[name]:.1f}" for name in ("miou_old_no_bg", "miou_new", "miou_all"))
+    return line(method, best.trial, shown, *scores)
+
+
+def test_the_table_of_the_search_is_the_best_trial_of_each_method():
+    trials = table("minivoc_search", "trials.csv")
+    assert (trials.groupby("method").size() == 14).all() and len(set(trials.method)) == 15
+    for method, rows in trials.groupby("method"):
+        assert best_line(method, rows.loc[rows.miou_all.idxmax()]) in PAGE
+
+
+def test_recipes_follow_the_trials_that_hold_in_all_setups():
+    trials = table("minivoc_search", "trials.csv")
+    best = trials.loc[trials.groupby("method").miou_all.idxmax()].set_index("method")
+    gain = best.miou_all - trials[trials.trial == 0].set_index("method").miou_all
+    runs = table("minivoc_challengers", "results.csv").query("step == 1")
+    scores = runs.pivot(index="method", columns="setup", values="miou_all")
+    scores = scores[["sequential", "disjoint", "overlapped"]]
+    challengers = {
+        method: f"{method}, trial {best.trial[method]}" for method in gain[gain > 1].index
+    }
+    assert set(scores.index) == {*challengers, *challengers.values()}
+    for name, values in scores.iterrows():
+        shown = [f"{value:.1f}" if value > 0 else "ran off" for value in values]
+        mean = "–" if values.isna().any() else f"{values.mean():.1f}"
+        assert line(name, *shown, mean) in PAGE
+    means = scores.mean(axis=1, skipna=False)
+    better = [method for method, name in challengers.items() if means[name] > means[method] + 1]
+    assert better == ["CIL"]
+    config = minivoc_config("CIL")
+    weights = parse_settings(best.settings["CIL"].split(" "))
+    assert config.optim.lr == pytest.approx(weights["optim"]["lr"], rel=0.01)
+
+
+def test_the_table_of_the_comparison_is_as_measured():
+    last = table("minivoc_comparison.csv").groupby("run", sort=False).tail(1)
+    columns = list(last.groupby(["task", "setup"], sort=False).groups)
+    permuted = ("6-1 permuted", "overlapped")
+    assert len(columns) == 5 and columns[-1] == permuted
+    assert last.method.nunique() == 15
+    for method in last.method.unique():
+        shown = []
+        for task, setup in columns:
+            rows = last.query("method == @method and task == @task and setup == @setup")
+            few = 0 if (task, setup) == permuted else 3
+            more = 3 if (task, setup) == permuted else 5
+            assert len(rows) == (more if method in IN_QUESTION else few)
+            shown.append(cell(rows.miou_all))
+        assert line(method, *shown) in PAGE
+
+
+def test_the_table_of_the_higher_rate_is_as_measured():
+    names = ("minivoc_higher_rate", "minivoc_higher_rate_6-1")
+    higher = pd.concat(table(name, "results.csv") for name in names)
+    recipes = table("minivoc_comparison.csv").query("seed < 3")
+    columns = [("6-4", setup) for setup in ("sequential", "disjoint", "overlapped")]
+    columns.append(("6-1", "overlapped"))
+    for method in ("MiB", "SDR", "SDR+MiB"):
+        for runs, name in ((recipes, method), (higher, f"{method}, higher rate")):
+            last = runs[runs.method == method].groupby("run").tail(1).groupby(["task", "setup"])
+            scores = [last.get_group(column).miou_all for column in columns]
+            assert line(name, *(cell(s) if len(s) == 3 else "ran off" for s in scores)) in PAGE
+
+
+def test_the_released_treatment_of_old_labels_is_as_measured():
+    runs = table("folded_labels", "results.csv").query("step == 1")
+    shown = {method: cell(scores) for method, scores in runs.groupby("method").miou_all}
+    assert ", ".join(f"{m} {shown[m]}" for m in ("MiB", "SDR", "SDR+MiB")) in PAGE
+
+
+def test_the_table_of_latent_terms_is_as_measured():
+    runs = table("latent_terms", "results.csv")
+    measures = ["miou_old_no_bg", "miou_new", "miou_all", "forgetting"]
+    for method, rows in runs.groupby("method"):
+        first, last = rows[rows.step == 1], rows[rows.step == runs.step.max()]
+        assert sorted(last.seed) == [0, 1, 2]
+        assert line(method, cell(first.miou_all), *cells(last, measures)) in LATENT_TERMS
+
+
+def test_the_table_of_the_latent_space_is_as_measured():
+    runs = table("latent_terms", "space.csv")
+    measures = ["answers", "head", "features", "drift", "precision", "recall"]
+    for method, rows in runs[runs.step == runs.step.max()].groupby("method"):
+        assert sorted(rows.seed) == [0, 1, 2]
+        assert line(method, *cells(rows, measures)) in LATENT_TERMS
+    first = runs[(runs.step == 0) & (runs.method == "MiB")]
+    shares = [f"{name} {cell(first[name])}" for name in measures[:3]]
+    assert f"After step 0: {', '.join(shares)}" in LATENT_TERMS
+
+
+def test_the_search_on_real_photographs_is_the_best_trial_of_each_method():
+    trials = table("real_search", "trials.csv")
+    used = yaml.safe_load((FOLDER / "real_methods.yaml").read_text())
+    assert (trials.groupby("method").size() == 7).all() and len(set(trials.method)) == 7
+    for method, rows in trials.groupby("method"):
+        best = rows.loc[rows.miou_all.idxmax()]
+        assert {*best.settings.split(" "), "optim.epochs=[6,4]"} == set(used[method]["set"])
+        assert best_line(method, best) in REAL
+
+
+def test_the_tables_on_real_photographs_are_as_measured():
+    runs = table("real_one_by_one", "results.csv").query("step == 3")
+    classes = table("real_one_by_one", "classes.csv").query("step == 3")
+    scores = ("miou_old_no_bg", "miou_new", "miou_all", "average", "forgetting", "intransigence")
+    for method, rows in runs.groupby("method"):
+        assert sorted(rows.seed) == [0, 1]
+        assert line(method, *cells(rows, scores)) in REAL
+        last = classes[classes.method == method]
+        iou = last[["background", "cat", "dog", "horse", "sheep", "cow"]].mean()
+        assert line(method, *(f"{value:.1f}" for value in iou)) in REAL
+
+
+def test_what_the_animals_are_called_is_as_measured():
+    shares = table("real_one_by_one", "confusion.csv")
+    told = " ".join(REAL.split())
+    means = shares.drop(columns="seed").groupby(["method", "truth"]).mean()
+    assert means.sum(axis=1).between(99.9, 100.1).all() and len(means) == 9 * 6
+    cow, dog = means.cow.unstack(), means.dog.unstack()
+    forgetful, others = ["FT", "LwF", "ILT"], ["MiB", "MiB, random start", "PLOP", "SDR", "SDR+MiB"]
+    for values, words in (
+        (cow.loc[forgetful, ["dog", "horse", "sheep", "cow"]], "they call {} % cow"),
+        (cow.loc[forgetful, "cat"], "of cat {} %"),
+        (dog.loc[others, ["sheep", "cow"]], "they call {} % dog"),
+        (100 - means.background.unstack().loc[["MiB", "PLOP", "SDR+MiB"], "background"],
+         "take {} % of the background"),
+    ):  # fmt: skip
+        low, high = values.to_numpy().min(), values.to_numpy().max()
+        assert words.format(f"{low:.0f} to {high:.0f}") in told
+
+
+def test_single_terms_on_real_photographs_are_as_measured():
+    runs = table("real_terms", "results.csv").query("step == 3")
+    measures = ("miou_old_no_bg", "miou_new", "miou_all", "average", "forgetting")
+    for method, rows in runs.groupby("method"):
+        assert sorted(rows.seed) == [0, 1]
+        assert line(method, *cells(rows, measures)) in REAL
+
+
+def test_the_search_on_6_1_is_as_measured():
+    trials = table("minivoc_6-1_search", "trials.csv")
+    used = yaml.safe_load((FOLDER / "minivoc_6-1_best.yaml").read_text())
+    assert (trials.groupby("method").size() == 12).all()
+    for method, rows in trials.groupby("method"):
+        best = rows.loc[rows.miou_all.idxmax()]
+        assert best.settings.split(" ") == used[f"{method}, searched on 6-1"]["set"]
+    runs = table("minivoc_6-1_best", "results.csv").query("step == 4")
+    for method, rows in runs.groupby("method"):
+        assert sorted(rows.seed) == [0, 1, 2]
+        measures = ("miou_old_no_bg", "miou_new", "miou_all", "forgetting")
+        assert line(method, *cells(rows, measures)) in LATENT_TERMS
+
+
+def test_runs_side_by_side_are_as_measured():
+    lanes = table("lanes.csv")
+    for runs, threads, seconds, per_hour in lanes.iloc[:, :4].itertuples(index=False):
+        assert line(runs, threads, seconds, f"{per_hour:.0f}") in PAGE
+    rates = lanes.set_index(["runs side by side", "threads a run"])["runs per hour"]
+    assert f"by {rates[2, 1] / rates[1, 2]:.1f}, so" in PAGE

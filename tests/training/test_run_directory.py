@@ -1,0 +1,220 @@
+"""A run on disk: whole files or none, and clear words for files that are not right."""
+
+import os
+import pickle
+import resource
+import stat
+
+import numpy as np
+import pytest
+import torch
+
+from sparcl_lib.config import parse_settings, resolve
+from sparcl_lib.errors import UserError
+from sparcl_lib.training.run_directory import RunDirectory
+from sparcl_lib.writing import write_atomically
+
+
+def config(*settings: str, method: str = "FT"):
+    return resolve("minivoc", method, [parse_settings(settings)], task="6-1")
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    return RunDirectory(tmp_path / "run")
+
+
+def files(folder) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+class Stopped(Exception):
+    """Anything that ends a writer: Ctrl-C, a bug, a full disk."""
+
+
+@pytest.mark.parametrize("stop", [Stopped, KeyboardInterrupt])
+def test_a_failing_writer_leaves_the_old_file(tmp_path, stop):
+    file = tmp_path / "metrics.json"
+    write_atomically(file, lambda draft: draft.write_text("old"))
+
+    def fail(draft):
+        draft.write_text("half")
+        raise stop
+
+    with pytest.raises(stop):
+        write_atomically(file, fail)
+    assert file.read_text() == "old" and files(tmp_path) == {"metrics.json"}
+
+
+def test_write_makes_folders_and_replaces(tmp_path):
+    file = tmp_path / "a" / "b" / "x.txt"
+    for text in ("one", "two"):
+        write_atomically(file, lambda draft, text=text: draft.write_text(text))
+        assert file.read_text() == text
+    assert files(tmp_path) == {"a/b/x.txt"}
+
+
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_are_those_of_any_new_file(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "x", lambda draft: draft.write_text("x"))
+    finally:
+        assert os.umask(before) == umask
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    """A file where a folder should be: refused for root as well."""
+    (tmp_path / "file").write_text("here")
+    for run in (RunDirectory(tmp_path / "file"), RunDirectory(tmp_path / "file" / "run")):
+        with pytest.raises(UserError, match="cannot write .*file.*; choose another --out or free"):
+            run.open_for_writing(config())
+    assert (tmp_path / "file").read_text() == "here"
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "predictions", "metrics"])
+def test_a_full_disk(run, kind):
+    """As simulated by a limit on the size of a file."""
+    big = {
+        "checkpoint": lambda: run.save_checkpoint(0, {"x": torch.zeros(100_000)}),
+        "predictions": lambda: run.save_predictions(0, {"x": np.random.rand(100_000)}),
+        "metrics": lambda: run.save_metrics({"x": [0] * 100_000}),
+    }
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot write .*; choose another --out or free space"):
+            big[kind]()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert files(run.path) == set()
+
+
+def test_config_is_kept(run):
+    run.open_for_writing(config("optim.lr=[1e-3, 1e-5]"))
+    assert run.config() == config("optim.lr=[1e-3, 1e-5]")
+    before = run.config_file.read_bytes()
+    run.open_for_writing(config("optim.lr=[1e-3, 1e-5]"))
+    assert run.config_file.read_bytes() == before and files(run.path) == {"config.yaml"}
+
+
+OTHERS = {
+    "seed=1": "seed=0, not 1",
+    "optim.lr=0.5": r"optim.lr=.*, not \[0.5\]",
+    "data.scale=[0.5, 1]": "data.scale=None, not .0.5, 1.0",
+    "method.terms.ce.unbiased=true": "method.terms.ce.unbiased=None, not True",
+    "method.terms.kd.weight=3": "method.terms.kd.weight=None, not 3",
+    "method.terms.repulsion={}": "method.terms.repulsion",
+    "method.terms.repulsion=null": "method.terms.repulsion",
+}
+
+
+@pytest.mark.parametrize("setting, message", OTHERS.items(), ids=OTHERS)
+def test_another_config_is_refused(run, setting, message):
+    run.open_for_writing(config())
+    run.save_checkpoint(0, {})
+    with pytest.raises(UserError, match=f"holds a run with {message}.*: choose another --out"):
+        run.open_for_writing(config(setting))
+    assert run.config() == config()
+
+
+def test_a_run_without_a_finished_step_takes_the_new_config(run):
+    run.open_for_writing(config())
+    run.open_for_writing(config("seed=1"))
+    assert run.config() == config("seed=1")
+
+
+def test_another_method_is_refused(run):
+    run.open_for_writing(config())
+    run.save_checkpoint(0, {})
+    with pytest.raises(UserError, match="method.joint=None, not True"):
+        run.open_for_writing(config(method="Joint"))
+
+
+def test_no_run_or_a_spoiled_config(run):
+    with pytest.raises(UserError, match="is no run directory: it has no config.yaml"):
+        run.config()
+    run.open_for_writing(config())
+    spoiled = {"{": "cannot read", "- 1": "must hold", "x: 1": "unknown setting"}
+    for text, message in spoiled.items():
+        run.config_file.write_text(text)
+        with pytest.raises(UserError, match=message):
+            run.config()
+
+
+def test_checkpoint_round_trip(run):
+    assert run.steps_done() == []
+    state = {"model": {"w": torch.arange(3.0)}, "step": 10, "config": {"lr": [0.1], "x": None}}
+    for step in (10, 0, 2):
+        run.save_checkpoint(step, state)
+    assert run.steps_done() == [0, 2, 10]
+    loaded = run.load_checkpoint(10)
+    assert torch.equal(loaded["model"].pop("w"), torch.arange(3.0))
+    assert loaded == {"model": {}, "step": 10, "config": {"lr": [0.1], "x": None}}
+
+
+def test_other_folders_are_no_steps(run):
+    run.save_checkpoint(1, {})
+    for name in ("step-x", "step-", "other"):
+        (run.path / name).mkdir()
+        (run.path / name / "checkpoint.pt").write_text("")
+    (run.path / "step-3").mkdir()
+    assert run.steps_done() == [1]
+
+
+GARBAGE = {
+    "empty": b"",
+    "text": b"hello world",
+    "yaml": b"a: 1\n",
+    "zeros": bytes(1000),
+    "random": bytes(range(7, 256, 3)),
+    "pickle": pickle.dumps({"a": 1}),
+    "object": pickle.dumps(Stopped("x"), protocol=2),
+}
+
+
+@pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE)
+def test_checkpoint_that_cannot_be_read(run, content):
+    run.save_checkpoint(3, {})
+    run.checkpoint_file(3).write_bytes(content)
+    with pytest.raises(UserError, match="cannot read .*: delete it and train step 3 again"):
+        run.load_checkpoint(3)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_damaged_checkpoint(run, damage):
+    run.save_checkpoint(3, {"weights": torch.zeros(1000)})
+    file = run.checkpoint_file(3)
+    whole = file.read_bytes()
+    half = {"cut": whole[:2000], "flipped": whole.replace(b"weights", b"\x9ceights")}
+    file.write_bytes(half[damage])
+    with pytest.raises(UserError, match="cannot read .*: delete it and train step 3 again"):
+        run.load_checkpoint(3)
+
+
+def test_missing_checkpoint(run):
+    message = r"no checkpoint of step 2 in .*run: train step 2 first \(--steps 2\)"
+    with pytest.raises(UserError, match=message):
+        run.load_checkpoint(2)
+
+
+def test_metrics(run):
+    with pytest.raises(UserError, match="has no metrics.json: train it first"):
+        run.metrics()
+    run.save_metrics({"miou": [1.5, None]})
+    assert run.metrics() == {"miou": [1.5, None]}
+    for content in (b"", b"{", b"\xff\xfe"):
+        run.metrics_file.write_bytes(content)
+        with pytest.raises(UserError, match="cannot read .*metrics.json: run sparcl evaluate"):
+            run.metrics()
+
+
+def test_predictions(run):
+    assert run.predictions(0) is None
+    arrays = {"images": np.zeros((1, 2, 2, 3), np.uint8), "truth": np.ones((1, 2, 2), np.uint8)}
+    run.save_predictions(0, arrays)
+    loaded = run.predictions(0)
+    assert loaded.keys() == arrays.keys()
+    assert all(np.array_equal(loaded[k], arrays[k]) for k in arrays)
+    assert files(run.path) == {"step-0/predictions.npz"}
