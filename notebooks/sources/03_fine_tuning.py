@@ -417,7 +417,7 @@ print(f"cosine of each old row before and after: {turn.min():.2f} to {turn.max()
 print(f"its length, as a factor: {length.min():.2f} to {length.max():.2f}")
 shift = b1[:NUM_OLD] - b0  # (7,)
 print(f"biases: background {shift[0]:+.2f}, old classes {shift[1:].mean():+.2f}")
-assert turn.min() > 0.9 and length.min() > 0.9 and length.max() < 1.1
+assert turn.min() > 0.9 and 0.9 < length.min() and length.max() < 1.1
 assert shift[0] > 0.05 and shift[1:].max() < -0.05
 
 # %%
