@@ -43,7 +43,7 @@ from sparcl_lib.course import check, compare_guess, explore, minivoc_config, pan
 from sparcl_lib.data.loading.transforms import to_rgb
 from sparcl_lib.methods.context import nearest_grid
 from sparcl_lib.metrics import class_iou
-from sparcl_lib.models import GrowingClassifier, Segmenter, build_backbone, build_segmenter
+from sparcl_lib.models import GrowingClassifier, NetworkSpec, Segmenter, build_backbone, build_segmenter
 from sparcl_lib.models import freeze, grow, train_mode
 from sparcl_lib.training.evaluation import picture_arrays
 from sparcl_lib.training.step import poly_lr
@@ -690,7 +690,7 @@ assert p["mib"][chosen[0]].flatten(1)[:, first_place].argmax() in range(1, 7)
 def plain_training(iterations, stop, base=0.05):
     """Step 0 of seed 0 from scratch; returns the loss of each iteration up to `stop`."""
     seed_everything(0)
-    net = build_segmenter("mini", 7, output_stride=4, head="conv", head_channels=64)
+    net = build_segmenter(NetworkSpec("mini", (7,), output_stride=4, head="conv", head_channels=64))
     data = workspace.training_batches(0, iterations, seed=0, rank=0, world=1)
     options = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
     optimizer = torch.optim.SGD(net.parameters(), lr=base, **options)

@@ -53,7 +53,7 @@ from sparcl_lib.course import (
 )  # fmt: skip
 from sparcl_lib.losses import cross_entropy
 from sparcl_lib.metrics import class_iou
-from sparcl_lib.models import build_segmenter, freeze, grow, predict, train_mode
+from sparcl_lib.models import NetworkSpec, build_segmenter, freeze, grow, predict, train_mode
 from sparcl_lib.training.evaluation import picture_arrays
 from sparcl_lib.training.workspace import open_workspace
 from sparcl_lib.viz import class_palette, confusion_flow, prediction_strips, row_shares, step_heat_map
@@ -627,7 +627,7 @@ def probe(model):
 
 def untrained(seed):
     seed_everything(seed)
-    return freeze(build_segmenter("mini", NUM_OLD, output_stride=4, head="conv", head_channels=64))
+    return freeze(build_segmenter(NetworkSpec("mini", (NUM_OLD,), output_stride=4, head="conv", head_channels=64)))
 
 
 # %%

@@ -99,14 +99,14 @@ class StepContext:
         return filled, torch.where(pixels > 0, share, 1)
 
     def yes_no_target(self, threshold: float) -> Tensor:
-        """(B, H, W) target of `output.answers`: salient background is K, the unknown object; on
-        background, salient or not, the teacher's guesses above `threshold` (sigmoid) are labels.
+        """(B, H, W) target of `output.binary_logits`: salient background is K, the unknown object;
+        on background, salient or not, the teacher's guesses above `threshold` (sigmoid) are labels.
         """
         background, target = self.target == BACKGROUND, self.target
         if self.salient is not None:
             target = torch.where(background & self.salient, self.num_classes, target)
         if threshold < 1 and self.hides_old:
-            guess, sure = confident_guess(self.teacher.answers, self.num_old, threshold)
+            guess, sure = confident_guess(self.teacher.binary_logits, self.num_old, threshold)
             target = torch.where(background & sure, guess, target)
         return target
 

@@ -81,8 +81,9 @@ class Method:
     unknown: float = 0.0
     """Background pixels whose colour stands out this many times more than the image's mean are an
     unknown object, one more answer of the classifier: see methods.saliency; 0: no such answer."""
-    own_heads: bool = False
-    """Each step's classifier, and the unknown answer, has a 3x3 convolution of its own."""
+    head_per_step: bool = False
+    """Each step's classifier, and the unknown answer, has a 3x3 convolution, batch norm and ReLU
+    before its 1x1."""
     fuse: float = 0.0
     """After a later step the network is (1 - s) * old + s * new, s = (new classes / all classes) **
     fuse, background counted: 0.5 in EWF, 0 for no fusion."""
@@ -174,7 +175,7 @@ METHODS: dict[str, dict[str, object]] = {
         "classifier_init": "unknown",
         "frozen": ["features", "old"],
         "unknown": 2.0,
-        "own_heads": True,
+        "head_per_step": True,
     },
     "MiB+EWF": {"terms": _MIB, "classifier_init": "mib", "frozen": ["old"], "fuse": 0.5},
 }

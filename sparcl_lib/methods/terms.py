@@ -50,7 +50,7 @@ def bce(context: StepContext, *, threshold: float = 1.0) -> Tensor:
     1: none do).
     """
     target = context.yes_no_target(threshold)
-    return losses.binary_cross_entropy(context.output.answers, target)
+    return losses.binary_cross_entropy(context.output.binary_logits, target)
 
 
 def kd(context: StepContext, *, unbiased: bool = False) -> Tensor:

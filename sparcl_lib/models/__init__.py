@@ -13,11 +13,13 @@ from sparcl_lib.models.segmenter import (
     predict,
     train_mode,
 )
+from sparcl_lib.models.spec import NetworkSpec
 
 __all__ = [
     "BACKBONES",
     "Backbone",
     "GrowingClassifier",
+    "NetworkSpec",
     "Segmenter",
     "SegmenterOutput",
     "build_backbone",

@@ -7,6 +7,7 @@ negative (the last layer is a ReLU), the features that the latent losses shape.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 import torchvision
@@ -124,8 +125,8 @@ def load_weights(net: nn.Module, name: str, weights: str | None) -> None:
     state = _imagenet_state(name) if weights == "imagenet" else _file_state(weights)
     classifier = ("fc.", "classifier.")
     state = {key: value for key, value in state.items() if not key.startswith(classifier)}
-    own = {key: v for key, v in net.state_dict().items() if not key.startswith(classifier)}
-    problem = _first_mismatch(own, state)
+    wanted = {key: v for key, v in net.state_dict().items() if not key.startswith(classifier)}
+    problem = _first_mismatch(wanted, state)
     if problem:
         raise UserError(
             f"weights {weights} do not fit backbone {name}: {problem}; "
@@ -134,19 +135,19 @@ def load_weights(net: nn.Module, name: str, weights: str | None) -> None:
     net.load_state_dict(state, strict=False)
 
 
-def _first_mismatch(own: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
-    for key, value in own.items():
+def _first_mismatch(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
+    for key, value in wanted.items():
         if key not in given:
-            # Old files have no batch counters; the network starts its own at zero.
+            # Old files have no batch counters; those of the network start at zero.
             if not key.endswith("num_batches_tracked"):
                 return f"key {key} is missing"
         elif given[key].shape != value.shape:
             return f"{key} is {tuple(given[key].shape)}, expected {tuple(value.shape)}"
-    surplus = sorted(given.keys() - own.keys())
+    surplus = sorted(given.keys() - wanted.keys())
     return f"key {surplus[0]} is not in the network" if surplus else None
 
 
-def _is_state_dict(state: object) -> bool:
+def _is_state_dict(state: object) -> TypeGuard[dict[str, Tensor]]:
     return isinstance(state, dict) and all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     )
@@ -155,7 +156,8 @@ def _is_state_dict(state: object) -> bool:
 def _imagenet_state(name: str) -> dict[str, Tensor]:
     enum = torchvision.models.get_model_weights(name)
     try:
-        return enum.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        state: dict[str, Tensor] = enum.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        return state
     except OSError as error:
         raise UserError(
             f"cannot download {enum.IMAGENET1K_V1.url} ({error}); fetch it by hand and pass "

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -15,22 +16,26 @@ class GrowingClassifier(nn.Module):
 
     in_channels: width of the head; num_classes: channels of each step, background in the first;
     unknown: whether there is one more branch, `unknown`, for objects of no class so far;
-    own: whether each branch has a 3x3 convolution, batch norm and ReLU of its own before its 1x1
+    head_per_step: whether each branch has a 3x3 convolution, batch norm and ReLU before its 1x1
     (SSUL, Cha et al., NeurIPS 2021, released code).
     (B, in_channels, h, w) -> logits (B, K, h, w), K = sum of num_classes, without the unknown.
     """
 
     def __init__(
-        self, in_channels: int, num_classes: list[int], unknown: bool = False, own: bool = False
+        self,
+        in_channels: int,
+        num_classes: Sequence[int],
+        unknown: bool = False,
+        head_per_step: bool = False,
     ) -> None:
         super().__init__()
-        self.in_channels, self.own = in_channels, own
+        self.in_channels, self.head_per_step = in_channels, head_per_step
         self.steps = nn.ModuleList(self._branch(n) for n in num_classes)
         self.unknown = self._branch(1) if unknown else None
 
     def _branch(self, num_classes: int) -> nn.Module:
         width, last = self.in_channels, nn.Conv2d(self.in_channels, num_classes, 1)
-        if not self.own:
+        if not self.head_per_step:
             return last
         before = nn.Conv2d(width, width, 3, padding=1, bias=False)
         return nn.Sequential(before, nn.BatchNorm2d(width), nn.ReLU(inplace=True), last)
@@ -60,11 +65,11 @@ class GrowingClassifier(nn.Module):
         if init == "mib":
             _start_as(new, grown.steps[0])
             with torch.no_grad():
-                background = _last(grown.steps[0]).bias
+                background = _bias(grown.steps[0])
                 shared = background[0] - math.log(num_new + 1)
-                _last(new).bias.fill_(shared)
+                _bias(new).fill_(shared)
                 background[0] = shared
-        if init == "unknown":
+        if init == "unknown" and grown.unknown is not None:
             _start_as(new, grown.unknown)
         grown.steps.append(new)
         return grown
@@ -80,14 +85,22 @@ class GrowingClassifier(nn.Module):
 
 
 def _last(branch: nn.Module) -> nn.Conv2d:
-    return branch[-1] if isinstance(branch, nn.Sequential) else branch
+    last = branch[-1] if isinstance(branch, nn.Sequential) else branch
+    assert isinstance(last, nn.Conv2d)
+    return last
+
+
+def _bias(branch: nn.Module) -> Tensor:
+    bias = _last(branch).bias
+    assert bias is not None
+    return bias
 
 
 @torch.no_grad()
 def _start_as(new: nn.Module, source: nn.Module) -> None:
     """Every channel of `new` becomes the first channel of `source`."""
-    mine, theirs = _last(new), _last(source)
-    mine.weight.copy_(theirs.weight[:1].expand_as(mine.weight))
-    mine.bias.copy_(theirs.bias[:1].expand_as(mine.bias))
-    if mine is not new:
+    mine, theirs = _last(new).weight, _last(source).weight
+    mine.copy_(theirs[:1].expand_as(mine))
+    _bias(new).copy_(_bias(source)[:1].expand_as(_bias(new)))
+    if isinstance(new, nn.Sequential) and isinstance(source, nn.Sequential):
         new[:-1].load_state_dict(source[:-1].state_dict())

@@ -1,8 +1,8 @@
 """Backbone, head and growing classifier in one module, and what happens to it between steps."""
 
 import copy
-from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,13 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 from sparcl_lib.errors import UserError
 from sparcl_lib.models.backbones import Backbone, build_backbone
 from sparcl_lib.models.classifier import ClassifierInit, GrowingClassifier
+from sparcl_lib.models.spec import NetworkSpec
 
 BatchNormPolicy = Literal["train", "slow", "frozen"]
 Part = Literal["features", "old"]
 # The momentum that the released code of SDR gives its backbone.
 SLOW_MOMENTUM = 3e-4
+_USUAL_MOMENTUM = "usual_momentum"
 
 
 class SegmenterOutput(NamedTuple):
@@ -32,19 +34,41 @@ class SegmenterOutput(NamedTuple):
     """(B, 1, H, W) logit of an object that is none of the K, where the classifier has one."""
 
     @property
-    def answers(self) -> Tensor:
-        """(B, K or K + 1, H, W): all that is a yes or no, the unknown last."""
+    def binary_logits(self) -> Tensor:
+        """(B, K or K + 1, H, W): all logits that are a yes or no, the unknown last."""
         return self.logits if self.unknown is None else torch.cat([self.logits, self.unknown], 1)
 
 
 class Segmenter(nn.Module):
-    """DeepLab-v3 without its auxiliary head: images (B, 3, H, W) -> SegmenterOutput."""
+    """DeepLab-v3 without its auxiliary head: images (B, 3, H, W) -> SegmenterOutput.
 
-    def __init__(self, backbone: Backbone, head: nn.Module, classifier: GrowingClassifier) -> None:
+    spec: what it is made of; None for one put together by hand, which no checkpoint describes.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        classifier: GrowingClassifier,
+        spec: NetworkSpec | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.classifier = classifier
+        self.spec = spec
+        self.frozen = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or eval mode. What does not learn stays in eval mode: all of a frozen network
+        (see `freeze`), else backbone, head and classifiers without a parameter with a gradient
+        (see `hold`).
+        """
+        super().train(mode and not self.frozen)
+        for part in (self.backbone, self.head, *self.classifier.steps):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
 
     def forward(self, images: Tensor, maps: bool = False) -> SegmenterOutput:
         """maps: whether the intermediate maps are handed out too; they cost nothing otherwise."""
@@ -65,24 +89,18 @@ def _enlarge(small: Tensor, images: Tensor) -> Tensor:
     return F.interpolate(small, images.shape[2:], mode="bilinear", align_corners=False)
 
 
-def build_segmenter(
-    backbone: str,
-    num_classes: int,
-    *,
-    weights: str | None = None,
-    output_stride: int = 16,
-    head: str = "aspp",
-    head_channels: int = 256,
-    unknown: bool = False,
-    own: bool = False,
-) -> Segmenter:
-    """A network for `num_classes` classes, background included. Arguments as in build_backbone;
-    head: "aspp" (DeepLab-v3), "conv" (two 3x3 convolutions, much cheaper on a CPU), or one of both
-    without its activations: "aspp_linear", "conv_linear"; unknown and own: as in GrowingClassifier.
+def build_segmenter(spec: NetworkSpec, weights: str | None = None) -> Segmenter:
+    """A network as specified, its weights drawn from torch's generator but for the backbone's.
+
+    weights: of the backbone, as in build_backbone. Raises UserError for an unknown backbone or
+    head, a stride that the backbone does not have, and weights that do not fit.
     """
-    encoder = build_backbone(backbone, output_stride, weights)
-    classifier = GrowingClassifier(head_channels, [num_classes], unknown, own)
-    return Segmenter(encoder, build_head(head, encoder, head_channels), classifier)
+    backbone = build_backbone(spec.backbone, spec.output_stride, weights)
+    classifier = GrowingClassifier(
+        spec.head_channels, spec.classes, spec.unknown, spec.head_per_step
+    )
+    head = build_head(spec.head, backbone, spec.head_channels)
+    return Segmenter(backbone, head, classifier, spec)
 
 
 def build_head(name: str, backbone: Backbone, channels: int) -> nn.Module:
@@ -97,7 +115,8 @@ def build_head(name: str, backbone: Backbone, channels: int) -> nn.Module:
 def _aspp(backbone: Backbone, channels: int) -> nn.Module:
     # Rates 6, 12, 18 belong to stride 16 (DeepLab-v3, section 3.3) and double at stride 8.
     rates = [rate * 16 // backbone.stride for rate in (6, 12, 18)]
-    return ASPP(backbone.dim, rates, channels)
+    head: nn.Module = ASPP(backbone.dim, rates, channels)
+    return head
 
 
 def _two_convolutions(backbone: Backbone, channels: int) -> nn.Module:
@@ -111,7 +130,7 @@ def _two_convolutions(backbone: Backbone, channels: int) -> nn.Module:
     )
 
 
-HEADS = {"aspp": _aspp, "conv": _two_convolutions}
+HEADS: dict[str, Callable[[Backbone, int], nn.Module]] = {"aspp": _aspp, "conv": _two_convolutions}
 
 
 def _without_activations(head: nn.Module) -> nn.Module:
@@ -128,20 +147,24 @@ def _without_activations(head: nn.Module) -> nn.Module:
 def grow(model: Segmenter, num_new: int, init: ClassifierInit = "random") -> Segmenter:
     """The student of the next step: a copy of `model` whose classifier has num_new more classes."""
     student = copy.deepcopy(model)
-    student.__dict__.pop("train", None)  # of a frozen model
+    student.frozen = False
     student.classifier = model.classifier.grow(num_new, init)
+    student.spec = None if model.spec is None else model.spec.grown(num_new)
     return student.requires_grad_(True)
 
 
 def hold(model: Segmenter, parts: Iterable[Part]) -> Segmenter:
-    """Take parts of a student, in place, from what learns.
+    """Take parts of a student, in place, from what learns; they stay in eval mode from then on.
 
     "features": backbone and head; "old": the classifier of the earlier steps, background included.
     """
-    modules = {"features": [model.backbone, model.head], "old": model.classifier.steps[:-1]}
+    modules: dict[Part, list[nn.Module]] = {
+        "features": [model.backbone, model.head],
+        "old": list(model.classifier.steps)[:-1],
+    }
     for part in parts:
         for module in modules[part]:
-            module.requires_grad_(False)
+            module.requires_grad_(False).eval()
     return model
 
 
@@ -159,30 +182,38 @@ def fuse(old: Mapping[str, Tensor], new: Mapping[str, Tensor], share: float) -> 
 
 
 def freeze(model: Segmenter) -> Segmenter:
-    """The teacher: a copy in eval mode, without gradients, that stays so (train() is refused)."""
+    """The teacher: a copy in eval mode, without gradients, that stays so: `train()` leaves it in
+    eval mode, as it does its copies, pickled or not. `grow` gives a student that trains.
+    """
     teacher = copy.deepcopy(model).eval().requires_grad_(False)
-    teacher.train = lambda mode=True: teacher  # type: ignore[method-assign]
+    teacher.frozen = True
     return teacher
 
 
 def train_mode(model: Segmenter, batch_norm: BatchNormPolicy) -> Segmenter:
     """Training mode, with the backbone's batch norm under an explicit policy.
 
-    "train": statistics of the batch, running averages as PyTorch updates them; "slow": the same
-    with momentum 3e-4; "frozen": the running statistics of the earlier steps are used and kept
-    (weight and bias still learn). Old classes are gone from the images of a later step, so running
-    averages forget them without any gradient. A part that does not learn (see `hold`) stays in
-    eval mode.
+    "train": statistics of the batch, running averages with the momentum that each module has;
+    "slow": the same with momentum 3e-4; "frozen": the running statistics of the earlier steps are
+    used and kept (weight and bias still learn). Old classes are gone from the images of a later
+    step, so running averages forget them without any gradient. A part that does not learn stays in
+    eval mode (see `hold`).
     """
     model.train()
     for module in model.backbone.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train(batch_norm != "frozen")
-            module.momentum = SLOW_MOMENTUM if batch_norm == "slow" else 0.1
-    for part in (model.backbone, model.head, *model.classifier.steps):
-        if not any(parameter.requires_grad for parameter in part.parameters()):
-            part.eval()
+            if batch_norm == "frozen":
+                module.eval()
+            _set_momentum(module, slow=batch_norm == "slow")
     return model
+
+
+def _set_momentum(norm: nn.modules.batchnorm._BatchNorm, slow: bool) -> None:
+    """The slow momentum, or the one that the module had before it."""
+    usual = getattr(norm, _USUAL_MOMENTUM, norm.momentum)
+    if slow:
+        setattr(norm, _USUAL_MOMENTUM, usual)
+    norm.momentum = SLOW_MOMENTUM if slow else usual
 
 
 @torch.no_grad()
@@ -192,7 +223,7 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     A network with an unknown class answers by sigmoids, and an unknown object counts as background:
     its sigmoid is added to background's (SSUL's released code).
     """
-    output = model(images)
+    output: SegmenterOutput = model(images)
     if output.unknown is None:
         return output.logits.argmax(dim=1)
     scores = torch.sigmoid(output.logits)

@@ -5,7 +5,8 @@ from typing import Any
 from sparcl_lib.config import to_plain
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import WeightPenalty
-from sparcl_lib.models import Segmenter, build_segmenter, freeze, fuse, grow, hold
+from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, fuse, grow, hold
+from sparcl_lib.plain import build
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.workspace import Workspace
@@ -33,16 +34,16 @@ def start_models(
     config, task, method = workspace.config, workspace.learned, workspace.method
     if step == 0:
         model = config.model
-        student = build_segmenter(
+        spec = NetworkSpec(
             model.backbone,
-            task.num_classes(0),
-            weights=model.weights,
+            (task.num_classes(0),),
             output_stride=model.output_stride,
             head=model.head,
             head_channels=model.head_channels,
             unknown=method.unknown > 0,
-            own=method.own_heads,
+            head_per_step=method.head_per_step,
         )
+        student = build_segmenter(spec, model.weights)
         return student, None, PrototypeBank(task.num_classes(0), student.backbone.dim)
     checkpoint = load_step(workspace, directory, step - 1)
     previous = restore_model(checkpoint)
@@ -83,20 +84,26 @@ def fuse_with_previous(
 
 def restore_model(checkpoint: dict[str, Any]) -> Segmenter:
     """The network of a checkpoint, on the CPU, with its weights."""
-    model = checkpoint["config"]["model"]
-    student = build_segmenter(
+    student = build_segmenter(network_spec(checkpoint))
+    student.load_state_dict(checkpoint["model"])
+    return student
+
+
+def network_spec(checkpoint: dict[str, Any]) -> NetworkSpec:
+    """What the network of a checkpoint is; version 0.2 wrote it down as settings of the run."""
+    if "network" in checkpoint:
+        found: NetworkSpec = build(NetworkSpec, checkpoint["network"])
+        return found
+    model, method = checkpoint["config"]["model"], checkpoint["config"]["method"]
+    return NetworkSpec(
         model["backbone"],
-        checkpoint["num_classes"][0],
+        tuple(checkpoint["num_classes"]),
         output_stride=model["output_stride"],
         head=model["head"],
         head_channels=model["head_channels"],
-        unknown=any(name.startswith("classifier.unknown.") for name in checkpoint["model"]),
-        own="classifier.steps.0.3.weight" in checkpoint["model"],
+        unknown=method.get("unknown", 0) > 0,
+        head_per_step=method.get("own_heads", False),
     )
-    for num_new in checkpoint["num_classes"][1:]:
-        student = grow(student, num_new)
-    student.load_state_dict(checkpoint["model"])
-    return student
 
 
 def restore_bank(checkpoint: dict[str, Any]) -> PrototypeBank:

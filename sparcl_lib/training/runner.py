@@ -176,7 +176,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     state = {
         "config": to_plain(config),
         "step": step,
-        "num_classes": student.classifier.num_classes,
+        "network": dataclasses.asdict(student.spec),
         "model": student.state_dict(),
         "bank": bank.state_dict(),
         "regulariser": None if penalty is None else penalty.state_dict(),

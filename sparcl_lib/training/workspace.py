@@ -214,7 +214,7 @@ def _prototypes_kept(method: Method) -> dict[str, object]:
 
 def _answers(method: Method) -> dict[str, object]:
     """What the classifier of step 0 has beyond one convolution."""
-    found = {"unknown": method.unknown, "own_heads": method.own_heads}
+    found = {"unknown": method.unknown, "head_per_step": method.head_per_step}
     return {name: value for name, value in found.items() if value}
 
 

@@ -184,7 +184,7 @@ def test_a_checkpoint_holds_all_that_a_step_needs(train_mini, tmp_path):
     assert train_mini("--steps", "0", "--set", "seed=3")[0] == 0
     state = torch.load(tmp_path / "run" / "step-0" / "checkpoint.pt", weights_only=True)
     assert state["config"]["seed"] == 3
-    assert state["num_classes"] == [7]
+    assert state["network"]["classes"] == (7,)
     assert state["bank"]["counts"].dtype == torch.int64 and state["bank"]["counts"][1:].sum() > 0
     assert state["optimizer"]["state"]
     assert state["rng"]["torch"].numel() > 0

@@ -13,6 +13,7 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.methods import METHODS, TERMS, StepContext, build_method, salient
 from sparcl_lib.methods.pseudo_labels import confident_guess
 from sparcl_lib.models import (
+    NetworkSpec,
     Segmenter,
     SegmenterOutput,
     build_segmenter,
@@ -35,8 +36,9 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
-def small(unknown: bool = True, own: bool = False) -> Segmenter:
-    return build_segmenter("mini", OLD, **OPTIONS, unknown=unknown, own=own)
+def small(unknown: bool = True, head_per_step: bool = False) -> Segmenter:
+    options = {**OPTIONS, "unknown": unknown, "head_per_step": head_per_step}
+    return build_segmenter(NetworkSpec("mini", (OLD,), **options))
 
 
 def state(model: Segmenter) -> dict[str, torch.Tensor]:
@@ -156,7 +158,7 @@ def test_without_unknown_and_threshold_the_binary_loss_is_what_it_was():
     output = SegmenterOutput(torch.randn(2, ALL, 8, 8), torch.rand(2, DIM, 2, 2))
     step = context(output=output, salient=None)
     assert TERMS["bce"](step) == losses.binary_cross_entropy(output.logits, step.target)
-    assert output.answers is output.logits
+    assert output.binary_logits is output.logits
 
 
 # The network
@@ -184,14 +186,14 @@ def test_unknown_changes_nothing_else():
     output, expected = model(images), plain(images)
     assert torch.equal(output.logits, expected.logits) and expected.unknown is None
     assert output.unknown.shape == (2, 1, 32, 32)
-    assert torch.equal(output.answers, torch.cat([output.logits, output.unknown], 1))
+    assert torch.equal(output.binary_logits, torch.cat([output.logits, output.unknown], 1))
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("head_per_step", [False, True])
 @pytest.mark.parametrize("num_new", [1, 2, OLD])
-def test_new_classes_start_as_the_unknown(own, num_new):
-    classifier, x = small(own=own).classifier.eval(), torch.randn(2, DIM, 8, 8)
+def test_new_classes_start_as_the_unknown(head_per_step, num_new):
+    classifier, x = small(head_per_step=head_per_step).classifier.eval(), torch.randn(2, DIM, 8, 8)
     for name, value in classifier.named_buffers():
         value.add_(torch.rand(value.shape) if "running" in name else 0)
     grown = classifier.grow(num_new, "unknown").eval()
@@ -203,9 +205,9 @@ def test_new_classes_start_as_the_unknown(own, num_new):
 
 
 @torch.no_grad()
-def test_heads_of_their_own():
+def test_a_head_per_step():
     """A 3x3 convolution, batch norm and ReLU before each 1x1; MiB's start shares as it did."""
-    model, images = small(own=True).eval(), torch.randn(2, 3, 32, 32)
+    model, images = small(head_per_step=True).eval(), torch.randn(2, 3, 32, 32)
     shapes = [tuple(p.shape) for p in model.classifier.steps[0].parameters()]
     assert shapes == [(DIM, DIM, 3, 3), (DIM,), (DIM,), (OLD, DIM, 1, 1), (OLD,)]
     student = grow(model, OLD, "mib").eval()
@@ -226,16 +228,18 @@ def test_heads_of_their_own():
         (("features", "old"), {"classifier.steps.1", "classifier.unknown"}),
     ],
 )
-@pytest.mark.parametrize("policy, own", [("train", True), ("slow", False), ("frozen", False)])
-def test_what_is_held_does_not_move_by_a_bit(parts, learns, policy, own):
+@pytest.mark.parametrize(
+    "policy, head_per_step", [("train", True), ("slow", False), ("frozen", False)]
+)
+def test_what_is_held_does_not_move_by_a_bit(parts, learns, policy, head_per_step):
     """Neither parameters nor statistics of batch norm."""
-    student = train_mode(hold(grow(small(own=own), 2), parts), policy)
+    student = train_mode(hold(grow(small(head_per_step=head_per_step), 2), parts), policy)
     before = state(student)
     rates = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(rates, lr=0.1, momentum=0.9, weight_decay=0.1)
     for _ in range(3):
         optimizer.zero_grad()
-        student(torch.randn(2, 3, 32, 32)).answers.square().mean().backward()
+        student(torch.randn(2, 3, 32, 32)).binary_logits.square().mean().backward()
         optimizer.step()
     trained = {n for n, p in student.named_parameters() if not torch.equal(p, before[n])}
     assert trained == {n for n, _ in student.named_parameters() if n.startswith(tuple(learns))}
@@ -331,7 +335,7 @@ def test_a_run_ends_between_its_endpoints(run, tmp_path):
 def test_mib_ewf_shares_step_0_with_the_family(run, tmp_path):
     run("ft", "FT", steps=[0])
     _, last = run("ewf", "MiB+EWF", start_from=tmp_path / "ft")
-    assert last["num_classes"] == [7, 4]
+    assert last["network"]["classes"] == (7, 4)
 
 
 def test_frozen_parts_are_those_of_step_0_after_every_step(run, tmp_path):
@@ -350,7 +354,7 @@ def test_frozen_parts_are_those_of_step_0_after_every_step(run, tmp_path):
 @pytest.mark.parametrize(
     "setting, difference",
     [
-        ("method.own_heads=false", "model"),
+        ("method.head_per_step=false", "model"),
         ("method.unknown=1.5", "model .*1.5.* here"),
         ("method.terms.bce.weight=2", "terms at step 0"),
     ],
@@ -369,4 +373,4 @@ def test_what_later_steps_do_leaves_step_0_alone():
     assert first_step_settings(config) == first_step_settings(other)
     family = first_step_settings(resolve("minivoc", "MiB", task="6-4"))
     assert first_step_settings(resolve("minivoc", "MiB+EWF", task="6-4")) == family
-    assert not {"unknown", "own_heads"} & set(family["model"])
+    assert not {"unknown", "head_per_step"} & set(family["model"])

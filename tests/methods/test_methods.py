@@ -421,13 +421,13 @@ def test_unknown_method():
 
 
 # Thirty iterations
-def tiny(unknown: bool = False, own: bool = False) -> Segmenter:
+def tiny(unknown: bool = False, head_per_step: bool = False) -> Segmenter:
     def block(channels):
         return [nn.Conv2d(channels, DIM, 3, 2, 1), nn.BatchNorm2d(DIM), nn.ReLU()]
 
     head = nn.Sequential(nn.Conv2d(DIM, DIM, 1), nn.BatchNorm2d(DIM), nn.ReLU())
     backbone = Backbone([*block(3), *block(DIM)], dim=DIM, stride=4)
-    return Segmenter(backbone, head, GrowingClassifier(DIM, [OLD], unknown, own))
+    return Segmenter(backbone, head, GrowingClassifier(DIM, [OLD], unknown, head_per_step))
 
 
 def fit(built, step, student, teacher, bank, target, setup, num_old, penalty=None):
@@ -457,7 +457,7 @@ def squares(classes) -> torch.Tensor:
 @pytest.mark.parametrize("name", METHODS)
 def test_thirty_iterations(name, setup):
     built, bank = method(name), PrototypeBank(OLD, DIM)
-    previous = tiny(built.unknown > 0, built.own_heads)
+    previous = tiny(built.unknown > 0, built.head_per_step)
     first = squares([0, 1, 2, 3])
     row = built.regulariser
     penalty = row and WeightPenalty(row, previous)

@@ -1,5 +1,7 @@
 """Backbones, the growing classifier, the teacher, and the policies for batch norm."""
 
+import copy
+import io
 import os
 import pickle
 from pathlib import Path
@@ -12,12 +14,16 @@ from torch import nn
 from sparcl_lib.errors import UserError
 from sparcl_lib.models import (
     BACKBONES,
+    Backbone,
     GrowingClassifier,
+    NetworkSpec,
+    Segmenter,
     SegmenterOutput,
     build_backbone,
     build_segmenter,
     freeze,
     grow,
+    hold,
     predict,
     train_mode,
 )
@@ -30,7 +36,7 @@ def fixed_seed():
 
 def small(num_classes: int = 3):
     options = {"output_stride": 4, "head": "conv", "head_channels": 8}
-    return build_segmenter("mini", num_classes, **options)
+    return build_segmenter(NetworkSpec("mini", (num_classes,), **options))
 
 
 def state(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -198,7 +204,7 @@ def test_backbone_errors(tmp_path):
     for head in ("fcn", "linear", "aspp_linear_linear"):
         message = f"unknown head '{head}': choose from aspp, conv, aspp_linear, conv_linear"
         with pytest.raises(UserError, match=message):
-            build_segmenter("mini", 2, output_stride=4, head=head)
+            build_segmenter(NetworkSpec("mini", (2,), output_stride=4, head=head))
 
 
 def test_real_imagenet_weights():
@@ -215,7 +221,8 @@ def test_real_imagenet_weights():
 @pytest.mark.parametrize("head", ["aspp", "conv", "aspp_linear", "conv_linear"])
 @torch.no_grad()
 def test_output_is_named(head):
-    model = build_segmenter("mini", 3, output_stride=4, head=head, head_channels=8).eval()
+    spec = NetworkSpec("mini", (3,), output_stride=4, head=head, head_channels=8)
+    model = build_segmenter(spec).eval()
     images = torch.randn(2, 3, 36, 28)
     output = grow(model, 2)(images)
     assert isinstance(output, SegmenterOutput) and output.unknown is None
@@ -237,7 +244,8 @@ STAGES = {
 @torch.no_grad()
 def test_maps_on_request_and_the_same_output(name):
     stride, stages = STAGES[name]
-    model = build_segmenter(name, 3, output_stride=stride, head="conv", head_channels=8).eval()
+    spec = NetworkSpec(name, (3,), output_stride=stride, head="conv", head_channels=8)
+    model = build_segmenter(spec).eval()
     images = torch.randn(1, 3, 32, 32)
     plain, full = model(images), grow(model, 2).eval()(images, maps=True)
     grid = stages[-1][1]
@@ -251,7 +259,8 @@ def test_maps_on_request_and_the_same_output(name):
 
 def test_aspp_rates_follow_the_stride():
     for stride, rates in {16: {6, 12, 18}, 8: {12, 24, 36}}.items():
-        head = build_segmenter("resnet50", 2, output_stride=stride, head_channels=4).head
+        spec = NetworkSpec("resnet50", (2,), output_stride=stride, head_channels=4)
+        head = build_segmenter(spec).head
         found = {m.dilation[0] for m in head.modules() if isinstance(m, nn.Conv2d)} - {1}
         assert found == rates
 
@@ -263,7 +272,7 @@ def test_a_linear_head_is_the_same_layers_without_activations(head):
     for name in (head, f"{head}_linear"):
         torch.manual_seed(0)
         options = {"output_stride": 4, "head": name, "head_channels": 8}
-        heads.append(build_segmenter("mini", 3, **options).head)
+        heads.append(build_segmenter(NetworkSpec("mini", (3,), **options)).head)
     bent, straight = heads
     assert equal_states(state(bent), state(straight))
     x, y = torch.randn(2, 1, 64, 16, 16)
@@ -307,6 +316,92 @@ def test_a_student_grown_from_a_teacher_trains():
     assert not any(m.training for m in teacher.modules())
 
 
+def saved_whole(model: nn.Module) -> nn.Module:
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    return torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
+
+
+COPIES = {
+    "copy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "torch.save": saved_whole,
+    "frozen again": freeze,
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+@torch.no_grad()
+def test_a_copy_of_a_teacher_is_a_teacher_too(name):
+    teacher, images = freeze(small()), torch.randn(2, 3, 16, 16)
+    twin = COPIES[name](teacher)
+    assert twin.train() is twin is not teacher and twin.train(True) is twin.eval() is twin
+    assert not any(module.training for module in twin.modules())
+    assert not any(p.requires_grad for p in twin.parameters())
+    said = teacher(images).logits
+    assert torch.equal(twin(images).logits, said)
+    twin.head[0].weight.zero_()
+    assert torch.equal(teacher(images).logits, said) and not torch.equal(twin(images).logits, said)
+    student = grow(twin, 2).train()
+    assert all(module.training for module in student.modules()) and student.spec.classes == (3, 2)
+
+
+def test_a_teacher_inside_another_module_stays_in_eval_mode():
+    pair = nn.ModuleDict({"teacher": freeze(small()), "student": small()}).eval().train()
+    assert pair["student"].backbone[0].training
+    assert not any(module.training for module in pair["teacher"].modules())
+
+
+AGAIN = {
+    "train": nn.Module.train,
+    "copy": copy.deepcopy,
+    "train_mode": lambda model: train_mode(model, "train"),
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_held_parts_stay_in_eval_mode(name):
+    student = hold(grow(freeze(small()), 2), ["features", "old"])
+    outer = nn.ModuleDict({"student": student}).train()
+    for model in (student.train(), AGAIN[name](student), AGAIN[name](student).eval().train()):
+        parts = (model.backbone, model.head, model.classifier.steps[0])
+        assert not any(module.training for part in parts for module in part.modules())
+        assert model.classifier.steps[1].training and model.training
+    assert outer.training and not outer["student"].backbone[0].training
+
+
+# What a network says of itself
+def test_a_network_is_built_again_from_its_specification():
+    options = {"output_stride": 4, "head": "conv_linear", "head_channels": 8}
+    options |= {"unknown": True, "head_per_step": True}
+    model = grow(grow(build_segmenter(NetworkSpec("mini", (3,), **options)), 2, "unknown"), 1)
+    assert model.spec == NetworkSpec("mini", (3, 2, 1), **options)
+    assert list(model.spec.classes) == model.classifier.num_classes
+    torch.manual_seed(1)
+    again = build_segmenter(model.spec)
+    again.load_state_dict(model.state_dict())
+    images = torch.randn(1, 3, 16, 16)
+    assert torch.equal(again.eval()(images).unknown, model.eval()(images).unknown)
+
+
+def test_a_network_of_many_steps_draws_as_many_random_numbers_as_one_that_grew():
+    """What is drawn after a restored network, as a step's new classifier, depends on it."""
+    spec = NetworkSpec("mini", (7, 4), output_stride=4, head_channels=8)
+    ends = []
+    for build in (lambda: build_segmenter(spec.grown(2)), lambda: grow(build_segmenter(spec), 2)):
+        torch.manual_seed(5)
+        build()
+        ends.append(torch.rand(3))
+    assert torch.equal(*ends)
+
+
+def test_a_network_put_together_by_hand_has_no_specification():
+    built = small()
+    by_hand = Segmenter(built.backbone, built.head, built.classifier)
+    assert by_hand.spec is None and grow(by_hand, 1).spec is None
+
+
+# Batch norm
 @pytest.mark.parametrize("policy, momentum", [("train", 0.1), ("slow", 3e-4), ("frozen", 0)])
 def test_batch_norm_policy(policy, momentum):
     model = train_mode(small(), policy)
@@ -338,3 +433,18 @@ def test_policy_can_change_between_steps():
     for policy, (training, momentum) in expected.items():
         norm = train_mode(model, policy).backbone[0][1]
         assert (norm.training, norm.momentum) == (training, momentum)
+
+
+def another_network(momentum: float | None) -> Segmenter:
+    layers = [nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8, momentum=momentum), nn.ReLU()]
+    head = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8, momentum=momentum), nn.ReLU())
+    return Segmenter(Backbone(layers, dim=8, stride=4), head, GrowingClassifier(8, [3]))
+
+
+@pytest.mark.parametrize("momentum", [0.01, None])
+def test_a_backbone_keeps_the_momentum_that_it_came_with(momentum):
+    model = another_network(momentum)
+    for policy in ("train", "slow", "slow", "frozen", "slow", "train"):
+        model = copy.deepcopy(train_mode(model, policy))  # what it remembers is copied too
+        assert model.backbone[1].momentum == (3e-4 if policy == "slow" else momentum)
+        assert model.head[1].momentum == momentum
