@@ -26,9 +26,9 @@ lab: $(READY)   ## open the notebooks
 	$(BIN)/jupyter lab notebooks
 
 search: $(READY)  ## search learning rates and weights on MiniVOC again (52 minutes on two cores)
-	$(BIN)/sparcl sweep --dataset minivoc --task 6-4 --trials 14 --space benchmarks/minivoc_space.yaml \
+	$(BIN)/sparcl sweep --dataset minivoc --task 6-4 --trials 14 --space benchmarks/studies/minivoc_search/space.yaml \
 		--method FT,Joint,LwF,LwF-MC,ILT,EWC,RW,PI,CIL,MiB,PLOP,SDR,SDR+MiB,SSUL-like,MiB+EWF \
-		--storage runs/search.journal --store runs/minivoc --out benchmarks/minivoc_search
+		--storage runs/search.journal --store runs/minivoc --out benchmarks/studies/minivoc_search
 
 # As when the outputs were saved: sparcl_lib/course/build.py.
 FIXED := OMP_NUM_THREADS=1 PYTHONHASHSEED=0 IPYKERNEL_CELL_NAME='<cell>'

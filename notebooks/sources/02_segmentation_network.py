@@ -825,11 +825,11 @@ show(figure, alt, dpi=60)
 # %% [markdown]
 # ### In what sense a bound?
 #
-# One seed proves little. The repository keeps three, of four methods, in `benchmarks/minivoc_seeds`; MiB and SDR are those of the later
+# One seed proves little. The repository keeps three, of four methods, in `benchmarks/studies/minivoc_seeds`; MiB and SDR are those of the later
 # chapters, with weights from a search.
 
 # %%
-seeds = pd.read_csv("../benchmarks/minivoc_seeds/results.csv")
+seeds = pd.read_csv("../benchmarks/studies/minivoc_seeds/results.csv")
 final = seeds[seeds.step == 1]  # a row for each method and seed
 table = final.groupby("method")[["miou_old_no_bg", "miou_new", "miou_all"]].mean()
 print(table.loc[["FT", "MiB", "SDR", "Joint"]].round(1).to_string())

@@ -717,7 +717,7 @@ assert table["new"].iloc[0] > table["new"].iloc[1] + 15 > table["new"].iloc[2] +
 # Three seeds, from [benchmarks](../benchmarks/README.md): every seed has its own step 0. "Old" without background.
 
 # %%
-seeds = pd.read_csv("../benchmarks/minivoc_seeds/results.csv")
+seeds = pd.read_csv("../benchmarks/studies/minivoc_seeds/results.csv")
 last = seeds[(seeds["step"] == 1) & seeds["method"].isin(["FT", "Joint"])]
 measures = ["miou_old_no_bg", "miou_new"]
 print(last.groupby("method")[measures].agg(["mean", "std"]).round(1))

@@ -624,12 +624,12 @@ show(
 # each).
 
 # %%
-seeds = pd.read_csv("../benchmarks/minivoc_seeds/results.csv").query("step == 1")
+seeds = pd.read_csv("../benchmarks/studies/minivoc_seeds/results.csv").query("step == 1")
 by_seed = seeds.pivot(index="seed", columns="method", values="miou_all")[["FT", "MiB", "Joint"]]
 print(by_seed.round(1).to_string())
 assert (by_seed["FT"] + 20 < by_seed["MiB"]).all() and (by_seed["MiB"] + 3 < by_seed["Joint"]).all()
 
-trials = pd.read_csv("../benchmarks/minivoc_search/trials.csv")
+trials = pd.read_csv("../benchmarks/studies/minivoc_search/trials.csv")
 best = trials.groupby("method")["miou_all"].max()[["LwF", "ILT", "MiB"]]
 print(f"search, seed 100: {', '.join(f'{name} {value:.1f}' for name, value in best.items())}")
 for two in (best, table["all"]):
@@ -688,10 +688,10 @@ print(live.round(1).to_string())
 assert live.loc["biased CE", "old"] < 5
 
 # %% [markdown]
-# One seed again. The same four over seeds 0, 1, 2 (`benchmarks/mib_parts.yaml`):
+# One seed again. The same four over seeds 0, 1, 2 (`benchmarks/studies/mib_parts/variants.yaml`):
 
 # %%
-measured = pd.read_csv("../benchmarks/mib_parts/results.csv").query("step == 1")
+measured = pd.read_csv("../benchmarks/studies/mib_parts/results.csv").query("step == 1")
 short = {"method": "variant", "miou_old_no_bg": "old", "miou_new": "new", "miou_all": "all"}
 parts = measured.rename(columns=short)[["seed", *short.values()]]
 means = parts.groupby("variant", sort=False)[["old", "new", "all"]].mean()

@@ -10,8 +10,9 @@ from sparcl_lib.plain import flatten
 from sparcl_lib.report.tables import number
 
 ROOT = Path(__file__).parents[2]
+STUDY = ROOT / "benchmarks" / "studies" / "sdr_variants"
 PAGE = (ROOT / "docs" / "paper_and_released.md").read_text()
-ROWS = {row.name: row for row in read_variants(ROOT / "benchmarks" / "sdr_variants.yaml")}
+ROWS = {row.name: row for row in read_variants(STUDY / "variants.yaml")}
 RELEASED = parse_settings(["method.variant=released"])
 
 
@@ -63,7 +64,7 @@ def test_the_page_names_every_switch_and_row():
 
 
 def test_the_table_of_the_page_is_as_measured():
-    runs = pd.read_csv(ROOT / "benchmarks" / "sdr_variants" / "results.csv").query("step == 1")
+    runs = pd.read_csv(STUDY / "results.csv").query("step == 1")
     assert set(runs.method) <= set(ROWS)
 
     def cell(name: str) -> str:

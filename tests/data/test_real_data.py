@@ -19,8 +19,9 @@ from sparcl_lib.training import train
 
 FOLDER = os.environ.get("SPARCL_TEST_DATA")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="SPARCL_TEST_DATA names no folder of real data")
-RECIPE = Path(__file__).parents[2] / "benchmarks" / "real_voc_subset.yaml"
-TASK = RECIPE.with_name("pets_then_farm.yaml")
+STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
+RECIPE = STUDIES / "real_one_by_one" / "settings.yaml"
+TASK = STUDIES / "real_two_at_once" / "task.yaml"
 
 
 def test_split_of_the_full_masks_needs_no_photographs_and_is_instant_the_second_time(tmp_path):

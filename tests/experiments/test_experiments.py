@@ -397,7 +397,8 @@ def test_a_broken_set_up_is_no_score_and_takes_no_turns_of_others(plan, tmp_path
 
 
 def test_the_space_that_comes_with_the_benchmarks_holds_the_recipes():
-    file = Path(__file__).parents[2] / "benchmarks" / "minivoc_space.yaml"
+    studies = Path(__file__).parents[2] / "benchmarks" / "studies"
+    file = studies / "minivoc_search" / "space.yaml"
     for method in yaml.safe_load(file.read_text())["methods"]:
         config = RunBase(dataset="minivoc", task="6-4").config(method, 0)
         space = read_space(file, method)

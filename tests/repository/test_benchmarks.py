@@ -1,5 +1,6 @@
-"""The pages about measurements say what the CSV files beside them hold."""
+"""The pages about measurements say what the CSV files beside them hold; each study is whole."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,15 +13,19 @@ from sparcl_lib.course import minivoc_config
 from sparcl_lib.report.tables import number
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "benchmarks"
-PAGE = (FOLDER / "README.md").read_text()
+STUDIES = ROOT / "benchmarks" / "studies"
+INDEX = (ROOT / "benchmarks" / "README.md").read_text()
 LATENT_TERMS = (ROOT / "docs" / "latent_terms.md").read_text()
 REAL = (ROOT / "docs" / "real_voc_subset.md").read_text()
 IN_QUESTION = ("FT", "MiB", "SDR", "SDR+MiB", "Joint")
 
 
 def table(*names: str) -> pd.DataFrame:
-    return pd.read_csv(FOLDER.joinpath(*names))
+    return pd.read_csv(STUDIES.joinpath(*names))
+
+
+def page(study: str) -> str:
+    return (STUDIES / study / "README.md").read_text()
 
 
 def cell(values: pd.Series) -> str:
@@ -36,10 +41,34 @@ def cells(rows: pd.DataFrame, measures: Iterable[str]) -> list[str]:
     return [cell(rows[name]) for name in measures]
 
 
+def test_every_study_has_a_page_with_its_command_and_is_in_the_index():
+    studies = sorted(folder.name for folder in STUDIES.iterdir() if folder.is_dir())
+    assert studies == sorted(set(re.findall(r"\(studies/([\w-]+)/README.md\)", INDEX)))
+    for study in studies:
+        assert "```sh\n" in page(study)
+    assert [file.name for file in STUDIES.parent.iterdir() if file.is_file()] == ["README.md"]
+
+
+def test_the_paths_of_the_commands_exist():
+    for readme in STUDIES.glob("*/README.md"):
+        for path in re.findall(r"benchmarks/studies/[\w./-]+", readme.read_text()):
+            assert (ROOT / path).exists(), f"{readme}: {path}"
+
+
+def test_links_between_the_measurements_exist():
+    pages = [*STUDIES.parent.rglob("*.md"), *(ROOT / "docs").glob("*.md")]
+    assert len(pages) > 15
+    for file in pages:
+        for link in re.findall(r"\]\((?!http|#)([^)#]+)", file.read_text()):
+            assert (file.parent / link).exists(), f"{file}: {link}"
+
+
 def test_the_parts_of_mib_are_as_measured():
     runs = table("mib_parts", "results.csv").query("step == 1")
     for variant, rows in runs.groupby("method"):
-        assert line(variant, *cells(rows, ("miou_old_no_bg", "miou_new", "miou_all"))) in PAGE
+        assert line(variant, *cells(rows, ("miou_old_no_bg", "miou_new", "miou_all"))) in page(
+            "mib_parts"
+        )
     alone = runs[runs.method == "random start"].miou_all
     assert f"reaches {cell(alone)} as well" in (ROOT / "README.md").read_text()
 
@@ -55,14 +84,14 @@ def test_the_table_of_the_search_is_the_best_trial_of_each_method():
     trials = table("minivoc_search", "trials.csv")
     assert (trials.groupby("method").size() == 14).all() and len(set(trials.method)) == 15
     for method, rows in trials.groupby("method"):
-        assert best_line(method, rows.loc[rows.miou_all.idxmax()]) in PAGE
+        assert best_line(method, rows.loc[rows.miou_all.idxmax()]) in page("minivoc_search")
 
 
 def test_recipes_follow_the_trials_that_hold_in_all_setups():
     trials = table("minivoc_search", "trials.csv")
     best = trials.loc[trials.groupby("method").miou_all.idxmax()].set_index("method")
     gain = best.miou_all - trials[trials.trial == 0].set_index("method").miou_all
-    runs = table("minivoc_challengers", "results.csv").query("step == 1")
+    runs = table("minivoc_search", "results.csv").query("step == 1")
     scores = runs.pivot(index="method", columns="setup", values="miou_all")
     scores = scores[["sequential", "disjoint", "overlapped"]]
     challengers = {
@@ -72,7 +101,7 @@ def test_recipes_follow_the_trials_that_hold_in_all_setups():
     for name, values in scores.iterrows():
         shown = [f"{value:.1f}" if value > 0 else "ran off" for value in values]
         mean = "–" if values.isna().any() else f"{values.mean():.1f}"
-        assert line(name, *shown, mean) in PAGE
+        assert line(name, *shown, mean) in page("minivoc_search")
     means = scores.mean(axis=1, skipna=False)
     better = [method for method, name in challengers.items() if means[name] > means[method] + 1]
     assert better == ["CIL"]
@@ -82,7 +111,7 @@ def test_recipes_follow_the_trials_that_hold_in_all_setups():
 
 
 def test_the_table_of_the_comparison_is_as_measured():
-    last = table("minivoc_comparison.csv").groupby("run", sort=False).tail(1)
+    last = table("minivoc_comparison", "results.csv").groupby("run", sort=False).tail(1)
     columns = list(last.groupby(["task", "setup"], sort=False).groups)
     permuted = ("6-1 permuted", "overlapped")
     assert len(columns) == 5 and columns[-1] == permuted
@@ -95,26 +124,28 @@ def test_the_table_of_the_comparison_is_as_measured():
             more = 3 if (task, setup) == permuted else 5
             assert len(rows) == (more if method in IN_QUESTION else few)
             shown.append(cell(rows.miou_all))
-        assert line(method, *shown) in PAGE
+        assert line(method, *shown) in INDEX
 
 
 def test_the_table_of_the_higher_rate_is_as_measured():
-    names = ("minivoc_higher_rate", "minivoc_higher_rate_6-1")
-    higher = pd.concat(table(name, "results.csv") for name in names)
-    recipes = table("minivoc_comparison.csv").query("seed < 3")
+    files = (("higher_rate", "results.csv"), ("higher_rate", "6-1", "results.csv"))
+    higher = pd.concat(table(*file) for file in files)
+    recipes = table("minivoc_comparison", "results.csv").query("seed < 3")
     columns = [("6-4", setup) for setup in ("sequential", "disjoint", "overlapped")]
     columns.append(("6-1", "overlapped"))
     for method in ("MiB", "SDR", "SDR+MiB"):
         for runs, name in ((recipes, method), (higher, f"{method}, higher rate")):
             last = runs[runs.method == method].groupby("run").tail(1).groupby(["task", "setup"])
             scores = [last.get_group(column).miou_all for column in columns]
-            assert line(name, *(cell(s) if len(s) == 3 else "ran off" for s in scores)) in PAGE
+            assert line(name, *(cell(s) if len(s) == 3 else "ran off" for s in scores)) in page(
+                "higher_rate"
+            )
 
 
 def test_the_released_treatment_of_old_labels_is_as_measured():
     runs = table("folded_labels", "results.csv").query("step == 1")
     shown = {method: cell(scores) for method, scores in runs.groupby("method").miou_all}
-    assert ", ".join(f"{m} {shown[m]}" for m in ("MiB", "SDR", "SDR+MiB")) in PAGE
+    assert ", ".join(f"{m} {shown[m]}" for m in ("MiB", "SDR", "SDR+MiB")) in page("folded_labels")
 
 
 def test_the_table_of_latent_terms_is_as_measured():
@@ -127,7 +158,7 @@ def test_the_table_of_latent_terms_is_as_measured():
 
 
 def test_the_table_of_the_latent_space_is_as_measured():
-    runs = table("latent_terms", "space.csv")
+    runs = table("latent_terms", "latent_space.csv")
     measures = ["answers", "head", "features", "drift", "precision", "recall"]
     for method, rows in runs[runs.step == runs.step.max()].groupby("method"):
         assert sorted(rows.seed) == [0, 1, 2]
@@ -138,8 +169,8 @@ def test_the_table_of_the_latent_space_is_as_measured():
 
 
 def test_the_search_on_real_photographs_is_the_best_trial_of_each_method():
-    trials = table("real_search", "trials.csv")
-    used = yaml.safe_load((FOLDER / "real_methods.yaml").read_text())
+    trials = table("real_one_by_one", "trials.csv")
+    used = yaml.safe_load((STUDIES / "real_one_by_one" / "variants.yaml").read_text())
     assert (trials.groupby("method").size() == 7).all() and len(set(trials.method)) == 7
     for method, rows in trials.groupby("method"):
         best = rows.loc[rows.miou_all.idxmax()]
@@ -186,13 +217,13 @@ def test_single_terms_on_real_photographs_are_as_measured():
 
 
 def test_the_search_on_6_1_is_as_measured():
-    trials = table("minivoc_6-1_search", "trials.csv")
-    used = yaml.safe_load((FOLDER / "minivoc_6-1_best.yaml").read_text())
+    trials = table("latent_search", "trials.csv")
+    used = yaml.safe_load((STUDIES / "latent_search" / "variants.yaml").read_text())
     assert (trials.groupby("method").size() == 12).all()
     for method, rows in trials.groupby("method"):
         best = rows.loc[rows.miou_all.idxmax()]
         assert best.settings.split(" ") == used[f"{method}, searched on 6-1"]["set"]
-    runs = table("minivoc_6-1_best", "results.csv").query("step == 4")
+    runs = table("latent_search", "results.csv").query("step == 4")
     for method, rows in runs.groupby("method"):
         assert sorted(rows.seed) == [0, 1, 2]
         measures = ("miou_old_no_bg", "miou_new", "miou_all", "forgetting")
@@ -200,8 +231,8 @@ def test_the_search_on_6_1_is_as_measured():
 
 
 def test_runs_side_by_side_are_as_measured():
-    lanes = table("lanes.csv")
+    lanes = table("lanes", "lanes.csv")
     for runs, threads, seconds, per_hour in lanes.iloc[:, :4].itertuples(index=False):
-        assert line(runs, threads, seconds, f"{per_hour:.0f}") in PAGE
+        assert line(runs, threads, seconds, f"{per_hour:.0f}") in page("lanes")
     rates = lanes.set_index(["runs side by side", "threads a run"])["runs per hour"]
-    assert f"by {rates[2, 1] / rates[1, 2]:.1f}, so" in PAGE
+    assert f"by {rates[2, 1] / rates[1, 2]:.1f}, so" in page("lanes")

@@ -1,7 +1,9 @@
 """Does this checkout train what an earlier one trained? To the last digit, on one machine.
 
-    python numbers_stay.py record FILE.json     # with the earlier checkout on PYTHONPATH
-    python numbers_stay.py compare FILE.json    # with this one; exit 1 names what moved
+    python numbers_stay.py record [FILE]     # with the earlier checkout on PYTHONPATH
+    python numbers_stay.py compare [FILE]    # with this one; exit 1 names what moved
+
+FILE is before.json beside this script if none is given.
 
 Both train the demo's four runs, and every method in every setup for thirty iterations a step, and
 keep what each left: mIoU of every class and step, every logged loss, and a checksum of the weights.
@@ -25,6 +27,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+RECORD = Path(__file__).with_name("before.json")
 METHODS = (
     "FT", "Joint", "LwF", "LwF-MC", "ILT", "EWC", "RW", "PI", "CIL", "MiB", "PLOP", "SDR",
     "SDR+MiB", "SSUL-like", "MiB+EWF",
@@ -126,7 +129,7 @@ def machine() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("record", "compare"))
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, nargs="?", default=RECORD)
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     arguments = parser.parse_args()
     found = outcomes(arguments.jobs)
