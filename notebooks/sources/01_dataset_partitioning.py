@@ -45,7 +45,7 @@ import seaborn
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
-from sparcl_lib import cli
+from sparcl_lib.cli.split import split
 from sparcl_lib.course import check, compare_guess, explore, panels, show
 from sparcl_lib.data import ImageReader, evaluation_ids, open_source, partition, remap_labels, scan
 from sparcl_lib.metrics import class_iou
@@ -681,7 +681,7 @@ with tempfile.TemporaryDirectory() as folder:
     file = Path(folder, "my_task.yaml")
     file.write_text(text)
     assert get_task("minivoc", str(file)) == mine
-    cli.split("minivoc", str(file), setup="overlapped", format="counts")
+    split("minivoc", str(file), setup="overlapped", format="counts")
 
 # %% [markdown]
 # On VOC it is the same line with `--dataset voc --data-root` and the folder of the masks; no photograph is read.

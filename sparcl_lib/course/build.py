@@ -1,10 +1,11 @@
 """Make the notebooks: every source rendered, executed and saved with its outputs.
 
-    python -m sparcl_lib.course.build [NUMBER ...] [--retrain]
+    python -m sparcl_lib.course.build [NUMBER ...] [--retrain] [--keep-times]
 
 Runs that are not kept yet are trained, made small and put into `shipped/`; the notebook is then
 executed again with those, which is what readers and CI see. --retrain starts from nothing and
-measures how long that takes.
+measures how long that takes. --keep-times leaves the times that readers are told as they are, for a
+machine that is busy with other things.
 """
 
 import argparse
@@ -75,16 +76,20 @@ def clean_outputs(notebook: NotebookNode) -> None:
             output.get("data", {}).pop(WIDGET_VIEW, None)
 
 
-def make(chapters: list[Chapter], chosen: Sequence[Chapter], retrain: bool) -> None:
+def make(
+    chapters: list[Chapter], chosen: Sequence[Chapter], retrain: bool, keep_times: bool = False
+) -> None:
     """Execute the chosen chapters and save them, their runs, the times and the index."""
     times = read_times()
     if retrain and list(chosen) == chapters:
         shutil.rmtree(SHIPPED, ignore_errors=True)
     used: set[str] = set()
     for chapter in tqdm(chosen, "chapters"):
-        notebook, times[chapter.name] = make_one(
-            chapters, chapters.index(chapter), retrain, times.get(chapter.name), used
-        )
+        known = times.get(chapter.name)
+        place = chapters.index(chapter)
+        notebook, measured = make_one(chapters, place, retrain, known, used)
+        times[chapter.name] = known if known and keep_times else measured
+        notebook.cells[0].source = header(chapters, place, times[chapter.name])
         nbformat.write(notebook, chapter.notebook)
         _write_times(times)
         write_index(chapters, times)
@@ -113,10 +118,8 @@ def make_one(
         if ship(uses, used):  # what readers see comes from the runs as they are shipped
             notebook = render(chapters, place, None)
             shipped = execute(notebook, NOTEBOOKS, {})
-    times = Times(shipped=round(shipped, 1), empty=empty and round(empty, 1))
-    notebook.cells[0].source = header(chapters, place, times)
     clean_outputs(notebook)
-    return notebook, times
+    return notebook, Times(shipped=round(shipped, 1), empty=empty and round(empty, 1))
 
 
 def ship(uses: Path, used: set[str]) -> bool:
@@ -203,6 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("number", nargs="*", help="chapters, such as 01; all if none is given")
     parser.add_argument("--retrain", action="store_true", help="start without any kept run")
+    parser.add_argument("--keep-times", action="store_true", help="do not state new times")
     arguments = parser.parse_args()
     chapters = read_chapters(NOTEBOOKS / "sources")
     wanted = arguments.number or [chapter.number for chapter in chapters]
@@ -210,7 +214,7 @@ def main() -> None:
     missing = set(wanted) - {chapter.number for chapter in chosen}
     if missing:
         parser.error(f"no chapter {', '.join(sorted(missing))} in {NOTEBOOKS / 'sources'}")
-    make(chapters, chosen, arguments.retrain)
+    make(chapters, chosen, arguments.retrain, arguments.keep_times)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A chapter's one source, and the notebook made of it.
 
 Sources are Jupytext percent scripts (`notebooks/sources/NN_name.py`). Their first cell is raw YAML
-(see `Meta`); from it come header and closing. In cells tagged `exercise` the lines between
+(see `Meta`); from it come header and closing. A code cell has tags, and a tolerance if its numbers
+come from training (`sparcl_lib.course.comparison`). In cells tagged `exercise` the lines between
 `# SOLUTION` and `# END` are the answer: readers get a stub that raises NotImplementedError, and the
 whole cell, folded, below the check that follows.
 """
@@ -16,6 +17,7 @@ import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from sparcl_lib.course.comparison import KEY, tolerance_of
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import build
 
@@ -24,6 +26,7 @@ TAGS = frozenset(
      "nbval-ignore-output"}
 )  # fmt: skip
 _ANSWER = re.compile(r"^(?P<indent> *)# SOLUTION\n.*?^ *# END\n?", re.DOTALL | re.MULTILINE)
+_OF_JUPYTEXT = {"lines_to_next_cell", "lines_to_end_of_cell_marker"}  # blank lines of a source
 _MARKERS = re.compile(r"^ *# (SOLUTION|END)\n?", re.MULTILINE)
 
 
@@ -94,11 +97,18 @@ def read_chapter(path: Path) -> Chapter:
 
 
 def _check_cell(path: Path, cell: NotebookNode) -> None:
+    unknown = set(cell.metadata) - {"tags", KEY} - _OF_JUPYTEXT
+    if unknown:
+        raise UserError(f"{path}: unknown {min(unknown)!r} of a cell; valid: tags, {KEY}")
     tags = set(cell.metadata.get("tags", []))
     if tags - TAGS:
         raise UserError(
             f"{path}: unknown tag {min(tags - TAGS)!r}; valid: {', '.join(sorted(TAGS))}"
         )
+    try:
+        tolerance_of(cell)
+    except UserError as error:
+        raise UserError(f"{path}: {error}: {cell.source.splitlines()[0]}") from error
     if "exercise" in tags and len(_ANSWER.findall(cell.source + "\n")) != 1:
         raise UserError(
             f"{path}: an exercise cell needs one # SOLUTION ... # END, each on its own line: "
@@ -147,8 +157,8 @@ def _rendered(cell: NotebookNode, pending: list[NotebookNode]) -> list[NotebookN
     """The cell as readers get it; a solution waits in `pending` for the check that follows."""
     if cell.cell_type == "markdown":
         return [new_markdown_cell(cell.source)]
-    tags = list(cell.metadata.get("tags", []))
-    metadata = {"tags": tags} if tags else {}
+    metadata = {key: cell.metadata[key] for key in ("tags", KEY) if key in cell.metadata}
+    tags = metadata.get("tags", [])
     if "exercise" in tags:
         pending.append(_folded_solution(cell.source))
         return [new_code_cell(stub(cell.source), metadata=metadata)]

@@ -57,7 +57,7 @@ def test_notebook_is_what_its_source_says(chapter):
     kept = notebook_of(chapter)
 
     def content(notebook):
-        return [(c.cell_type, c.id, c.source, tags_of(c)) for c in notebook.cells]
+        return [(c.cell_type, c.id, c.source, c.metadata) for c in notebook.cells]
 
     assert content(kept) == content(made)
 

@@ -1,0 +1,26 @@
+"""`pytest notebooks --nbval`: cells with a tolerance are compared by it, all others strictly."""
+
+from functools import partial
+from typing import Any
+
+from nbformat import NotebookNode
+
+from sparcl_lib.course.comparison import Tolerance, adopt_outputs, tolerance_of
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    for item in items:
+        cell = getattr(item, "cell", None)  # nbval's items have one
+        tolerance = cell and tolerance_of(cell)
+        if tolerance:
+            item.compare_outputs = partial(_compare, item, item.compare_outputs, tolerance)
+
+
+def _compare(
+    item: Any, strictly: Any, tolerance: Tolerance, new: list[NotebookNode],
+    kept: list[NotebookNode], skip_compare: tuple[str, ...] | None = None,
+) -> bool:  # fmt: skip
+    """nbval's own comparison, of what is left when numbers within the tolerance are adopted."""
+    adopted = adopt_outputs(kept, new, tolerance, item.sanitize)
+    agree: bool = strictly(adopted, kept, skip_compare)
+    return agree

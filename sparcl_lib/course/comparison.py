@@ -1,0 +1,156 @@
+"""Outputs that hold numbers from training, compared by tolerance; everything else strictly.
+
+Between processors, numbers of threads and releases of torch the order of floating-point sums
+differs, and so do the last digits of what is trained. A code cell of a chapter's source whose
+numbers depend on that says how much they may differ, and from what spread that was chosen:
+
+    # %% tolerance={"abs": 0.03, "spread": 0.012}
+
+Integers such as counts and row numbers are numbers like others: below `abs` 1 they stay exact.
+"""
+
+import copy
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nbformat import NotebookNode
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.plain import build
+
+KEY = "tolerance"  # in the metadata of a cell
+_MINUS = "\N{MINUS SIGN}"
+_NUMBER = re.compile(
+    rf"""(?<![\w.])             # not inside a word, such as M_0 or resnet101
+    (?:(?<![\w.)\]])[-+{_MINUS}])?  # a sign; in 6-4 it is a hyphen
+    (?: (?:\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+)(?:\.\d*)? (?:[eE][-+]?\d+)?
+      | \.\d+ (?:[eE][-+]?\d+)?
+      | (?:nan|inf)(?!\w) )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_TAG = re.compile(r"(<[^>]*>)")
+_COMPARED = ("text/plain", "text/html")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How far a printed number may lie from the kept one: `abs`, or `rel` times it if more."""
+
+    spread: float
+    """The largest difference that was measured between processors, threads and torch releases, in
+    the unit of `abs` (of `rel` if there is no `abs`)."""
+    abs: float = 0.0
+    rel: float = 0.0
+
+    def __post_init__(self) -> None:
+        largest = self.abs or self.rel
+        if self.abs < 0 or self.rel < 0 or not 0 < largest >= self.spread >= 0:
+            raise UserError(
+                f"a tolerance needs abs or rel, and a spread from 0 to it: abs {self.abs}, "
+                f"rel {self.rel}, spread {self.spread}"
+            )
+
+    def holds(self, kept: float, new: float) -> bool:
+        """NaN agrees with NaN alone, an infinity with itself."""
+        if math.isnan(kept) or math.isnan(new):
+            return math.isnan(kept) and math.isnan(new)
+        if math.isinf(kept) or math.isinf(new):
+            return kept == new
+        # The last digits of a decimal fraction are not exact in binary: 0.48 - 0.47 > 0.01.
+        return abs(kept - new) <= max(self.abs, self.rel * abs(kept)) * (1 + 1e-9) + 1e-12
+
+
+def tolerance_of(cell: NotebookNode) -> Tolerance | None:
+    """What the cell's metadata say; None for a cell that is compared strictly.
+
+    Raises UserError for metadata that are no tolerance.
+    """
+    stated = cell.metadata.get(KEY)
+    if stated is None:
+        return None
+    if not isinstance(stated, dict):
+        raise UserError(f'{KEY} is written as {{"abs": 0.03, "spread": 0.012}}, not {stated!r}')
+    tolerance: Tolerance = build(Tolerance, stated, f"{KEY}.")
+    return tolerance
+
+
+def numbers_in(text: str, html: bool = False) -> tuple[list[str], list[str]]:
+    """The words between the numbers (one more than there are numbers), and the numbers."""
+    words, numbers = [""], []
+    for place, part in enumerate(_TAG.split(text) if html else [text]):
+        if place % 2:  # a tag: its numbers are no results
+            words[-1] += part
+            continue
+        end = 0
+        for match in _NUMBER.finditer(part):
+            words[-1] += part[end : match.start()]
+            numbers.append(match[0])
+            words.append("")
+            end = match.end()
+        words[-1] += part[end:]
+    return words, numbers
+
+
+def _closed(words: list[str]) -> list[str]:
+    """Runs of spaces as one: a column of a table is as wide as its longest number."""
+    return [re.sub(" +", " ", word) for word in words]
+
+
+def value(number: str) -> float:
+    """-1,234.5e-3 and its like."""
+    return float(number.replace(_MINUS, "-").replace(",", ""))
+
+
+def adopt(kept: str, new: str, tolerance: Tolerance, html: bool = False) -> str:
+    """`new` as far as it differs from `kept` by more than the tolerance.
+
+    The kept text itself where all numbers agree within the tolerance; else the new one, in which
+    those that agree are written as they were kept. Where words, lines or the number of numbers
+    differ, the new text as it is.
+    """
+    kept_words, kept_numbers = numbers_in(kept, html)
+    new_words, new_numbers = numbers_in(new, html)
+    if _closed(kept_words) != _closed(new_words):
+        return new
+    pairs = list(zip(kept_numbers, new_numbers))
+    agree = [tolerance.holds(value(old), value(now)) for old, now in pairs]
+    if all(agree):
+        return kept
+    shown = [old if fine else now for (old, now), fine in zip(pairs, agree)]
+    return "".join(word + number for word, number in zip(new_words, [*shown, ""]))
+
+
+def adopt_outputs(
+    kept: list[NotebookNode],
+    new: list[NotebookNode],
+    tolerance: Tolerance,
+    sanitize: Callable[[str], str] = str,
+) -> list[NotebookNode]:
+    """The new outputs of a cell, with what lies within the tolerance written as it was kept.
+
+    A strict comparison of the result with `kept` then says what is left: numbers beyond the
+    tolerance, other words, lines, kinds or numbers of outputs.
+
+    Args:
+        sanitize: text -> text, applied to both sides first (what the whole run leaves out).
+    """
+    if [_kind(output) for output in kept] != [_kind(output) for output in new]:
+        return new
+    adopted = []
+    for before, after in zip(kept, new):
+        after = copy.deepcopy(after)
+        if after.output_type == "stream" and after.name == "stdout":
+            after.text = adopt(sanitize(before.text), sanitize(after.text), tolerance)
+        elif "data" in after:
+            for mime in _COMPARED:
+                if mime in after.data:
+                    old, now = sanitize(before.data[mime]), sanitize(after.data[mime])
+                    after.data[mime] = adopt(old, now, tolerance, html=mime == "text/html")
+        adopted.append(after)
+    return adopted
+
+
+def _kind(output: NotebookNode) -> tuple[str, ...]:
+    return output.output_type, output.get("name", ""), *sorted(output.get("data", {}))

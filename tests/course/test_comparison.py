@@ -1,0 +1,251 @@
+"""Outputs compared by tolerance: what passes, what still fails, and nbval end to end."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from sparcl_lib.course.build import NOTEBOOKS
+from sparcl_lib.course.comparison import (
+    Tolerance,
+    adopt,
+    adopt_outputs,
+    numbers_in,
+    tolerance_of,
+    value,
+)  # fmt: skip
+from sparcl_lib.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+NEAR = Tolerance(abs=0.02, spread=0.01)
+KEPT = "mIoU of 6-4 on M_0: 0.48\nloss -1.250 after 600 steps\n"
+
+
+# Numbers and words
+NUMBERS = {
+    "plain": ("a 1 b 2.5", ["1", "2.5"]),
+    "sign": ("-0.5 +3 \N{MINUS SIGN}2", ["-0.5", "+3", "\N{MINUS SIGN}2"]),
+    "hyphen": ("task 6-4, 10-fold", ["6", "4", "10"]),
+    "exponent": ("1e-05 and 2.5E+3", ["1e-05", "2.5E+3"]),
+    "percent": ("47 % or 47.5%", ["47", "47.5"]),
+    "thousands": ("42,000 of 1,234,567.8", ["42,000", "1,234,567.8"]),
+    "list": ("[1, 2,3] (4,)", ["1", "2", "3", "4"]),
+    "tensor": ("tensor([1., -.5])", ["1.", "-.5"]),
+    "not numbers": ("nan inf -inf NaN", ["nan", "inf", "-inf", "NaN"]),
+    "words": ("M_0 resnet101 conv2d info nano v1.2.3", []),
+    "unit": ("3x 20ms", ["3", "20"]),
+    "spread": ("65.3 ± 0.5", ["65.3", "0.5"]),
+}
+
+
+@pytest.mark.parametrize("text, expected", NUMBERS.values(), ids=NUMBERS)
+def test_numbers_are_taken_out_of_the_text(text, expected):
+    words, numbers = numbers_in(text)
+    assert numbers == expected
+    rebuilt = "".join(word + number for word, number in zip(words, [*numbers, ""]))
+    assert rebuilt == text
+
+
+def test_numbers_of_html_tags_are_words():
+    html = '<td colspan="2" style="width: 50px">0.5</td><td>-3</td>'
+    assert numbers_in(html, html=True)[1] == ["0.5", "-3"]
+
+
+def test_values_of_numbers():
+    texts = ["-1,234.5", "\N{MINUS SIGN}2", "1e-3", "5.", ".5", "+3"]
+    assert [value(text) for text in texts] == [-1234.5, -2, 1e-3, 5, 0.5, 3]
+
+
+# What is within and what is not
+WITHIN = {
+    "same": KEPT,
+    "a number inside": KEPT.replace("0.48", "0.47"),
+    "two inside": KEPT.replace("0.48", "0.50").replace("1.250", "1.235"),
+    "another column width": KEPT.replace(" -1.250", "  -1.25"),
+}
+BEYOND = {
+    "a number beyond": ("0.48", "0.45"),
+    "a sign": ("-1.250", "1.250"),
+    "an integer": ("600", "601"),
+    "a name's digit": ("M_0", "M_1"),
+    "not a number": ("0.48", "nan"),
+    "infinite": ("-1.250", "-inf"),
+    "an exponent": ("0.48", "0.48e-1"),
+    "a percent": ("0.48", "0.48 %"),
+    "another word": ("loss", "gain"),
+    "a missing line": ("loss -1.250 after 600 steps\n", ""),
+    "another line": ("steps\n", "steps\nsteps\n"),
+    "a line break": (" after", "\nafter"),
+    "one number more": ("0.48", "0.48 0.48"),
+    "one number less": ("0.48", ""),
+    "nothing": (KEPT, ""),
+}
+
+
+@pytest.mark.parametrize("new", WITHIN.values(), ids=WITHIN)
+def test_numbers_within_the_tolerance_pass(new):
+    assert adopt(KEPT, new, NEAR) == KEPT
+
+
+@pytest.mark.parametrize("old, new", BEYOND.values(), ids=BEYOND)
+def test_anything_else_is_left_to_the_strict_comparison(old, new):
+    changed = KEPT.replace(old, new)
+    assert changed != KEPT
+    assert adopt(KEPT, changed, NEAR) != KEPT
+
+
+def test_only_the_numbers_beyond_remain_to_be_told():
+    new = KEPT.replace("0.48", "0.47").replace("-1.250", "-1.5")
+    assert adopt(KEPT, new, NEAR) == KEPT.replace("-1.250", "-1.5")
+
+
+SIDES = {
+    "inside": (0.48, 0.47, True),
+    "on the border": (0.48, 0.50, True),
+    "beyond": (0.48, 0.5001, False),
+    "nan": (float("nan"), float("nan"), True),
+    "nan kept": (float("nan"), 0.0, False),
+    "nan new": (0.0, float("nan"), False),
+    "inf": (float("inf"), float("inf"), True),
+    "other inf": (float("inf"), float("-inf"), False),
+    "inf new": (1.0, float("inf"), False),
+}
+
+
+@pytest.mark.parametrize("kept, new, expected", SIDES.values(), ids=SIDES)
+def test_a_tolerance_holds(kept, new, expected):
+    assert NEAR.holds(kept, new) is expected
+
+
+def test_a_relative_tolerance_is_of_the_kept_number():
+    tolerance = Tolerance(rel=0.1, spread=0.05)
+    assert tolerance.holds(1e-6, 1.1e-6) and tolerance.holds(-200, -181)
+    assert not tolerance.holds(1e-6, 1.2e-6) and not tolerance.holds(0, 1e-6)
+    either = Tolerance(abs=0.5, rel=0.1, spread=0.3)
+    assert either.holds(0, 0.4) and either.holds(100, 109) and not either.holds(1, 1.6)
+
+
+# What a cell may state
+def test_a_cell_without_a_tolerance_has_none():
+    assert tolerance_of(new_code_cell("1")) is None
+
+
+def test_a_cell_states_its_tolerance():
+    cell = new_code_cell("1", metadata={"tolerance": {"abs": 0.02, "spread": 0.01}})
+    assert tolerance_of(cell) == NEAR
+
+
+BAD = {
+    "no spread": ({"abs": 0.02}, "spread"),
+    "no tolerance": ({"spread": 0.0}, "needs abs or rel"),
+    "spread beyond": ({"abs": 0.02, "spread": 0.03}, "needs abs or rel"),
+    "negative": ({"abs": 0.02, "rel": -1, "spread": 0.01}, "needs abs or rel"),
+    "a number": (0.02, "is written as"),
+    "typo": ({"abs": 0.02, "spred": 0.01}, "unknown setting tolerance.'spred'"),
+    "text": ({"abs": "much", "spread": 0.01}, "tolerance.abs must be float"),
+}
+
+
+@pytest.mark.parametrize("stated, message", BAD.values(), ids=BAD)
+def test_a_tolerance_that_is_none_is_refused(stated, message):
+    with pytest.raises(UserError, match=message):
+        tolerance_of(new_code_cell("1", metadata={"tolerance": stated}))
+
+
+# Outputs of a cell
+def printed(text, name="stdout"):
+    return new_output("stream", name=name, text=text)
+
+
+def table(plain, html):
+    return new_output("execute_result", {"text/plain": plain, "text/html": html})
+
+
+PLAIN, HTML = "   IoU\n0  0.48", '<td rowspan="1">0.48</td>'
+
+
+def test_streams_and_tables_are_adopted():
+    kept = [printed(KEPT), table(PLAIN, HTML)]
+    near = table(PLAIN.replace("8", "7"), HTML.replace("8", "7"))
+    new = [printed(KEPT.replace("0.48", "0.47")), near]
+    assert adopt_outputs(kept, new, NEAR) == kept
+    assert new[0].text != KEPT  # what was measured is left as it is
+
+
+OTHER_OUTPUTS = {
+    "one more": [printed(KEPT), table(PLAIN, HTML), table(PLAIN, HTML)],
+    "one less": [printed(KEPT)],
+    "another stream": [printed(KEPT, "stderr"), table(PLAIN, HTML)],
+    "another kind": [printed(KEPT), new_output("execute_result", {"text/plain": PLAIN})],
+    "html beyond": [printed(KEPT), table(PLAIN, HTML.replace("0.48", "0.58"))],
+    "a tag": [printed(KEPT), table(PLAIN, HTML.replace('"1"', '"2"'))],
+}
+
+
+@pytest.mark.parametrize("new", OTHER_OUTPUTS.values(), ids=OTHER_OUTPUTS)
+def test_other_outputs_are_not_adopted(new):
+    kept = [printed(KEPT), table(PLAIN, HTML)]
+    assert adopt_outputs(kept, new, NEAR) != kept
+
+
+def test_errors_of_stderr_stay_strict():
+    kept, new = [printed("0.48", "stderr")], [printed("0.47", "stderr")]
+    assert adopt_outputs(kept, new, NEAR) == new
+
+
+def test_what_the_run_leaves_out_is_left_out_before():
+    kept, new = [printed("0.48 in 3 s")], [printed("0.47 in 9 s")]
+    adopted = adopt_outputs(kept, new, NEAR, lambda text: re.sub(r"\d s", "T", text))
+    assert adopted == [printed("0.48 in T")]
+
+
+# The whole way: nbval on a notebook, with the conftest of the notebooks
+STATED = {"tolerance": {"abs": 0.02, "spread": 0.01}}
+CELLS = {
+    "within": ("print('mIoU', 0.47)", STATED),
+    "beyond": ("print('mIoU', 0.45)", STATED),
+    "another word": ("print('mIou', 0.48)", STATED),
+    "one number more": ("print('mIoU', 0.48, 0.48)", STATED),
+    "strict": ("print('mIoU', 0.47)", {}),
+    "the same": ("print('mIoU', 0.48)", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """What pytest says about a notebook of these cells, each of which was kept with 0.48."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    cells = [
+        new_code_cell(
+            source, execution_count=n, outputs=[printed("mIoU 0.48\n")], metadata=metadata
+        )
+        for n, (source, metadata) in enumerate(CELLS.values(), start=1)
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, folder / "numbers.ipynb")
+    shutil.copy(NOTEBOOKS / "conftest.py", folder)
+    command = [sys.executable, "-m", "pytest", "-rA", "--nbval", "--nbval-current-env"]
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [*command, "-p", "no:cacheprovider", "--rootdir", str(folder), "numbers.ipynb"],
+        cwd=folder, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_nbval_compares_by_the_tolerance_of_the_cell(name, report):
+    outcome = "PASSED" if name in ("within", "the same") else "FAILED"
+    place = list(CELLS).index(name)
+    assert f"{outcome} numbers.ipynb::Cell {place}" in report, report
+
+
+def test_nbval_shows_what_differs(report):
+    assert report.count("Cell outputs differ") == 4
+    assert "mIoU 0.45" in report and "mIou 0.48" in report
