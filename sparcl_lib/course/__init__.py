@@ -2,10 +2,9 @@
 
 from sparcl_lib.course.exercises import check, compare_guess
 from sparcl_lib.course.pictures import explore, panels, show
-from sparcl_lib.course.runs import CourseRun, minivoc_config, run_or_load, run_or_load_all
+from sparcl_lib.course.runs import minivoc_config, run_or_load, run_or_load_all
 
 __all__ = [
-    "CourseRun",
     "check",
     "compare_guess",
     "explore",

@@ -15,8 +15,8 @@ import platformdirs
 from sparcl_lib.config import RunConfig, parse_settings, resolve
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.pool import run_all
-from sparcl_lib.experiments.store import KeptRun as CourseRun
 from sparcl_lib.experiments.store import RunStore, run_keys
+from sparcl_lib.run import Run
 from sparcl_lib.training import train
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -37,7 +37,7 @@ def minivoc_config(
     return resolve("minivoc", method, [parse_settings(settings)], task=task, setup=setup, seed=seed)
 
 
-def run_or_load(config: RunConfig, checkpoints: bool = False) -> CourseRun:
+def run_or_load(config: RunConfig, checkpoints: bool = False) -> Run:
     """The run of this configuration: kept, or trained now.
 
     checkpoints: whether the networks are needed too; some runs are kept as numbers only.
@@ -51,7 +51,7 @@ def run_or_load(config: RunConfig, checkpoints: bool = False) -> CourseRun:
 
 def run_or_load_all(
     configs: Mapping[Name, RunConfig], checkpoints: Container[Name] = ()
-) -> dict[Name, CourseRun]:
+) -> dict[Name, Run]:
     """`run_or_load` for each; those that are not kept are trained side by side, one per core.
 
     checkpoints: names of the runs whose networks are needed.
@@ -73,7 +73,7 @@ def _roots() -> tuple[Path, ...]:
     return SHIPPED, Path(platformdirs.user_cache_dir("sparcl", appauthor=False)) / "course"
 
 
-def _note_use(run: CourseRun, checkpoints: bool) -> None:
+def _note_use(run: Run, checkpoints: bool) -> None:
     """For the build: which runs a notebook used, a line each."""
     file = os.environ.get(USES_VARIABLE)
     if file:

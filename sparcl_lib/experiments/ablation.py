@@ -11,11 +11,12 @@ import pandas as pd
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.base import RunBase, unique
 from sparcl_lib.experiments.pool import run_all
-from sparcl_lib.experiments.store import KeptRun, RunStore
+from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.methods import build_method
 from sparcl_lib.report import ReportRun
 from sparcl_lib.report.page import page_of, picture, section
 from sparcl_lib.report.tables import MEASURES, number
+from sparcl_lib.run import Run
 from sparcl_lib.viz import switch_heat_map, to_png
 from sparcl_lib.writing import write_atomically, write_text
 
@@ -125,7 +126,7 @@ def _off(on: dict[str, bool]) -> dict[str, Any]:
     return {"method": {"terms": {t: {"weight": 0.0} for t, is_on in on.items() if not is_on}}}
 
 
-def _row(on: dict[str, bool], run: KeptRun) -> dict[str, Any]:
+def _row(on: dict[str, bool], run: Run) -> dict[str, Any]:
     metrics = run.metrics
     last = {name: metrics["steps"][-1][name] for name in MEASURES}
     seconds = {"seconds": round(sum(metrics["seconds"]), 1), "run": run.directory.path.name}

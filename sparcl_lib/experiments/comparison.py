@@ -11,12 +11,13 @@ import pandas as pd
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.base import RunBase, Variant
 from sparcl_lib.experiments.pool import run_all
-from sparcl_lib.experiments.store import KeptRun, RunStore
+from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.metrics import mean_iou
 from sparcl_lib.report import ReportRun, results_table, results_text
 from sparcl_lib.report.page import curves, page_of, picture, section
 from sparcl_lib.report.runs import JOINT, by_group, by_method, mean_matrix
 from sparcl_lib.report.tables import number, step_rows
+from sparcl_lib.run import Run
 from sparcl_lib.viz import trade_off
 from sparcl_lib.writing import write_atomically, write_text
 
@@ -75,7 +76,7 @@ def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -
     """
     configs = [config for block in blocks for config in block.configs()]
     runs, errors = run_all(configs, store, jobs)
-    finished: dict[Path, KeptRun] = {r.directory.path: r for r in runs if r is not None}
+    finished: dict[Path, Run] = {r.directory.path: r for r in runs if r is not None}
     if not finished:
         raise UserError(f"no run finished; the first: {errors[0]}")
     reported = [ReportRun(run.metrics) for run in finished.values()]

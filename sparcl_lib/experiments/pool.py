@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 
 from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError
-from sparcl_lib.experiments.store import KeptRun, RunStore, run_keys
+from sparcl_lib.experiments.store import RunStore, run_keys
+from sparcl_lib.run import Run
 
 DIED = "its process died, perhaps for lack of memory: try fewer --jobs"
 
@@ -36,7 +37,7 @@ class Answer(NamedTuple):
 class Outcomes(NamedTuple):
     """What became of a list of runs."""
 
-    runs: list[KeptRun | None]
+    runs: list[Run | None]
     """In the order asked for; None where it failed."""
     errors: list[str]
     """One line per failed run."""

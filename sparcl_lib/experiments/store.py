@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
 from filelock import FileLock
 
 import sparcl_lib
@@ -21,10 +19,7 @@ from sparcl_lib.config import RunConfig, to_plain
 from sparcl_lib.data import fingerprint, open_source
 from sparcl_lib.data.lists import file_checksum, list_files
 from sparcl_lib.data.minivoc import checksum
-from sparcl_lib.metrics import StepMatrix
-from sparcl_lib.models import Segmenter, freeze
-from sparcl_lib.prototypes import PrototypeBank
-from sparcl_lib.training import restore_bank, restore_model
+from sparcl_lib.run import Run
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.workspace import first_step_settings
 
@@ -68,57 +63,6 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class KeptRun:
-    """A finished run and what one reads from it."""
-
-    config: RunConfig
-    directory: RunDirectory
-    first: RunDirectory
-    """Where step 0 is: shared by all runs that agree on it."""
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """Contents of metrics.json."""
-        return self.directory.metrics()
-
-    @property
-    def matrix(self) -> StepMatrix:
-        return StepMatrix.from_results(self.metrics["classes"], self.metrics["steps"])
-
-    def _place(self, step: int) -> RunDirectory:
-        return self.first if step == 0 else self.directory
-
-    def _checkpoint(self, step: int) -> dict[str, Any]:
-        return self._place(step).load_checkpoint(step)
-
-    def model(self, step: int) -> Segmenter:
-        """The network after a step, frozen and in eval mode."""
-        return freeze(restore_model(self._checkpoint(step)))
-
-    def bank(self, step: int) -> PrototypeBank:
-        """The prototypes after a step."""
-        return restore_bank(self._checkpoint(step))
-
-    def confusion(self, step: int) -> np.ndarray:
-        """int64 (K, K) pixels of the test images, rows truth, columns prediction."""
-        return self._checkpoint(step)["confusion"].numpy()
-
-    def log(self, step: int) -> pd.DataFrame:
-        """Loss terms, total and learning rate, a row every tenth iteration (column `step`)."""
-        return pd.read_csv(self._place(step).path / "logs" / f"step-{step}" / "metrics.csv")
-
-    def complete(self, checkpoints: bool = False) -> bool:
-        """Whether every step was evaluated; checkpoints: and its network is there too."""
-        if not self.directory.metrics_file.is_file():
-            return False
-        metrics = self.metrics
-        if not metrics["steps"] or metrics["steps"][-1]["step"] < len(metrics["classes"]) - 1:
-            return False
-        steps = range(len(metrics["seconds"]))
-        return not checkpoints or all(self._place(k).checkpoint_file(k).is_file() for k in steps)
-
-
-@dataclass(frozen=True)
 class RunStore:
     """Folders that hold runs by key. Processes and machines may share them: a lock per key."""
 
@@ -127,15 +71,15 @@ class RunStore:
     fit: Trainer
     """sparcl_lib.training.train with its device."""
 
-    def find(self, config: RunConfig, keys: RunKeys, checkpoints: bool = False) -> KeptRun | None:
+    def find(self, config: RunConfig, keys: RunKeys, checkpoints: bool = False) -> Run | None:
         """The run, if it is complete; checkpoints: whether its networks are needed too."""
         for root in self.roots:
-            run = KeptRun(config, RunDirectory(root / keys.run), RunDirectory(root / keys.first))
+            run = Run(config, RunDirectory(root / keys.run), RunDirectory(root / keys.first))
             if run.complete(checkpoints):
                 return run
         return None
 
-    def fetch(self, config: RunConfig, keys: RunKeys, checkpoints: bool = False) -> KeptRun:
+    def fetch(self, config: RunConfig, keys: RunKeys, checkpoints: bool = False) -> Run:
         """The run: kept, or trained now from where it stopped."""
         return self.find(config, keys, checkpoints) or self._train(config, keys)
 
@@ -153,12 +97,12 @@ class RunStore:
                     self.fit(config, found, steps=[0], resume=True)
         return found
 
-    def _train(self, config: RunConfig, keys: RunKeys) -> KeptRun:
+    def _train(self, config: RunConfig, keys: RunKeys) -> Run:
         first = self.train_first(config, keys)
         place = self._places(keys.run)[-1]
         with self._lock(keys.run):
             self.fit(config, place, resume=True, start_from=first)
-        return KeptRun(config, RunDirectory(place), RunDirectory(first))
+        return Run(config, RunDirectory(place), RunDirectory(first))
 
     def _places(self, key: str) -> list[Path]:
         return [root / key for root in self.roots]

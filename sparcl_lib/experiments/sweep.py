@@ -27,7 +27,8 @@ from sparcl_lib.experiments.space import (
     settings_of,
     suggest,
 )
-from sparcl_lib.experiments.store import KeptRun, RunStore, run_keys
+from sparcl_lib.experiments.store import RunStore, run_keys
+from sparcl_lib.run import Run
 
 SCORES = ("miou_old_no_bg", "miou_new", "miou_all")
 OBJECTIVE = "miou_all"
@@ -124,7 +125,7 @@ def _measure(
     return notes | last.mean().fillna(0.0).to_dict()
 
 
-def _run(plan: Sweep, method: str, store: RunStore, settings: list[str], seed: int) -> KeptRun:
+def _run(plan: Sweep, method: str, store: RunStore, settings: list[str], seed: int) -> Run:
     config: RunConfig = plan.base.config(method, seed, parse_settings(settings))
     return store.fetch(config, run_keys(config))
 

@@ -39,10 +39,10 @@ from sparcl_lib.data.loading.dataset import ImageReader, SegmentationDataset, ev
 from sparcl_lib.data.loading.transforms import evaluation_transform
 from sparcl_lib.experiments.base import RunBase, open_store, read_variants
 from sparcl_lib.experiments.pool import one_thread, run_all
-from sparcl_lib.experiments.store import KeptRun
 from sparcl_lib.methods.context import nearest_grid
 from sparcl_lib.models import Segmenter
 from sparcl_lib.prototypes.class_sums import flatten_features
+from sparcl_lib.run import Run
 from sparcl_lib.tasks import evaluation_table, training_table
 from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.viz import small_png
@@ -103,7 +103,7 @@ def main() -> None:
     print("\n".join([*errors, f"written: {arguments.out}"]))
 
 
-def measure(run: KeptRun) -> Iterator[dict[str, object]]:
+def measure(run: Run) -> Iterator[dict[str, object]]:
     """A row per step of a run."""
     workspace = open_workspace(run.config, progress=False)
     old = len(workspace.task.steps[0])
