@@ -60,7 +60,9 @@ def execute(notebook: NotebookNode, folder: Path, extra: dict[str, str]) -> floa
     started = time.perf_counter()
     try:
         resources = {"metadata": {"path": str(folder)}}
-        NotebookClient(notebook, timeout=CELL_TIMEOUT, resources=resources).execute()
+        NotebookClient(
+            notebook, timeout=CELL_TIMEOUT, resources=resources, coalesce_streams=True
+        ).execute()
     finally:
         os.environ.clear()
         os.environ.update(before)
