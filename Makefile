@@ -1,19 +1,42 @@
 # Everything here is also possible without make: see "Without make" in README.md.
 PYTHON ?= python3
 VENV   ?= .venv
+
+# Where `make test` computes. The last digits of what is trained differ, and tests must not mind:
+# own: as the machine likes; sse41, avx2: an older processor's instructions; threads: two of them;
+# oldest: the oldest torch and torchvision that pyproject.toml allows, in an environment of its own.
+PROCESSORS := own sse41 avx2 threads oldest
+SPARCL_TEST_PROCESSOR ?= own
+SETTINGS_own     :=
+SETTINGS_sse41   := ATEN_CPU_CAPABILITY=default DNNL_MAX_CPU_ISA=SSE41
+SETTINGS_avx2    := ATEN_CPU_CAPABILITY=avx2 DNNL_MAX_CPU_ISA=AVX2
+SETTINGS_threads := OMP_NUM_THREADS=2
+SETTINGS_oldest  :=
+ifeq ($(filter $(SPARCL_TEST_PROCESSOR),$(PROCESSORS)),)
+$(error SPARCL_TEST_PROCESSOR is $(SPARCL_TEST_PROCESSOR); valid: $(PROCESSORS))
+endif
+SETTINGS := $(SETTINGS_$(SPARCL_TEST_PROCESSOR))
+ifeq ($(SPARCL_TEST_PROCESSOR),oldest)
+VENV   := .venv-oldest
+OLDEST := $(shell sed -nE 's/^ *"(torch|torchvision)>=([0-9.]+),.*/\1==\2/p' pyproject.toml)
+endif
+
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-lab lab notebooks search clean
+.PHONY: demo test test-processors test-lab lab notebooks search clean
 
 demo: $(READY)  ## train on MiniVOC for five minutes and show what is forgotten
 	$(BIN)/sparcl demo --out demo-results
 
 test: $(READY)  ## unit tests, then every notebook: run, and its outputs compared
-	$(BIN)/python -m pytest
-	$(FIXED) $(BIN)/python -m pytest notebooks --nbval --nbval-current-env -W default \
+	$(SETTINGS) $(BIN)/python -m pytest
+	$(FIXED) $(SETTINGS) $(BIN)/python -m pytest notebooks --nbval --nbval-current-env -W default \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120
+
+test-processors:  ## make test for each of $(PROCESSORS): before a release
+	for name in $(PROCESSORS); do $(MAKE) test SPARCL_TEST_PROCESSOR=$$name || exit 1; done
 
 test-lab: $(READY)  ## the notebooks in a real JupyterLab, driven by Chromium (Debian's package)
 	$(BIN)/python -m pip install --quiet 'playwright>=1.49,<2'
@@ -38,8 +61,8 @@ $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sparcl needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[course,search,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[course,search,test]' $(OLDEST)
 	touch $(READY)
 
 clean:          ## remove the environment and the demo's results
-	rm -rf $(VENV) demo-results
+	rm -rf .venv-oldest $(VENV) demo-results
