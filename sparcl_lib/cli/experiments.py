@@ -13,6 +13,7 @@ from sparcl_lib.cli.options import (
     DataRoot,
     Dataset,
     Jobs,
+    Plugins,
     Settings,
     Setup,
     Store,
@@ -41,6 +42,7 @@ def ablate(
     data_root: DataRoot = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    plugins: Plugins = None,
     store: Store = None,
     jobs: Jobs = None,
     accelerator: Accelerator = "cpu",
@@ -48,7 +50,9 @@ def ablate(
     """Switch the loss terms of a method on and off; runs that are kept are not trained again."""
     from sparcl_lib.experiments import ablation
     from sparcl_lib.experiments.base import RunBase, open_store
+    from sparcl_lib.methods import load_plugins
 
+    load_plugins(plugins or [])
     base = RunBase(
         dataset=dataset, task=task, setup=setup, data_root=data_root,
         overrides=tuple(layers(config, settings)),
@@ -81,6 +85,7 @@ def sweep(
     data_root: DataRoot = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    plugins: Plugins = None,
     store: Store = None,
     jobs: Jobs = None,
     accelerator: Accelerator = "cpu",
@@ -90,9 +95,10 @@ def sweep(
     from sparcl_lib.experiments.space import read_space
     from sparcl_lib.experiments.sweep import Sweep, sweep_text
     from sparcl_lib.experiments.sweep import sweep as run_sweep
-    from sparcl_lib.methods import method_name
+    from sparcl_lib.methods import load_plugins, method_name
     from sparcl_lib.writing import write_atomically
 
+    load_plugins(plugins or [])
     out = out or storage.with_name(f"{storage.stem}-results")
     base = RunBase(
         dataset=dataset, task=task, setup=setup, data_root=data_root,
@@ -120,6 +126,7 @@ def compare(
     data_root: DataRoot = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    plugins: Plugins = None,
     store: Store = None,
     jobs: Jobs = None,
     accelerator: Accelerator = "cpu",
@@ -127,7 +134,9 @@ def compare(
     """Every method on every task, setup and seed, step 0 shared: tables, a CSV and a page."""
     from sparcl_lib.experiments import comparison
     from sparcl_lib.experiments.base import RunBase, open_store, read_variants
+    from sparcl_lib.methods import load_plugins
 
+    load_plugins(plugins or [])
     if methods is None and variants is None:
         raise UserError("nothing to compare: give --methods, --variants or both")
     compared = names(methods, "--methods") if methods else []

@@ -7,11 +7,6 @@ import typer
 
 from sparcl_lib.errors import UserError
 
-METHOD_NAMES = (
-    "FT, Joint, LwF, LwF-MC, ILT, EWC, RW, PI, CIL, MiB, PLOP, SDR, SDR+MiB, SSUL-like, MiB+EWF"
-)
-"""Said here once more for --help, which must not import torch."""
-
 DataRoot = Annotated[
     str | None,
     typer.Option(help="Folder of the data; MiniVOC and a YAML file find their own."),
@@ -32,6 +27,14 @@ ConfigFile = Annotated[Path | None, typer.Option(help="Settings in a YAML file."
 Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Runs side by side, one thread each; one per core if not given."),
+]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="A Python file with loss terms of your own (@sparcl_lib.term); may be repeated.",
+    ),
 ]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu, gpu (Lightning Fabric).")]
 Store = Annotated[

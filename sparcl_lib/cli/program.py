@@ -9,11 +9,11 @@ import typer
 from sparcl_lib.cli import data as data_commands
 from sparcl_lib.cli import experiments
 from sparcl_lib.cli.options import (
-    METHOD_NAMES,
     Accelerator,
     ConfigFile,
     DataRoot,
     Dataset,
+    Plugins,
     Settings,
     Setup,
     TaskName,
@@ -22,6 +22,7 @@ from sparcl_lib.cli.options import (
 )
 from sparcl_lib.cli.split import split
 from sparcl_lib.errors import UserError
+from sparcl_lib.method_table import METHODS
 
 INTERRUPTED = 130
 """Typer's status after Ctrl-C."""
@@ -57,7 +58,7 @@ def demo(
 def train(
     dataset: Dataset,
     task: TaskName,
-    method: Annotated[str, typer.Option(help=f"One of {METHOD_NAMES}.")],
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")],
     out: Annotated[Path, typer.Option(help="Run directory.")],
     setup: Setup = "disjoint",
     data_root: DataRoot = None,
@@ -71,13 +72,16 @@ def train(
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    plugins: Plugins = None,
     accelerator: Accelerator = "auto",
     devices: Annotated[str, typer.Option(help="How many devices, or auto.")] = "1",
 ) -> None:
     """Train and evaluate all steps of one method."""
     from sparcl_lib.config import resolve
+    from sparcl_lib.methods import load_plugins
     from sparcl_lib.training import train as train_run
 
+    load_plugins(plugins or [])
     overrides = layers(config, settings)
     if backbone_weights:
         weights = None if backbone_weights == "none" else backbone_weights

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.store import RunStore, run_keys
+from sparcl_lib.methods import build_method, can_travel, files_of, load_terms
 from sparcl_lib.run import Run
 
 DIED = "its process died, perhaps for lack of memory: try fewer --jobs"
@@ -54,14 +56,15 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     jobs: processes; None: one per core. Interrupted, the same call goes on where it stopped.
     """
     configs = list(configs)
+    terms = terms_of(configs)
     keys = [run_keys(config) for config in configs]
     wanted = dict(zip(keys, configs))
     missing = {k: c for k, c in wanted.items() if store.find(c, k) is None}
     firsts = {k.first: (c, k) for k, c in missing.items() if not store.has_first(k)}
-    begun = run_calls(store.train_first, firsts, jobs, "first steps")
+    begun = run_calls(store.train_first, firsts, jobs, "first steps", terms)
     lost = {k: begun[k.first] for k in missing if k.first in begun and begun[k.first].error}
     calls = {k: (c, k) for k, c in missing.items() if k not in lost}
-    answers = lost | run_calls(store.fetch, calls, jobs, "runs")
+    answers = lost | run_calls(store.fetch, calls, jobs, "runs", terms)
     kept = {k: store.find(c, k) for k, c in wanted.items() if k not in answers}
     runs = [kept[k] if k in kept else answers[k].value for k in keys]
     errors = [f"{title(wanted[k])}: {a.error}" for k, a in answers.items() if a.error]
@@ -73,18 +76,35 @@ def title(config: RunConfig) -> str:
     return f"{config.method['name']}, {config.task} {config.setup}, seed {config.seed}"
 
 
+def terms_of(configs: Iterable[RunConfig]) -> list[str]:
+    """Names of all loss terms that these runs have."""
+    return list(dict.fromkeys(t.name for c in configs for t in build_method(c.method).terms))
+
+
 def run_calls(
-    call: Callable[..., Any], calls: Mapping[Any, tuple], jobs: int | None, label: str
+    call: Callable[..., Any],
+    calls: Mapping[Any, tuple],
+    jobs: int | None,
+    label: str,
+    terms: Iterable[str] = (),
 ) -> dict[Any, Answer]:
     """Key -> the answer of call(*arguments), in processes of one thread, under one bar.
 
-    With one job the calls are made here, one after the other.
+    With one job the calls are made here, one after the other. terms: loss terms that the calls
+    need; other processes read those that are not the library's from their files. Where one has no
+    file (it stands in a notebook) the calls are made here, or refused with a UserError if more jobs
+    were asked for.
     """
-    jobs = min(cores() if jobs is None else jobs, len(calls))
+    if jobs is None:
+        jobs = cores() if can_travel(terms) else 1
+    jobs = min(jobs, len(calls))
     if jobs < 1:
         return {}
     answers = {}
-    answered = (_one_by_one if jobs == 1 else _side_by_side)(call, calls, jobs)
+    if jobs == 1:
+        answered = _one_by_one(call, calls)
+    else:
+        answered = _side_by_side(call, calls, jobs, files_of(terms))
     with closing(answered), tqdm(total=len(calls), desc=label, unit="run") as bar:
         for key, answer in answered:
             answers[key] = answer
@@ -94,8 +114,11 @@ def run_calls(
     return answers
 
 
-def _attempt(call: Callable[..., Any], arguments: tuple) -> Answer:
+def _attempt(
+    call: Callable[..., Any], arguments: tuple, files: Mapping[str, Path] | None = None
+) -> Answer:
     try:
+        load_terms(files or {})
         return Answer(call(*arguments))
     except UserError as error:
         return Answer(error=str(error))
@@ -114,13 +137,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _one_by_one(call, calls: Mapping[Any, tuple], jobs: int) -> Iterator[tuple[Any, Answer]]:
+def _one_by_one(call, calls: Mapping[Any, tuple]) -> Iterator[tuple[Any, Answer]]:
     with one_thread():
         for key, arguments in calls.items():
             yield key, _attempt(call, arguments)
 
 
-def _side_by_side(call, calls: Mapping[Any, tuple], jobs: int) -> Iterator[tuple[Any, Answer]]:
+def _side_by_side(
+    call, calls: Mapping[Any, tuple], jobs: int, files: Mapping[str, Path]
+) -> Iterator[tuple[Any, Answer]]:
     """As many calls at a time as there are processes, so that a death costs those alone."""
     waiting = deque(calls.items())
     while waiting:
@@ -131,7 +156,7 @@ def _side_by_side(call, calls: Mapping[Any, tuple], jobs: int) -> Iterator[tuple
                 while alive and waiting and len(running) < jobs:
                     key, arguments = waiting[0]
                     try:
-                        running[pool.submit(_attempt, call, arguments)] = key
+                        running[pool.submit(_attempt, call, arguments, files)] = key
                     except BrokenProcessPool:
                         alive = False
                     else:

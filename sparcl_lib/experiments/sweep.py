@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from sparcl_lib.config import RunConfig, parse_settings
 from sparcl_lib.errors import LossRanOff, UserError
 from sparcl_lib.experiments.base import RunBase
-from sparcl_lib.experiments.pool import run_calls
+from sparcl_lib.experiments.pool import run_calls, terms_of
 from sparcl_lib.experiments.space import (
     Space,
     plain_space,
@@ -89,7 +89,8 @@ def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame
     left = {method: plan.trials - len(_done(_study(plan, method))) for method in plan.spaces}
     turns = [(n, method) for n in range(plan.trials) for method in plan.spaces if n < left[method]]
     calls = {turn: (plan, turn[1], store) for turn in turns}
-    for answer in run_calls(run_one, calls, jobs, "trials").values():
+    terms = terms_of(plan.base.config(method, plan.seeds[0]) for method in plan.spaces)
+    for answer in run_calls(run_one, calls, jobs, "trials", terms).values():
         if answer.error:  # trials that fail are told to the journal: this is something else
             raise UserError(answer.error)
     return trials_table(plan)

@@ -1,37 +1,45 @@
 """Methods as data: lists of weighted loss terms over the context of one training step."""
 
+from sparcl_lib.method_table import METHODS, method_name
+from sparcl_lib.methods import terms as _library_terms  # noqa: F401, registers them
 from sparcl_lib.methods.context import StepContext, labelled_sums
 from sparcl_lib.methods.method import (
-    METHODS,
-    ONE_OF,
     LossValues,
     Method,
     Term,
     build_method,
-    method_name,
+    method_to_plain,
 )
+from sparcl_lib.methods.plugins import can_travel, files_of, load_plugins, load_terms
 from sparcl_lib.methods.pseudo_labels import entropy_histogram, entropy_thresholds
+from sparcl_lib.methods.registry import TERMS, RegisteredTerm, get_term, term, term_options
 from sparcl_lib.methods.regularisers import Regulariser, WeightPenalty
 from sparcl_lib.methods.saliency import salient
-from sparcl_lib.methods.terms import TERMS, term_options
 from sparcl_lib.methods.variants import variant_settings
 
 __all__ = [
     "METHODS",
-    "ONE_OF",
     "TERMS",
     "LossValues",
     "Method",
+    "RegisteredTerm",
     "Regulariser",
     "StepContext",
     "Term",
     "WeightPenalty",
     "build_method",
+    "can_travel",
     "entropy_histogram",
     "entropy_thresholds",
+    "files_of",
+    "get_term",
     "labelled_sums",
+    "load_plugins",
+    "load_terms",
     "method_name",
+    "method_to_plain",
     "salient",
+    "term",
     "term_options",
     "variant_settings",
 ]

@@ -15,8 +15,7 @@ from sparcl_lib.methods.pseudo_labels import confident_guess, entropy
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.prototypes.class_sums import class_sums
-
-BACKGROUND = 0
+from sparcl_lib.tasks.labels import BACKGROUND, VOID
 
 
 def nearest_grid(
@@ -83,7 +82,7 @@ class StepContext:
     def anchored_labels(self) -> Tensor:
         """(B, h, w): `completed_labels` with 255 for classes that have no prototype yet."""
         known = self.bank.counts[self.completed_labels.clamp(max=self.num_classes - 1)] > 0
-        return torch.where(known, self.completed_labels, 255)
+        return torch.where(known, self.completed_labels, VOID)
 
     @cached_property
     def pseudo_target(self) -> tuple[Tensor, Tensor]:
@@ -93,7 +92,7 @@ class StepContext:
         guess = self.teacher.logits.argmax(dim=1)
         background = self.target == BACKGROUND
         sure = background & (entropy(self.teacher.logits) < self.thresholds[guess])
-        filled = torch.where(sure, guess, torch.where(background, 255, self.target))
+        filled = torch.where(sure, guess, torch.where(background, VOID, self.target))
         pixels = background.sum(dim=(1, 2))
         share = sure.sum(dim=(1, 2)) / pixels.clamp(min=1)
         return filled, torch.where(pixels > 0, share, 1)

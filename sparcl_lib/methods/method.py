@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -10,14 +10,11 @@ from torch import Tensor
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods.context import StepContext
 from sparcl_lib.methods.pseudo_labels import Pseudo
+from sparcl_lib.methods.registry import COMMON, TERMS, RegisteredTerm, get_term
 from sparcl_lib.methods.regularisers import Regulariser
-from sparcl_lib.methods.terms import NEEDS_MAPS, NEEDS_TEACHER, TERMS, check_option, term_options
 from sparcl_lib.models.classifier import ClassifierInit
 from sparcl_lib.models.segmenter import Part
-from sparcl_lib.plain import build
-
-# Three answers to one question: what is a pixel of the background?
-ONE_OF = ("unbiased", "pseudo", "labelled_only")
+from sparcl_lib.plain import as_plain, build
 
 
 class LossValues(NamedTuple):
@@ -32,7 +29,8 @@ class Term:
     """One row of a method's table."""
 
     name: str
-    """A key of TERMS."""
+    """A key of TERMS. Another one is kept, so that a run with a term of its own can be read where
+    nobody defines it: training asks for it, evaluation does not."""
     weight: float = 1.0
     """Factor of the term in the total, >= 0; a term of weight 0 is not computed."""
     from_step: int = 0
@@ -41,24 +39,31 @@ class Term:
     """Keyword options of the term, e.g. distance."""
 
     def __post_init__(self) -> None:
-        if self.name not in TERMS:
-            raise UserError(f"unknown loss term {self.name!r}: choose from {', '.join(TERMS)}")
         for key, value in (("weight", self.weight), ("from_step", self.from_step)):
             if not 0 <= value < math.inf:
                 raise UserError(f"method.terms.{self.name}.{key} must be >= 0, got {value}")
-        for name, value in self.options.items():
-            if name not in term_options(self.name):
-                known = ", ".join(["weight", "from_step", *term_options(self.name)])
-                raise UserError(f"term {self.name} has no option {name!r}: it has {known}")
-            check_option(self.name, name, value)
-        chosen = [name for name in ONE_OF if self.options.get(name, "none") not in (False, "none")]
-        if len(chosen) > 1:
-            keys = " and ".join(f"method.terms.{self.name}.{name}" for name in chosen)
-            raise UserError(f"{keys} exclude each other: set one of them")
+        if self.registered is not None:
+            self.registered.check_options(self.options)
+
+    @property
+    def registered(self) -> RegisteredTerm | None:
+        """What is known of the term; None where it is not defined."""
+        return TERMS.get(self.name)
 
     def active(self, step: int) -> bool:
-        first = max(self.from_step, 1 if self.name in NEEDS_TEACHER else 0)
-        return self.weight > 0 and step >= first
+        first = 0 if self.registered is None else self.registered.first_step
+        return self.weight > 0 and step >= max(self.from_step, first)
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether it needs the previous model in steps after the first."""
+        return self.registered is not None and self.registered.asks_teacher(self.options)
+
+    @property
+    def options_at_step_zero(self) -> dict[str, Any]:
+        """The options that do something where nothing is old."""
+        later = () if self.registered is None else self.registered.acts_later
+        return {name: value for name, value in self.options.items() if name not in later}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +117,11 @@ class Method:
                 "set method.unknown=2, or another start"
             )
 
+    def check_terms(self) -> None:
+        """Raise UserError for a term that is not defined here: it cannot be trained."""
+        for term in self.terms:
+            get_term(term.name)
+
     def new_share(self, num_old: int, num_new: int) -> float:
         """Share of the newly trained weights in the network after a step: see `fuse`."""
         return (num_new / (num_old + num_new)) ** self.fuse
@@ -120,15 +130,12 @@ class Method:
         return tuple(term for term in self.terms if term.active(step))
 
     def needs_teacher(self, step: int) -> bool:
-        """Whether step needs the previous model: for a term of its own, or for pseudo-labels."""
-        active = self.active_terms(step)
-        latent = any(term.name not in ("ce", "bce") for term in active)
-        sure = any(term.options.get("threshold", 1) < 1 for term in active)
-        return step > 0 and (latent or sure or self.pseudo(step) != "none")
+        """Whether a term of the step needs the previous model, for its loss or for its labels."""
+        return step > 0 and any(term.asks_teacher for term in self.active_terms(step))
 
     def needs_maps(self, step: int) -> bool:
         """Whether a term compares the maps between the layers."""
-        return any(term.name in NEEDS_MAPS for term in self.active_terms(step))
+        return any(get_term(term.name).needs_maps for term in self.active_terms(step))
 
     def pseudo(self, step: int) -> Pseudo:
         """PLOP's rule by which guesses of the teacher become labels, if a term asks for them."""
@@ -137,74 +144,51 @@ class Method:
 
     def losses(self, context: StepContext) -> LossValues:
         active = self.active_terms(context.step)
-        values = {t.name: TERMS[t.name](context, **t.options) for t in active}
+        values = {t.name: get_term(t.name)(context, **t.options) for t in active}
         return LossValues(sum(t.weight * values[t.name] for t in active), values)
 
 
-# Weights are those of the released codes on VOC (MSE distances for SDR, see docs); a data set's
-# own recipe file may override any of them.
-_CE = {"ce": {}}
-_LWF = {"ce": {}, "kd": {"weight": 100.0}}
-_MIB = {"ce": {"unbiased": True}, "kd": {"unbiased": True, "weight": 10.0}}
-_SDR = {
-    "ce": {"unbiased": True},
-    "kd": {"unbiased": True, "weight": 100.0},
-    "matching": {"distance": "mse", "weight": 1e-2},
-    "attraction": {"distance": "mse", "weight": 1e-3},
-    "repulsion": {"weight": 1e-3},
-    "sparsification": {"weight": 1e-3},
-}
-_PLOP = {"ce": {"pseudo": "exact"}, "pod": {"weight": 0.01}}
-METHODS: dict[str, dict[str, object]] = {
-    "FT": {"terms": _CE},
-    "Joint": {"terms": _CE, "joint": True},
-    "LwF": {"terms": _LWF},
-    "LwF-MC": {"terms": {"bce": {}, "bce_kd": {"weight": 10.0}}},
-    "ILT": {"terms": {**_LWF, "feature_kd": {"weight": 100.0}}},
-    "EWC": {"terms": _CE, "regulariser": {"name": "ewc", "weight": 500.0}},
-    "RW": {"terms": _CE, "regulariser": {"name": "rw", "weight": 100.0}},
-    "PI": {"terms": _CE, "regulariser": {"name": "pi", "weight": 500.0}},
-    "CIL": {"terms": {"ce": {"labelled_only": True}, "entropy_kd": {}}},
-    "MiB": {"terms": _MIB, "classifier_init": "mib"},
-    "PLOP": {"terms": _PLOP, "classifier_init": "mib"},
-    "SDR": {"terms": _SDR},
-    "SDR+MiB": {"terms": _SDR, "classifier_init": "mib"},
-    # Beyond the family; what is as in the papers and what is not: docs/later_ideas.md.
-    "SSUL-like": {
-        "terms": {"bce": {"threshold": 0.7}},
-        "classifier_init": "unknown",
-        "frozen": ["features", "old"],
-        "unknown": 2.0,
-        "head_per_step": True,
-    },
-    "MiB+EWF": {"terms": _MIB, "classifier_init": "mib", "frozen": ["old"], "fuse": 0.5},
-}
-
-
-def method_name(name: str) -> str:
-    """The method's proper spelling; UserError with the valid names otherwise."""
-    by_lower = {known.lower(): known for known in METHODS}
-    if name.lower() not in by_lower:
-        raise UserError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
-    return by_lower[name.lower()]
-
-
-def build_method(recipe: Mapping[str, object]) -> Method:
+def build_method(plain: Mapping[str, Any], *, any_term: bool = False) -> Method:
     """A Method from plain data: {"name", "terms": {name: {"weight", "from_step", option...}}, ...}.
 
-    Raises UserError for anything that no method has.
+    any_term: terms that nobody defines here are kept as they are; the method can be read so, but
+    not trained. Raises UserError for anything that no method has.
     """
-    rows = recipe.get("terms", {})
+    rows = plain.get("terms", {})
     if not isinstance(rows, Mapping):
         raise UserError(f"method.terms must be a group of terms, got {rows!r}")
     terms = tuple(_build_term(name, row) for name, row in rows.items())
-    others = {key: value for key, value in recipe.items() if key != "terms"}
-    return build(Method, {**others, "terms": terms}, "method.")
+    others = {key: value for key, value in plain.items() if key != "terms"}
+    method: Method = build(Method, {**others, "terms": terms}, "method.")
+    if not any_term:
+        method.check_terms()
+    return method
 
 
-def _build_term(name: str, row: Mapping[str, object] | None) -> Term:
+def _build_term(name: str, row: Mapping[str, Any] | None) -> Term:
     if row is not None and not isinstance(row, Mapping):
         raise UserError(f"method.terms.{name} is a group of settings, not {row!r}: set its weight")
     options = dict(row or {})
-    common = {key: options.pop(key) for key in ("weight", "from_step") if key in options}
-    return build(Term, {"name": name, "options": options, **common}, f"method.terms.{name}.")
+    common = {key: options.pop(key) for key in COMMON if key in options}
+    term: Term = build(Term, {"name": name, "options": options, **common}, f"method.terms.{name}.")
+    return term
+
+
+def method_to_plain(method: Method) -> dict[str, Any]:
+    """The plain data from which `build_method` makes this method; defaults are left out."""
+    others = {
+        f.name: getattr(method, f.name)
+        for f in fields(method)
+        if f.name not in ("name", "terms") and getattr(method, f.name) != f.default
+    }
+    plain = {key: asdict(v) if is_dataclass(v) else as_plain(v) for key, v in others.items()}
+    return {
+        "name": method.name,
+        "terms": {t.name: _term_to_plain(t) for t in method.terms},
+        **plain,
+    }
+
+
+def _term_to_plain(term: Term) -> dict[str, Any]:
+    first = {"from_step": term.from_step} if term.from_step else {}
+    return {"weight": term.weight, **first, **as_plain(term.options)}

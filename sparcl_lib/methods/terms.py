@@ -1,23 +1,22 @@
 """Loss terms: each wires one loss function to the context of a training step."""
 
-import inspect
 import math
-from collections.abc import Callable
-from typing import Literal, get_args, get_type_hints
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sparcl_lib import losses
-from sparcl_lib.errors import UserError
 from sparcl_lib.losses.latent import MIN_ACTIVITY, Distance, Distances, Division
-from sparcl_lib.methods.context import BACKGROUND, StepContext
+from sparcl_lib.methods.context import StepContext
 from sparcl_lib.methods.pseudo_labels import Pseudo
+from sparcl_lib.methods.registry import term
+from sparcl_lib.tasks.labels import BACKGROUND, VOID
 
-LossTerm = Callable[..., Tensor]
 Labels = Literal["completed", "raw"]
 
 
+@term(hidden_old=("unbiased", "pseudo", "labelled_only"), needs_teacher=("pseudo",))
 def ce(
     context: StepContext,
     *,
@@ -39,10 +38,11 @@ def ce(
     if pseudo != "none" and context.hides_old:
         return losses.adaptive_cross_entropy(logits, *context.pseudo_target)
     if labelled_only and context.hides_old:
-        target = torch.where(target == BACKGROUND, 255, target)
+        target = torch.where(target == BACKGROUND, VOID, target)
     return losses.cross_entropy(logits, target)
 
 
+@term(hidden_old=("threshold",), needs_teacher=("threshold",))
 def bce(context: StepContext, *, threshold: float = 1.0) -> Tensor:
     """Binary cross-entropy on the labels of the step: one yes or no per class.
 
@@ -53,25 +53,35 @@ def bce(context: StepContext, *, threshold: float = 1.0) -> Tensor:
     return losses.binary_cross_entropy(context.output.binary_logits, target)
 
 
+@term(needs_teacher=True)
 def kd(context: StepContext, *, unbiased: bool = False) -> Tensor:
     """Output distillation from the teacher; unbiased: MiB's, new classes hide in background."""
     loss = losses.unbiased_knowledge_distillation if unbiased else losses.knowledge_distillation
     return loss(context.output.logits, context.teacher.logits)
 
 
+@term(needs_teacher=True)
 def bce_kd(context: StepContext) -> Tensor:
     """Binary distillation: the teacher's sigmoid is the target of the old classes."""
     return losses.binary_knowledge_distillation(context.output.logits, context.teacher.logits)
 
 
+@term(needs_teacher=True)
 def entropy_kd(context: StepContext, *, strength: float = 1.0) -> Tensor:
     """CIL's distillation on pixels without a label, stronger where the teacher is in doubt."""
-    unlabelled = (context.target == BACKGROUND) | (context.target == 255)
+    unlabelled = (context.target == BACKGROUND) | (context.target == VOID)
     return losses.entropy_weighted_distillation(
         context.output.logits, context.teacher.logits, unlabelled, strength
     )
 
 
+@term(needs_teacher=True)
+def feature_kd(context: StepContext) -> Tensor:
+    """Feature distillation: the encoder's output stays where the teacher's is."""
+    return losses.feature_distillation(context.output.features, context.teacher.features)
+
+
+@term(needs_teacher=True, needs_maps=True)
 def pod(context: StepContext, *, logits: float = 0.05) -> Tensor:
     """PLOP's local POD, mean over the maps, times sqrt(all classes / new classes).
 
@@ -88,11 +98,7 @@ def pod(context: StepContext, *, logits: float = 0.05) -> Tensor:
     return math.sqrt(growth) * sum(values) / len(context.output.maps)
 
 
-def feature_kd(context: StepContext) -> Tensor:
-    """Feature distillation: the encoder's output stays where the teacher's is."""
-    return losses.feature_distillation(context.output.features, context.teacher.features)
-
-
+@term(needs_teacher=True)
 def matching(context: StepContext, *, distance: Distance = "l2", reshaped: bool = False) -> Tensor:
     """Prototypes matching: class means of the batch stay at the old classes' prototypes.
 
@@ -108,6 +114,7 @@ def matching(context: StepContext, *, distance: Distance = "l2", reshaped: bool 
     return losses.matching_from_sums(sums[old], counts[old], prototypes, distance)
 
 
+@term(needs_teacher=True, first_step=0)
 def attraction(
     context: StepContext,
     *,
@@ -126,6 +133,7 @@ def attraction(
     )
 
 
+@term(needs_teacher=True, first_step=0)
 def repulsion(
     context: StepContext,
     *,
@@ -155,6 +163,7 @@ def _contrasted(context: StepContext, labels: Labels, reshaped: bool) -> tuple[T
     return losses.reshaped_features(features, ids) if reshaped else features, ids
 
 
+@term(needs_teacher=True, first_step=0)
 def sparsification(
     context: StepContext,
     *,
@@ -169,42 +178,3 @@ def sparsification(
     ids = context.completed_labels if labels == "completed" else context.labels
     features = context.output.features
     return losses.sparsification(features, ids, context.num_classes, floor, signed)
-
-
-TERMS: dict[str, LossTerm] = {
-    term.__name__: term
-    for term in (
-        ce,
-        bce,
-        kd,
-        bce_kd,
-        entropy_kd,
-        feature_kd,
-        pod,
-        matching,
-        attraction,
-        repulsion,
-        sparsification,
-    )
-}
-NEEDS_TEACHER = frozenset({"kd", "bce_kd", "entropy_kd", "feature_kd", "pod", "matching"})
-NEEDS_MAPS = frozenset({"pod"})
-
-
-def term_options(name: str) -> dict[str, object]:
-    """Options of a term and their defaults, beside `weight` and `from_step` that all have."""
-    parameters = inspect.signature(TERMS[name]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def check_option(term: str, name: str, value: object) -> None:
-    """Raise UserError for a value that the term's option cannot take."""
-    hint, key = get_type_hints(TERMS[term])[name], f"method.terms.{term}.{name}"
-    choices = get_args(hint)
-    if hint is bool and not isinstance(value, bool):
-        raise UserError(f"{key} must be true or false, got {value!r}")
-    if choices and value not in choices:
-        raise UserError(f"{key} must be {' or '.join(choices)}, got {value!r}")
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is float and not (number and 0 <= value < math.inf):
-        raise UserError(f"{key} must be a number >= 0, written as 0.001, got {value!r}")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-VOID = 255
+from sparcl_lib.tasks.labels import VOID
 
 
 def flatten_features(features: Tensor) -> Tensor:

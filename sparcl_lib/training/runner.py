@@ -78,6 +78,7 @@ def train(
     """
     directory = RunDirectory(out)
     workspace = open_workspace(config)
+    workspace.method.check_terms()
     steps = _check_steps(workspace, directory, steps, resume)
     origin = None if start_from is None else RunDirectory(start_from)
     if origin is not None:

@@ -25,7 +25,7 @@ from sparcl_lib.data.loading.dataset import (
 )
 from sparcl_lib.data.loading.transforms import evaluation_transform, training_transform
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import ONE_OF, Method, build_method
+from sparcl_lib.methods import Method, build_method
 from sparcl_lib.tasks import (
     LabelPolicy,
     Task,
@@ -110,7 +110,7 @@ class Workspace:
 def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
     """Open the data, check it, and cut it into steps. Raises UserError for whatever is wrong."""
     check_setup(config.setup)
-    method = build_method(config.method)
+    method = build_method(config.method, any_term=True)
     if method.regulariser is not None and config.precision == "16-mixed":
         raise UserError(
             "gradients of 16-mixed are scaled, so method.regulariser cannot read them: "
@@ -167,7 +167,7 @@ def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
 def first_step_difference(here: RunConfig, there: RunConfig) -> str | None:
     """The first setting that makes the step 0 of two runs differ, or None."""
     mine, theirs = first_step_settings(here), first_step_settings(there)
-    for key in dict.fromkeys([*mine, *_prototypes_kept(build_method(there.method))]):
+    for key in dict.fromkeys([*mine, *_prototypes_kept(build_method(there.method, any_term=True))]):
         if theirs.get(key) != mine.get(key):
             return f"{key} ({theirs.get(key)} there, {mine.get(key)} here)"
     return None
@@ -175,7 +175,7 @@ def first_step_difference(here: RunConfig, there: RunConfig) -> str | None:
 
 def first_step_settings(config: RunConfig) -> dict[str, object]:
     """Whatever step 0 depends on; settings of later steps left out."""
-    method = build_method(config.method)
+    method = build_method(config.method, any_term=True)
     optim = config.optim
     first = {
         name: value[0] if isinstance(value, tuple) else value
@@ -220,7 +220,4 @@ def _answers(method: Method) -> dict[str, object]:
 
 def _step_zero_terms(method: Method) -> tuple:
     """Pseudo-labels and kinds of background are the same thing where nothing is old."""
-    return tuple(
-        (t.name, t.weight, {k: v for k, v in t.options.items() if k not in (*ONE_OF, "threshold")})
-        for t in method.active_terms(0)
-    )
+    return tuple((t.name, t.weight, t.options_at_step_zero) for t in method.active_terms(0))

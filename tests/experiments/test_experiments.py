@@ -175,7 +175,7 @@ def work(task: str) -> int:
 @pytest.mark.slow
 def test_processes_have_one_thread_and_a_death_costs_what_ran(base, tmp_path):
     calls = {name: (name,) for name in ("one", "bug", "die", "two")}
-    answers = dict(pool._side_by_side(work, calls, 1))
+    answers = dict(pool._side_by_side(work, calls, 1, {}))
     assert answers["one"].value == answers["two"].value == 1
     assert answers["bug"].error == r"KeyError: 'x\ny'" and answers["die"].error == DIED
     stores = [open_store(tmp_path / name) for name in ("processes", "here")]

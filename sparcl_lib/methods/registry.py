@@ -1,0 +1,237 @@
+"""Loss terms by name. What is known of a term is said once, where it is defined, by `@term`.
+
+    @term(needs_teacher=True)
+    def feature_gap(context: StepContext, *, power: float = 2.0) -> Tensor:
+        gap = context.output.features - context.teacher.features
+        return gap.abs().pow(power).mean()
+
+The term is then a setting of every method: method.terms.feature_gap.weight=0.1. It may stand in a
+cell of a notebook, or in a file that `sparcl train --plugin FILE.py` reads.
+"""
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
+
+from torch import Tensor
+
+from sparcl_lib.errors import UserError
+
+LossTerm = Callable[..., Tensor]
+F = TypeVar("F", bound=LossTerm)
+COMMON = ("weight", "from_step")
+"""Settings that every term has beside its options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisteredTerm:
+    """A loss term and all that is known of it; calling it is calling its function."""
+
+    name: str
+    function: LossTerm
+    """Takes a StepContext and keyword options, returns a scalar."""
+    needs_teacher: bool | tuple[str, ...]
+    """Whether it needs the previous model in steps after the first; or the options that do."""
+    needs_maps: bool
+    """Whether it compares the maps between the layers."""
+    first_step: int
+    """The first step at which it can count."""
+    hidden_old: tuple[str, ...]
+    """Options, one of them at most on, that say what background is where old classes hide in it."""
+    acts_later: tuple[str, ...]
+    """Options without effect at step 0, where nothing is old."""
+    plugin: Path | None = None
+    """The file given by --plugin that defines it."""
+
+    def __call__(self, *args: Any, **options: Any) -> Tensor:
+        return self.function(*args, **options)
+
+    @cached_property
+    def options(self) -> dict[str, object]:
+        """Names and defaults of its options."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    def on(self, name: str, options: Mapping[str, object]) -> bool:
+        """Whether an option is set to something else than its default."""
+        return options.get(name, self.options[name]) != self.options[name]
+
+    def asks_teacher(self, options: Mapping[str, object]) -> bool:
+        """Whether the previous model is needed with these options in steps after the first."""
+        if isinstance(self.needs_teacher, bool):
+            return self.needs_teacher
+        return any(self.on(name, options) for name in self.needs_teacher)
+
+    @property
+    def of_library(self) -> bool:
+        return self.function.__module__.partition(".")[0] == "sparcl_lib"
+
+    @property
+    def file(self) -> Path | None:
+        """The file from which another process can read the term; None for a notebook's cell."""
+        module = sys.modules.get(self.function.__module__)
+        path = self.plugin or getattr(module, "__file__", None)
+        return None if path is None else Path(path)
+
+    def check_options(self, options: Mapping[str, object]) -> None:
+        """Raise UserError for an option that the term has not, or a value that it cannot take."""
+        for name, value in options.items():
+            if name not in self.options:
+                known = ", ".join([*COMMON, *self.options])
+                raise UserError(f"term {self.name} has no option {name!r}: it has {known}")
+            _check_value(f"method.terms.{self.name}.{name}", self._hints.get(name), value)
+        chosen = [name for name in self.hidden_old if self.on(name, options)]
+        if len(chosen) > 1:
+            keys = " and ".join(f"method.terms.{self.name}.{name}" for name in chosen)
+            raise UserError(f"{keys} exclude each other: set one of them")
+
+    @cached_property
+    def _hints(self) -> dict[str, Any]:
+        try:
+            return get_type_hints(self.function)
+        except NameError:  # a name that is imported for type checkers alone
+            return {}
+
+
+TERMS: dict[str, RegisteredTerm] = {}
+"""Every term by name: the library's, then those that were registered since."""
+_reading: list[Path] = []
+
+
+@overload
+def term(function: F) -> F: ...
+
+
+@overload
+def term(
+    *,
+    needs_teacher: bool | tuple[str, ...] = False,
+    needs_maps: bool = False,
+    first_step: int | None = None,
+    hidden_old: tuple[str, ...] = (),
+    acts_later: tuple[str, ...] = (),
+) -> Callable[[F], F]: ...
+
+
+def term(
+    function: F | None = None,
+    *,
+    needs_teacher: bool | tuple[str, ...] = False,
+    needs_maps: bool = False,
+    first_step: int | None = None,
+    hidden_old: tuple[str, ...] = (),
+    acts_later: tuple[str, ...] = (),
+) -> F | Callable[[F], F]:
+    """Register a function as a loss term under its name; used bare or with arguments.
+
+    function: takes a `StepContext` and, by keyword, options with defaults; returns a scalar tensor
+    with a gradient path to `context.output`. Options are checked by their annotations bool, int,
+    float (>= 0), str or Literal. One that differs from its default is called "on".
+    needs_teacher: the frozen model of the previous step is needed, or the names of the options that
+    need it when on. Without it `context.teacher` may be None, and hidden old classes stay
+    background in `context.completed_labels`.
+    needs_maps: `context.output.maps`, the maps between the layers, are needed.
+    first_step: from which step on the term can count; left out: 1 if it always needs the teacher,
+    else 0. With needs_teacher=True and first_step=0 the teacher is None at step 0.
+    hidden_old: options, one of them at most on, that say what to do about old classes hidden in the
+    background of the target.
+    acts_later: further options that do nothing at step 0, so that runs that differ in them alone
+    share one step 0; those of hidden_old are among them anyway.
+
+    Registering a name again replaces the term, as when a cell of a notebook runs again. Raises
+    UserError for the name of a term of the library, for parameters that are no options, and for
+    facts about options that the function does not have.
+    """
+
+    def register(function: F) -> F:
+        first = int(needs_teacher is True) if first_step is None else first_step
+        found = RegisteredTerm(
+            name=function.__name__, function=function, needs_teacher=needs_teacher,
+            needs_maps=needs_maps, first_step=first, hidden_old=hidden_old,
+            acts_later=tuple(dict.fromkeys([*hidden_old, *acts_later])),
+            plugin=_reading[-1] if _reading else None,
+        )  # fmt: skip
+        _check_definition(found)
+        _check_name(found)
+        TERMS[found.name] = found
+        return function
+
+    return register if function is None else register(function)
+
+
+def get_term(name: str) -> RegisteredTerm:
+    """The term of this name. Raises UserError with the names that there are."""
+    if name not in TERMS:
+        raise UserError(
+            f"unknown loss term {name!r}: choose from {', '.join(TERMS)}, or give the file that "
+            f"defines it (--plugin FILE.py)"
+        )
+    return TERMS[name]
+
+
+def term_options(name: str) -> dict[str, object]:
+    """Options of a term and their defaults, beside `weight` and `from_step` that all have."""
+    return dict(get_term(name).options)
+
+
+@contextmanager
+def reading_plugin(file: Path) -> Iterator[None]:
+    """Terms registered meanwhile are known to come from this file."""
+    _reading.append(file)
+    try:
+        yield
+    finally:
+        _reading.pop()
+
+
+def _check_name(found: RegisteredTerm) -> None:
+    known = TERMS.get(found.name)
+    if known is None:
+        return
+    if known.of_library and not found.of_library:
+        raise UserError(
+            f"{found.name} is a loss term of the library, which cannot be replaced: give your "
+            f"function another name"
+        )
+    if known.plugin and found.plugin and known.plugin != found.plugin:
+        raise UserError(
+            f"{known.plugin} and {found.plugin} both define the term {found.name}: rename one"
+        )
+
+
+def _check_definition(found: RegisteredTerm) -> None:
+    parameters = list(inspect.signature(found.function).parameters.values())
+    wrong = [p.name for p in parameters[1:] if p.kind is not p.KEYWORD_ONLY or p.default is p.empty]
+    if wrong or not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        raise UserError(
+            f"term {found.name} must take a context and options by keyword with defaults, as in "
+            f"def {found.name}(context, *, strength=1.0): mend {', '.join(wrong) or 'them'}"
+        )
+    for name in COMMON:
+        if name in found.options:
+            raise UserError(
+                f"every term has a {name}: give the option of {found.name} another name"
+            )
+    asked = found.needs_teacher if isinstance(found.needs_teacher, tuple) else ()
+    for name in (*asked, *found.acts_later):
+        if name not in found.options:
+            raise UserError(f"term {found.name} has no option {name!r} that @term speaks of")
+
+
+def _check_value(key: str, hint: Any, value: object) -> None:
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    if hint is bool and not isinstance(value, bool):
+        raise UserError(f"{key} must be true or false, got {value!r}")
+    if choices and value not in choices:
+        raise UserError(f"{key} must be {' or '.join(map(str, choices))}, got {value!r}")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is float and not (number and 0 <= value < math.inf):  # type: ignore[operator]
+        raise UserError(f"{key} must be a number >= 0, written as 0.001, got {value!r}")
+    if hint in (int, str) and type(value) is not hint:
+        raise UserError(f"{key} must be {hint.__name__}, got {value!r}")

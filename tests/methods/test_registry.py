@@ -1,0 +1,325 @@
+"""@term: the facts of a term at its definition, terms of one's own, and files that define some."""
+
+import subprocess
+import sys
+from functools import partial
+from textwrap import dedent
+from typing import Literal
+
+import pytest
+
+from sparcl_lib.config import parse_settings, resolve, to_plain
+from sparcl_lib.data import minivoc
+from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.base import open_store
+from sparcl_lib.experiments.pool import run_all
+from sparcl_lib.methods import (
+    METHODS,
+    TERMS,
+    Method,
+    build_method,
+    files_of,
+    load_plugins,
+    method_to_plain,
+    term,
+)
+from sparcl_lib.training import RunDirectory, evaluate, train
+
+PLUGIN = """
+    import torch
+    from sparcl_lib.methods import term
+
+    @term
+    def quiet(context, *, power: float = 2.0):
+        return context.output.logits.abs().pow(power).mean()
+
+    @term(needs_teacher=True)
+    def near(context):
+        return (context.output.features - context.teacher.features).abs().mean()
+"""
+BARE = {"terms": {"ce": {}}, "name": "x"}
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """What a test registers is gone after it."""
+    before, modules = dict(TERMS), set(sys.modules)
+    yield
+    TERMS.clear()
+    TERMS.update(before)
+    for name in set(sys.modules) - modules:
+        if name.startswith("sparcl_plugin_"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(dedent(PLUGIN))
+    return file
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "minivoc"
+    minivoc.generate(folder, train=60, val=12, size=32, progress=False)
+    return str(folder)
+
+
+def tiny(root, *settings, method="FT", seed=0):
+    quick = ["optim.iterations=2", "data.size=32", "data.batch_size=4", *settings]
+    return resolve(
+        "minivoc", method, [parse_settings(quick)], task="6-4", data_root=root, seed=seed
+    )
+
+
+def bare(context, *, strength: float = 1.0):
+    return strength * context.output.logits.square().mean()
+
+
+def in_notebook(function):
+    """As if a cell had defined it: in a module without a file."""
+    function.__module__ = "a_cell"
+    return function
+
+
+# What a term says of itself
+def test_facts_at_the_definition():
+    term(bare)
+    found = TERMS["bare"]
+    assert (found.needs_teacher, found.first_step, found.acts_later) == (False, 0, ())
+    assert found.options == {"strength": 1.0} and not found.of_library
+
+    @term(needs_teacher=True)
+    def held(context):
+        return bare(context)
+
+    @term(needs_teacher=("guess",), hidden_old=("guess", "skip"), acts_later=("late",))
+    def chosen(context, *, guess: bool = False, skip: bool = False, late: int = 3):
+        return bare(context)
+
+    assert TERMS["held"].first_step == 1
+    assert TERMS["chosen"].acts_later == ("guess", "skip", "late")
+    built = build_method({"name": "x", "terms": {"chosen": {"guess": True, "late": 4}, "held": {}}})
+    assert [t.name for t in built.active_terms(0)] == ["chosen"]
+    assert built.terms[0].options_at_step_zero == {}
+    assert built.needs_teacher(1) and not built.needs_teacher(0)
+    alone = build_method({"name": "x", "terms": {"chosen": {"skip": True}}})
+    assert not alone.needs_teacher(1)
+    with pytest.raises(UserError, match=r"chosen.guess and method.terms.chosen.skip exclude each"):
+        build_method({"name": "x", "terms": {"chosen": {"guess": True, "skip": True}}})
+
+
+def test_a_term_of_ones_own_is_a_setting_of_every_method(root):
+    term(bare)
+    config = tiny(
+        root, "method.terms.bare.weight=0.5", "method.terms.bare.strength=3", method="SDR"
+    )
+    found = build_method(config.method).terms[-1]
+    assert (found.name, found.weight, found.options) == ("bare", 0.5, {"strength": 3})
+    with pytest.raises(UserError, match="unknown setting .*bare.stren'.*bare.strength"):
+        tiny(root, "method.terms.bare.stren=3")
+    with pytest.raises(UserError, match="bare.strength must be a number >= 0"):
+        tiny(root, "method.terms.bare.strength=yes")
+
+
+@pytest.mark.parametrize(
+    "hint, good, bad",
+    [(bool, True, 1), (int, 2, 2.0), (str, "a", 3), (Literal["a", "b"], "b", "c"), (float, 1, "1")],
+)
+def test_options_are_checked_by_their_annotation(hint, good, bad):
+    def checked(context, *, given=None):
+        return bare(context)
+
+    checked.__annotations__["given"] = hint
+    term(checked)
+    assert build_method({"name": "x", "terms": {"checked": {"given": good}}})
+    with pytest.raises(UserError, match=r"method\.terms\.checked\.given must be"):
+        build_method({"name": "x", "terms": {"checked": {"given": bad}}})
+
+
+def test_running_a_cell_again_replaces_its_term():
+    for value in (1, 2):
+
+        @term
+        def again(context, *, times: int = value):
+            return times
+
+    assert TERMS["again"](None) == 2 and TERMS["again"].options == {"times": 2}
+
+
+def test_the_library_keeps_its_names():
+    def kd(context):
+        return bare(context)
+
+    with pytest.raises(UserError, match="kd is a loss term of the library"):
+        term(kd)
+    assert TERMS["kd"].of_library
+
+
+def no_default(context, *, a):
+    return a
+
+
+def by_position(context, a=1):
+    return a
+
+
+def nothing():
+    return 0
+
+
+def common(context, *, weight=1):
+    return weight
+
+
+WRONG = {
+    "no default": (partial(term), no_default, r"options by keyword with defaults.*mend a"),
+    "by position": (partial(term), by_position, "mend a"),
+    "no context": (partial(term), nothing, "must take a context"),
+    "weight": (partial(term), common, "every term has a weight"),
+    "later": (term(acts_later=("b",)), bare, "no option 'b' that @term speaks of"),
+    "hidden": (term(hidden_old=("b",)), bare, "no option 'b'"),
+    "teacher": (term(needs_teacher=("b",)), bare, "no option 'b'"),
+}
+
+
+@pytest.mark.parametrize("decorate, function, message", WRONG.values(), ids=WRONG)
+def test_a_definition_that_cannot_be(decorate, function, message):
+    with pytest.raises(UserError, match=message):
+        decorate(function)
+    assert function.__name__ not in TERMS
+
+
+# A method as plain data
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_as_plain_data_and_back(name):
+    built = build_method({**METHODS[name], "name": name})
+    plain = method_to_plain(built)
+    assert build_method(plain) == built and method_to_plain(build_method(plain)) == plain
+    assert set(plain) == {"name", *METHODS[name]}  # what is as by default is not said
+    assert list(plain["terms"]) == list(METHODS[name]["terms"])
+
+
+def test_terms_that_nobody_defines_are_kept_but_not_trained():
+    plain = {"name": "x", "terms": {"ce": {}, "gone": {"weight": 0.5, "a": 1}}}
+    with pytest.raises(UserError, match="unknown loss term 'gone': choose from ce, bce.*--plugin"):
+        build_method(plain)
+    kept: Method = build_method(plain, any_term=True)
+    assert method_to_plain(kept)["terms"]["gone"] == {"weight": 0.5, "a": 1}
+    with pytest.raises(UserError, match="unknown loss term 'gone'"):
+        kept.check_terms()
+
+
+# Files
+def test_a_plugin_is_read_once(plugin):
+    load_plugins([plugin, str(plugin)])
+    assert TERMS["quiet"].plugin == plugin and TERMS["near"].needs_teacher
+    first = TERMS["quiet"]
+    load_plugins([plugin])
+    assert TERMS["quiet"] is first and files_of(["ce", "quiet", "near"]) == {
+        "quiet": plugin, "near": plugin
+    }  # fmt: skip
+
+
+FAULTY = {
+    "raise KeyError('a b')": r"--plugin .*bad.py, line 2: KeyError: 'a b'$",
+    "def broken(:": r"--plugin .*bad.py: SyntaxError: ",
+    "from sparcl_lib import term_that_is_not": "ImportError",
+    "from sparcl_lib.methods import term\ndef kd(context): ...\nterm(kd)": "kd is a loss term of",
+}
+
+
+@pytest.mark.parametrize("text, message", FAULTY.items(), ids=range(len(FAULTY)))
+def test_a_plugin_that_fails_is_named_in_a_line(tmp_path, text, message):
+    file = tmp_path / "bad.py"
+    file.write_text("# first line\n" + text)
+    for _ in range(2):  # a file that failed is not taken for one that was read
+        with pytest.raises(UserError, match=message) as error:
+            load_plugins([file])
+        assert "\n" not in str(error.value)
+
+
+def test_a_plugin_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="--plugin .*absent.py: there is no such file"):
+        load_plugins([tmp_path / "absent.py"])
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(UserError, match="expected a Python file"):
+        load_plugins([tmp_path / "notes.txt"])
+
+
+def test_two_plugins_cannot_define_one_term(plugin, tmp_path):
+    other = tmp_path / "other.py"
+    other.write_text(dedent(PLUGIN))
+    load_plugins([plugin])
+    with pytest.raises(UserError, match="both define the term quiet: rename one"):
+        load_plugins([other])
+
+
+# Training
+def test_a_run_with_a_term_of_ones_own_is_evaluated_without_it(root, plugin, tmp_path):
+    load_plugins([plugin])
+    config = tiny(root, "method.terms.quiet.weight=0.1", "method.terms.near.weight=0.1")
+    metrics = train(config, tmp_path / "run", accelerator="cpu")
+    log = (tmp_path / "run" / "logs" / "step-1" / "metrics.csv").read_text()
+    assert "quiet" in log and "near" in log
+    del TERMS["quiet"], TERMS["near"]
+    again = evaluate(tmp_path / "run", accelerator="cpu")
+    assert again["steps"] == metrics["steps"]
+    saved = RunDirectory(tmp_path / "run").config()
+    assert to_plain(saved) == to_plain(config)
+    with pytest.raises(UserError, match="unknown loss term 'quiet'.*--plugin"):
+        train(saved, tmp_path / "run", resume=True, accelerator="cpu")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_plugins_travel_to_the_pool(root, plugin, tmp_path, jobs):
+    load_plugins([plugin])
+    configs = [tiny(root, "method.terms.quiet.weight=0.1", seed=seed) for seed in (0, 1)]
+    runs, errors = run_all(configs, open_store(tmp_path / "runs"), jobs=jobs)
+    assert errors == [] and "quiet" in runs[1].log(1)
+
+
+def test_a_term_of_a_notebook_is_trained_here_or_refused(root, tmp_path):
+    term(in_notebook(bare))
+    configs = [tiny(root, "method.terms.bare.weight=0.1", seed=seed) for seed in (0, 1)]
+    store = open_store(tmp_path / "runs")
+    with pytest.raises(UserError, match=r"the term bare was defined in a notebook.*jobs=1"):
+        run_all(configs, store, jobs=2)
+    runs, errors = run_all(configs, store)
+    assert errors == [] and "bare" in runs[0].log(1)
+
+
+def sparcl(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "sparcl_lib", *map(str, arguments)],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_the_commands_read_plugins(root, plugin, tmp_path):
+    data = ("--dataset", "minivoc", "--data-root", root)
+    quick = ("optim.iterations=2", "data.size=32", "data.batch_size=4")
+    more = [f"--set={setting}" for setting in (*quick, "method.terms.quiet.weight=0.1")]
+    alone = ("train", *data, "--task", "6-4", "--method", "FT", "--out", tmp_path / "run", *more)
+    refused = sparcl(*alone)
+    assert refused.returncode == 2 and "method.terms.quiet.weight" in refused.stderr
+    for command in ((*alone, "--plugin", plugin), ("evaluate", tmp_path / "run")):
+        done = sparcl(*command)
+        assert done.returncode == 0, done.stderr
+    pair = ("--tasks", "6-4", "--methods", "FT,LwF", "--jobs", 2, "--out", tmp_path / "compared")
+    compared = sparcl("compare", *data, *pair, *more, "--plugin", plugin)
+    assert compared.returncode == 0, compared.stderr
+
+
+def test_the_facts_of_the_library_are_those_of_its_losses():
+    """A teacher where a loss reads one: without it the term fails, or labels stay hidden."""
+    always = {"kd", "bce_kd", "entropy_kd", "feature_kd", "pod", "matching"}
+    labels = {"attraction", "repulsion", "sparsification"}
+    library = {n: t for n, t in TERMS.items() if t.of_library}
+    assert {n for n, t in library.items() if t.needs_teacher is True} >= always | labels
+    assert {n for n in always | labels if library[n].first_step == 0} == labels
+    assert {n for n, t in library.items() if t.needs_maps} == {"pod"}
+    assert library["ce"].hidden_old == ("unbiased", "pseudo", "labelled_only")
+    assert library["bce"].asks_teacher({"threshold": 0.7}) and not library["bce"].asks_teacher({})
+    assert not library["bce"].asks_teacher({"threshold": 1})
