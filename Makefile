@@ -18,19 +18,24 @@ endif
 SETTINGS := $(SETTINGS_$(SPARCL_TEST_PROCESSOR))
 ifeq ($(SPARCL_TEST_PROCESSOR),oldest)
 VENV   := .venv-oldest
+CONSTRAINTS :=
 OLDEST := $(shell sed -nE 's/^ *"(torch|torchvision)>=([0-9.]+),.*/\1==\2/p' pyproject.toml)
 endif
 
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-processors test-lab lab notebooks search clean
+.PHONY: demo test test-units test-notebooks test-processors test-lab lab notebooks search constraints clean
 
 demo: $(READY)  ## train on MiniVOC for five minutes and show what is forgotten
 	$(BIN)/sparcl demo --out demo-results
 
-test: $(READY)  ## unit tests, then every notebook: run, and its outputs compared
+test: test-units test-notebooks  ## unit tests, then every notebook: run, and its outputs compared
+
+test-units: $(READY)
 	$(SETTINGS) $(BIN)/python -m pytest
+
+test-notebooks: $(READY)
 	$(FIXED) $(SETTINGS) $(BIN)/python -m pytest notebooks --nbval --nbval-current-env -W default \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120
@@ -53,6 +58,9 @@ search: $(READY)  ## search learning rates and weights on MiniVOC again (52 minu
 		--method FT,Joint,LwF,LwF-MC,ILT,EWC,RW,PI,CIL,MiB,PLOP,SDR,SDR+MiB,SSUL-like,MiB+EWF \
 		--storage runs/search.journal --store runs/minivoc --out benchmarks/studies/minivoc_search
 
+constraints: $(READY)  ## the versions of this environment, for CI: make test CONSTRAINTS=constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | grep -Ev '^(nvidia-|cuda-|triton=)' | sed 's/+.*//' > constraints.txt
+
 # As when the outputs were saved: sparcl_lib/course/build.py.
 FIXED := OMP_NUM_THREADS=1 PYTHONHASHSEED=0 IPYKERNEL_CELL_NAME='<cell>'
 
@@ -61,7 +69,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sparcl needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[course,search,test]' $(OLDEST)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) $(OLDEST)
 	touch $(READY)
 
 clean:          ## remove the environment and the demo's results

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparcl_lib.config import parse_settings, resolve
-from sparcl_lib.report import load_runs, results_text, write_report, write_results
+from sparcl_lib.report import load_runs, results_text, write_results
+from sparcl_lib.report.page import write_report
 from sparcl_lib.training import train
 
 METHODS = ("FT", "MiB", "SDR", "Joint")

@@ -7,14 +7,22 @@ from pathlib import Path
 
 import platformdirs
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 DISTRIBUTION = "sparcl-lib"
 
 
 def check_environment() -> list[tuple[bool, str]]:
-    """(fine, text) for Python, every declared requirement, the device and the folders we write."""
+    """(fine, text) for Python, every declared requirement, the device and the folders we write.
+
+    An extra that is not installed is fine, and its line says how to get it.
+    """
     lines = [(sys.version_info >= (3, 11), f"Python {sys.version.split()[0]}")]
-    lines += [_check_requirement(text) for text in importlib.metadata.requires(DISTRIBUTION) or []]
+    for extra, requirements in declared().items():
+        if extra is None:
+            lines += [_check_requirement(requirement) for requirement in requirements]
+        else:
+            lines.append(_check_extra(extra, requirements))
     lines.append(_check_device())
     for what, folder in (
         ("MiniVOC", platformdirs.user_data_path("sparcl", appauthor=False)),
@@ -24,17 +32,50 @@ def check_environment() -> list[tuple[bool, str]]:
     return lines
 
 
-def _check_requirement(text: str) -> tuple[bool, str]:
-    requirement = Requirement(text)
-    extra = str(requirement.marker).split('"')[1] if requirement.marker else None
-    suffix = f" (extra {extra})" if extra else ""
-    try:
-        version = importlib.metadata.version(requirement.name)
-    except importlib.metadata.PackageNotFoundError:
-        return False, f"{requirement.name} is missing{suffix}: pip install '{text.split(';')[0]}'"
+def declared() -> dict[str | None, list[Requirement]]:
+    """Extra -> what it asks for of others; None: what the package always needs."""
+    found: dict[str | None, list[Requirement]] = {}
+    for requirement in map(Requirement, importlib.metadata.requires(DISTRIBUTION) or []):
+        extra = str(requirement.marker).split('"')[1] if requirement.marker else None
+        if canonicalize_name(requirement.name) != DISTRIBUTION:  # an extra may name others
+            found.setdefault(extra, []).append(requirement)
+    return found
+
+
+def missing_package(module: str) -> str | None:
+    """What to do about a module that is not there, in one line; None if nobody declares it."""
+    for extra, requirements in declared().items():
+        if canonicalize_name(module) in {canonicalize_name(r.name) for r in requirements}:
+            return f"{module} is not installed: {_install(extra)}"
+    return None
+
+
+def _install(extra: str | None) -> str:
+    return f"pip install '{DISTRIBUTION}[{extra}]'" if extra else f"pip install {DISTRIBUTION}"
+
+
+def _check_requirement(requirement: Requirement) -> tuple[bool, str]:
+    version = _version(requirement)
+    if version is None:
+        return False, f"{requirement.name} is missing: {_install(None)}"
     fine = requirement.specifier.contains(version, prereleases=True)
     wanted = "" if fine else f", needs {requirement.specifier}"
-    return fine, f"{requirement.name} {version}{suffix}{wanted}"
+    return fine, f"{requirement.name} {version}{wanted}"
+
+
+def _check_extra(extra: str, requirements: list[Requirement]) -> tuple[bool, str]:
+    missing = [requirement.name for requirement in requirements if not _version(requirement)]
+    if missing:
+        return True, f"extra {extra} is not installed ({', '.join(missing)}): {_install(extra)}"
+    checks = [_check_requirement(requirement) for requirement in requirements]
+    return all(fine for fine, _ in checks), f"extra {extra}: {'; '.join(t for _, t in checks)}"
+
+
+def _version(requirement: Requirement) -> str | None:
+    try:
+        return importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _check_device() -> tuple[bool, str]:

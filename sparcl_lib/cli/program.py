@@ -161,6 +161,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         status = command.main(arguments, prog_name="sparcl", standalone_mode=False)
     except UserError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:  # a command whose extra is not installed
+        from sparcl_lib.environment import missing_package
+
+        advice = missing_package((error.name or "").partition(".")[0])
+        if advice is None:
+            raise
+        _fail(advice)
     except Exception as error:
         # Typer's own usage errors, whichever Click it comes with.
         if not hasattr(error, "format_message"):

@@ -1,6 +1,8 @@
-"""Tables and pages over several runs, the published row beside each of ours."""
+"""Tables over several runs, the published row beside each of ours.
 
-from sparcl_lib.report.page import page_html, write_report
+Pages are `sparcl_lib.report.page`; they need the extra `report`, tables do not.
+"""
+
 from sparcl_lib.report.runs import ReportRun, load_runs
 from sparcl_lib.report.tables import (
     markdown_table,
@@ -18,7 +20,6 @@ __all__ = [
     "results_table",
     "results_text",
     "steps_text",
-    "write_report",
     "write_results",
 ]
 
@@ -28,8 +29,14 @@ def render(runs: list[ReportRun], format: str) -> str:
 
     Raises UserError for another format.
     """
+
+    def page() -> str:
+        from sparcl_lib.report.page import page_html
+
+        return page_html(runs, "Results")
+
     writers = {
-        "html": lambda: page_html(runs, "Results"),
+        "html": page,
         "md": lambda: markdown_table(runs),
         "csv": lambda: results_table(runs).round(4).to_csv(index=False),
     }

@@ -20,10 +20,9 @@ from sparcl_lib.report import (
     results_table,
     results_text,
     steps_text,
-    write_report,
     write_results,
 )
-from sparcl_lib.report.page import page_html
+from sparcl_lib.report.page import page_html, write_report
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training.run_directory import RunDirectory
 

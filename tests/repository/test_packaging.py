@@ -6,25 +6,32 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 WANTED = {"torch", "torchvision", "jupyterlab", "matplotlib", "seaborn", "ipywidgets", "pandas"}
+
+
+def closure(extra: str) -> set[str]:
+    """The extra and those that it names."""
+    named = [re.match(r"sparcl-lib\[(.+)\]", line) for line in EXTRAS[extra]]
+    others = [name for match in named if match for name in match[1].split(",")]
+    return {extra}.union(*map(closure, others))
 
 
 def test_environment_file_names_python_and_installs_the_package_with_all_its_extras():
     content = yaml.safe_load((ROOT / "environment.yml").read_text())
     *conda, pip = content["dependencies"]
     assert conda == [f"python{PROJECT['requires-python']}", "pip"]
-    (line,) = pip["pip"]
-    extras = re.fullmatch(r"--editable \.\[(.+)\]", line).group(1).split(",")
-    assert sorted(extras) == sorted(PROJECT["optional-dependencies"])
+    assert pip["pip"] == ["--editable .[dev]"] and closure("dev") == set(EXTRAS)
 
 
-def test_make_installs_the_same_extras():
-    (extras,) = re.findall(r"--editable '\.\[(.+)\]'", (ROOT / "Makefile").read_text())
-    assert sorted(extras.split(",")) == sorted(PROJECT["optional-dependencies"])
+@pytest.mark.parametrize("file", ["Makefile", "README.md"])
+def test_what_else_installs_names_the_same_extra(file):
+    assert re.findall(r"--editable '\.\[(.+)\]'", (ROOT / file).read_text()) == ["dev"]
 
 
 def test_every_dependency_is_bounded_and_says_who_needs_it():
@@ -58,3 +65,23 @@ def test_no_tracked_file_names_a_path_of_one_machine_or_an_index_host():
         if path.suffix in text and path != Path(__file__) and pattern.search(path.read_text())
     ]
     assert guilty == []
+
+
+def test_the_page_of_the_package_needs_nothing_beside_it():
+    page = (ROOT / PROJECT["readme"]).read_text()
+    assert not re.findall(r"\]\((?!https://)", page)
+    assert set(re.findall(r"sparcl-lib\[(\w+)\]", page)) <= set(EXTRAS)
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    scope: dict = {}
+    exec(example, scope)
+    assert scope["student"].grad.abs().sum() > 0
+
+
+def test_the_wheel_says_that_it_is_typed_and_leaves_the_runs_of_the_course_out():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = tools["package-data"]["sparcl_lib"]
+    shipped = {path for pattern in patterns for path in (ROOT / "sparcl_lib").glob(pattern)}
+    wanted = ("py.typed", "recipes/minivoc.yaml", "published/results.csv", "report/page.html")
+    assert {ROOT / "sparcl_lib" / name for name in wanted} <= shipped
+    assert not [path for path in shipped if "course" in path.parts]
+    assert tools["packages"]["find"]["namespaces"] is False  # else folders of data are packages
