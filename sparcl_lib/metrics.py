@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-BACKGROUND = "background"
+from sparcl_lib.tasks.classes import BACKGROUND_NAME
 
 
 def class_iou(confusion: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ class StepMatrix:
 
     def add(self, step: int, ious: Mapping[str, float]) -> None:
         """Record the IoU of each class seen so far. Raises ValueError for other classes."""
-        expected = [BACKGROUND, *self.seen(step)]
+        expected = [BACKGROUND_NAME, *self.seen(step)]
         if list(ious) != expected:
             raise ValueError(f"step {step} has the classes {expected}, got {list(ious)}")
         self.rows[step] = {name: float(iou) for name, iou in ious.items()}
@@ -69,7 +69,7 @@ class StepMatrix:
 
     def miou_old(self, step: int) -> float:
         old = self.old(step)
-        return self._mean(step, [BACKGROUND, *old] if old else [])
+        return self._mean(step, [BACKGROUND_NAME, *old] if old else [])
 
     def miou_old_no_bg(self, step: int) -> float:
         return self._mean(step, self.old(step))
@@ -78,7 +78,7 @@ class StepMatrix:
         return self._mean(step, self.step_classes[step])
 
     def miou_all(self, step: int) -> float:
-        return self._mean(step, [BACKGROUND, *self.seen(step)])
+        return self._mean(step, [BACKGROUND_NAME, *self.seen(step)])
 
     def miou_all_no_bg(self, step: int) -> float:
         return self._mean(step, self.seen(step))
@@ -127,7 +127,7 @@ class StepMatrix:
         """Rows steps, columns classes (background first); NaN where not learned yet."""
         last = max(self.rows, default=0)
         frame = pd.DataFrame.from_dict(self.rows, orient="index")
-        return frame.reindex(index=sorted(self.rows), columns=[BACKGROUND, *self.seen(last)])
+        return frame.reindex(index=sorted(self.rows), columns=[BACKGROUND_NAME, *self.seen(last)])
 
     def to_results(self) -> list[dict[str, Any]]:
         """The "steps" of results.json and metrics.json: percent, None where there is no value."""
@@ -169,11 +169,11 @@ def summarise(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         measures = {k: v for k, v in run["steps"][-1].items() if k.startswith("miou_")}
         rows.append({**key, "seed": run["seed"], **measures})
     frame = pd.DataFrame(rows)
-    measures = [column for column in frame if column.startswith("miou_")]
-    frame[measures] = frame[measures].astype(float)
+    names = [column for column in frame if column.startswith("miou_")]
+    frame[names] = frame[names].astype(float)
     groups = frame.groupby(["dataset", "task", "setup", "method"], sort=False)
-    table = groups[measures].mean()
-    deviations = groups[measures].std().add_suffix("_std")
+    table = groups[names].mean()
+    deviations = groups[names].std().add_suffix("_std")
     return pd.concat([groups["seed"].count().rename("seeds"), table, deviations], axis=1)
 
 

@@ -19,7 +19,7 @@ def is_yaml(name: str) -> bool:
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file that holds a mapping; UserError in one line otherwise."""
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.safe_load(Path(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot read {path} as YAML: {reason}") from error
@@ -33,8 +33,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(old, value) if both else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = merge(old, value)
+        merged[key] = value
     return merged
 
 
@@ -62,7 +63,7 @@ def build(cls: type, nested: Mapping[str, Any], prefix: str = "") -> Any:
 
 def _convert(hint: Any, value: Any, key: str) -> Any:
     origin, choices = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             return value
         if not isinstance(value, Mapping):

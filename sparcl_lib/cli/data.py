@@ -9,7 +9,7 @@ from sparcl_lib.cli.options import Dataset
 from sparcl_lib.errors import UserError
 
 if TYPE_CHECKING:
-    from sparcl_lib.data.acquiring.prepare import Recipe
+    from sparcl_lib.data.acquiring.prepare import Acquisition
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 
 Root = Annotated[Path, typer.Option(help="Folder of all data sets; use it as --data-root.")]
-Own = Annotated[
+Files = Annotated[
     list[Path] | None,
     typer.Option(
         "--from",
@@ -25,8 +25,8 @@ Own = Annotated[
         help="Archive or folder that you have; it stays as it is. May be repeated.",
     ),
 ]
-Keep = Annotated[bool, typer.Option("--keep-archives", help="Keep what was downloaded.")]
-Dry = Annotated[
+KeepArchives = Annotated[bool, typer.Option("--keep-archives", help="Keep what was downloaded.")]
+DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done: files, sizes, space, terms.")
 ]
 Partial = Annotated[
@@ -47,43 +47,43 @@ DataRoot = Annotated[
 @app.command()
 def voc2012(
     root: Root = Path("data"),
-    own: Own = None,
-    keep_archives: Keep = False,
-    dry_run: Dry = False,
+    files: Files = None,
+    keep_archives: KeepArchives = False,
+    dry_run: DryRun = False,
     partial: Partial = False,
 ) -> None:
     """Pascal VOC2012 (2 GB); with SegmentationClassAug.zip among --from, augmented as well."""
     from sparcl_lib.data.acquiring.layouts import SBD, VOC2012
 
-    _get([VOC2012, SBD], root, own or [], keep_archives, dry_run, partial)
+    _get([VOC2012, SBD], root, files or [], keep_archives, dry_run, partial)
 
 
 @app.command()
 def sbd(
     root: Root = Path("data"),
-    own: Own = None,
-    keep_archives: Keep = False,
-    dry_run: Dry = False,
+    files: Files = None,
+    keep_archives: KeepArchives = False,
+    dry_run: DryRun = False,
     partial: Partial = False,
 ) -> None:
     """SBD (1.4 GB): the augmented masks and train_aug.txt (10,582 ids) for VOC2012 in --root."""
     from sparcl_lib.data.acquiring.layouts import SBD
 
-    _get([SBD], root, own or [], keep_archives, dry_run, partial)
+    _get([SBD], root, files or [], keep_archives, dry_run, partial)
 
 
 @app.command()
 def ade20k(
     root: Root = Path("data"),
-    own: Own = None,
-    keep_archives: Keep = False,
-    dry_run: Dry = False,
+    files: Files = None,
+    keep_archives: KeepArchives = False,
+    dry_run: DryRun = False,
     partial: Partial = False,
 ) -> None:
     """ADE20K (1 GB): ADEChallengeData2016, 150 classes."""
     from sparcl_lib.data.acquiring.layouts import ADE20K
 
-    _get([ADE20K], root, own or [], keep_archives, dry_run, partial)
+    _get([ADE20K], root, files or [], keep_archives, dry_run, partial)
 
 
 @app.command()
@@ -140,23 +140,28 @@ def index(dataset: Dataset, root: DataRoot = None) -> None:
 
 
 def _get(
-    recipes: "list[Recipe]", root: Path, own: list[Path], keep: bool, dry_run: bool, partial: bool
+    acquisitions: "list[Acquisition]",
+    root: Path,
+    files: list[Path],
+    keep_archives: bool,
+    dry_run: bool,
+    partial: bool,
 ) -> None:
-    """The first recipe, then those for which the user has something."""
-    from sparcl_lib.data.acquiring.prepare import plan, prepare, share_out
+    """The first one, then those for which the user has something."""
+    from sparcl_lib.data.acquiring.prepare import assign_files, plan, prepare
 
-    if partial and not own:
+    if partial and not files:
         raise UserError("--partial takes what you have: add --from FILE_OR_FOLDER")
-    root, shares = root.expanduser(), share_out(recipes, own)
-    for recipe in recipes:
-        share = shares[recipe.name]
-        if not share and (partial or recipe is not recipes[0]):
+    root, shares = root.expanduser(), assign_files(acquisitions, files)
+    for acquisition in acquisitions:
+        share = shares[acquisition.name]
+        if not share and (partial or acquisition is not acquisitions[0]):
             continue
         if dry_run:
-            print("\n".join(plan(recipe, root, share, partial)))
+            print("\n".join(plan(acquisition, root, share, partial)))
         else:
-            print(f"{recipe.title}. Terms of use: {recipe.terms}")
-            _print_lines(prepare(recipe, root, share, keep, partial))
+            print(f"{acquisition.title}. Terms of use: {acquisition.terms}")
+            _print_lines(prepare(acquisition, root, share, keep_archives, partial))
 
 
 def _print_lines(lines: list[tuple[bool, str]]) -> None:

@@ -1,6 +1,7 @@
 """Data sets, class presence, partitions and loaders. Importing it does not import torch."""
 
 from importlib import import_module
+from typing import Any
 
 from sparcl_lib.data.checksums import fingerprint
 from sparcl_lib.data.lists import read_lists, split_checksum, write_lists
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

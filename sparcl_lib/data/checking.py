@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from sparcl_lib.data.masks import BROKEN, read_mask
 from sparcl_lib.data.minivoc import verify
-from sparcl_lib.data.sources.source import Source, in_words
+from sparcl_lib.data.sources.source import Source, format_ranges
 from sparcl_lib.errors import UserError
 
 Line = tuple[bool, str]
@@ -97,7 +97,7 @@ def _images(
     problems = [problem for of_image in bar for problem in of_image]
     yield from ((False, f"{split}: {problem}") for problem in problems)
     if not problems:
-        legal = in_words(source.legal)
+        legal = format_ranges(source.legal)
         yield True, f"{split}: {len(ids)} masks decode, with values {legal}"
         if photos:
             yield True, f"{split}: {len(ids)} photographs decode and have the size of their mask"
@@ -111,7 +111,7 @@ def _problems(source: Source, split: str, photos: bool, image_id: str) -> list[s
         shown, size = read_mask(path)
         bad = [int(v) for v in np.flatnonzero(shown) if v not in source.legal]
         if bad:
-            legal = in_words(source.legal)
+            legal = format_ranges(source.legal)
             problems.append(f"mask {path} holds {bad}, no class of {source.name} ({legal})")
     except UserError as error:
         problems.append(str(error))

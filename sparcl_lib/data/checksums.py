@@ -6,7 +6,7 @@ import os
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from sparcl_lib.data.kept import Stamp, cache_file, keep, stamp
+from sparcl_lib.data.cache import Stamp, cache_file, stamp, write_cache
 from sparcl_lib.data.lists import file_checksum
 from sparcl_lib.data.sources.source import Source
 from sparcl_lib.errors import UserError
@@ -49,13 +49,14 @@ def _checksums(source: Source, stamps: dict[str, Stamp]) -> Checksums:
     if changed:
         read = zip(changed, _read(changed), strict=True)
         known |= {file: (*stamps[file], checksum) for file, checksum in read}
-        keep(cache, lambda path: path.write_text(json.dumps(known)), "every run reads all data")
+        text = json.dumps(known)
+        write_cache(cache, lambda file: file.write_text(text, "utf-8"), "every run reads all data")
     return known
 
 
 def _load(path: Path) -> Checksums:
     try:
-        return {file: tuple(row) for file, row in json.loads(path.read_text()).items()}
+        return {file: tuple(row) for file, row in json.loads(path.read_text("utf-8")).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

@@ -54,7 +54,8 @@ def list_files(folder: str | Path) -> dict[int, Path]:
     Raises:
         UserError: no folder, no list in it, or two for one step.
     """
-    folder, files = Path(folder), {}
+    folder = Path(folder)
+    files: dict[int, Path] = {}
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name one with a list per step, as in train-0.txt")
     for path in sorted(folder.iterdir()):

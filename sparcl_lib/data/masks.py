@@ -75,7 +75,15 @@ def read_colours(path: str, colours: Mapping[Colour, int]) -> np.ndarray:
             f"mask {path} has the colour {pixels[y, x].tolist()} at x = {x}, y = {y} (from 0, top "
             "left), which is not in the palette; add it there, to a class or to void"
         )
-    return np.array([known[code] for code in ordered.tolist()], dtype=np.uint8)[found]
+    raw_ids: np.ndarray = np.array([known[code] for code in ordered.tolist()], dtype=np.uint8)
+    return np.asarray(raw_ids[found])
+
+
+def voc_palette() -> bytes:
+    """VOC's colour map, 256 x RGB bytes: bit 3j + c of the class is bit 7 - j of channel c."""
+    return bytes(
+        sum((i >> 3 * j + c & 1) << 7 - j for j in range(3)) for i in range(256) for c in range(3)
+    )
 
 
 def _open(path: str, modes: tuple[str, ...]) -> Image.Image:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sparcl_lib.data.kept import Stamp, cache_file, keep, stamp
+from sparcl_lib.data.cache import Stamp, cache_file, stamp, write_cache
 from sparcl_lib.data.masks import BROKEN, Row, read_mask
 from sparcl_lib.data.sources.source import Source
 from sparcl_lib.errors import UserError
@@ -93,6 +93,7 @@ def check_pairs(source: Source, split: str) -> None:
         UserError: naming the file that is missing, unreadable or of another size; also as ``scan``.
     """
     presence = scan(source, split)
+    assert presence.sizes is not None  # a scan knows them
     for image_id, size in zip(presence.ids, presence.sizes.tolist(), strict=True):
         path = source.photo(split, image_id)
         try:
@@ -110,8 +111,8 @@ def check_pairs(source: Source, split: str) -> None:
 def _load(path: Path) -> dict[Key, Row]:
     """What earlier scans kept; empty if there is nothing that can be used."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            ids, stamps, table, sizes = (kept[name] for name in _ARRAYS)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            ids, stamps, table, sizes = (arrays[name] for name in _ARRAYS)
         keys = ((i, *stamp) for i, stamp in zip(ids.tolist(), stamps.tolist(), strict=True))
         return dict(zip(keys, zip(table, sizes.tolist(), strict=True), strict=True))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
@@ -122,9 +123,17 @@ def _save(path: Path, rows: dict[Key, Row]) -> None:
     """Keep rows for later calls."""
     ids, *stamps = zip(*rows, strict=True)
     table, sizes = zip(*rows.values(), strict=True)
-    arrays = (np.array(ids), np.array(stamps).T, np.stack(table), np.array(sizes))
-    named = dict(zip(_ARRAYS, arrays, strict=True))
-    keep(path, lambda draft: np.savez_compressed(draft, **named), "every call scans the masks")
+    write_cache(
+        path,
+        lambda draft: np.savez_compressed(
+            draft,
+            ids=np.array(ids),
+            stamps=np.array(stamps).T,
+            table=np.stack(table),
+            sizes=np.array(sizes),
+        ),
+        "every call scans the masks",
+    )
 
 
 def _read_masks(paths: Iterable[str], workers: int | None, progress: bool) -> list[Row]:

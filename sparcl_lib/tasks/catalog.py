@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -128,7 +129,7 @@ def _read_task(path: Path, dataset: str, classes: tuple[str, ...]) -> Task:
         raise UserError(f"task file {path}: {error}") from None
 
 
-def _read_yaml(path: Path) -> dict:
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
@@ -141,7 +142,7 @@ def _read_yaml(path: Path) -> dict:
     return content
 
 
-def _class_id(entry: object, classes: tuple[str, ...], path: Path) -> object:
+def _class_id(entry: Any, classes: tuple[str, ...], path: Path) -> Any:
     """Raw id of a class name; ids pass through and are checked by the task."""
     if not isinstance(entry, str):
         return entry

@@ -5,6 +5,9 @@ from difflib import get_close_matches
 
 from sparcl_lib.errors import UserError
 
+BACKGROUND_NAME = "background"
+"""Name of the class with raw id and training index 0 (`labels.BACKGROUND`)."""
+
 VOC_CLASSES: tuple[str, ...] = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
     "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sparcl_lib.errors import UserError
+from sparcl_lib.tasks.classes import BACKGROUND_NAME
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ class Task:
 
 def _class_problem(classes: tuple[str, ...]) -> str | None:
     """What is wrong with the class names of a data set, or None."""
-    if not classes or classes[0] != "background":
-        return f"the first class must be 'background', not {classes[0] if classes else None!r}"
+    if not classes or classes[0] != BACKGROUND_NAME:
+        first = classes[0] if classes else None
+        return f"the first class must be {BACKGROUND_NAME!r}, not {first!r}"
     if len(classes) > 255:
         return f"{len(classes) - 1} classes are too many; masks have room for ids 1 to 254"
     for name, count in Counter(classes).items():

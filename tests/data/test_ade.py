@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from own_data import QUICK, save_pair
+from custom_data import QUICK, save_pair
 
 from sparcl_lib.cli import main
 from sparcl_lib.data import evaluation_ids, open_source, partition, scan

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_data import camvid_tree, describe
+from custom_data import camvid_tree, describe
 from PIL import Image
 
 from sparcl_lib.data import ImageReader, open_source, scan

@@ -81,7 +81,7 @@ def test_processes_share_an_epoch_and_every_batch_is_full(tree, world):
     for rank in range(world):
         loader = training_batches(data, 2, iterations=5, workers=0, seed=1, rank=rank, world=world)
         assert len(loader) == 5
-        seen.append([draw.index for draw in loader.sampler])
+        seen.append([draw.position for draw in loader.loader.sampler])
     order = [index for together in zip(*seen) for index in together]
     assert sorted(order[:10]) == list(range(10)), "every image once in the first epoch"
     assert len(order) == 10 * world
@@ -95,7 +95,7 @@ def test_the_seed_alone_decides_the_batches_not_the_workers(tree, workers, start
         torch.manual_seed(workers)  # whatever the state of the process, too
         loader = training_batches(data, 2, iterations, workers, seed)
         if start:
-            loader.multiprocessing_context = start
+            loader.loader.multiprocessing_context = start
         return [torch.stack(parts) for parts in zip(*loader)]
 
     images, labels = batches(1)

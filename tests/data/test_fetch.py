@@ -15,11 +15,11 @@ from torchvision.datasets import voc as torchvision_voc
 
 from sparcl_lib.data.acquiring import archives, fetch
 from sparcl_lib.data.acquiring.archives import Archive
-from sparcl_lib.data.acquiring.fetch import Patience
+from sparcl_lib.data.acquiring.fetch import RetryPolicy
 from sparcl_lib.errors import UserError
 
 CONTENT = random.Random(0).randbytes(300_001)
-HASTY = Patience(attempts=3, pause=0.001, timeout=0.5)
+HASTY = RetryPolicy(attempts=3, pause=0.001, timeout=0.5)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_no_pause_is_longer_than_a_minute(server, tmp_path, monkeypatch):
     pauses = []
     monkeypatch.setattr(fetch.time, "sleep", pauses.append)
     archive = archive_at(server.serve("/a", CONTENT, [503] * 9))
-    fetch.fetch(archive, tmp_path, Patience(attempts=10, pause=1), progress=False)
+    fetch.fetch(archive, tmp_path, RetryPolicy(attempts=10, pause=1), progress=False)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 

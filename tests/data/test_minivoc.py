@@ -139,6 +139,11 @@ def test_refuses_a_folder_in_use(tiny, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_folder_that_cannot_be_is_named(tmp_path):
+    with pytest.raises(UserError, match="cannot read .*name another folder"):
+        small(tmp_path / ("x" * 300))
+
+
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"train": 0}, {"val": 0}, {"size": 8}])
 def test_refuses_numbers_out_of_range(tmp_path, wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):

@@ -40,15 +40,15 @@ def server() -> Iterator[LocalServer]:
 
 @pytest.fixture
 def packed(tmp_path, server, monkeypatch) -> Path:
-    """A folder with the three archives; the server has them, and the recipes believe it."""
+    """A folder with the three archives; the server has them, and the acquisitions believe it."""
     folder = tmp_path / "packed"
     for name, (file, files) in ARCHIVES.items():
         path = data.pack(folder / file, files())
         archive = data.described(path, server.serve(f"/{file}", path.read_bytes()))
-        recipe = replace(getattr(layouts, name), archive=archive)
+        acquisition = replace(getattr(layouts, name), archive=archive)
         if name == "SBD":
-            recipe = replace(recipe, needs=layouts.VOC2012)
-        monkeypatch.setattr(layouts, name, recipe)
+            acquisition = replace(acquisition, needs=layouts.VOC2012)
+        monkeypatch.setattr(layouts, name, acquisition)
     monkeypatch.setitem(checking.PUBLISHED, "voc", data.COUNTS)
     monkeypatch.setitem(checking.PUBLISHED, "ade20k", {"train": 3, "val": 2})
     return folder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_data import QUICK, camvid_tree, save_pair, street_mask
+from custom_data import QUICK, camvid_tree, save_pair, street_mask
 
 from sparcl_lib.cli import main
 

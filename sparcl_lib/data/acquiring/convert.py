@@ -6,7 +6,6 @@ reading of every epoch.
 
 import csv
 import os
-from collections.abc import Mapping
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def convert(
 
 
 def _convert_split(
-    source: Source, split: str, colours: Mapping[Colour, int], stage: Path, progress: bool
+    source: Source, split: str, colours: dict[Colour, int], stage: Path, progress: bool
 ) -> None:
     ids, palette = source.ids(split), _palette(colours)
 
@@ -75,7 +74,7 @@ def _convert_split(
         csv.writer(file).writerows([COLUMNS, *rows])
 
 
-def _palette(colours: Mapping[Colour, int]) -> bytes:
+def _palette(colours: dict[Colour, int]) -> bytes:
     """256 x RGB: the first colour of each class."""
     first = {raw_id: colour for colour, raw_id in reversed(colours.items())}
     return bytes(part for raw_id in range(256) for part in first.get(raw_id, (0, 0, 0)))

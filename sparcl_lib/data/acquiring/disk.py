@@ -1,4 +1,4 @@
-"""Disk space in words, and what to say when writing fails."""
+"""Disk space as people write it, and what to say when writing fails."""
 
 import errno
 import shutil
@@ -9,7 +9,7 @@ from sparcl_lib.errors import UserError
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def in_words(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Bytes as people write them: 1999639040 -> ``2.00 GB``."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= scale:

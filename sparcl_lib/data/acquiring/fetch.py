@@ -16,17 +16,17 @@ import urllib3
 from tqdm.auto import tqdm
 
 from sparcl_lib.data.acquiring.archives import Archive
-from sparcl_lib.data.acquiring.disk import in_words, write_error
+from sparcl_lib.data.acquiring.disk import format_bytes, write_error
 from sparcl_lib.errors import UserError
 
 _BLOCK = 1 << 16
 _LONGEST_PAUSE = 60.0
-_PASSING = (408, 425, 429)  # the only answers 4xx after which asking again makes sense
+_RETRIED = (408, 425, 429)  # the only statuses 4xx after which another request makes sense
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long an address is waited for."""
+class RetryPolicy:
+    """How often and how long an address is tried."""
 
     attempts: int = 5
     """Failures in a row without a new byte before the next address is tried."""
@@ -49,7 +49,7 @@ class _WrongBytes(_Failed):
 
 
 def fetch(
-    archive: Archive, folder: Path, patience: Patience = Patience(), progress: bool = True
+    archive: Archive, folder: Path, retries: RetryPolicy = RetryPolicy(), progress: bool = True
 ) -> Path:
     """Path of the verified file in `folder`, downloaded if it is not there.
 
@@ -65,7 +65,7 @@ def fetch(
             _verify(archive, final)
             return final
         folder.mkdir(parents=True, exist_ok=True)
-        _from_any_address(archive, part, patience, progress)
+        _from_any_address(archive, part, retries, progress)
         os.replace(part, final)
     except _WrongBytes as wrong:
         raise UserError(f"{final} has {wrong}: delete it and run the same command again") from None
@@ -79,21 +79,22 @@ def part_of(archive: Archive, folder: Path) -> Path:
     return folder / f"{archive.name}.part"
 
 
-def _from_any_address(archive: Archive, part: Path, patience: Patience, progress: bool) -> None:
+def _from_any_address(archive: Archive, part: Path, retries: RetryPolicy, progress: bool) -> None:
     problems = []
     for url in archive.urls:
         try:
-            return _from_address(url, archive, part, patience, progress)
+            return _from_address(url, archive, part, retries, progress)
         except _Failed as failed:
             problems.append(f"{url} ({failed})")
     raise UserError(
-        f"cannot download {archive.name}: {'; '.join(problems)}. {in_words(_size(part))} are kept: "
-        "run the same command again later, or get the file by other means and add --from FILE"
+        f"cannot download {archive.name}: {'; '.join(problems)}. "
+        f"{format_bytes(_size(part))} are kept: run the same command again later, "
+        "or get the file by other means and add --from FILE"
     )
 
 
 def _from_address(
-    url: str, archive: Archive, part: Path, patience: Patience, progress: bool
+    url: str, archive: Archive, part: Path, retries: RetryPolicy, progress: bool
 ) -> None:
     """Complete and verify `part`, asking again as long as that may help."""
     mixed = _size(part) > 0  # bytes that this address did not send: suspected first
@@ -102,7 +103,7 @@ def _from_address(
         before = _size(part)
         try:
             if not archive.exact or before < archive.size:
-                _receive(url, archive, part, patience.timeout, progress)
+                _receive(url, archive, part, retries.timeout, progress)
             return _verify(archive, part)
         except _WrongBytes:
             part.unlink()
@@ -112,9 +113,9 @@ def _from_address(
             continue
         except _Failed as failed:
             failures = 1 if _size(part) > before else failures + 1
-            if failed.lasting or failures >= patience.attempts:
+            if failed.lasting or failures >= retries.attempts:
                 raise
-        time.sleep(min(patience.pause * 2 ** (failures - 1), _LONGEST_PAUSE))
+        time.sleep(min(retries.pause * 2 ** (failures - 1), _LONGEST_PAUSE))
 
 
 def _receive(url: str, archive: Archive, part: Path, timeout: float, progress: bool) -> None:
@@ -122,31 +123,31 @@ def _receive(url: str, archive: Archive, part: Path, timeout: float, progress: b
     offset = _size(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=timeout) as answer:
-            if answer.status_code == 416 and offset:
+        with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            if response.status_code == 416 and offset:
                 return  # there is nothing after our bytes: they are all, or wrong
-            start = _first_byte(answer, archive, offset)
-            _save(answer, archive, part, start, progress)
+            start = _first_byte(response, archive, offset)
+            _save(response, archive, part, start, progress)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _Failed(_in_short(error, _size(part))) from error
+        raise _Failed(_reason(error, _size(part))) from error
     if archive.exact and _size(part) < archive.size:
-        raise _Failed(f"connection cut after {in_words(_size(part))}")
+        raise _Failed(f"connection cut after {format_bytes(_size(part))}")
 
 
-def _first_byte(answer: requests.Response, archive: Archive, offset: int) -> int:
+def _first_byte(response: requests.Response, archive: Archive, offset: int) -> int:
     """Position in the file of the first byte that comes: `offset`, or 0 if ranges are ignored."""
-    status, headers = answer.status_code, answer.headers
+    status, headers = response.status_code, response.headers
     if status not in (200, 206):
-        lasting = 400 <= status < 500 and status not in _PASSING
-        raise _Failed(f"{status} {answer.reason}".strip(), lasting)
+        lasting = 400 <= status < 500 and status not in _RETRIED
+        raise _Failed(f"{status} {response.reason}".strip(), lasting)
     if headers.get("Content-Type", "").startswith("text/html"):
         raise _Failed("a web page instead of the file", lasting=True)
     start, total = 0, headers.get("Content-Length", "")
     if status == 206:
-        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
-        if not told or int(told[1]) != offset:
+        content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+        if not content_range or int(content_range[1]) != offset:
             raise _Failed("another range than was asked for", lasting=True)
-        start, total = offset, told[2]
+        start, total = offset, content_range[2]
     # Before a byte is written: what we have must not be lost to a page that is not the file.
     if archive.exact and total.isdecimal() and int(total) != archive.size:
         raise _Failed(f"a file of {total} bytes instead of {archive.size}", lasting=True)
@@ -154,7 +155,7 @@ def _first_byte(answer: requests.Response, archive: Archive, offset: int) -> int
 
 
 def _save(
-    answer: requests.Response, archive: Archive, part: Path, start: int, progress: bool
+    response: requests.Response, archive: Archive, part: Path, start: int, progress: bool
 ) -> None:
     bar = tqdm(
         desc=archive.name,
@@ -166,7 +167,7 @@ def _save(
     )
     with part.open("ab" if start else "wb") as file, bar:
         # As it came: some hosts declare a .tgz as an encoding of its own.
-        for block in answer.raw.stream(_BLOCK, decode_content=False):
+        for block in response.raw.stream(_BLOCK, decode_content=False):
             file.write(block)
             bar.update(len(block))
         file.flush()
@@ -189,10 +190,10 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _in_short(error: Exception, size: int) -> str:
+def _reason(error: Exception, size: int) -> str:
     """The exceptions of requests quote whole objects; the kind is what helps."""
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
-        return f"no answer in time, {in_words(size)} received"
+        return f"no answer in time, {format_bytes(size)} received"
     if isinstance(error, (urllib3.exceptions.ProtocolError, requests.ConnectionError)):
-        return f"cannot be reached or cut the connection, {in_words(size)} received"
+        return f"cannot be reached or cut the connection, {format_bytes(size)} received"
     return type(error).__name__

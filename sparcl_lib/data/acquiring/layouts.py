@@ -1,4 +1,4 @@
-"""VOC2012, SBD and ADE20K as recipes: what belongs where in their trees."""
+"""VOC2012, SBD and ADE20K: what is had from where, and what belongs where in their trees."""
 
 import shutil
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sparcl_lib.data.acquiring import sbd
 from sparcl_lib.data.acquiring.archives import ADE20K_CHALLENGE, SBD_BENCHMARK, VOC2012_TRAINVAL
-from sparcl_lib.data.acquiring.prepare import Recipe
+from sparcl_lib.data.acquiring.prepare import Acquisition
 from sparcl_lib.data.sources.source import Source, Split, ade20k_source
 from sparcl_lib.tasks.classes import VOC_CLASSES
 
@@ -49,13 +49,13 @@ def place_ade(name: str) -> str | None:
     return file if file in ("objectInfo150.txt", "sceneCategories.txt") else None
 
 
-def _newest(stage: Path, tree: Path) -> Callable[[str], Path]:
+def _new_or_old(stage: Path, tree: Path) -> Callable[[str], Path]:
     """Where a path of the tree lies: among the new files, or else in the tree."""
     return lambda name: stage / name if (stage / name).exists() else tree / name
 
 
 def _voc_view(stage: Path, tree: Path, masks: str = OFFICIAL, train: str = "train.txt") -> Source:
-    at = _newest(stage, tree)
+    at = _new_or_old(stage, tree)
     lists = {"train": at(f"{LISTS}/{train}"), "val": at(f"{LISTS}/val.txt")}
     splits = {name: Split(at(PHOTOS), at(masks), listing) for name, listing in lists.items()}
     return Source("voc", tree, VOC_CLASSES, splits)
@@ -66,12 +66,12 @@ def _augmented_view(stage: Path, tree: Path) -> Source:
 
 
 def _ade_view(stage: Path, tree: Path) -> Source:
-    return ade20k_source(_newest(stage, tree)("annotations").parent)
+    return ade20k_source(_new_or_old(stage, tree)("annotations").parent)
 
 
 def _augment(stage: Path, tree: Path, progress: bool) -> None:
     """Masks from SBD's annotations unless there are finished ones, and the list train_aug.txt."""
-    at, voc, masks = _newest(stage, tree), _voc_view(stage, tree), stage / AUGMENTED
+    at, voc, masks = _new_or_old(stage, tree), _voc_view(stage, tree), stage / AUGMENTED
     train, val = voc.ids("train"), voc.ids("val")
     found = stage / _SBD
     if found.is_dir() and not masks.is_dir():
@@ -87,14 +87,14 @@ def _augment(stage: Path, tree: Path, progress: bool) -> None:
     if not listing.exists():
         listing = stage / LISTS / listing.name
         listing.parent.mkdir(parents=True, exist_ok=True)
-        listing.write_text("".join(f"{image_id}\n" for image_id in ids))
+        listing.write_text("".join(f"{image_id}\n" for image_id in ids), "utf-8")
 
 
-def _as_it_came(stage: Path, tree: Path, progress: bool) -> None:
+def _finish_nothing(stage: Path, tree: Path, progress: bool) -> None:
     """The archive is the tree."""
 
 
-VOC2012 = Recipe(
+VOC2012 = Acquisition(
     name="voc2012",
     title="Pascal VOC2012",
     archive=VOC2012_TRAINVAL,
@@ -103,12 +103,12 @@ VOC2012 = Recipe(
     place=place_voc,
     enough=(PHOTOS,),
     view=_voc_view,
-    finish=_as_it_came,
+    finish=_finish_nothing,
     terms="photographs from Flickr, under Flickr's terms of use; cite the challenge "
     "(host.robots.ox.ac.uk/pascal/VOC/voc2012, data_scripts/README.md)",
 )
 
-SBD = Recipe(
+SBD = Acquisition(
     name="sbd",
     title="SBD (augmented VOC2012)",
     archive=SBD_BENCHMARK,
@@ -123,7 +123,7 @@ SBD = Recipe(
     "(home.bharathh.info/pubs/codes/SBD/download.html, data_scripts/README.md)",
 )
 
-ADE20K = Recipe(
+ADE20K = Acquisition(
     name="ade20k",
     title="ADE20K (ADEChallengeData2016)",
     archive=ADE20K_CHALLENGE,
@@ -132,7 +132,7 @@ ADE20K = Recipe(
     place=place_ade,
     enough=("annotations",),
     view=_ade_view,
-    finish=_as_it_came,
+    finish=_finish_nothing,
     terms="photographs for non-commercial research and education only; masks under BSD-3 "
     "(ade20k.csail.mit.edu/terms, data_scripts/README.md)",
 )

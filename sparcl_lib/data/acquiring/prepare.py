@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sparcl_lib.data.acquiring.archives import Archive
-from sparcl_lib.data.acquiring.disk import free_bytes, in_words, write_error
+from sparcl_lib.data.acquiring.disk import format_bytes, free_bytes, write_error
 from sparcl_lib.data.acquiring.fetch import fetch, part_of
 from sparcl_lib.data.acquiring.unpack import Place, copy, is_archive, names, unpack
 from sparcl_lib.data.checking import Line, check, complete
@@ -26,8 +26,8 @@ ARCHIVES = "archives"
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How one data set becomes a tree."""
+class Acquisition:
+    """How one data set is had, and what becomes of its archive: a tree of folders."""
 
     name: str
     """Name of its command."""
@@ -47,28 +47,28 @@ class Recipe:
     """(new files, tree) -> the data set that the two will make."""
     finish: Callable[[Path, Path, bool], None]
     """(new files, tree, progress): makes what the archive does not hold."""
-    needs: "Recipe | None" = None
+    needs: "Acquisition | None" = None
     """What must be in the tree before."""
     terms: str = ""
     """Terms of use in a sentence."""
 
 
 def prepare(
-    recipe: Recipe,
+    acquisition: Acquisition,
     root: Path,
-    own: Sequence[Path] = (),
+    files: Sequence[Path] = (),
     keep_archives: bool = False,
     partial: bool = False,
     progress: bool = True,
 ) -> list[Line]:
-    """Put a data set into ``root / recipe.tree``; if it is there already, nothing is done.
+    """Put a data set into ``root / acquisition.tree``; if it is there already, nothing is done.
 
     Args:
-        recipe: which one.
+        acquisition: of which data set.
         root: folder of all data sets.
-        own: archives or folders of the user; they stay as they are.
+        files: archives or folders of the user; they stay as they are.
         keep_archives: keep downloads that are no longer needed.
-        partial: take what `own` holds, however little, and download nothing.
+        partial: take what `files` hold, however little, and download nothing.
         progress: show bars on stderr.
 
     Returns:
@@ -77,104 +77,113 @@ def prepare(
     Raises:
         UserError: nothing to be had, an archive not safe, disk full, another process at work.
     """
-    tree, stage = root / recipe.tree, root / f".unpacking-{recipe.name}"
+    tree, stage = root / acquisition.tree, root / f".unpacking-{acquisition.name}"
     try:
-        with _alone(root):
-            if _is_there(recipe, tree, partial):
-                return [(True, f"{recipe.title} is in {tree} already: nothing to do")]
-            _check_needs(recipe, root, partial)
+        with _locked(root):
+            if _is_there(acquisition, tree, partial):
+                return [(True, f"{acquisition.title} is in {tree} already: nothing to do")]
+            _check_needs(acquisition, root, partial)
             shutil.rmtree(stage, ignore_errors=True)  # of a run that was killed
             try:
-                lines = _build(recipe, root, stage, own, partial, progress)
+                lines = _build(acquisition, root, stage, files, partial, progress)
                 if not all(fine for fine, _ in lines):
-                    return [*lines, (False, f"{recipe.title} is not put into {tree}")]
+                    return [*lines, (False, f"{acquisition.title} is not put into {tree}")]
                 _install(stage, tree)
             finally:
                 shutil.rmtree(stage, ignore_errors=True)
             if not keep_archives:
-                _discard(root / ARCHIVES, recipe.archive)
+                _discard(root / ARCHIVES, acquisition.archive)
     except OSError as error:
         raise write_error(error, root) from error
-    what = f"part of {recipe.title}" if partial else recipe.title
+    what = f"part of {acquisition.title}" if partial else acquisition.title
     return [*lines, (True, f"{what} is in {tree}: use it with --data-root {root}")]
 
 
-def share_out(recipes: Sequence[Recipe], own: Iterable[Path]) -> dict[str, list[Path]]:
-    """Recipe name -> which of the user's files and folders hold something for it.
+def assign_files(
+    acquisitions: Sequence[Acquisition], files: Iterable[Path]
+) -> dict[str, list[Path]]:
+    """Name of an acquisition -> which of the user's files and folders hold something for it.
 
     Raises:
-        UserError: a path does not exist, or holds nothing for any of the recipes.
+        UserError: a path does not exist, or holds nothing for any of them.
     """
-    shares: dict[str, list[Path]] = {recipe.name: [] for recipe in recipes}
-    for path in own:
+    shares: dict[str, list[Path]] = {acquisition.name: [] for acquisition in acquisitions}
+    for path in files:
         if not path.exists():
             raise UserError(f"--from {path} does not exist; name a file or folder that you have")
-        takers = [recipe for recipe in recipes if _offers(path, recipe)]
+        takers = [acquisition for acquisition in acquisitions if _offers(path, acquisition)]
         if not takers:
-            known = [name for r in recipes for name in (r.archive.name, *r.also)]
+            known = [name for a in acquisitions for name in (a.archive.name, *a.also)]
             raise UserError(
-                f"--from {path} holds nothing of {recipes[0].title}; name {', '.join(known)}, a "
-                "folder with them, or an unpacked tree"
+                f"--from {path} holds nothing of {acquisitions[0].title}; "
+                f"name {', '.join(known)}, a folder with them, or an unpacked tree"
             )
-        for recipe in takers:
-            shares[recipe.name].append(path)
+        for acquisition in takers:
+            shares[acquisition.name].append(path)
     return shares
 
 
-def plan(recipe: Recipe, root: Path, own: Sequence[Path] = (), partial: bool = False) -> list[str]:
+def plan(
+    acquisition: Acquisition, root: Path, files: Sequence[Path] = (), partial: bool = False
+) -> list[str]:
     """What `prepare` would do, in words: files, sizes, free space, terms of use."""
-    tree, archive = root / recipe.tree, recipe.archive
-    if _is_there(recipe, tree, partial):
-        return [f"{recipe.title} is in {tree} already: nothing to do"]
-    lines = [f"{recipe.title}, into {tree}"]
-    lines += [f"  from {path}" for path in own]
-    if not own and not partial:
+    tree, archive = root / acquisition.tree, acquisition.archive
+    if _is_there(acquisition, tree, partial):
+        return [f"{acquisition.title} is in {tree} already: nothing to do"]
+    lines = [f"{acquisition.title}, into {tree}"]
+    lines += [f"  from {path}" for path in files]
+    if not files and not partial:
         got = _downloaded(archive, root)
         about = "" if archive.exact else "about "
-        lines.append(f"  download {archive.name}, {about}{in_words(archive.size)}, of which "
-                     f"{in_words(got)} are here; {archive.checksum}")  # fmt: skip
+        lines.append(f"  download {archive.name}, {about}{format_bytes(archive.size)}, of which "
+                     f"{format_bytes(got)} are here; {archive.checksum}")  # fmt: skip
         lines += [f"    from {url}" for url in archive.urls]
-        lines.append(f"  needs up to {in_words(2 * archive.size - got)} more while it works")
-    lines.append(f"  free: {in_words(free_bytes(root))}")
-    return [*lines, f"  terms of use: {recipe.terms}"]
+        lines.append(f"  needs up to {format_bytes(2 * archive.size - got)} more while it works")
+    lines.append(f"  free: {format_bytes(free_bytes(root))}")
+    return [*lines, f"  terms of use: {acquisition.terms}"]
 
 
-def _is_there(recipe: Recipe, tree: Path, partial: bool) -> bool:
+def _is_there(acquisition: Acquisition, tree: Path, partial: bool) -> bool:
     try:
-        return complete(recipe.view(tree, tree), partial)
+        return complete(acquisition.view(tree, tree), partial)
     except UserError:
         return False
 
 
-def _check_needs(recipe: Recipe, root: Path, partial: bool) -> None:
-    base = recipe.needs
+def _check_needs(acquisition: Acquisition, root: Path, partial: bool) -> None:
+    base = acquisition.needs
     if base and not partial and not _is_there(base, root / base.tree, partial):
         raise UserError(
-            f"{recipe.title} builds on {base.title}, which is not complete in {root / base.tree}: "
-            f"run sparcl data {base.name} --root {root} first"
+            f"{acquisition.title} builds on {base.title}, which is not complete in "
+            f"{root / base.tree}: run sparcl data {base.name} --root {root} first"
         )
 
 
 def _build(
-    recipe: Recipe, root: Path, stage: Path, own: Sequence[Path], partial: bool, progress: bool
+    acquisition: Acquisition,
+    root: Path,
+    stage: Path,
+    files: Sequence[Path],
+    partial: bool,
+    progress: bool,
 ) -> list[Line]:
     """Fill `stage` and check what it will make of the tree."""
-    tree, archive = root / recipe.tree, recipe.archive
+    tree, archive = root / acquisition.tree, acquisition.archive
     stage.mkdir(parents=True)
-    for path in own:
-        for piece in _pieces(path, recipe):
+    for path in files:
+        for piece in _pieces(path, acquisition):
             if is_archive(piece):
-                unpack(piece, stage, recipe.place, archive.unpacked, progress)
+                unpack(piece, stage, acquisition.place, archive.unpacked, progress)
             else:
-                copy(piece, stage, recipe.place, progress)
-    if not partial and not any((stage / name).exists() for name in recipe.enough):
+                copy(piece, stage, acquisition.place, progress)
+    if not partial and not any((stage / name).exists() for name in acquisition.enough):
         _check_room(archive, root)
         file = fetch(archive, root / ARCHIVES, progress=progress)
-        unpack(file, stage, recipe.place, archive.unpacked, progress)
-    recipe.finish(stage, tree, progress)
+        unpack(file, stage, acquisition.place, archive.unpacked, progress)
+    acquisition.finish(stage, tree, progress)
     _check_lists(stage, tree)
-    source = recipe.view(stage, tree)
-    if partial and not any(where.masks.is_dir() for where in source.splits.values()):
+    source = acquisition.view(stage, tree)
+    if partial and not any(where.place.is_dir() for where in source.splits.values()):
         return []  # lists or photographs alone, to which masks come later
     return check(source, partial, progress=progress)
 
@@ -191,8 +200,8 @@ def _check_room(archive: Archive, root: Path) -> None:
     missing, free = archive.size - _downloaded(archive, root), free_bytes(root)
     if missing > free:
         raise UserError(
-            f"{archive.name} needs {in_words(missing)} and as much again to unpack it, but the "
-            f"disk of {root} has {in_words(free)}: free some space or name another --root"
+            f"{archive.name} needs {format_bytes(missing)} and as much again to unpack it, but the "
+            f"disk of {root} has {format_bytes(free)}: free some space or name another --root"
         )
 
 
@@ -202,19 +211,19 @@ def _downloaded(archive: Archive, root: Path) -> int:
     return next((path.stat().st_size for path in files if path.exists()), 0)
 
 
-def _pieces(path: Path, recipe: Recipe) -> list[Path]:
+def _pieces(path: Path, acquisition: Acquisition) -> list[Path]:
     """The archives that a folder holds under their published names, or else the path itself."""
-    known = [path / name for name in (recipe.archive.name, *recipe.also)]
+    known = [path / name for name in (acquisition.archive.name, *acquisition.also)]
     return [file for file in known if file.is_file()] or [path]
 
 
-def _offers(path: Path, recipe: Recipe) -> bool:
-    found = (name for piece in _pieces(path, recipe) for name in names(piece))
-    return any(recipe.place(name) for name in found)
+def _offers(path: Path, acquisition: Acquisition) -> bool:
+    found = (name for piece in _pieces(path, acquisition) for name in names(piece))
+    return any(acquisition.place(name) for name in found)
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def _locked(root: Path) -> Iterator[None]:
     """Two processes must not unpack into one folder; the lock of one that was killed is free."""
     root.mkdir(parents=True, exist_ok=True)
     try:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from sparcl_lib.data.minivoc.generation import voc_palette
+from sparcl_lib.data.masks import voc_palette
 from sparcl_lib.errors import UserError
 
 

@@ -20,7 +20,7 @@ from typing import IO, NamedTuple
 
 from tqdm.auto import tqdm
 
-from sparcl_lib.data.acquiring.disk import in_words, write_error
+from sparcl_lib.data.acquiring.disk import format_bytes, write_error
 from sparcl_lib.errors import UserError
 
 Place = Callable[[str], str | None]
@@ -31,7 +31,7 @@ _MOST_MEMBERS = 500_000
 _SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error,
             EOFError, RuntimeError)  # fmt: skip
-_LITTER = ("__MACOSX", ".DS_Store")  # left by the Finder; so are files named ._*
+_MACOS_FILES = ("__MACOSX", ".DS_Store")  # so are files named ._*
 
 
 class _Member(NamedTuple):
@@ -103,8 +103,8 @@ def copy(source: Path, folder: Path, place: Place, progress: bool = True) -> Non
     Raises:
         UserError: two files for one place; a file that cannot be read; disk full.
     """
-    wanted = [(path, place(name)) for path, name in _files(source)]
-    wanted = [(path, folder / placed) for path, placed in wanted if placed]
+    places = [(path, place(name)) for path, name in _files(source)]
+    wanted = [(path, folder / placed) for path, placed in places if placed]
     try:
         for path, target in tqdm(
             wanted, f"copying {source.name}", leave=False, disable=not progress
@@ -133,7 +133,7 @@ def _files(source: Path) -> Iterator[tuple[Path, str]]:
         folders.sort()
         for path in (Path(folder, file) for file in sorted(files)):
             name = path.relative_to(source.parent).as_posix()
-            if not _is_litter(name):
+            if not _is_of_macos(name):
                 yield path, name
 
 
@@ -147,11 +147,11 @@ def _wanted_members(
             total += member.size
             if (limit is not None and total > limit) or count >= _MOST_MEMBERS:
                 raise UserError(
-                    f"{archive} holds more than it should ({in_words(total)} in {count + 1} "
+                    f"{archive} holds more than it should ({format_bytes(total)} in {count + 1} "
                     "files and counting): not unpacked; get it from its official source"
                 )
             name = _safe_name(archive, member)
-            placed = place(name) if member.is_file and not _is_litter(name) else None
+            placed = place(name) if member.is_file and not _is_of_macos(name) else None
             if placed:
                 yield placed, member
 
@@ -177,8 +177,15 @@ def _tar_members(raw: IO[bytes]) -> Iterator[_Member]:
     with tarfile.open(fileobj=raw, mode="r:*") as file:
         for info in file:
             is_file = info.isreg() and not info.issparse()
-            content = partial(file.extractfile, info)
+            content = partial(_tar_content, file, info)
             yield _Member(info.name, info.size, is_file, info.isdir(), content, raw.tell())
+
+
+def _tar_content(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = file.extractfile(info)
+    if content is None:
+        raise tarfile.ReadError(f"{info.name} has no content")
+    return content
 
 
 def _zip_members(raw: IO[bytes]) -> Iterator[_Member]:
@@ -205,8 +212,8 @@ def _safe_name(archive: Path, member: _Member) -> str:
     raise UserError(f"{archive} is not safe to unpack: {name!r} {what}; get it from its source")
 
 
-def _is_litter(name: str) -> bool:
-    return any(part in _LITTER or part.startswith("._") for part in name.split("/"))
+def _is_of_macos(name: str) -> bool:
+    return any(part in _MACOS_FILES or part.startswith("._") for part in name.split("/"))
 
 
 def _write(member: _Member, target: Path) -> None:

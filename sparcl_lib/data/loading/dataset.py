@@ -17,6 +17,9 @@ from sparcl_lib.data.sources.source import Source
 from sparcl_lib.data.splits import remap_labels
 from sparcl_lib.errors import UserError
 
+Pair = tuple[Tensor, Tensor]
+"""uint8 image (3, H, W) and uint8 mask (H, W) of raw ids."""
+
 
 class StepBatch(NamedTuple):
     """One batch of a step."""
@@ -34,9 +37,9 @@ class ImageReader:
         self.source = source
         self.split = split
         self._table = None if source.values is None else lookup(source.values)
-        self._cache: dict[str, tuple[Tensor, Tensor]] | None = {} if cache else None
+        self._cache: dict[str, Pair] | None = {} if cache else None
 
-    def __call__(self, image_id: str) -> tuple[Tensor, Tensor]:
+    def __call__(self, image_id: str) -> Pair:
         """uint8 image (3, H, W) and uint8 mask (H, W) of raw ids.
 
         Raises UserError naming the file that cannot be read, or a pair of two sizes.
@@ -45,7 +48,7 @@ class ImageReader:
             return self._cache[image_id]
         photo = self.source.photo(self.split, image_id)
         mask_file = self.source.mask(self.split, image_id)
-        image = _decode(_read_photo, photo)
+        image = _read_photo(photo)
         mask = torch.from_numpy(read_values(mask_file, self._table))
         if image.shape[1:] != mask.shape:
             raise UserError(
@@ -60,14 +63,10 @@ class ImageReader:
 # Pillow decodes both: torchvision's own decoder is deprecated, and expands a palette to colours
 # where the indices are what counts.
 def _read_photo(path: str) -> Tensor:
-    with Image.open(path) as photo:
-        pixels = photo if photo.mode == "RGB" else photo.convert("RGB")
-        return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
-
-
-def _decode(read: Callable[[str], Tensor], path: object) -> Tensor:
     try:
-        return read(str(path))
+        with Image.open(path) as photo:
+            pixels = photo if photo.mode == "RGB" else photo.convert("RGB")
+            return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"cannot decode {path} ({error}): restore the file") from None
 
@@ -75,15 +74,20 @@ def _decode(read: Callable[[str], Tensor], path: object) -> Tensor:
 class Draw(NamedTuple):
     """An image to load and the seed of its random crop and flip."""
 
-    index: int
+    position: int
+    """Of the image in the data set."""
     seed: int
 
 
-class SegmentationDataset(Dataset):
+class SegmentationDataset(Dataset[Pair]):
     """Images of some ids, transformed; what their mask values mean is in a 256-entry table."""
 
     def __init__(
-        self, reader: ImageReader, ids: Sequence[str], table: np.ndarray, transform: Callable
+        self,
+        reader: ImageReader,
+        ids: Sequence[str],
+        table: np.ndarray,
+        transform: Callable[[Tensor, Tensor], Pair],
     ) -> None:
         self.reader = reader
         self.ids = list(ids)
@@ -93,15 +97,13 @@ class SegmentationDataset(Dataset):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int | Draw) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int | Draw) -> Pair:
         """uint8 image (3, size, size) and mask (size, size) of raw ids.
 
         A Draw is transformed as its seed says, in whatever process and order it is loaded.
         """
-        seed = None
-        if isinstance(index, Draw):
-            index, seed = index
-        image, mask = self.reader(self.ids[index])
+        position, seed = index if isinstance(index, Draw) else (index, None)
+        image, mask = self.reader(self.ids[position])
         pair = tv_tensors.Image(image), tv_tensors.Mask(mask)
         if seed is None:
             return self.transform(*pair)
@@ -110,7 +112,7 @@ class SegmentationDataset(Dataset):
             return self.transform(*pair)
 
 
-class StepLoader(DataLoader):
+class StepLoader:
     """The batches of a step. Workers hand over bytes; normalised images and labels are made on the
     device: a fifth of the traffic, and a GPU does in no time what keeps a core busy.
     """
@@ -121,20 +123,30 @@ class StepLoader(DataLoader):
         batch_size: int,
         workers: int,
         device: torch.device | str = "cpu",
-        **options: object,
+        draws: Sequence[Draw] | None = None,
     ) -> None:
+        """draws: what to load, in this order; None: every image once."""
         self.device = torch.device(device)
-        pin = self.device.type == "cuda"
-        super().__init__(dataset, batch_size, num_workers=workers, pin_memory=pin,
-                         collate_fn=_stack, **options)  # fmt: skip
+        self.table = dataset.table
+        self.loader = DataLoader(
+            dataset,
+            batch_size,
+            sampler=draws,
+            num_workers=workers,
+            pin_memory=self.device.type == "cuda",
+            collate_fn=_stack,
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
 
     def __iter__(self) -> Iterator[StepBatch]:
-        for pixels in super().__iter__():
+        for pixels in self.loader:
             images, masks = (x.to(self.device, non_blocking=True) for x in pixels)
-            yield StepBatch(normalise(images), remap_labels(masks, self.dataset.table))
+            yield StepBatch(normalise(images), remap_labels(masks, self.table))
 
 
-def _stack(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _stack(samples: list[Pair]) -> Pair:
     """uint8 images (B, 3, size, size), channels last in memory, and masks (B, size, size)."""
     images, masks = ([x.as_subclass(Tensor) for x in xs] for xs in zip(*samples, strict=True))
     pixels = torch.stack([x.permute(1, 2, 0).contiguous() for x in images])
@@ -158,11 +170,11 @@ def training_batches(
     """
     generator = torch.Generator().manual_seed(seed)
     total = iterations * batch_size * world
-    first = torch.randint(2**62, (), generator=generator).item()
+    first = int(torch.randint(2**62, (), generator=generator))
     epochs = range(-(-total // len(dataset)))
     order = torch.cat([torch.randperm(len(dataset), generator=generator) for _ in epochs])
     draws = [Draw(index, first + n) for n, index in enumerate(order[:total].tolist())]
-    return StepLoader(dataset, batch_size, workers, device, sampler=draws[rank::world])
+    return StepLoader(dataset, batch_size, workers, device, draws[rank::world])
 
 
 def evaluation_batches(
@@ -172,7 +184,7 @@ def evaluation_batches(
     device: torch.device | str = "cpu",
 ) -> StepLoader:
     """Every image once, in order."""
-    return StepLoader(dataset, batch_size, workers, device, shuffle=False)
+    return StepLoader(dataset, batch_size, workers, device)
 
 
 def worker_count(workers: int | None, cache: bool) -> int:

@@ -37,7 +37,7 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     # In rows of 3 W numbers: four times faster than three constants over channels that lie last.
     numbers = images.permute(0, 2, 3, 1).flatten(2).to(torch.float32)
     numbers = numbers.mul_(1 / (255 * std)).sub_(mean / std)
-    return numbers.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
+    return numbers.reshape(*numbers.shape[:2], width, 3).permute(0, 3, 1, 2)
 
 
 def to_rgb(image: torch.Tensor) -> torch.Tensor:

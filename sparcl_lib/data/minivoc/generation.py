@@ -1,21 +1,22 @@
 """MiniVOC: a generated data set in VOC's folder layout, the same to the bit on every machine.
 
-What an image shows is drawn by `minivoc_scene`; here it is written, checksummed and found again.
+What an image shows is drawn in `scene`; here it is written, checksummed and found again.
 """
 
 import hashlib
 import json
-import secrets
-import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
 from PIL import Image
 from tqdm.auto import tqdm
 
+from sparcl_lib.data.masks import voc_palette
 from sparcl_lib.data.minivoc.scene import CLASSES, sample
 from sparcl_lib.errors import UserError
+from sparcl_lib.writing import appearing_whole
 
 VERSION = 1
 # Of the default settings; drawing anything differently needs a new VERSION and a new sum.
@@ -23,13 +24,16 @@ CHECKSUM = "147363218cd522f0cb9f8131dbf499dbf08ac4c2eb0cf4a8ae62d173de538725"
 PHOTOS, MASKS, LISTS = "JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"
 SPLITS = {"train_aug": "train", "val": "val"}  # name of the id list -> setting that sizes it
 
+Settings = dict[str, int]
+"""version, seed, train, val and size, as in minivoc.json."""
 
-def default_root():
+
+def default_root() -> Path:
     """The folder of this user's MiniVOC."""
     return Path(platformdirs.user_data_dir("sparcl", appauthor=False)) / f"minivoc-v{VERSION}"
 
 
-def ensure_minivoc(root=None, progress=True):
+def ensure_minivoc(root: str | Path | None = None, progress: bool = True) -> Path:
     """Return the folder of MiniVOC, generated with the default settings if it is not there yet.
 
     A MiniVOC of other settings (a smaller one, say) in `root` is used as it is.
@@ -41,7 +45,14 @@ def ensure_minivoc(root=None, progress=True):
     return root
 
 
-def generate(root, seed=0, train=2500, val=400, size=64, progress=True):
+def generate(
+    root: str | Path,
+    seed: int = 0,
+    train: int = 2500,
+    val: int = 400,
+    size: int = 64,
+    progress: bool = True,
+) -> None:
     """Write `train` + `val` images of `size` pixels into the folder `root`, in VOC's layout.
 
     The folder appears only when it is complete; if it is there already, nothing is done.
@@ -49,20 +60,17 @@ def generate(root, seed=0, train=2500, val=400, size=64, progress=True):
     """
     settings = _settings(seed, train, val, size)
     root = Path(root).expanduser().resolve()
-    part = root.with_name(f".{root.name}-{secrets.token_hex(4)}")
+    if _is_present(root, settings):
+        return
     try:
-        if not _present(root, settings):
-            _build(part, settings, progress)
-            _move(part, root, settings)
-    except OSError as error:
-        raise UserError(
-            f"cannot write MiniVOC to {root}: {error.strerror or error}; name another folder"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with appearing_whole(root, "name another folder") as draft:
+            _write(draft, settings, progress)
+    except UserError:
+        if not _is_present(root, settings):  # another process may have been first
+            raise
 
 
-def checksum(root):
+def checksum(root: str | Path) -> str:
     """The sha256 of all ids, masks and photos (before JPEG), as recorded when `root` was made.
 
     Raises `UserError` if `root` holds no MiniVOC.
@@ -70,16 +78,16 @@ def checksum(root):
     info = _read_info(Path(root))
     if "checksum" not in info:
         raise UserError(f"{root} holds no MiniVOC; make one with data_scripts/make_minivoc.py")
-    return info["checksum"]
+    return str(info["checksum"])
 
 
-def verify(root):
+def verify(root: str | Path) -> None:
     """Raise `UserError` unless the id lists and masks on disk are those that were generated."""
     checksum(root)
     root, digest = Path(root), hashlib.sha256()
     try:
         for split in SPLITS:
-            for name in (root / LISTS / f"{split}.txt").read_text().split():
+            for name in (root / LISTS / f"{split}.txt").read_text("utf-8").split():
                 with Image.open(root / MASKS / f"{name}.png") as mask:
                     _feed(digest, split, name, np.asarray(mask))
         broken = digest.hexdigest() != _read_info(root)["masks_checksum"]
@@ -89,7 +97,7 @@ def verify(root):
         raise UserError(f"MiniVOC in {root} is damaged; delete the folder and make it again")
 
 
-def _settings(seed, train, val, size):
+def _settings(seed: int, train: int, val: int, size: int) -> Settings:
     limits = {
         "seed": (seed, 0, 2**32 - 1),
         "train": (train, 1, 400_000),
@@ -102,20 +110,25 @@ def _settings(seed, train, val, size):
     return {"version": VERSION, "seed": seed, "train": train, "val": val, "size": size}
 
 
-def _read_info(root):
+def _read_info(root: Path) -> dict[str, Any]:
     """The contents of minivoc.json, or {} where there is none."""
     try:
-        info = json.loads((root / "minivoc.json").read_text())
+        info = json.loads((root / "minivoc.json").read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}
 
 
-def _present(root, settings):
+def _is_present(root: Path, settings: Settings) -> bool:
     """Whether the MiniVOC of these settings is in `root`; a `UserError` if anything else is."""
     if settings.items() <= _read_info(root).items():
         return True
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+    try:
+        is_free = not root.exists() or (root.is_dir() and not any(root.iterdir()))
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot read {root}: {reason}; name another folder") from error
+    if not is_free:
         raise UserError(
             f"{root} is in use and holds no MiniVOC of these settings; "
             "name another folder or delete this one"
@@ -123,30 +136,19 @@ def _present(root, settings):
     return False
 
 
-def _move(part, root, settings):
-    """Put the finished folder in its place, unless another process was first."""
-    try:
-        if root.exists():
-            root.rmdir()
-        part.replace(root)
-    except OSError:
-        if not _present(root, settings):
-            raise
-
-
-def _feed(digest, split, name, *arrays):
+def _feed(digest: "hashlib._Hash", split: str, name: str, *arrays: np.ndarray) -> None:
     digest.update(f"{split} {name}\n".encode())
     for array in arrays:
         digest.update(array.tobytes())
 
 
-def _build(root, settings, progress):
+def _write(root: Path, settings: Settings, progress: bool) -> None:
     """Write photos, masks, id lists and, last, minivoc.json."""
     for folder in (PHOTOS, MASKS, LISTS):
         (root / folder).mkdir(parents=True)
     everything, masks, palette = hashlib.sha256(), hashlib.sha256(), voc_palette()
     splits = [split for split in SPLITS for _ in range(settings[SPLITS[split]])]
-    ids = {split: [] for split in SPLITS}
+    ids: dict[str, list[str]] = {split: [] for split in SPLITS}
     for number, split in enumerate(tqdm(splits, "MiniVOC", disable=not progress), 1):
         name = f"mini_{number:06d}"
         rng = np.random.RandomState([settings["seed"], number])
@@ -159,19 +161,12 @@ def _build(root, settings, progress):
         picture.save(root / MASKS / f"{name}.png")
         ids[split].append(name)
     for split, names in ids.items():
-        (root / LISTS / f"{split}.txt").write_text("\n".join(names) + "\n")
+        (root / LISTS / f"{split}.txt").write_text("\n".join(names) + "\n", "utf-8")
     sums = {"checksum": everything.hexdigest(), "masks_checksum": masks.hexdigest()}
     if settings == DEFAULTS and sums["checksum"] != CHECKSUM:
         raise RuntimeError(f"MiniVOC came out as {sums['checksum']}, not as {CHECKSUM}: a bug")
     info = json.dumps({**settings, "classes": CLASSES, **sums}, indent=1)
-    (root / "minivoc.json").write_text(info + "\n")
-
-
-def voc_palette():
-    """VOC's colour map, 256 x RGB bytes: bit 3j + c of the class is bit 7 - j of channel c."""
-    return bytes(
-        sum((i >> 3 * j + c & 1) << 7 - j for j in range(3)) for i in range(256) for c in range(3)
-    )
+    (root / "minivoc.json").write_text(info + "\n", "utf-8")
 
 
 DEFAULTS = _settings(0, 2500, 400, 64)

@@ -6,29 +6,42 @@ Coordinates u, v have their origin in the object; its radius is UNIT.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
+
+from sparcl_lib.tasks.labels import VOID
+
+Random = np.random.RandomState
+Coordinates = tuple[np.ndarray, np.ndarray, int]
+"""u and v (size, size), and the radius of the object in quarter pixels."""
+Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(u, v) -> bool: does the point lie inside the outline?"""
+Texture = Callable[[np.ndarray, np.ndarray, int, Shape], np.ndarray]
+"""(u, v, period, outline) -> weight 0..256 of the second colour."""
 
 UNIT = 1024  # the radius of every shape in its own coordinates, and the scale of the sine table
 SINE = [round(UNIT * math.sin(2 * math.pi * k / 64)) for k in range(80)]  # cosine is SINE[k + 16]
 
 
-def _rect(u, v, a, b):
-    return (abs(u) <= a) & (abs(v) <= b)
+def _rect(u: np.ndarray, v: np.ndarray, half_width: int, half_height: int) -> np.ndarray:
+    return (abs(u) <= half_width) & (abs(v) <= half_height)
 
 
-def _circle(u, v, radius):
-    return u * u + v * v <= radius * radius
+def _circle(u: np.ndarray, v: np.ndarray, radius: int) -> np.ndarray:
+    inside: np.ndarray = u * u + v * v <= radius * radius
+    return inside
 
 
-def _star(u, v):
+def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     # A pentagram is the set of points inside at least four of its five edges' half-planes.
     normals = ((0, 1024), (974, 316), (602, -828), (-602, -828), (-974, 316))
-    return sum((u * a + v * b <= 360 * UNIT).astype(int) for a, b in normals) >= 4
+    inside = np.sum([u * a + v * b <= 360 * UNIT for a, b in normals], axis=0) >= 4
+    return np.asarray(inside)
 
 
-# Class name -> does the point (u, v) lie inside the outline? Class i is the i-th, from 1.
-SHAPES = {
+# Class i is the i-th, from 1.
+SHAPES: dict[str, Shape] = {
     "disc": lambda u, v: _circle(u, v, 1000),
     "square": lambda u, v: _rect(u, v, 860, 860),
     "triangle": lambda u, v: (v <= 560) & (abs(u) * 1584 <= 1000 * (v + 1024)),
@@ -42,8 +55,7 @@ SHAPES = {
 }
 CLASSES = tuple(SHAPES)
 
-# Texture name -> weight 0..256 of the second tone at (u, v), given the period and the outline.
-TEXTURES = {
+TEXTURES: dict[str, Texture] = {
     "plain": lambda u, v, period, inside: 0 * u,
     "stripes": lambda u, v, period, inside: (u * 2 // period & 1) * 256,
     "checks": lambda u, v, period, inside: ((u * 2 // period) + (v * 2 // period) & 1) * 256,
@@ -54,8 +66,8 @@ TEXTURES = {
     "rim": lambda u, v, period, inside: 256 * ~inside(u * 3 // 2, v * 3 // 2),
 }
 
-# Classes often seen together, many of them across the 6-4 split of the classes.
-FRIENDS = {
+# Class -> two classes that it is often seen with, many of them across the 6-4 split of the classes.
+OFTEN_TOGETHER = {
     1: (3, 7),
     2: (5, 8),
     3: (1, 9),
@@ -69,19 +81,19 @@ FRIENDS = {
 }
 
 
-def _int(rng, low, high):
+def _int(rng: Random, low: int, high: int) -> int:
     """A random integer, low <= i < high."""
     return int(rng.randint(low, high, dtype=np.int32))
 
 
-def _rgb(hue, saturation, value):
+def _rgb(hue: int, saturation: int, value: int) -> np.ndarray:
     """Hue 0..1535, saturation and value 0..255 -> int array (3,)."""
     ramp = [abs((hue + shift) % 1536 - 768) - 256 for shift in (0, 1024, 512)]
     pure = [min(255, max(0, level)) for level in ramp]
     return np.array([value * (65025 - saturation * (255 - p)) // 65025 for p in pure], np.int32)
 
 
-def _upsample(grid, size):
+def _upsample(grid: np.ndarray, size: int) -> np.ndarray:
     """Bilinear enlargement of an int grid (n, n, C) to (size, size, C), corners on corners."""
     n = len(grid) - 1
     at = np.arange(size, dtype=np.int32) * n * 256 // size
@@ -91,7 +103,7 @@ def _upsample(grid, size):
     return (rows[:, cell] * (256 - part) + rows[:, cell + 1] * part) // 65536
 
 
-def _draw_classes(rng):
+def _draw_classes(rng: Random) -> list[int]:
     """Class ids of a scene of 1 to 5 objects and at most 3 classes."""
     ids = [_int(rng, 1, 11)]
     for _ in range((0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 4)[_int(rng, 0, 12)]):
@@ -99,14 +111,14 @@ def _draw_classes(rng):
         if len(set(ids)) == 3 or dice < 35:
             ids.append(known)
         elif dice < 75:
-            ids.append(FRIENDS[known][_int(rng, 0, 2)])
+            ids.append(OFTEN_TOGETHER[known][_int(rng, 0, 2)])
         else:
             ids.append(_int(rng, 1, 11))
     return ids
 
 
-def _local(rng, size, low, high):
-    """A random place, turn, size and aspect -> coordinates u, v (size, size), quarter-pixel radius.
+def _draw_coordinates(rng: Random, size: int, low: int, high: int) -> Coordinates:
+    """The coordinates of an object at a random place, with a random turn, size and aspect.
 
     The radius lies in low..high quarter pixels of a 64-pixel image, and grows with `size`.
     """
@@ -124,7 +136,7 @@ def _local(rng, size, low, high):
     )
 
 
-def _background(rng, size):
+def _background(rng: Random, size: int) -> np.ndarray:
     """A smooth gradient, a coarse texture and clutter that is no object: int (size, size, 3)."""
     hue, value = _int(rng, 0, 1536), _int(rng, 50, 215)
     corners = [
@@ -138,7 +150,7 @@ def _background(rng, size):
     canvas = _upsample(np.array(corners).reshape(2, 2, 3), size)
     canvas += _upsample(rng.randint(-22, 23, (11, 11, 1), dtype=np.int32), size)
     for _ in range(_int(rng, 2, 7)):
-        u, v, radius = _local(rng, size, 8, 18)
+        u, v, radius = _draw_coordinates(rng, size, 8, 18)
         length = _int(rng, 2, 8)
         kind = _int(rng, 0, 3)
         if kind == 0:  # a thin line
@@ -151,7 +163,9 @@ def _background(rng, size):
     return canvas
 
 
-def _tones(rng, class_id, behind):
+def _object_colours(
+    rng: Random, class_id: int, behind: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Two colours (3,) for an object: the first at a distance from the mean colour behind it."""
     for _ in range(12):
         # A class spans a quarter of the wheel around one of five centres: no hue is its own.
@@ -164,21 +178,23 @@ def _tones(rng, class_id, behind):
     return first, _rgb(hue + _int(rng, -250, 251), saturation * _int(rng, 40, 101) // 100, value)
 
 
-def _place(rng, shape, owner):
-    """A place that hides no earlier object by more than half: u, v, radius, or None."""
+def _free_place(rng: Random, shape: Shape, owner: np.ndarray) -> Coordinates | None:
+    """Coordinates that hide no earlier object by more than half, or None."""
     areas = np.bincount(owner.ravel())
     for _ in range(12):
-        u, v, radius = _local(rng, len(owner), 45, 73)
+        u, v, radius = _draw_coordinates(rng, len(owner), 45, 73)
         hidden = np.bincount(owner[shape(u, v)], minlength=len(areas))
         if (hidden[1:] * 2 <= areas[1:]).all():
             return u, v, radius
     return None
 
 
-def _fill(rng, class_id, shape, place, behind):
+def _fill(
+    rng: Random, class_id: int, shape: Shape, place: Coordinates, behind: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The outline (size, size) and the colours (n, 3) of the pixels inside it."""
     u, v, radius = place
-    first, second = _tones(rng, class_id, behind)
+    first, second = _object_colours(rng, class_id, behind)
     # Two of the six textures per class, each shared with other classes.
     texture = list(TEXTURES.values())[(class_id + _int(rng, 0, 2)) % 6]
     period = _int(rng, 20, 33) * len(u) // 64 * UNIT // radius
@@ -187,23 +203,23 @@ def _fill(rng, class_id, shape, place, behind):
     return inside, (first * (256 - weight) + second * weight) // 256
 
 
-def _border(owner):
+def _border(owner: np.ndarray) -> np.ndarray:
     """Pixels just outside a visible object, towards what lies behind it: bool (size, size)."""
     wide = np.pad(owner, 1, mode="edge")
     around = np.stack([wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:]])
-    return around.max(0) > owner
+    return np.asarray(around.max(0) > owner)
 
 
-def _lens(rng, canvas):
-    """A small blur and pixel noise: uint8 (size, size, 3)."""
+def _blurred_with_noise(rng: Random, canvas: np.ndarray) -> np.ndarray:
+    """The canvas after a small blur, with pixel noise: uint8 (size, size, 3)."""
     wide = np.pad(canvas, ((1, 1), (1, 1), (0, 0)), mode="edge")
     rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
     soft = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) // 16
     noise = rng.randint(-10, 11, canvas.shape, dtype=np.int8)
-    return (soft + noise).clip(0, 255).astype(np.uint8)
+    return np.asarray((soft + noise).clip(0, 255), dtype=np.uint8)
 
 
-def sample(rng, size=64):
+def sample(rng: Random, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Draw one image from a `RandomState`.
 
     Returns the photo (size, size, 3) and the mask (size, size), both uint8; in the mask 0 is
@@ -214,10 +230,10 @@ def sample(rng, size=64):
     behind = canvas.sum((0, 1), dtype=np.int64) // size**2
     for number, class_id in enumerate(_draw_classes(rng), 1):
         shape = SHAPES[CLASSES[class_id - 1]]
-        place = _place(rng, shape, owner)
+        place = _free_place(rng, shape, owner)
         if place is None:
             continue
         inside, colours = _fill(rng, class_id, shape, place, behind)
         canvas[inside], owner[inside], mask[inside] = colours, number, class_id
-    mask[_border(owner)] = 255
-    return _lens(rng, canvas), mask
+    mask[_border(owner)] = VOID
+    return _blurred_with_noise(rng, canvas), mask

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from sparcl_lib.data.minivoc import ensure_minivoc
-from sparcl_lib.data.sources.custom import own_source
+from sparcl_lib.data.sources.custom import custom_source
 from sparcl_lib.data.sources.source import Source, ade20k_source, voc_source
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import is_yaml
@@ -15,7 +15,7 @@ def open_source(dataset: str, data_root: str | Path | None = None, progress: boo
     """The data set of this name under data_root; MiniVOC is generated on first use.
 
     Args:
-        dataset: ``minivoc``, ``voc``, ``ade20k``, or a YAML file as in `own_source`.
+        dataset: ``minivoc``, ``voc``, ``ade20k``, or a YAML file as in `custom_source`.
         data_root: folder that holds it; for a YAML file, where its relative paths start.
         progress: show a bar while MiniVOC is generated.
 
@@ -27,7 +27,7 @@ def open_source(dataset: str, data_root: str | Path | None = None, progress: boo
         root = ensure_minivoc(data_root, progress=progress)
         return voc_source(root, name="minivoc", classes=MINIVOC_CLASSES)
     if is_yaml(dataset):
-        return own_source(Path(os.path.expanduser(dataset)), data_root)
+        return custom_source(Path(os.path.expanduser(dataset)), data_root)
     builders = {"voc": voc_source, "ade20k": ade20k_source}
     if dataset not in builders:
         raise unknown_name("data set", dataset, [*DATASET_CLASSES, "FILE.yaml"])

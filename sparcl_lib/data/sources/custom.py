@@ -1,4 +1,4 @@
-"""Data sets of one's own, as a YAML file describes them: docs/own_data.md."""
+"""Custom data sets, as a YAML file describes them: docs/own_data.md."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -11,13 +11,13 @@ from sparcl_lib.data.sources.pairs import PairList, read_pairs
 from sparcl_lib.data.sources.source import Source, Split
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import read_yaml
-from sparcl_lib.tasks.classes import DATASET_CLASSES, unknown_name
+from sparcl_lib.tasks.classes import BACKGROUND_NAME, DATASET_CLASSES, unknown_name
 from sparcl_lib.tasks.labels import VOID
 
 _KEYS = ("name", "classes", "void", "palette", "train", "val")
 _SPLIT_KEYS = ("photos", "masks", "list", "pairs")
 _MOST_CLASSES = 254
-_BACKGROUND, _VOID = "background", "void"
+_VOID_NAME = "void"
 _A_COLOUR = "three numbers of 0 to 255, as in [128, 64, 128]"
 
 
@@ -37,7 +37,7 @@ class _File:
                 raise unknown_name(f"key in {self.path}:{group}", key, valid)
 
 
-def own_source(path: Path, data_root: str | Path | None = None) -> Source:
+def custom_source(path: Path, data_root: str | Path | None = None) -> Source:
     """The data set that a YAML file describes.
 
     Raw ids: 0 is the class called ``background``, wherever it stands; the others count from 1 in
@@ -71,7 +71,7 @@ def colour_source(
     Its key ``palette`` maps each class, and perhaps ``void``, to a colour or a list of colours.
 
     Raises:
-        UserError: as `own_source`, or if there is no palette.
+        UserError: as `custom_source`, or if there is no palette.
     """
     source, colours = _read(path, data_root)
     if not colours:
@@ -121,11 +121,11 @@ def _class_values(file: _File, entry: Any, coloured: bool) -> dict[str, list[Any
     for name, _ in pairs:
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise file.wrong("classes", f"{name!r} is no name; write it in quotes")
-        if name == _VOID:
+        if name == _VOID_NAME:
             raise file.wrong("classes", "void is no class; leave it out and list its value in void")
         if [other for other, _ in pairs].count(name) > 1:
             raise file.wrong("classes", f"{name!r} stands there twice; make names unique")
-    count = sum(name != _BACKGROUND for name, _ in pairs)
+    count = sum(name != BACKGROUND_NAME for name, _ in pairs)
     if not 1 <= count <= _MOST_CLASSES:
         raise file.wrong(
             "classes", f"{count} beside background; masks have room for 1 to {_MOST_CLASSES}: "
@@ -136,7 +136,7 @@ def _class_values(file: _File, entry: Any, coloured: bool) -> dict[str, list[Any
 
 def _raw_ids(classes: Iterable[str]) -> dict[str, int]:
     """Class -> raw id: background 0, the others as they come."""
-    return {name: k for k, name in enumerate(dict.fromkeys([_BACKGROUND, *classes]))}
+    return {name: k for k, name in enumerate(dict.fromkeys([BACKGROUND_NAME, *classes]))}
 
 
 def _by_value(
@@ -147,7 +147,9 @@ def _by_value(
         void = [void]
     found: dict[int, int] = {}
     named = [
-        (f"classes.{name}", value, ids[name]) for name, own in classes.items() for value in own
+        (f"classes.{name}", value, ids[name])
+        for name, listed in classes.items()
+        for value in listed
     ]
     for key, value, raw_id in [*named, *(("void", value, VOID) for value in void)]:
         if type(value) is not int or not 0 <= value <= VOID:
@@ -165,8 +167,8 @@ def _colours(file: _File, entry: Any, ids: Mapping[str, int]) -> dict[Colour, in
         raise file.wrong("palette", "must map each class, and perhaps void, to its colour")
     found: dict[Colour, int] = {}
     for name, given in entry.items():
-        if name not in ids and name != _VOID:
-            raise unknown_name(f"class in {file.path}: palette:", name, [*ids, _VOID])
+        if name not in ids and name != _VOID_NAME:
+            raise unknown_name(f"class in {file.path}: palette:", name, [*ids, _VOID_NAME])
         several = isinstance(given, list) and given and all(isinstance(c, list) for c in given)
         for colour in given if several else [given]:
             if not _is_colour(colour):
@@ -175,7 +177,7 @@ def _colours(file: _File, entry: Any, ids: Mapping[str, int]) -> dict[Colour, in
                 raise file.wrong(f"palette.{name}", f"{colour} is named twice; keep it once")
             found[tuple(colour)] = ids.get(name, VOID)
     for name in ids:
-        if name not in entry and name != _BACKGROUND:
+        if name not in entry and name != BACKGROUND_NAME:
             raise file.wrong("palette", f"class {name!r} has no colour; give it {_A_COLOUR}")
     return found
 

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +53,14 @@ def read_pairs(path: Path, base: Path) -> PairList:
     lines: dict[str, int] = {}
     pairs: dict[str, tuple[str, str]] = {}
     for number, row in _rows(path):
-        for column in COLUMNS[:2] + COLUMNS[2:] * ("id" in row):
-            if not (row[column] or "").strip() or not row[column].isprintable():
+        cells = {column: cell or "" for column, cell in row.items()}  # a short line has None
+        for column in COLUMNS:
+            if column in cells and not (cells[column].strip() and cells[column].isprintable()):
                 raise UserError(
                     f"{path} line {number}: no {column}; fill it in, or remove the line"
                 )
-        image, mask = (str(base / os.path.expanduser(row[c].strip())) for c in COLUMNS[:2])
-        image_id = row["id"].strip() if "id" in row else Path(image).stem
+        image, mask = (str(base / os.path.expanduser(cells[c].strip())) for c in COLUMNS[:2])
+        image_id = cells["id"].strip() if "id" in cells else Path(image).stem
         if image_id in pairs:
             raise UserError(
                 f"{path} line {number}: id {image_id!r} is that of line {lines[image_id]} too; "
@@ -89,7 +90,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
     return rows
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def _check_header(path: Path, header: Sequence[str]) -> None:
     for name in header:
         if name not in COLUMNS:
             raise unknown_name(f"column in {path} line 1:", name, COLUMNS)

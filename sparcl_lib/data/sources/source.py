@@ -80,7 +80,7 @@ class Source:
         """Those values in words, for messages."""
         if self.values is None:
             return f"classes 0 to {len(self.classes) - 1} and {VOID} for borders"
-        return f"the values {in_words(self.legal)} in {self.files[0]}"
+        return f"the values {format_ranges(self.legal)} in {self.files[0]}"
 
     def split(self, split: str) -> Split | PairList:
         """Where a split lies; UserError if there is none of this name."""
@@ -124,7 +124,7 @@ class Source:
         )
 
 
-def in_words(values: Iterable[int]) -> str:
+def format_ranges(values: Iterable[int]) -> str:
     """{0, 1, 2, 255} -> ``0 to 2 or 255``."""
     runs: list[list[int]] = []
     for value in sorted(values):

@@ -1,4 +1,4 @@
-"""Data sets of one's own: what a YAML file and a CSV mean, and one line for every mistake."""
+"""Custom data sets: what a YAML file and a CSV mean, and one line for every mistake."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_mask, save_mask
-from own_data import FOLDERS, camvid_tree, describe, save_pair, street_mask
+from custom_data import FOLDERS, camvid_tree, describe, save_pair, street_mask
 from PIL import Image
 
 from sparcl_lib.config import resolve, to_plain

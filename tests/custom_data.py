@@ -1,4 +1,4 @@
-"""Small data sets of one's own on disk, in other layouts than VOC's."""
+"""Small custom data sets on disk, in other layouts than VOC's."""
 
 from collections.abc import Sequence
 from pathlib import Path

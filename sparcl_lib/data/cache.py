@@ -34,8 +34,11 @@ def cache_file(kind: str, place: str, suffix: str) -> Path:
     return platformdirs.user_cache_path("sparcl", appauthor=False) / f"{kind}-{name}{suffix}"
 
 
-def keep(path: Path, write: Callable[[Path], object], consequence: str) -> None:
-    """Let `write` fill the file, whole or not at all; where it cannot, the user is told what of."""
+def write_cache(path: Path, write: Callable[[Path], object], consequence: str) -> None:
+    """Let `write` fill the file, whole or not at all; where it cannot, stderr says what of.
+
+    consequence: what it costs that nothing is kept.
+    """
     try:
         replace_file(path, write)
     except OSError as error:
