@@ -25,10 +25,15 @@ endif
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-units test-notebooks test-processors test-lab lab notebooks search constraints clean
+.PHONY: demo check test test-units test-notebooks test-processors test-lab lab notebooks search constraints clean
 
 demo: $(READY)  ## train on MiniVOC for five minutes and show what is forgotten
 	$(BIN)/sparcl demo --out demo-results
+
+check: $(READY)  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 test: test-units test-notebooks  ## unit tests, then every notebook: run, and its outputs compared
 
@@ -59,7 +64,8 @@ search: $(READY)  ## search learning rates and weights on MiniVOC again (52 minu
 		--storage runs/search.journal --store runs/minivoc --out benchmarks/studies/minivoc_search
 
 constraints: $(READY)  ## the versions of this environment, for CI: make test CONSTRAINTS=constraints.txt
-	$(BIN)/python -m pip freeze --exclude-editable | grep -Ev '^(nvidia-|cuda-|triton=)' | sed 's/+.*//' > constraints.txt
+	{ echo '# What CI installs with, made by `make constraints`.'; $(BIN)/python -m pip freeze --exclude-editable \
+		| grep -Ev '^(nvidia-|cuda-|triton=)' | sed 's/+.*//'; } > constraints.txt
 
 # As when the outputs were saved: sparcl_lib/course/build.py.
 FIXED := OMP_NUM_THREADS=1 PYTHONHASHSEED=0 IPYKERNEL_CELL_NAME='<cell>'
