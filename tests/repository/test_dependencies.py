@@ -122,9 +122,9 @@ for module in {sorted(away)!r}:
     )
 
 
-def test_a_loss_needs_torch_and_numpy_alone():
+def test_a_loss_needs_little():
     done = run_without(
-        ALL - {"torch", "numpy"},
+        ALL - {"torch", "numpy", "pyyaml"},
         "import sparcl_lib.losses, sparcl_lib.prototypes, torch\n"
         "bank = sparcl_lib.prototypes.PrototypeBank(3, 4)\n"
         "labels = torch.zeros(1, 2, 2, dtype=torch.int64)\n"
