@@ -1,4 +1,4 @@
-"""Runs kept under a key of their configuration, their data and the library's version.
+"""Runs kept under a key of their configuration, their data and the code that trains.
 
 The same question asked twice is answered from disk, whoever asks: the course, an ablation, a sweep
 or a comparison. Step 0 is kept under a key of its own and shared by all runs that agree on it.
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-import sparcl_lib
 from sparcl_lib.config import RunConfig, to_plain
 from sparcl_lib.data import fingerprint, open_source
 from sparcl_lib.data.lists import file_checksum, list_files
 from sparcl_lib.data.minivoc import checksum
+from sparcl_lib.revision import note_edits, trained_by
 from sparcl_lib.run import Run
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.workspace import first_step_settings
@@ -46,7 +46,7 @@ def run_keys(config: RunConfig) -> RunKeys:
 
 
 def origin(config: RunConfig) -> dict[str, Any]:
-    """All that a result depends on beside the configuration: data, version, and the files that it
+    """All that a result depends on beside the configuration: data, code, and the files that it
     names (a task, backbone weights, lists of images, the description of a data set of one's own).
     """
     source = open_source(config.dataset, config.data_root)
@@ -54,7 +54,7 @@ def origin(config: RunConfig) -> dict[str, Any]:
     lists = list_files(config.data.splits).values() if config.data.splits else ()
     named = (config.task, config.model.weights, *map(str, (*lists, *source.files)))
     files = {name: file_checksum(Path(name)) for name in named if name and Path(name).is_file()}
-    found = {"data": data, "version": sparcl_lib.__version__}
+    found = {"data": data, "training": trained_by()}
     return found | ({"files": files} if files else {})
 
 
@@ -71,7 +71,8 @@ class RunStore:
     fit: Trainer
     """sparcl_lib.training.train with its device."""
 
-    def find(self, config: RunConfig, keys: RunKeys, checkpoints: bool = False) -> Run | None:
+from sparcl_lib.revision import note_edits, trained_by
+from sparcl_lib.run import Run
         """The run, if it is complete; checkpoints: whether its networks are needed too."""
         for root in self.roots:
             run = Run(config, RunDirectory(root / keys.run), RunDirectory(root / keys.first))

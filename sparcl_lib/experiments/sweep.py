@@ -57,7 +57,7 @@ class Sweep:
         space = plain_space(self.spaces[method])
         first = run_keys(self.base.config(method, self.seeds[0])).run
         given = {**base, "settings": settings, "seeds": list(self.seeds), "space": space}
-        return given | {"recipe, data and version": first}
+        return given | {"recipe, data and code": first}
 
     def lock(self, name: str) -> FileLock:
         folder = Path(f"{self.storage}.locks")

@@ -410,8 +410,8 @@ def test_a_journal_of_another_sweep_is_refused(plan, recorder, tmp_path, monkeyp
     other = dataclasses.replace(plan(), seeds=[7])
     with pytest.raises(UserError, match=r"holds a sweep of MiB with seeds \[100\], not \[7\]"):
         sweep(other, recorder.store)
-    monkeypatch.setattr("sparcl_lib.__version__", "99")
-    told = r"holds a sweep of MiB with recipe, data and version MiB-\w+, not MiB-\w+: name another"
+    monkeypatch.setattr("sparcl_lib.revision.code.TRAINING_REVISION", 99)
+    told = r"holds a sweep of MiB with recipe, data and code MiB-\w+, not MiB-\w+: name another"
     with pytest.raises(UserError, match=told):
         sweep(plan(), recorder.store)
     monkeypatch.undo()

@@ -1,0 +1,191 @@
+"""Which code trains, and a digest of what it says, however it is commented.
+
+The rule: every module of the package counts, but for the rooms that only ask for runs, keep them,
+show them or fetch data (`ASIDE`); nothing that counts may import one of those, which a test
+checks. Recipes act through the configuration and the data through their checksum: both are in a
+run's key anyway.
+"""
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sparcl_lib.revision.recorded import TRAINING_REVISION, CodeRecord, read_record
+
+PACKAGE = Path(__file__).parents[1]
+ASIDE = frozenset(
+    {
+        "__main__.py",
+        "cli",
+        "course",
+        "data/acquiring",
+        "data/checking.py",
+        "demo.py",
+        "environment.py",
+        "experiments",
+        "published",
+        "report",
+        "revision",
+        "run.py",
+        "viz",
+    }
+)
+"""Files and folders of the package that do not count."""
+_DIGITS = 12
+# What says nothing about what is computed, or is not there in every version of Python.
+_UNSAID = frozenset({"annotation", "ctx", "kind", "returns", "type_comment", "type_params"})
+
+
+def files_that_train(package: Path = PACKAGE) -> dict[str, Path]:
+    """Every module that counts, by its path in the package, in order."""
+    paths = {file.relative_to(package).as_posix(): file for file in package.rglob("*.py")}
+    return {name: paths[name] for name in sorted(paths) if not _is_aside(name)}
+
+
+def _is_aside(name: str) -> bool:
+    return name in ASIDE or any(parent.as_posix() in ASIDE for parent in Path(name).parents)
+
+
+def record_code(package: Path = PACKAGE) -> dict[str, CodeRecord]:
+    """Every file that counts, as it is now."""
+    texts = {name: file.read_bytes() for name, file in files_that_train(package).items()}
+    return {
+        name: CodeRecord(_text_digest(text), statements_digest(text))
+        for name, text in texts.items()
+    }
+
+
+def compare_code(recorded: dict[str, CodeRecord], package: Path = PACKAGE) -> dict[str, str]:
+    """The files that say something else than recorded -> digest of their statements, "" where
+    one is gone. Only files of which a byte has changed are parsed.
+    """
+    files = files_that_train(package)
+    edited = dict.fromkeys(sorted(recorded.keys() - files.keys()), "")
+    for name, file in files.items():
+        text, known = file.read_bytes(), recorded.get(name)
+        if known is None or known.text != _text_digest(text):
+            digest = statements_digest(text)
+            if known is None or known.statements != digest:
+                edited[name] = digest
+    return edited
+
+
+@cache
+def edited_code() -> dict[str, str]:
+    """`compare_code` of this process; all files where nothing is recorded for the revision."""
+    record = read_record()
+    if not record.code:  # until the second edition is whole
+        return {}
+    return compare_code(record.code if record.revision == TRAINING_REVISION else {})
+
+
+def trained_by() -> dict[str, Any]:
+    """What a key holds of the code: the revision, and a digest if the code is another one."""
+    edited = edited_code()
+    digest = {"code": _digest(repr(sorted(edited.items())))} if edited else {}
+    return {"revision": TRAINING_REVISION, **digest}
+
+
+@cache
+def note_edits() -> None:
+    """Say once in a process, in a line on stderr, if the code is not the one recorded."""
+    edited = list(edited_code())
+    if edited:
+        shown = ", ".join(edited[:3]) + (f" and {len(edited) - 3} more" if edited[3:] else "")
+        print(
+            f"sparcl: edited code ({shown}) keeps its runs apart from those of training revision "
+            f"{TRAINING_REVISION}",
+            file=sys.stderr,
+        )
+
+
+def _text_digest(text: bytes) -> str:
+    return hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()[:_DIGITS]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def statements_digest(text: str | bytes) -> str:
+    """Digest of the statements of a module, the same in every version of Python.
+
+    Left out: comments, layout, docstrings, `pass`, the release's `__version__`, and annotations;
+    those in the body of a class stay, for they make the fields of a dataclass.
+    """
+    return tree_digest(ast.parse(text))
+
+
+def tree_digest(tree: ast.AST) -> str:
+    """`statements_digest` of what is parsed already."""
+    return _digest(" ".join(_words(tree, in_class=False)))
+
+
+def _words(node: object, in_class: bool) -> Iterator[str]:
+    """A tree as a line of words that has one reading only."""
+    if isinstance(node, list):
+        yield "["
+        for item in node:
+            yield from _words(item, in_class)
+        yield "]"
+    elif isinstance(node, ast.AST):
+        yield f"{type(node).__name__}("
+        if isinstance(node, ast.ClassDef):
+            in_class = True
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            in_class = False
+        for name, value in _fields(node, in_class):
+            yield f"{name}="
+            yield from _words(value, in_class)
+        yield ")"
+    else:
+        yield ascii(node)  # repr shows letters that a version's Unicode knows
+
+
+def _fields(node: ast.AST, in_class: bool) -> list[tuple[str, object]]:
+    """What a node holds, by name, without what is empty or left out."""
+    unsaid = _UNSAID - {"annotation"} if in_class else _UNSAID
+    fields = {name: value for name, value in ast.iter_fields(node) if name not in unsaid}
+    for name in ("body", "orelse", "finalbody"):
+        if isinstance(fields.get(name), list):
+            fields[name] = _statements(fields[name], in_class)
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = _joined(node.values)
+    return [(n, fields[n]) for n in sorted(fields) if fields[n] is not None and fields[n] != []]
+
+
+def _statements(body: list[ast.stmt], in_class: bool) -> list[ast.AST]:
+    """Those that do something, `x: int = 3` as `x = 3`."""
+    said: list[ast.AST] = []
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and not in_class:
+            if node.value is not None:
+                said.append(ast.Assign(targets=[node.target], value=node.value))
+        elif not (isinstance(node, ast.Pass) or _is_text(node) or _is_version(node)):
+            said.append(node)
+    return said
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """A docstring, wherever it stands."""
+    alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return alone and isinstance(node.value.value, str)
+
+
+def _is_version(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
+
+
+def _joined(values: list[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string: neighbouring texts as one, which versions cut differently."""
+    joined: list[ast.expr] = []
+    for value in values:
+        if isinstance(value, ast.Constant) and joined and isinstance(joined[-1], ast.Constant):
+            joined[-1] = ast.Constant(joined[-1].value + value.value)
+        elif not (isinstance(value, ast.Constant) and value.value == ""):
+            joined.append(value)
+    return joined

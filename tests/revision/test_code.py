@@ -1,0 +1,198 @@
+"""Which code counts, what its digest follows, and what a key says of it."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import sparcl_lib
+from sparcl_lib.revision import code, note_edits, trained_by
+from sparcl_lib.revision.code import (
+    ASIDE,
+    compare_code,
+    files_that_train,
+    record_code,
+    statements_digest,
+)
+from sparcl_lib.revision.recorded import TRAINING_REVISION, Record, read_record, write_record
+
+PLAIN = """
+def scaled(x, by=2.0):
+    return f"{x:.3g}" if by else x * by
+"""
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """Functions that answer once in a process answer anew."""
+    for function in (code.edited_code, code.note_edits):
+        function.cache_clear()
+    yield monkeypatch
+    monkeypatch.undo()
+    for function in (code.edited_code, code.note_edits):
+        function.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        '"""About."""\nimport os' + PLAIN.replace("    return", '    """Scaled."""\n    return'),
+        "import os  # for later\n\n\n" + PLAIN.replace("(x, by=2.0)", "(\n    x, by = 2.0,\n)"),
+        "import os" + PLAIN.replace("(x, by=2.0)", "(x: float, by: 'float' = 2.0) -> str"),
+        '__version__ = "9.9"\nimport os' + PLAIN.replace("    return", "    pass\n    return"),
+        "import os" + PLAIN.replace("    return", "    y: int\n    return"),
+        "import os" + PLAIN.replace('f"{x:.3g}"', 'f"" f"{x:.3g}"'),
+    ],
+)
+def test_digest_does_not_follow_how_code_is_written_about(same):
+    assert statements_digest(same) == statements_digest("import os" + PLAIN)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        PLAIN.replace("2.0", "2.5"),
+        PLAIN.replace("2.0", "2"),
+        PLAIN.replace("2.0", "True"),
+        PLAIN.replace(".3g", ".4g"),
+        PLAIN.replace("x * by", "by * x"),
+        PLAIN.replace("*", "/"),
+        PLAIN.replace("scaled", "grown"),
+        PLAIN.replace("by=2.0", "*, by=2.0"),
+        "@cache" + PLAIN,
+        "async " + PLAIN.lstrip(),
+    ],
+)
+def test_digest_follows_what_code_does(other):
+    assert statements_digest(other) != statements_digest(PLAIN)
+
+
+def test_annotations_of_a_class_count_for_they_make_its_fields():
+    def digest(body: str) -> str:
+        return statements_digest(f"@dataclass\nclass A:\n    {body}\n")
+
+    assert len({digest(body) for body in ("x: int = 3", "x: float = 3", "x = 3", "x: int")}) == 4
+    method = "def f(self, y{}): return y"
+    assert digest(method.format(": int")) == digest(method.format(""))
+
+
+def test_bodies_and_branches_are_not_mixed_up():
+    texts = ["if a:\n  b\n  c", "if a:\n  b\nc", "if a:\n  b\nelse:\n  c", "if a: pass\nb\nc"]
+    assert len({statements_digest(text) for text in texts}) == 4
+
+
+def test_nothing_that_counts_imports_what_does_not():
+    """So no code that is left out decides what is trained."""
+    counted, package = files_that_train(), code.PACKAGE
+    for name, file in counted.items():
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            found = [a.name for a in getattr(node, "names", ()) if isinstance(node, ast.Import)]
+            if isinstance(node, ast.ImportFrom):
+                found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for module in found:
+                place = module.removeprefix("sparcl_lib").lstrip(".").replace(".", "/")
+                files = {f"{place}.py", f"{place}/__init__.py"}
+                inside = module.startswith("sparcl_lib.")
+                there = {f for f in files if inside and (package / f).is_file()}
+                assert there <= counted.keys(), f"{name} imports {module}"
+
+
+def test_what_does_not_count_is_there():
+    assert [name for name in ASIDE if not (code.PACKAGE / name).exists()] == []
+    assert {"training/step.py", "losses/latent.py", "__init__.py"} <= files_that_train().keys()
+
+
+@pytest.fixture
+def package(tmp_path):
+    for name, text in {"losses/a.py": PLAIN, "cli/b.py": "b = 1", "c.py": "c = 1"}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_edited_files_are_named(package):
+    record = record_code(package)
+    assert list(record) == ["c.py", "losses/a.py"] and compare_code(record, package) == {}
+    (package / "cli" / "b.py").write_text("b = 2")
+    (package / "c.py").write_bytes(b"# a comment\r\nc = 1\r\n")
+    assert compare_code(record, package) == {}
+    (package / "losses" / "a.py").write_text(PLAIN.replace("2.0", "3.0"))
+    (package / "losses" / "new.py").write_text("")
+    assert list(compare_code(record, package)) == ["losses/a.py", "losses/new.py"]
+    (package / "c.py").unlink()
+    assert compare_code(record, package)["c.py"] == ""
+
+
+def test_unchanged_files_are_not_parsed_and_an_edit_costs_little(monkeypatch):
+    recorded = record_code()
+    monkeypatch.setattr(code, "statements_digest", lambda text: pytest.fail("parsed"))
+    best = min(_seconds(lambda: compare_code(recorded)) for _ in range(5))
+    assert best < 0.05
+
+
+def _seconds(call) -> float:
+    before = time.perf_counter()
+    call()
+    return time.perf_counter() - before
+
+
+def test_keys_carry_a_digest_only_where_code_is_edited(fresh):
+    edited: dict[str, str] = {}
+    fresh.setattr(code, "edited_code", lambda: edited)
+    assert trained_by() == {"revision": TRAINING_REVISION}
+    found = []
+    for digest in ("1", "2"):
+        edited["losses/a.py"] = digest
+        found.append(trained_by())
+    assert found[0].keys() == {"revision", "code"} and found[0]["code"] != found[1]["code"]
+
+
+def test_edited_code_is_told_once_in_a_line(fresh, capsys):
+    fresh.setattr(code, "edited_code", dict)
+    note_edits()
+    assert capsys.readouterr().err == ""
+    code.note_edits.cache_clear()
+    fresh.setattr(code, "edited_code", lambda: dict.fromkeys("abcde", ""))
+    note_edits(), note_edits()
+    assert capsys.readouterr().err == (
+        "sparcl: edited code (a, b, c and 2 more) keeps its runs apart from those of training "
+        f"revision {TRAINING_REVISION}\n"
+    )
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    record = Record(3, record_code(), {"FT, disjoint": {"step 0 ce": [1.5, 2.0]}})
+    write_record(record, tmp_path / "r.json")
+    assert read_record(tmp_path / "r.json") == record
+    assert read_record(tmp_path / "none.json") == Record()
+
+
+def test_a_revision_that_is_not_recorded_trusts_no_code(fresh):
+    record = Record(TRAINING_REVISION, record_code())
+    fresh.setattr(code, "read_record", lambda: record)
+    assert code.edited_code() == {}
+    code.edited_code.cache_clear()
+    fresh.setattr(code, "TRAINING_REVISION", TRAINING_REVISION + 1)
+    assert code.edited_code().keys() == files_that_train().keys()
+
+
+def test_the_revision_needs_no_torch():
+    told = "import sys, sparcl_lib.revision as r; r.trained_by(); print('torch' in sys.modules)"
+    root = Path(sparcl_lib.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", told], cwd=root, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_the_code_is_recorded():
+    """Keys of the runs that come with the course name no digest, so this must hold for them."""
+    record = read_record()
+    if not record.code:
+        pytest.skip("nothing is recorded before the second edition is whole")
+    edited = compare_code(record.code)
+    assert edited == {}, (
+        f"{', '.join(edited)}: not as recorded for training revision {record.revision}; run "
+        "python -m sparcl_lib.revision record, which first proves that nothing trains otherwise"
+    )
