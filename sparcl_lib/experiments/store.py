@@ -71,8 +71,10 @@ class RunStore:
     fit: Trainer
     """sparcl_lib.training.train with its device."""
 
-from sparcl_lib.revision import note_edits, trained_by
-from sparcl_lib.run import Run
+    def __post_init__(self) -> None:
+        note_edits()
+
+    def find(self, config: RunConfig, keys: RunKeys, checkpoints: bool = False) -> Run | None:
         """The run, if it is complete; checkpoints: whether its networks are needed too."""
         for root in self.roots:
             run = Run(config, RunDirectory(root / keys.run), RunDirectory(root / keys.first))

@@ -65,7 +65,9 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"{error}\nNothing was recorded.")
     write_record(record)
-    print(f"recorded revision {record.revision}: {len(record.values)} runs, {len(record.code)} files")
+    print(
+        f"recorded revision {record.revision}: {len(record.values)} runs, {len(record.code)} files"
+    )
 
 
 if __name__ == "__main__":

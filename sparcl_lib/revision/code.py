@@ -172,8 +172,13 @@ def _statements(body: list[ast.stmt], in_class: bool) -> list[ast.AST]:
 
 def _is_text(node: ast.stmt) -> bool:
     """A docstring, wherever it stands."""
-    alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return alone and isinstance(node.value.value, str)
+    return isinstance(node, ast.Expr) and _text(node.value) is not None
+
+
+def _text(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    return None
 
 
 def _is_version(node: ast.stmt) -> bool:
@@ -184,8 +189,11 @@ def _joined(values: list[ast.expr]) -> list[ast.expr]:
     """The parts of an f-string: neighbouring texts as one, which versions cut differently."""
     joined: list[ast.expr] = []
     for value in values:
-        if isinstance(value, ast.Constant) and joined and isinstance(joined[-1], ast.Constant):
-            joined[-1] = ast.Constant(joined[-1].value + value.value)
-        elif not (isinstance(value, ast.Constant) and value.value == ""):
-            joined.append(value)
+        text = _text(value)
+        before = _text(joined[-1]) if joined else None
+        if text is None or before is None:
+            if text != "":
+                joined.append(value)
+        else:
+            joined[-1] = ast.Constant(before + text)
     return joined
