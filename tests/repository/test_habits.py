@@ -66,6 +66,7 @@ def test_the_workflows_cover_every_python_that_is_declared():
 def test_ci_installs_with_the_constraints_and_the_fresh_install_without():
     ci, weekly = ((GITHUB / "workflows" / f"{name}.yml").read_text() for name in ("ci", "weekly"))
     assert "CONSTRAINTS: constraints.txt" in ci and "CONSTRAINTS" not in weekly
+    assert "export CONSTRAINTS=constraints.txt" in (ROOT / ".ci" / "run").read_text()
     assert "--constraint $(CONSTRAINTS)" in (ROOT / "Makefile").read_text()
 
 
