@@ -1,6 +1,7 @@
 """The pages about measurements say what the CSV files beside them hold; each study is whole."""
 
 import re
+import runpy
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_the_paths_of_the_commands_exist():
     for readme in STUDIES.glob("*/README.md"):
         for path in re.findall(r"benchmarks/studies/[\w./-]+", readme.read_text()):
             assert (ROOT / path).exists(), f"{readme}: {path}"
+
+
+@pytest.mark.parametrize("script", sorted(STUDIES.glob("*/*.py")), ids=lambda path: path.stem)
+def test_a_script_of_a_study_finds_what_it_imports_and_says_how_to_call_it(script, capsys):
+    module = runpy.run_path(str(script))
+    for call in ("--help", "--unheard-of"):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+            patch.setattr("sys.argv", [str(script), call])
+            module["main"]()
+        assert stop.value.code == (0 if call == "--help" else 2)
+    assert module["__doc__"].splitlines()[0] in " ".join(capsys.readouterr().out.split())
 
 
 def test_links_between_the_measurements_exist():

@@ -5,6 +5,7 @@
 From the results.csv beside this file to docs/images/latent_ladder.png.
 """
 
+import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,7 @@ SIDES = {"": ("#888888", "without"), " + matching 0.1": ("#00855f", "with matchi
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     runs = pd.read_csv(TABLE)
     last = runs.step.max()
     figure, axes = panels(2, width=9, height=3.2, sharey=True)
