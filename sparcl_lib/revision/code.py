@@ -54,7 +54,7 @@ def record_code(package: Path = PACKAGE) -> dict[str, CodeRecord]:
     """Every file that counts, as it is now."""
     texts = {name: file.read_bytes() for name, file in files_that_train(package).items()}
     return {
-        name: CodeRecord(_text_digest(text), statements_digest(text))
+        name: CodeRecord(_bytes_digest(text), statements_digest(text))
         for name, text in texts.items()
     }
 
@@ -67,7 +67,7 @@ def compare_code(recorded: dict[str, CodeRecord], package: Path = PACKAGE) -> di
     edited = dict.fromkeys(sorted(recorded.keys() - files.keys()), "")
     for name, file in files.items():
         text, known = file.read_bytes(), recorded.get(name)
-        if known is None or known.text != _text_digest(text):
+        if known is None or known.text != _bytes_digest(text):
             digest = statements_digest(text)
             if known is None or known.statements != digest:
                 edited[name] = digest
@@ -86,7 +86,7 @@ def edited_code() -> dict[str, str]:
 def trained_by() -> dict[str, Any]:
     """What a key holds of the code: the revision, and a digest if the code is another one."""
     edited = edited_code()
-    digest = {"code": _digest(repr(sorted(edited.items())))} if edited else {}
+    digest = {"code": text_digest(repr(sorted(edited.items())))} if edited else {}
     return {"revision": TRAINING_REVISION, **digest}
 
 
@@ -103,11 +103,11 @@ def note_edits() -> None:
         )
 
 
-def _text_digest(text: bytes) -> str:
+def _bytes_digest(text: bytes) -> str:
     return hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()[:_DIGITS]
 
 
-def _digest(text: str) -> str:
+def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
@@ -122,7 +122,7 @@ def statements_digest(text: str | bytes) -> str:
 
 def tree_digest(tree: ast.AST) -> str:
     """`statements_digest` of what is parsed already."""
-    return _digest(" ".join(_words(tree, in_class=False)))
+    return text_digest(" ".join(_words(tree, in_class=False)))
 
 
 def _words(node: object, in_class: bool) -> Iterator[str]:

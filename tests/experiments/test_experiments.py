@@ -190,7 +190,7 @@ def test_no_more_processes_than_cores_or_calls(monkeypatch):
     asked = []
     monkeypatch.setattr(pool, "cores", lambda: 3)
     monkeypatch.setattr(
-        pool, "_side_by_side", lambda call, calls, jobs: (asked.append(jobs), iter(()))[1]
+        pool, "_side_by_side", lambda call, calls, jobs, files: (asked.append(jobs), iter(()))[1]
     )
     monkeypatch.setattr(pool, "closing", lambda answers: __import__("contextlib").nullcontext())
     for count in (2, 9):
