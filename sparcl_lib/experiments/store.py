@@ -4,10 +4,11 @@ The same question asked twice is answered from disk, whoever asks: the course, a
 or a comparison. Step 0 is kept under a key of its own and shared by all runs that agree on it.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,9 @@ from sparcl_lib.config import RunConfig, to_plain
 from sparcl_lib.data import fingerprint, open_source
 from sparcl_lib.data.lists import file_checksum, list_files
 from sparcl_lib.data.minivoc import checksum
+from sparcl_lib.methods import Term, build_method, get_term
 from sparcl_lib.revision import note_edits, trained_by
+from sparcl_lib.revision.functions import function_digest
 from sparcl_lib.run import Run
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.workspace import first_step_settings
@@ -39,8 +42,11 @@ def run_keys(config: RunConfig) -> RunKeys:
     # Where the data lie says nothing about them, and machines that share runs may differ in it.
     # None rather than left out: runs that named no place keep the keys they had.
     anywhere = {"data_root": None}
-    whole = _digest({**beside, "config": to_plain(config) | anywhere})
-    first = _digest({**beside, "first": first_step_settings(config) | anywhere})
+    method = build_method(config.method)
+    terms = _terms_outside(term for term in method.terms if term.weight > 0)
+    whole = _digest({**beside, **terms, "config": to_plain(config) | anywhere})
+    terms = _terms_outside(method.active_terms(0))
+    first = _digest({**beside, **terms, "first": first_step_settings(config) | anywhere})
     name = re.sub(r"[^\w.]+", "-", config.method["name"])
     return RunKeys(f"{name}-{whole}", f"first-{first}")
 
@@ -56,6 +62,18 @@ def origin(config: RunConfig) -> dict[str, Any]:
     files = {name: file_checksum(Path(name)) for name in named if name and Path(name).is_file()}
     found = {"data": data, "training": trained_by()}
     return found | ({"files": files} if files else {})
+
+
+def _terms_outside(terms: Iterable[Term]) -> dict[str, Any]:
+    """Under "terms", those that are not the library's: what each says, and what was said of it."""
+    found = {}
+    for term in map(get_term, (term.name for term in terms)):
+        if not term.of_library:
+            facts = {f.name: getattr(term, f.name) for f in dataclasses.fields(term)}
+            source = function_digest(facts.pop("function"))
+            del facts["plugin"]  # where it lies says nothing about it
+            found[term.name] = {**facts, "source": source}
+    return {"terms": found} if found else {}
 
 
 def _digest(content: Mapping[str, Any]) -> str:
