@@ -2,8 +2,8 @@
 
 The rule: every module of the package counts, but for the rooms that only ask for runs, keep them,
 show them or fetch data (`ASIDE`); nothing that counts may import one of those, which a test
-checks. Recipes act through the configuration and the data through their checksum: both are in a
-run's key anyway.
+checks. What acts through the configuration (`CONFIGURED`, and the recipes, which are no code) or
+through the data's checksum is in a run's key anyway.
 """
 
 import ast
@@ -35,6 +35,8 @@ ASIDE = frozenset(
     }
 )
 """Files and folders of the package that do not count."""
+CONFIGURED = frozenset({"method_table.py"})
+"""Files whose rows become the settings of a run."""
 _DIGITS = 12
 # What says nothing about what is computed, or is not there in every version of Python.
 _UNSAID = frozenset({"annotation", "ctx", "kind", "returns", "type_comment", "type_params"})
@@ -47,7 +49,9 @@ def files_that_train(package: Path = PACKAGE) -> dict[str, Path]:
 
 
 def _is_aside(name: str) -> bool:
-    return name in ASIDE or any(parent.as_posix() in ASIDE for parent in Path(name).parents)
+    return name in ASIDE | CONFIGURED or any(
+        parent.as_posix() in ASIDE for parent in Path(name).parents
+    )
 
 
 def record_code(package: Path = PACKAGE) -> dict[str, CodeRecord]:
