@@ -177,6 +177,13 @@ def summarise(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.concat([groups["seed"].count().rename("seeds"), table, deviations], axis=1)
 
 
+def format_mean(mean: float | None, deviation: float = float("nan")) -> str:
+    """`61.2`, `61.2 ± 0.4`, or a dash for no value."""
+    if mean is None or np.isnan(mean):
+        return "–"
+    return f"{mean:.1f}" if np.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
+
+
 def dump_json(content: Any) -> str:
     """Stable, readable JSON without NaN (which JSON does not have)."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"

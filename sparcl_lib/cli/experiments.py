@@ -133,13 +133,14 @@ def compare(
 ) -> None:
     """Every method on every task, setup and seed, step 0 shared: tables, a CSV and a page."""
     from sparcl_lib.experiments import comparison
-    from sparcl_lib.experiments.base import RunBase, open_store, read_variants
+    from sparcl_lib.experiments.base import RunBase, Variant, open_store, read_variants
     from sparcl_lib.methods import load_plugins
 
     load_plugins(plugins or [])
     if methods is None and variants is None:
         raise UserError("nothing to compare: give --methods, --variants or both")
-    compared = names(methods, "--methods") if methods else []
+    compared: list[str | Variant] = []
+    compared += names(methods, "--methods") if methods else []
     compared += read_variants(variants) if variants else []
     overrides = tuple(layers(config, settings))
     blocks = [

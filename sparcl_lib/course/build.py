@@ -73,7 +73,7 @@ def clean_outputs(notebook: NotebookNode) -> None:
     """Leave what a page can show: no widget views (their state is not saved), no progress bars."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # when it ran: another answer every time
+        cell.metadata.pop("execution", None)  # when it ran: another time in every build
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET_VIEW, None)
 

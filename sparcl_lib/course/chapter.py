@@ -3,8 +3,8 @@
 Sources are Jupytext percent scripts (`notebooks/sources/NN_name.py`). Their first cell is raw YAML
 (see `Meta`); from it come header and closing. A code cell has tags, and a tolerance if its numbers
 come from training (`sparcl_lib.course.comparison`). In cells tagged `exercise` the lines between
-`# SOLUTION` and `# END` are the answer: readers get a stub that raises NotImplementedError, and the
-whole cell, folded, below the check that follows.
+`# SOLUTION` and `# END` are the solution: readers get a stub that raises NotImplementedError, and
+the whole cell, folded, below the check that follows.
 """
 
 import re
@@ -25,7 +25,7 @@ TAGS = frozenset(
     {"setup", "predict", "exercise", "check", "ablation", "raises-exception",
      "nbval-ignore-output"}
 )  # fmt: skip
-_ANSWER = re.compile(r"^(?P<indent> *)# SOLUTION\n.*?^ *# END\n?", re.DOTALL | re.MULTILINE)
+_SOLUTION = re.compile(r"^(?P<indent> *)# SOLUTION\n.*?^ *# END\n?", re.DOTALL | re.MULTILINE)
 _OF_JUPYTEXT = {"lines_to_next_cell", "lines_to_end_of_cell_marker"}  # blank lines of a source
 _MARKERS = re.compile(r"^ *# (SOLUTION|END)\n?", re.MULTILINE)
 
@@ -109,7 +109,7 @@ def _check_cell(path: Path, cell: NotebookNode) -> None:
         tolerance_of(cell)
     except UserError as error:
         raise UserError(f"{path}: {error}: {cell.source.splitlines()[0]}") from error
-    if "exercise" in tags and len(_ANSWER.findall(cell.source + "\n")) != 1:
+    if "exercise" in tags and len(_SOLUTION.findall(cell.source + "\n")) != 1:
         raise UserError(
             f"{path}: an exercise cell needs one # SOLUTION ... # END, each on its own line: "
             f"{cell.source.splitlines()[0]}"
@@ -122,14 +122,14 @@ def read_chapters(folder: Path) -> list[Chapter]:
 
 
 def solution(source: str) -> str:
-    """An exercise cell with its answer and without the markers."""
+    """An exercise cell with its solution and without the markers."""
     return _MARKERS.sub("", source + "\n").rstrip()
 
 
 def stub(source: str) -> str:
     """An exercise cell as readers get it."""
     raise_line = r'\g<indent>raise NotImplementedError("write your answer here")' + "\n"
-    return _ANSWER.sub(raise_line, source + "\n").rstrip()
+    return _SOLUTION.sub(raise_line, source + "\n").rstrip()
 
 
 def render(chapters: list[Chapter], place: int, times: Times | None) -> NotebookNode:
@@ -147,7 +147,7 @@ def render(chapters: list[Chapter], place: int, times: Times | None) -> Notebook
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},
     }
-    notebook = new_notebook(cells=cells, metadata=metadata)
+    notebook: NotebookNode = new_notebook(cells=cells, metadata=metadata)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
     return notebook
@@ -171,9 +171,10 @@ def _rendered(cell: NotebookNode, pending: list[NotebookNode]) -> list[NotebookN
 
 def _folded_solution(source: str) -> NotebookNode:
     code = solution(source)
-    return new_markdown_cell(
+    cell: NotebookNode = new_markdown_cell(
         f"<details><summary>Solution</summary>\n\n```python\n{code}\n```\n\n</details>"
     )
+    return cell
 
 
 def header(chapters: list[Chapter], place: int, times: Times | None) -> str:

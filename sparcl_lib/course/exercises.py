@@ -40,7 +40,9 @@ def compare_guess(what: str, guess: float | None, measured: float) -> None:
 _NOT_STARTED = "not started yet"
 
 
-def _problem(answer: Callable, arguments: tuple, expected: Any, tolerance: float) -> str | None:
+def _problem(
+    answer: Callable[..., Any], arguments: tuple[Any, ...], expected: Any, tolerance: float
+) -> str | None:
     try:
         got = answer(*arguments)
     except NotImplementedError:
@@ -67,7 +69,7 @@ def _difference(got: Any, expected: Any, tolerance: float) -> str | None:
 
 
 def _kind(value: Any) -> str:
-    kinds = {
+    kinds: dict[str, type | tuple[type, ...]] = {
         "a tensor": torch.Tensor,
         "an array": np.ndarray,
         "a dictionary": dict,
@@ -88,7 +90,9 @@ def _plain(value: Any) -> Any:
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
 
 
-def _dictionary_difference(got: dict, expected: dict, tolerance: float) -> str | None:
+def _dictionary_difference(
+    got: dict[Any, Any], expected: dict[Any, Any], tolerance: float
+) -> str | None:
     if got.keys() != expected.keys():
         return f"has the keys {sorted(got)}, expected {sorted(expected)}"
     for key, value in expected.items():

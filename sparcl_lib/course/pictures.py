@@ -2,7 +2,7 @@
 then, where Jupyter can, controls that draw it anew."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import seaborn
@@ -11,8 +11,11 @@ from matplotlib.figure import Figure
 
 from sparcl_lib.viz import small_png
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-_STYLE = {
+_STYLE: "dict[RcKeyType, Any]" = {
     "axes.titlesize": 11,
     "axes.labelsize": 10,
     "axes.edgecolor": "#222222",
@@ -27,7 +30,9 @@ _STYLE = {
 }
 
 
-def panels(columns: int = 1, rows: int = 1, width: float = 9.0, height: float = 3.2, **options):
+def panels(
+    columns: int = 1, rows: int = 1, width: float = 9.0, height: float = 3.2, **options: Any
+) -> tuple[Figure, Any]:
     """A figure in the style of the course, and its axes as `Figure.subplots` gives them.
 
     width, height: of the whole figure, in inches. options: sharex, sharey, squeeze ...

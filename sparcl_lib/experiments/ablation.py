@@ -13,9 +13,10 @@ from sparcl_lib.experiments.base import RunBase, unique
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.methods import build_method
+from sparcl_lib.metrics import format_mean
 from sparcl_lib.report import ReportRun
 from sparcl_lib.report.page import page_of, picture, section
-from sparcl_lib.report.tables import MEASURES, number
+from sparcl_lib.report.tables import MEASURES
 from sparcl_lib.run import Run
 from sparcl_lib.viz import switch_heat_map, to_png
 from sparcl_lib.writing import write_atomically, write_text
@@ -148,7 +149,7 @@ def _readable(table: pd.DataFrame, title: str) -> pd.DataFrame:
     shown = {title: list(table.index), **{c: list(table[c]) for c in table if c in _COUNTS}}
     for measure, name in SHOWN.items():
         pairs = zip(table[measure], table[f"{measure}_std"])
-        shown[name] = [number(mean, deviation) for mean, deviation in pairs]
+        shown[name] = [format_mean(mean, deviation) for mean, deviation in pairs]
     return pd.DataFrame(shown)
 
 
@@ -169,7 +170,7 @@ def write_ablation(ablation: Ablation, out: Path, commands: Sequence[str] = ()) 
         f"{' ± standard deviation over seeds' if summary['seeds'].max() > 1 else ''}; "
         "colours are per column.",
         f"Grid of variants and their mIoU; best of all classes: {best}, "
-        f"{number(summary['miou_all'][best])}.",
+        f"{format_mean(summary['miou_all'][best])}.",
     )
     effects = _readable(ablation.effects(), "a term adds")
     tables = {"What a term adds (points)": effects}

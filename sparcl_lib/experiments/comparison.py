@@ -12,11 +12,11 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.base import RunBase, Variant
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
-from sparcl_lib.metrics import mean_iou
+from sparcl_lib.metrics import format_mean, mean_iou
 from sparcl_lib.report import ReportRun, results_table, results_text
 from sparcl_lib.report.page import curves, page_of, picture, section
 from sparcl_lib.report.runs import JOINT, by_group, by_method, mean_matrix
-from sparcl_lib.report.tables import number, step_rows
+from sparcl_lib.report.tables import step_rows
 from sparcl_lib.run import Run
 from sparcl_lib.viz import trade_off
 from sparcl_lib.writing import write_atomically, write_text
@@ -118,7 +118,7 @@ def _readable(losses: pd.DataFrame) -> pd.DataFrame:
     shown = losses[[column for column in losses if column not in measures]].copy()
     for name, title in LOSSES.items():
         pairs = zip(losses[name], losses[f"{name}_std"])
-        shown[title] = [number(mean, deviation) for mean, deviation in pairs]
+        shown[title] = [format_mean(mean, deviation) for mean, deviation in pairs]
     return shown
 
 
@@ -150,7 +150,7 @@ def _section(runs: list[ReportRun], losses: pd.DataFrame) -> dict[str, Any]:
 
 def _trade_off(losses: pd.DataFrame) -> dict[str, str]:
     pairs = zip(losses.index, losses["forgetting"], losses["intransigence"])
-    told = ", ".join(f"{m} {number(f)} and {number(i)}" for m, f, i in pairs)
+    points = ", ".join(f"{m} {format_mean(f)} and {format_mean(i)}" for m, f, i in pairs)
     return picture(
         trade_off(losses),
         "Forgetting against intransigence",
@@ -158,5 +158,5 @@ def _trade_off(losses: pd.DataFrame) -> dict[str, str]:
         "over classes. Intransigence: IoU of joint training minus that right after the class was "
         "learned, mean over the classes of later steps. Lower left is better. Bars: one standard "
         "deviation over seeds.",
-        f"Points of forgetting and intransigence: {told}.",
+        f"Points of forgetting and intransigence: {points}.",
     )

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -29,11 +29,17 @@ from sparcl_lib.run import Run
 DIED = "its process died, perhaps for lack of memory: try fewer --jobs"
 
 
-class Answer(NamedTuple):
+class CallResult(NamedTuple):
     """What a call returned, or one line that says why it did not."""
 
     value: Any = None
     error: str = ""
+
+
+Calls = Mapping[Any, tuple[Any, ...]]
+"""Key -> arguments of a call."""
+Results = Generator[tuple[Any, CallResult], None, None]
+"""(key, what became of its call), in order of coming."""
 
 
 class Outcomes(NamedTuple):
@@ -51,7 +57,7 @@ def cores() -> int:
 
 
 def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = None) -> Outcomes:
-    """Every run, kept or trained now; one that fails is told in a line and stops no other.
+    """Every run, kept or trained now; one that fails becomes a line of errors and stops no other.
 
     jobs: processes; None: one per core. Interrupted, the same call goes on where it stopped.
     """
@@ -61,13 +67,13 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     wanted = dict(zip(keys, configs))
     missing = {k: c for k, c in wanted.items() if store.find(c, k) is None}
     firsts = {k.first: (c, k) for k, c in missing.items() if not store.has_first(k)}
-    begun = run_calls(store.train_first, firsts, jobs, "first steps", terms)
-    lost = {k: begun[k.first] for k in missing if k.first in begun and begun[k.first].error}
-    calls = {k: (c, k) for k, c in missing.items() if k not in lost}
-    answers = lost | run_calls(store.fetch, calls, jobs, "runs", terms)
-    kept = {k: store.find(c, k) for k, c in wanted.items() if k not in answers}
-    runs = [kept[k] if k in kept else answers[k].value for k in keys]
-    errors = [f"{title(wanted[k])}: {a.error}" for k, a in answers.items() if a.error]
+    first_steps = run_calls(store.train_first, firsts, jobs, "first steps", terms)
+    failed = {k: r for k in missing if (r := first_steps.get(k.first)) and r.error}
+    calls = {k: (c, k) for k, c in missing.items() if k not in failed}
+    trained = failed | run_calls(store.fetch, calls, jobs, "runs", terms)
+    kept = {k: store.find(c, k) for k, c in wanted.items() if k not in trained}
+    runs = [kept[k] if k in kept else trained[k].value for k in keys]
+    errors = [f"{title(wanted[k])}: {r.error}" for k, r in trained.items() if r.error]
     return Outcomes(runs, errors)
 
 
@@ -83,12 +89,12 @@ def terms_of(configs: Iterable[RunConfig]) -> list[str]:
 
 def run_calls(
     call: Callable[..., Any],
-    calls: Mapping[Any, tuple],
+    calls: Calls,
     jobs: int | None,
     label: str,
     terms: Iterable[str] = (),
-) -> dict[Any, Answer]:
-    """Key -> the answer of call(*arguments), in processes of one thread, under one bar.
+) -> dict[Any, CallResult]:
+    """Key -> what call(*arguments) returned, in processes of one thread, under one bar.
 
     With one job the calls are made here, one after the other. terms: loss terms that the calls
     need; other processes read those that are not the library's from their files. Where one has no
@@ -100,30 +106,30 @@ def run_calls(
     jobs = min(jobs, len(calls))
     if jobs < 1:
         return {}
-    answers = {}
+    results: dict[Any, CallResult] = {}
     if jobs == 1:
-        answered = _one_by_one(call, calls)
+        arriving = _one_by_one(call, calls)
     else:
-        answered = _side_by_side(call, calls, jobs, files_of(terms))
-    with closing(answered), tqdm(total=len(calls), desc=label, unit="run") as bar:
-        for key, answer in answered:
-            answers[key] = answer
+        arriving = _side_by_side(call, calls, jobs, files_of(terms))
+    with closing(arriving), tqdm(total=len(calls), desc=label, unit="run") as bar:
+        for key, result in arriving:
+            results[key] = result
             bar.update()
-            if answer.error:
-                bar.write(f"failed: {answer.error}", file=sys.stderr)
-    return answers
+            if result.error:
+                bar.write(f"failed: {result.error}", file=sys.stderr)
+    return results
 
 
 def _attempt(
-    call: Callable[..., Any], arguments: tuple, files: Mapping[str, Path] | None = None
-) -> Answer:
+    call: Callable[..., Any], arguments: tuple[Any, ...], files: Mapping[str, Path] | None = None
+) -> CallResult:
     try:
         load_terms(files or {})
-        return Answer(call(*arguments))
+        return CallResult(call(*arguments))
     except UserError as error:
-        return Answer(error=str(error))
+        return CallResult(error=str(error))
     except Exception as error:  # a bug in one run must not cost the others
-        return Answer(error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return CallResult(error=f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 @contextmanager
@@ -137,20 +143,20 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _one_by_one(call, calls: Mapping[Any, tuple]) -> Iterator[tuple[Any, Answer]]:
+def _one_by_one(call: Callable[..., Any], calls: Calls) -> Results:
     with one_thread():
         for key, arguments in calls.items():
             yield key, _attempt(call, arguments)
 
 
 def _side_by_side(
-    call, calls: Mapping[Any, tuple], jobs: int, files: Mapping[str, Path]
-) -> Iterator[tuple[Any, Answer]]:
+    call: Callable[..., Any], calls: Calls, jobs: int, files: Mapping[str, Path]
+) -> Results:
     """As many calls at a time as there are processes, so that a death costs those alone."""
     waiting = deque(calls.items())
     while waiting:
         with _processes(jobs) as pool:
-            running: dict[Future, Any] = {}
+            running: dict[Future[CallResult], Any] = {}
             alive = True
             while running or (alive and waiting):
                 while alive and waiting and len(running) < jobs:
@@ -163,14 +169,14 @@ def _side_by_side(
                         waiting.popleft()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     alive &= not isinstance(future.exception(), BrokenProcessPool)
-                    yield running.pop(future), _answer(future)
+                    yield running.pop(future), _result(future)
 
 
-def _answer(future: Future) -> Answer:
+def _result(future: Future[CallResult]) -> CallResult:
     error = future.exception()
     if error is None:
         return future.result()
-    return Answer(error=DIED if isinstance(error, BrokenProcessPool) else repr(error))
+    return CallResult(error=DIED if isinstance(error, BrokenProcessPool) else repr(error))
 
 
 @contextmanager
@@ -198,5 +204,7 @@ def _begin() -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

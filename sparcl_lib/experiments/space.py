@@ -61,7 +61,8 @@ def _read_row(path: str | Path, key: str, row: Any) -> Range | tuple[Any, ...]:
     try:
         check_keys(parse_settings([f"{_name_and_place(key)[0]}=0"]))
         if isinstance(row, Mapping):
-            return build(Range, row)
+            span: Range = build(Range, row)
+            return span
     except UserError as error:
         raise UserError(f"{path}, {key}: {error}") from None
     if isinstance(row, list) and row:
@@ -73,8 +74,8 @@ def _read_row(path: str | Path, key: str, row: Any) -> Range | tuple[Any, ...]:
 
 def _name_and_place(key: str) -> tuple[str, int | None]:
     """optim.lr[1] -> (optim.lr, 1)."""
-    name, place = re.fullmatch(r"(.*?)(?:\[(\d+)\])?", key).groups()
-    return name, None if place is None else int(place)
+    match = re.fullmatch(r"(.*)\[(\d+)\]", key)
+    return (match[1], int(match[2])) if match else (key, None)
 
 
 def plain_space(space: Space) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Sweep:
     storage: Path
     """The journal; locks stand beside it."""
 
-    def asked(self, method: str) -> dict[str, Any]:
+    def shared(self, method: str) -> dict[str, Any]:
         """What must agree between all who share the journal."""
         base = {name: getattr(self.base, name) for name in ("dataset", "task", "setup")}
         settings = json.loads(json.dumps(self.base.overrides))
@@ -76,7 +76,8 @@ class Claim(NamedTuple):
 
     @property
     def number(self) -> int:
-        return self.trial.number
+        number: int = self.trial.number
+        return number
 
 
 def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame:
@@ -90,9 +91,9 @@ def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame
     turns = [(n, method) for n in range(plan.trials) for method in plan.spaces if n < left[method]]
     calls = {turn: (plan, turn[1], store) for turn in turns}
     terms = terms_of(plan.base.config(method, plan.seeds[0]) for method in plan.spaces)
-    for answer in run_calls(run_one, calls, jobs, "trials", terms).values():
-        if answer.error:  # trials that fail are told to the journal: this is something else
-            raise UserError(answer.error)
+    for result in run_calls(run_one, calls, jobs, "trials", terms).values():
+        if result.error:  # trials that fail stand in the journal: this is something else
+            raise UserError(result.error)
     return trials_table(plan)
 
 
@@ -123,7 +124,8 @@ def _measure(
     last = pd.DataFrame([run.metrics["steps"][-1] for run in runs])[list(SCORES)].astype(float)
     notes["seconds"] = round(sum(sum(run.metrics["seconds"]) for run in runs), 1)
     notes["runs"] = [run.directory.path.name for run in runs]
-    return notes | last.mean().fillna(0.0).to_dict()
+    notes |= last.mean().fillna(0.0).to_dict()
+    return notes
 
 
 def _run(plan: Sweep, method: str, store: RunStore, settings: list[str], seed: int) -> Run:
@@ -205,16 +207,16 @@ def _study(plan: Sweep, method: str) -> Any:
     """The study of a method, made on first use; UserError if the journal holds another sweep."""
     with plan.lock("study"):
         study = _open_study(plan, method)
-        found, asked = study.user_attrs.get("asked"), plan.asked(method)
+        found, shared = study.user_attrs.get("asked"), plan.shared(method)
         if found is None:
-            study.set_user_attr("asked", asked)
+            study.set_user_attr("asked", shared)
         if study.user_attrs.get("trials", 0) < plan.trials:
             study.set_user_attr("trials", plan.trials)
-    for key in asked if found else ():
-        if found.get(key) != asked[key]:
+    for key in shared if found else ():
+        if found.get(key) != shared[key]:
             raise UserError(
                 f"{plan.storage} holds a sweep of {method} with {key} {found.get(key)}, not "
-                f"{asked[key]}: name another --storage"
+                f"{shared[key]}: name another --storage"
             )
     return study
 
@@ -240,10 +242,10 @@ def sweep_text(table: pd.DataFrame) -> str:
     blocks = [f"{running} trials still running elsewhere"] if running else []
     for method, rows in done.groupby("method", sort=False):
         best = rows.loc[rows[OBJECTIVE].idxmax()]
-        told = rows[["trial", *SCORES, "seconds", "settings"]].to_string(index=False)
+        listing = rows[["trial", *SCORES, "seconds", "settings"]].to_string(index=False)
         options = " ".join(f"--set {setting}" for setting in best["settings"].split(" "))
         blocks.append(
-            f"{method}: {len(rows)} trials, {rows['seconds'].sum():.0f} s of training\n{told}\n"
+            f"{method}: {len(rows)} trials, {rows['seconds'].sum():.0f} s of training\n{listing}\n"
             f"best: trial {best['trial']}, {OBJECTIVE} {best[OBJECTIVE]:.1f}: {options}"
         )
     return "\n\n".join(blocks)

@@ -3,6 +3,8 @@
 Pages are `sparcl_lib.report.page`; they need the extra `report`, tables do not.
 """
 
+from collections.abc import Callable
+
 from sparcl_lib.report.runs import ReportRun, load_runs
 from sparcl_lib.report.tables import (
     markdown_table,
@@ -35,7 +37,7 @@ def render(runs: list[ReportRun], format: str) -> str:
 
         return page_html(runs, "Results")
 
-    writers = {
+    writers: dict[str, Callable[[], str]] = {
         "html": page,
         "md": lambda: markdown_table(runs),
         "csv": lambda: results_table(runs).round(4).to_csv(index=False),

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import sparcl_lib
-from sparcl_lib.metrics import StepMatrix
+from sparcl_lib.metrics import StepMatrix, format_mean
 from sparcl_lib.report.runs import (
     JOINT,
     KEYS,
@@ -22,7 +22,8 @@ from sparcl_lib.report.runs import (
     label_policy,
     mean_matrix,
 )
-from sparcl_lib.report.tables import number, readable, results_table, sources
+from sparcl_lib.report.tables import readable, results_table, sources
+from sparcl_lib.tasks.classes import BACKGROUND_NAME
 from sparcl_lib.viz import (
     forgetting_curves,
     prediction_strips,
@@ -135,7 +136,8 @@ def _count(n: int, thing: str) -> str:
 
 def _steps(runs: list[ReportRun]) -> list[dict[str, Any]]:
     """Classes and training images of every step; Joint trains on another set, all at once."""
-    images = next((r.metrics["images"] for r in runs if r.metrics["method"] != JOINT), {})
+    continual = [run.metrics for run in runs if run.metrics["method"] != JOINT]
+    images: dict[str, int] = continual[0]["images"] if continual else {}
     return [
         {
             "step": step,
@@ -154,7 +156,7 @@ def _rows(runs: list[ReportRun], table: pd.DataFrame, shown: pd.DataFrame) -> li
     scores = table[table["method"].isin(finished)]["miou_all"].dropna()
     best = scores.idxmax() if len(scores) > 1 else None
     return [
-        {"method": row[0], "cells": row[1:], "best": k == best, "seconds": number(seconds)}
+        {"method": row[0], "cells": row[1:], "best": k == best, "seconds": format_mean(seconds)}
         for k, (row, seconds) in enumerate(zip(shown.values.tolist(), table["seconds"]))
     ]
 
@@ -170,7 +172,7 @@ def _figures(runs: list[ReportRun], table: pd.DataFrame) -> list[dict[str, str]]
 
 def curves(table: pd.DataFrame, matrices: dict[str, list[StepMatrix]]) -> dict[str, str]:
     """mIoU over the steps, a line per method; table: of `results_table`."""
-    numbers = ", ".join(f"{m} {number(x)}" for m, x in zip(table["method"], table["miou_all"]))
+    numbers = ", ".join(f"{m} {format_mean(x)}" for m, x in zip(table["method"], table["miou_all"]))
     return picture(
         forgetting_curves(matrices),
         "Forgetting",
@@ -191,7 +193,7 @@ def _strips(runs: list[ReportRun]) -> dict[str, str] | None:
     first = next(iter(shown.values()))
     same = {m: p for m, p in shown.items() if np.array_equal(p["truth"], first["truth"])}
     classes = runs[0].metrics["classes"]
-    names = ["background", *(name for step in classes for name in step)]
+    names = [BACKGROUND_NAME, *(name for step in classes for name in step)]
     predictions = {method: arrays["prediction"] for method, arrays in same.items()}
     new = classes[-1] if len(classes) > 1 else ()
     return picture(
@@ -206,7 +208,7 @@ def _strips(runs: list[ReportRun]) -> dict[str, str] | None:
 
 def _heat_map(method: str, matrix: StepMatrix, seeds: int) -> dict[str, str]:
     last = max(matrix.rows)
-    ious = ", ".join(f"{name} {number(iou)}" for name, iou in matrix.rows[last].items())
+    ious = ", ".join(f"{name} {format_mean(iou)}" for name, iou in matrix.rows[last].items())
     mean = f", mean of {seeds} seeds" if seeds > 1 else ""
     return picture(
         step_heat_map(matrix),

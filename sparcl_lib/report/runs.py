@@ -8,6 +8,7 @@ import pandas as pd
 
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import StepMatrix
+from sparcl_lib.tasks.classes import BACKGROUND_NAME
 from sparcl_lib.training.run_directory import RunDirectory
 
 KEYS = ("dataset", "task", "setup", "method")
@@ -24,7 +25,8 @@ class ReportRun(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        return self.metrics["steps"][-1]["step"] == len(self.metrics["classes"]) - 1
+        last: int = self.metrics["steps"][-1]["step"]
+        return last == len(self.metrics["classes"]) - 1
 
     @property
     def method(self) -> str:
@@ -35,7 +37,7 @@ class ReportRun(NamedTuple):
     @property
     def group(self) -> tuple[str, str, str]:
         """Data set, task and setup: what runs must share to be compared."""
-        return tuple(self.metrics[key] for key in KEYS[:3])
+        return self.metrics["dataset"], self.metrics["task"], self.metrics["setup"]
 
     def matrix(self) -> StepMatrix:
         return StepMatrix.from_results(self.metrics["classes"], self.metrics["steps"])
@@ -72,7 +74,9 @@ def label_policy(metrics: dict[str, Any]) -> dict[str, str]:
     return {"zero": "background", **metrics["label_policy"]}
 
 
-def _check_pair(path: str | Path, one: dict, other_path: str | Path, other: dict) -> None:
+def _check_pair(
+    path: str | Path, one: dict[str, Any], other_path: str | Path, other: dict[str, Any]
+) -> None:
     if any(one[key] != other[key] for key in KEYS[:3]):
         return
     for name, of in (("classes", lambda run: run["classes"]), ("label policy", label_policy)):
@@ -121,5 +125,5 @@ def mean_matrix(matrices: Sequence[StepMatrix]) -> StepMatrix:
     frames = pd.concat(matrix.to_frame() for matrix in matrices)
     mean = StepMatrix(matrices[0].step_classes)
     for step, row in frames.groupby(level=0).mean().iterrows():
-        mean.add(step, row[["background", *mean.seen(step)]].to_dict())
+        mean.add(step, row[[BACKGROUND_NAME, *mean.seen(step)]].to_dict())
     return mean

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sparcl_lib.errors import UserError
-from sparcl_lib.metrics import dump_json, summarise
+from sparcl_lib.metrics import dump_json, format_mean, summarise
 from sparcl_lib.report.runs import KEYS, ReportRun, label_policy, ordered
 from sparcl_lib.tasks import get_task
 from sparcl_lib.writing import write_atomically, write_text
@@ -38,7 +38,10 @@ def results_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
     seconds = pd.DataFrame([{**{k: r[k] for k in KEYS}, "s": sum(r["seconds"])} for r in labelled])
     table["seconds"] = seconds.groupby(list(KEYS), sort=False)["s"].mean()
     classes = {run.group: run.metrics["classes"] for run in runs}
-    known = [published_row(*key, classes[key[:3]]) for key in table.index]
+    known = [
+        published_row(dataset, task, setup, method, classes[dataset, task, setup])
+        for dataset, task, setup, method in table.index
+    ]
     published = pd.DataFrame(known, index=table.index, columns=[*PUBLISHED, "published_source"])
     return pd.concat([table, published], axis=1).reset_index()
 
@@ -71,12 +74,13 @@ def _source(row: Any) -> str:
 
 
 def _triple(row: Any) -> str:
-    return f"{number(row.miou_old)} / {number(row.miou_new)} / {number(row.miou_all)}"
+    return " / ".join(map(format_mean, (row.miou_old, row.miou_new, row.miou_all)))
 
 
 @cache
 def _published() -> pd.DataFrame:
-    with (resources.files("sparcl_lib") / "published" / "results.csv").open() as file:
+    table = resources.files("sparcl_lib") / "published" / "results.csv"
+    with table.open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
 
@@ -93,18 +97,11 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     shown = table[[*KEYS, "seeds"]].astype(str)
     for column, title in MEASURES.items():
         pairs = zip(table[column], table[f"{column}_std"])
-        shown[title] = [number(mean, deviation) for mean, deviation in pairs]
+        shown[title] = [format_mean(mean, deviation) for mean, deviation in pairs]
     if table["published_source"].notna().any():
         for column, title in PUBLISHED.items():
-            shown[title] = [number(value) for value in table[column]]
+            shown[title] = [format_mean(value) for value in table[column]]
     return shown
-
-
-def number(mean: float | None, deviation: float = float("nan")) -> str:
-    """`61.2`, `61.2 ± 0.4`, or a dash for no value."""
-    if pd.isna(mean):
-        return "–"
-    return f"{mean:.1f}" if pd.isna(deviation) else f"{mean:.1f} ± {deviation:.1f}"
 
 
 def sources(table: pd.DataFrame) -> list[str]:
@@ -137,7 +134,7 @@ def results_text(runs: Iterable[ReportRun]) -> str:
 def steps_text(metrics: dict[str, Any]) -> str:
     """mIoU of one run after every step, for a terminal."""
     rows = [
-        {"step": entry["step"], **{MEASURES[name]: number(entry[name]) for name in MEASURES}}
+        {"step": entry["step"], **{MEASURES[name]: format_mean(entry[name]) for name in MEASURES}}
         for entry in metrics["steps"]
     ]
     names = (*(metrics[key] for key in KEYS), f"seed {metrics['seed']}")

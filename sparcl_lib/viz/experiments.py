@@ -9,10 +9,10 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sparcl_lib.metrics import format_mean
 from sparcl_lib.viz.figures import spread
-from sparcl_lib.viz.palette import method_colors
+from sparcl_lib.viz.palette import GRID_COLOR, MUTED_COLOR, TEXT_COLOR, method_colors
 
-_INK, _MUTED, _OFF = "#222222", "#666666", "#dddddd"
 # Of a name in the trade-off picture: its width, as a share of the axes, and the gap to the next
 # one, in percent of their height.
 _NAME_WIDTH, _NAME_GAP = 0.16, 4.4
@@ -32,7 +32,8 @@ def switch_heat_map(states: pd.DataFrame, means: pd.DataFrame, deviations: pd.Da
     left, right = figure.subplots(1, 2, width_ratios=widths)
     _switches(left, states)
     texts = [
-        [_number(m, d) for m, d in zip(*pair)] for pair in zip(means.values, deviations.values)
+        [format_mean(mean, std) for mean, std in zip(*pair)]
+        for pair in zip(means.values, deviations.values)
     ]
     span = (means - means.min()) / (means.max() - means.min()).replace(0, 1)  # each column alone
     seaborn.heatmap(
@@ -42,28 +43,24 @@ def switch_heat_map(states: pd.DataFrame, means: pd.DataFrame, deviations: pd.Da
     right.xaxis.tick_top()
     right.set_xticks(right.get_xticks(), list(means), rotation=0, fontsize=10)
     right.set(xlabel="", ylabel="")
-    right.tick_params(length=0, colors=_INK)
+    right.tick_params(length=0, colors=TEXT_COLOR)
     return figure
 
 
 def _switches(axes: Axes, states: pd.DataFrame) -> None:
     on = states.to_numpy(bool)
     row, column = np.indices(on.shape)
-    colors = np.where(on.ravel(), _INK, _OFF)
+    colors = np.where(on.ravel(), TEXT_COLOR, GRID_COLOR)
     axes.scatter(column.ravel() + 0.5, row.ravel() + 0.5, s=90, marker="s", c=colors)
     axes.set(xlim=(0, on.shape[1]), ylim=(on.shape[0], 0))
     axes.xaxis.tick_top()
-    slanted = {"rotation": 40, "ha": "left", "rotation_mode": "anchor", "fontsize": 10}
-    axes.set_xticks(np.arange(on.shape[1]) + 0.5, list(states), **slanted)
+    axes.set_xticks(
+        np.arange(on.shape[1]) + 0.5, list(states),
+        rotation=40, ha="left", rotation_mode="anchor", fontsize=10,
+    )  # fmt: skip
     axes.set_yticks([])
-    axes.tick_params(length=0, colors=_INK)
+    axes.tick_params(length=0, colors=TEXT_COLOR)
     seaborn.despine(ax=axes, left=True, bottom=True)
-
-
-def _number(mean: float, deviation: float) -> str:
-    if np.isnan(mean):
-        return "–"
-    return f"{mean:.1f}" if np.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
 
 
 def trade_off(table: pd.DataFrame) -> Figure:
@@ -80,12 +77,12 @@ def trade_off(table: pd.DataFrame) -> Figure:
         bars = {"xerr": row["forgetting_std"], "yerr": row["intransigence_std"]}
         drawn = {name: size for name, size in bars.items() if not np.isnan(size)}
         axes.errorbar(*place, **drawn, fmt="o", markersize=8, color=color, elinewidth=1, alpha=0.9)
-    axes.set_xlabel("forgetting (points of IoU)", color=_INK)
-    axes.set_ylabel("intransigence (points of IoU)", color=_INK)
-    axes.grid(color=_OFF, linewidth=0.8)
+    axes.set_xlabel("forgetting (points of IoU)", color=TEXT_COLOR)
+    axes.set_ylabel("intransigence (points of IoU)", color=TEXT_COLOR)
+    axes.grid(color=GRID_COLOR, linewidth=0.8)
     axes.margins(0.18)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_MUTED, length=0)
+    axes.tick_params(colors=MUTED_COLOR, length=0)
     seaborn.despine(ax=axes)
     _label_methods(axes, known)
     return figure

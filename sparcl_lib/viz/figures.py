@@ -9,12 +9,21 @@ import PIL.Image
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 from sparcl_lib.metrics import StepMatrix, mean_iou
-from sparcl_lib.viz.palette import VOID_COLORS, class_palette, colorize, method_colors
+from sparcl_lib.viz.palette import (
+    BLANK_COLOR,
+    GRID_COLOR,
+    MUTED_COLOR,
+    TEXT_COLOR,
+    VOID_COLORS,
+    class_palette,
+    colorize,
+    method_colors,
+)
 
-_INK, _MUTED, _BLANK = "#222222", "#666666", "#ececec"
 _ANNOTATED_CLASSES = 30
 
 
@@ -54,15 +63,15 @@ def prediction_strips(
     indices = np.unique(np.concatenate([truth, *predictions.values()]))
     legend_rows = -(-len(indices) // len(columns))
     height = 1.35 * n + 0.6 + 0.22 * legend_rows
-    figure = Figure(figsize=(1.35 * len(columns) + 0.1, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=(1.35 * len(columns) + 0.1, height), layout=layout)
     grid = figure.subplots(n, len(columns), squeeze=False)
     for place, (name, pictures) in enumerate(columns.items()):
         for axes, picture in zip(grid[:, place], pictures, strict=True):
             shown = picture if name == "image" else colorize(picture, len(class_names))
             axes.imshow(shown, interpolation="auto" if name == "image" else "nearest")
             axes.set_axis_off()
-        grid[0, place].set_title(name, fontsize=10, color=_INK)
+        grid[0, place].set_title(name, fontsize=10, color=TEXT_COLOR)
     _class_legend(figure, indices, class_names, new_classes, ncols=len(columns))
     return figure
 
@@ -81,7 +90,7 @@ def _class_legend(
     labels = [f"{name} *" if name in new_classes else name for name in names]
     keys = [Patch(color=palette[i], label=label) for i, label in zip(known, labels)]
     if len(known) < len(shown):
-        void, edge = (np.array(color) / 255 for color in VOID_COLORS)
+        void, edge = ((red / 255, green / 255, blue / 255) for red, green, blue in VOID_COLORS)
         keys.append(Patch(facecolor=void, edgecolor=edge, hatch="/////", label="not counted"))
     title = "* learned at the last step" if any(n in new_classes for n in names) else None
     legend = figure.legend(
@@ -89,7 +98,7 @@ def _class_legend(
         title=title, title_fontsize=8.5, handlelength=1.2, columnspacing=1.2,
     )  # fmt: skip
     for text, name in zip(legend.get_texts(), names):
-        text.set_weight("bold" if name in new_classes else "normal")
+        text.set_fontweight("bold" if name in new_classes else "normal")
 
 
 def forgetting_curves(matrices: Mapping[str, Sequence[StepMatrix]]) -> Figure:
@@ -98,12 +107,11 @@ def forgetting_curves(matrices: Mapping[str, Sequence[StepMatrix]]) -> Figure:
     matrices: method -> its runs (seeds) of one task. Lines are means, bands one standard deviation.
     A run that has only the last of several steps (joint training) is a dashed level.
     """
-    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06)
+    figure = Figure(figsize=(9.6, 3.9), layout=ConstrainedLayoutEngine(wspace=0.06))
     left, right = figure.subplots(1, 2, sharey=True)
     _curves_panel(left, matrices, StepMatrix.miou_all, "All classes learned so far")
     _curves_panel(right, matrices, _first_step_miou, "Classes of step 0 (without background)")
-    left.set_ylabel("mIoU (%)", color=_INK)
+    left.set_ylabel("mIoU (%)", color=TEXT_COLOR)
     return figure
 
 
@@ -141,12 +149,12 @@ def _style_panel(axes: Axes, step_classes: Sequence[Sequence[str]], title: str) 
     counts = [f"{'+' if k else ''}{len(names)}" for k, names in enumerate(step_classes)]
     few = last <= 2
     labels = [f"step {k}\n{n} classes" if few else f"{k}\n{n}" for k, n in enumerate(counts)]
-    axes.set_title(title, fontsize=11, color=_INK)
+    axes.set_title(title, fontsize=11, color=TEXT_COLOR)
     axes.set_xticks(range(last + 1), labels)
-    axes.set_xlabel("" if few else "step, and classes it adds", color=_INK)
+    axes.set_xlabel("" if few else "step, and classes it adds", color=TEXT_COLOR)
     axes.set(xlim=(-0.3 * max(last, 1), 1.03 * max(last, 1)), ylim=(-3, 103))
-    axes.tick_params(colors=_INK, labelleft=True, length=0)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.tick_params(colors=TEXT_COLOR, labelleft=True, length=0)
+    axes.grid(axis="y", color=GRID_COLOR, linewidth=0.8)
     axes.set_axisbelow(True)
     seaborn.despine(ax=axes, left=True)
 
@@ -155,7 +163,7 @@ def _unique(labels: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, 
     """One label per text; one that several methods share is neutral."""
     texts = [text for _, text, _ in labels]
     return [
-        (y, text, color if texts.count(text) == 1 else _MUTED)
+        (y, text, color if texts.count(text) == 1 else MUTED_COLOR)
         for k, (y, text, color) in enumerate(labels)
         if text not in texts[:k]
     ]
@@ -182,7 +190,7 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
         places[:-1] -= short
         places[1:] += short
         places = np.clip(places, 0, 100)
-    return places.tolist()
+    return [float(place) for place in places]
 
 
 def step_heat_map(matrix: StepMatrix, title: str = "") -> Figure:
@@ -201,13 +209,13 @@ def step_heat_map(matrix: StepMatrix, title: str = "") -> Figure:
         annot_kws={"fontsize": 10}, linewidths=0.8 if few else 0, linecolor="white",
         xticklabels=1, cbar_kws={"label": "IoU (%)", "ticks": [0, 50, 100], "pad": 0.015},
     )  # fmt: skip
-    axes.set_facecolor(_BLANK)
-    axes.set_title(title, fontsize=11, color=_INK)
+    axes.set_facecolor(BLANK_COLOR)
+    axes.set_title(title, fontsize=11, color=TEXT_COLOR)
     axes.set_yticklabels([f"step {step}" for step in frame.index], rotation=0)
     slanted = {"rotation": 40, "ha": "right", "rotation_mode": "anchor", "fontsize": 10}
     upright = {"rotation": 90, "fontsize": 7}
     axes.set_xticks(axes.get_xticks(), list(frame), **(slanted if few else upright))
-    axes.tick_params(length=0, colors=_INK)
+    axes.tick_params(length=0, colors=TEXT_COLOR)
     borders = 1 + np.cumsum([len(names) for names in matrix.step_classes])
     axes.vlines(borders[borders < columns], 0, rows, color="white", linewidth=4)
     return figure

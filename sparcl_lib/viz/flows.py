@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from sparcl_lib.viz.palette import class_palette
+from sparcl_lib.viz.palette import TEXT_COLOR, class_palette
 
-_INK = "#222222"
 _NODE_WIDTH, _GAP = 0.025, 0.4  # of the width of the figure; of the height of a class
 
 
@@ -41,7 +40,7 @@ def confusion_flow(
     """
     shares = row_shares(confusion)[list(sources)]  # (S, K)
     received = shares.mean(axis=0)
-    targets = np.flatnonzero((received > 0) & (received >= smallest))
+    targets = np.flatnonzero((received > 0) & (received >= smallest)).tolist()
     span = len(sources) + _GAP * max(len(sources) - 1, len(targets) - 1, 0)
     left = _tops(np.ones(len(sources)), span)
     right = _tops(shares[:, targets].sum(axis=0), span)
@@ -51,13 +50,13 @@ def confusion_flow(
     _ribbons(axes, shares[:, targets], left.copy(), right.copy(), colors[targets])
     for top, index in zip(left, sources):
         _node(axes, 0, top, 1, colors[index], class_names[index], "right")
-    for top, index in zip(right, targets):
-        label = f"{class_names[index]}  {100 * received[index]:.0f} %"
-        _node(axes, 1, top, shares[:, index].sum(), colors[index], label, "left")
+    for top, target in zip(right, targets):
+        label = f"{class_names[target]}  {100 * received[target]:.0f} %"
+        _node(axes, 1, top, shares[:, target].sum(), colors[target], label, "left")
     axes.set(xlim=(-0.3, 1.45), ylim=(-0.02 * span, 1.02 * span))
     axes.invert_yaxis()
     axes.set_axis_off()
-    axes.set_title(title, fontsize=11, color=_INK)
+    axes.set_title(title, fontsize=11, color=TEXT_COLOR)
     return figure
 
 
@@ -101,4 +100,4 @@ def _node(
     corner = (-_NODE_WIDTH if x == 0 else 1, top)
     axes.add_patch(Rectangle(corner, _NODE_WIDTH, height, color=color, linewidth=0))
     offset = -2 * _NODE_WIDTH if x == 0 else 1 + 2 * _NODE_WIDTH
-    axes.text(offset, top + height / 2, label, ha=side, va="center", fontsize=9.5, color=_INK)
+    axes.text(offset, top + height / 2, label, ha=side, va="center", fontsize=9.5, color=TEXT_COLOR)

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+TEXT_COLOR, MUTED_COLOR, GRID_COLOR, BLANK_COLOR = "#222222", "#666666", "#dddddd", "#ececec"
+"""Of all figures: text, less of it, lines behind the data, and cells that hold nothing."""
+
 BACKGROUND_COLOR = (28, 28, 32)
 VOID_COLORS = ((255, 255, 255), (190, 190, 190))
 
@@ -59,7 +62,7 @@ def colorize(labels: np.ndarray, num_classes: int) -> np.ndarray:
     rows, columns = np.indices(labels.shape)
     width = max(2, labels.shape[0] // 32)
     hatch = np.array(VOID_COLORS, dtype=np.uint8)[(rows + columns) // width % 2]
-    return np.where((labels >= num_classes)[..., None], hatch, table[labels])
+    return np.asarray(np.where((labels >= num_classes)[..., None], hatch, table[labels]))
 
 
 def method_colors(methods: Iterable[str]) -> dict[str, str]:

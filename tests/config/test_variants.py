@@ -6,8 +6,8 @@ import pandas as pd
 
 from sparcl_lib.config import known_keys, parse_settings, resolve, to_plain
 from sparcl_lib.experiments.base import read_variants
+from sparcl_lib.metrics import format_mean
 from sparcl_lib.plain import flatten
-from sparcl_lib.report.tables import number
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "benchmarks" / "studies" / "sdr_variants"
@@ -70,7 +70,7 @@ def test_the_table_of_the_page_is_as_measured():
     def cell(name: str) -> str:
         scores = runs[runs.method == name].miou_all
         few = "" if len(scores) == 3 else f" ({len(scores)} of 3 seeds)"
-        return (number(scores.mean(), scores.std()) if len(scores) else "ran off") + few
+        return (format_mean(scores.mean(), scores.std()) if len(scores) else "ran off") + few
 
     assert f"| (none) | {cell('paper')} | {cell('released')} |" in PAGE
     for name in ROWS:

@@ -11,7 +11,7 @@ import yaml
 
 from sparcl_lib.config import parse_settings
 from sparcl_lib.course import minivoc_config
-from sparcl_lib.report.tables import number
+from sparcl_lib.metrics import format_mean
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "benchmarks" / "studies"
@@ -30,7 +30,7 @@ def page(study: str) -> str:
 
 
 def cell(values: pd.Series) -> str:
-    return number(values.mean(), values.std())
+    return format_mean(values.mean(), values.std())
 
 
 def line(*cells: object) -> str:

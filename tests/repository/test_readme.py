@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from sparcl_lib.cli import app
-from sparcl_lib.report.tables import number
+from sparcl_lib.metrics import format_mean
 from sparcl_lib.tasks import task_names
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def test_the_table_is_the_one_that_was_measured():
     for method, rows in last.groupby("method"):
         (line,) = (text for text in lines if re.match(rf" *{re.escape(method)} +3 ", text))
         for measure in ("miou_old", "miou_new", "miou_all"):
-            assert number(rows[measure].mean(), rows[measure].std()) in line
+            assert format_mean(rows[measure].mean(), rows[measure].std()) in line
 
 
 def test_the_phenomena_are_in_the_measured_table():
