@@ -166,7 +166,7 @@ def _absolute(path: str) -> str:
 def _recipe(dataset: str) -> dict[str, Any]:
     name = "own" if is_yaml(dataset) else dataset
     file = resources.files("sparcl_lib") / "recipes" / f"{name}.yaml"
-    return yaml.safe_load(file.read_text()) if file.is_file() else {}
+    return yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:

@@ -74,10 +74,10 @@ def unpack_real_masks(data: str, root: Path) -> Path:
     lists = root / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)
     for path in Path(data, "voc_lists").iterdir():
-        (lists / path.name).write_text(path.read_text())
+        (lists / path.name).write_text(path.read_text("utf-8"), "utf-8")
     return root
 
 
 def write_list(path: Path, ids: Iterable[str]) -> None:
     """Write an id list, one id per line."""
-    path.write_text("".join(f"{image_id}\n" for image_id in ids))
+    path.write_text("".join(f"{image_id}\n" for image_id in ids), "utf-8")

@@ -44,5 +44,5 @@ FOLDERS = {split: {"photos": split, "masks": f"{split}annot"} for split in ("tra
 def describe(root: Path, file: str = "data.yaml", /, **content: object) -> Path:
     """Write a description; the folders of `camvid_tree` unless told otherwise."""
     content = {key: value for key, value in {**FOLDERS, **content}.items() if value is not None}
-    (root / file).write_text(yaml.safe_dump(content))
+    (root / file).write_text(yaml.safe_dump(content), "utf-8")
     return root / file

@@ -32,7 +32,7 @@ def demo(tmp_path_factory):
 
 def test_results_json_has_every_run_and_step(demo):
     out, _ = demo
-    runs = json.loads((out / "results.json").read_text())["runs"]
+    runs = json.loads((out / "results.json").read_text("utf-8"))["runs"]
     assert [(r["method"], r["seed"]) for r in runs] == [(m, s) for s in (0, 1) for m in METHODS]
     for run in runs:
         assert (run["dataset"], run["task"], run["setup"]) == ("minivoc", "6-4", "disjoint")
@@ -47,7 +47,7 @@ def test_results_json_has_every_run_and_step(demo):
 
 def test_results_csv_says_the_same(demo):
     out, _ = demo
-    runs = json.loads((out / "results.json").read_text())["runs"]
+    runs = json.loads((out / "results.json").read_text("utf-8"))["runs"]
     table = pd.read_csv(out / "results.csv")
     assert len(table) == sum(len(run["steps"]) for run in runs)
     row = table[(table.method == "SDR") & (table.seed == 1) & (table.step == 1)].iloc[0]
@@ -66,7 +66,7 @@ def test_methods_share_one_step_0_per_seed(demo):
 
 def test_page_is_self_contained_and_has_pictures_of_every_method(demo):
     out, _ = demo
-    page = (out / "report.html").read_text()
+    page = (out / "report.html").read_text("utf-8")
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?https?:", page)
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 2 + len(METHODS)  # curves, strips, a heat map for each

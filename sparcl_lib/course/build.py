@@ -126,7 +126,7 @@ def make_one(
 
 def ship(uses: Path, used: set[str]) -> bool:
     """Copy what a notebook used into `shipped/`, small; whether anything was new there."""
-    lines = uses.read_text().splitlines() if uses.is_file() else []
+    lines = uses.read_text("utf-8").splitlines() if uses.is_file() else []
     news = []
     for line in map(json.loads, lines):
         whole = line["whole"]
@@ -185,10 +185,10 @@ def _write_times(times: dict[str, Times]) -> None:
 def write_index(chapters: list[Chapter], times: dict[str, Times]) -> None:
     """The table of chapters in notebooks/README.md."""
     readme = NOTEBOOKS / "README.md"
-    before, _, rest = readme.read_text().partition(_TABLE_START)
+    before, _, rest = readme.read_text("utf-8").partition(_TABLE_START)
     after = rest.partition(_TABLE_END)[2]
     table = index_table(chapters, times)
-    readme.write_text(f"{before}{_TABLE_START}\n{table}\n{_TABLE_END}{after}")
+    readme.write_text(f"{before}{_TABLE_START}\n{table}\n{_TABLE_END}{after}", "utf-8")
 
 
 def index_table(chapters: list[Chapter], times: dict[str, Times]) -> str:

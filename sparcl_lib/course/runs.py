@@ -80,5 +80,5 @@ def _note_use(run: Run, checkpoints: bool) -> None:
         line = json.dumps(
             {"run": str(run.directory.path), "first": str(run.first.path), "whole": checkpoints}
         )
-        with open(file, "a") as uses:
+        with open(file, "a", encoding="utf-8") as uses:
             uses.write(line + "\n")

@@ -113,7 +113,7 @@ class RunDirectory:
         if not self.metrics_file.is_file():
             raise UserError(f"{self.path} has no metrics.json: train it first (sparcl train --out)")
         try:
-            return json.loads(self.metrics_file.read_text())
+            return json.loads(self.metrics_file.read_text("utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(
                 f"cannot read {self.metrics_file}: run sparcl evaluate {self.path}"

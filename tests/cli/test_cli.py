@@ -75,7 +75,7 @@ def train_mini(mini, tmp_path, capsys):
 @pytest.fixture
 def voc(tmp_path) -> Path:
     """A devkit tree of nine 40 x 30 photographs, and a task file beside it."""
-    (tmp_path / "task.yaml").write_text(TASK)
+    (tmp_path / "task.yaml").write_text(TASK, "utf-8")
     masks = {name: _mask(values) for name, values in MASKS.items()}
     make_voc_tree(tmp_path / "voc", masks, val=["a0", "a1", "a2"])
     return tmp_path / "voc"
@@ -101,7 +101,7 @@ def train_voc(voc, tmp_path, capsys):
 
 
 def test_help_and_readme_name_every_method():
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     command = typer.main.get_command(app).commands["train"]
     shown = next(option.help for option in command.params if option.name == "method")
     assert shown == f"One of {', '.join(METHODS)}."
@@ -113,7 +113,7 @@ def test_train_then_evaluate_then_report(train_mini, tmp_path, capsys):
     assert (status, errors) == (0, "")
     assert out.splitlines()[-1].split()[0] == "1"
     run = tmp_path / "run"
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
     assert [s["step"] for s in metrics["steps"]] == [0, 1]
     assert metrics["steps"][0]["miou_old"] is None
     assert set(metrics["steps"][1]["class_iou"]) >= {"background", "disc", "moon"}
@@ -122,13 +122,13 @@ def test_train_then_evaluate_then_report(train_mini, tmp_path, capsys):
         assert {f"{step}/checkpoint.pt", f"{step}/predictions.npz"} <= names
         assert f"logs/{step}/metrics.csv" in names
         assert any(n.startswith(f"logs/{step}/events.out") for n in names)
-    before = (run / "metrics.json").read_text()
+    before = (run / "metrics.json").read_text("utf-8")
     (run / "metrics.json").unlink()
     assert sparcl(capsys, "evaluate", run)[0] == 0
-    assert (run / "metrics.json").read_text() == before
+    assert (run / "metrics.json").read_text("utf-8") == before
     assert "MiB" in sparcl(capsys, "report", run)[1]
     assert sparcl(capsys, "report", run, "--format", "html", "--out", tmp_path / "r.html")[0] == 0
-    assert "<html" in (tmp_path / "r.html").read_text()
+    assert "<html" in (tmp_path / "r.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("method", ["MiB", "PLOP", "EWC", "RW", "PI", "SSUL-like", "MiB+EWF"])
@@ -198,7 +198,7 @@ def test_the_released_form_of_sdr_trains(train_mini, tmp_path, setup):
     """As a user gets it, without a floor."""
     released = ("--setup", setup, "--set", "method.variant=released")
     assert train_mini(*released, method="SDR")[0] == 0
-    terms = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["method"]["terms"]
+    terms = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text("utf-8"))["method"]["terms"]
     assert terms["sparsification"]["floor"] == 0 and terms["ce"]["fold_labels"]
     log = pd.read_csv(tmp_path / "run" / "logs" / "step-1" / "metrics.csv")
     assert set(terms) < set(log) and np.isfinite(log[[*terms, "total"]]).all(axis=None)
@@ -206,7 +206,7 @@ def test_the_released_form_of_sdr_trains(train_mini, tmp_path, setup):
 
 def test_joint_learns_all_classes_in_one_step_and_is_reported_at_the_last(train_mini, tmp_path):
     assert train_mini(method="joint")[0] == 0
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))
     assert [s["step"] for s in metrics["steps"]] == [1]
     assert metrics["steps"][0]["miou_old"] is not None
 
@@ -232,7 +232,7 @@ def test_mixed_precision_trains_and_keeps_its_weights_in_full(train_mini, tmp_pa
 def test_another_class_order_is_learned_in_that_order(train_mini, tmp_path):
     order = [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
     assert train_mini("--set", f"class_order={order}")[0] == 0
-    classes = json.loads((tmp_path / "run" / "metrics.json").read_text())["classes"]
+    classes = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))["classes"]
     names = MINIVOC_CLASSES[:0:-1]
     assert classes == [list(names[:6]), list(names[6:])]
 
@@ -245,7 +245,7 @@ def test_two_processes_share_the_batches_and_add_up_their_prototypes(mini, tmp_p
     done = subprocess.run(command, capture_output=True, text=True, env=LONE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("minivoc 6-4 disjoint SDR seed 0") == 1
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))
     assert len(metrics["steps"]) == 2
     state = torch.load(tmp_path / "run/step-0/checkpoint.pt", weights_only=True)
     locations = 2 * 2 * 4 * 16 * 16  # iterations, processes, images, locations of 64 x 64 pixels
@@ -338,7 +338,7 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(train_mini, tmp_path):
 
 
 def test_an_output_that_cannot_be_written(train_mini, tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", "utf-8")
     status, _, errors = train_mini(out=tmp_path / "file" / "run")
     assert status == 2 and "cannot write" in errors and len(errors.splitlines()) == 1
 
@@ -374,7 +374,10 @@ def _cut_tail(path: Path) -> None:
         (lambda r: _truncate(r / "JPEGImages" / "a3.jpg"), "photograph .*a3.jpg cannot be read"),
         (lambda r: _cut_tail(r / "JPEGImages" / "a3.jpg"), "cannot decode .*a3.jpg .*truncated"),
         (lambda r: _truncate(r / "SegmentationClassAug" / "a3.png"), "mask .*a3.png cannot be"),
-        (lambda r: (r / "ImageSets/Segmentation/train_aug.txt").write_text(""), "empty split"),
+        (
+            lambda r: (r / "ImageSets/Segmentation/train_aug.txt").write_text("", "utf-8"),
+            "empty split",
+        ),
     ],
 )
 def test_damaged_data_is_named(voc, train_voc, damage, message):

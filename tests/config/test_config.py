@@ -324,7 +324,7 @@ def test_bad_file(tmp_path, content, message):
 
 
 def test_good_file(tmp_path):
-    (tmp_path / "recipe.yaml").write_text("optim: {lr: 1e-3}\n")
+    (tmp_path / "recipe.yaml").write_text("optim: {lr: 1e-3}\n", "utf-8")
     layer = read_yaml(tmp_path / "recipe.yaml")
     assert resolve("voc", "FT", [layer], task="19-1").optim.lr == (1e-3,)
 

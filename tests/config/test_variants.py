@@ -11,7 +11,7 @@ from sparcl_lib.plain import flatten
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "benchmarks" / "studies" / "sdr_variants"
-PAGE = (ROOT / "docs" / "paper_and_released.md").read_text()
+PAGE = (ROOT / "docs" / "paper_and_released.md").read_text("utf-8")
 ROWS = {row.name: row for row in read_variants(STUDY / "variants.yaml")}
 RELEASED = parse_settings(["method.variant=released"])
 

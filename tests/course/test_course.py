@@ -237,9 +237,9 @@ check("0.1", add, [((2, 2), 4)])
 def sources(tmp_path):
     folder = tmp_path / "sources"
     folder.mkdir()
-    (folder / "00_add.py").write_text(SOURCE)
+    (folder / "00_add.py").write_text(SOURCE, "utf-8")
     (folder / "01_more.py").write_text(
-        SOURCE.replace("# reading", '# prerequisites: ["00"]\n# reading')
+        SOURCE.replace("# reading", '# prerequisites: ["00"]\n# reading'), "utf-8"
     )
     return folder
 
@@ -271,7 +271,7 @@ BAD = {
 @pytest.mark.parametrize("old, new, message", BAD.values(), ids=BAD)
 def test_bad_source_is_refused(old, new, message, tmp_path):
     path = tmp_path / "00_bad.py"
-    path.write_text(SOURCE.replace(old, new))
+    path.write_text(SOURCE.replace(old, new), "utf-8")
     with pytest.raises(UserError, match=message):
         read_chapter(path)
 
@@ -299,7 +299,7 @@ def test_what_a_page_cannot_show_is_not_saved():
 
 def test_a_prerequisite_must_come_before(sources):
     path = sources / "00_add.py"
-    path.write_text(SOURCE.replace("# reading", '# prerequisites: ["01"]\n# reading'))
+    path.write_text(SOURCE.replace("# reading", '# prerequisites: ["01"]\n# reading'), "utf-8")
     with pytest.raises(UserError, match="prerequisite 01 is no chapter before this one"):
         render(read_chapters(sources), 0, None)
 

@@ -161,7 +161,7 @@ def test_times_stand_in_the_header_and_the_index(chapter):
         assert times.shipped < times.empty <= 300
     else:
         assert times.empty is None
-    assert index_table(CHAPTERS, read_times()) in (NOTEBOOKS / "README.md").read_text()
+    assert index_table(CHAPTERS, read_times()) in (NOTEBOOKS / "README.md").read_text("utf-8")
 
 
 def exercises() -> list:
@@ -227,14 +227,14 @@ def test_shipped_runs_are_small_and_in_time():
 def test_shipped_run_is_the_one_of_its_configuration(folder, monkeypatch):
     """Its name is what the library of today would look for, whether its code is recorded yet."""
     monkeypatch.setattr("sparcl_lib.revision.code.edited_code", dict)
-    config = build(RunConfig, yaml.safe_load((folder / "config.yaml").read_text()))
+    config = build(RunConfig, yaml.safe_load((folder / "config.yaml").read_text("utf-8")))
     assert folder.name in run_keys(config)
 
 
 def test_every_sanitize_pair_is_understood():
     """nbval drops a pair silently when it is not written just so."""
-    parsed = get_sanitize_patterns(SANITIZE.read_text())
-    assert len(parsed) == SANITIZE.read_text().count("regex:") >= 1
+    parsed = get_sanitize_patterns(SANITIZE.read_text("utf-8"))
+    assert len(parsed) == SANITIZE.read_text("utf-8").count("regex:") >= 1
 
 
 def test_times_are_of_the_chapters_that_are_there():

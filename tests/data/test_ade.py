@@ -14,7 +14,9 @@ from sparcl_lib.data import evaluation_ids, open_source, partition, scan
 from sparcl_lib.data.checking import check
 from sparcl_lib.tasks import ADE_CLASSES, SETUPS, get_task, task_names
 
-PUBLISHED = yaml.safe_load((resources.files("sparcl_lib.published") / "ade_tasks.yaml").read_text())
+PUBLISHED = yaml.safe_load(
+    (resources.files("sparcl_lib.published") / "ade_tasks.yaml").read_text("utf-8")
+)
 TASKS = [task for task in task_names("ade20k") if task != "offline"]
 
 
@@ -99,7 +101,7 @@ def test_training_with_either_meaning_of_value_0(tree, tmp_path, policy, has_bac
     with pytest.raises(SystemExit) as stop:
         main(["train", *base, "--out", str(tmp_path / "run"), *QUICK, *rules])
     assert not stop.value.code
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))
     assert metrics["label_policy"] == {"border": "background", "future": future, "zero": zero}
     assert metrics["classes"] == [list(ADE_CLASSES[1:101]), list(ADE_CLASSES[101:])]
     first, last = metrics["steps"]

@@ -80,7 +80,7 @@ def to_grey_levels(root: Path) -> None:
 DAMAGES = [
     (lambda r: mask(r, "a2").unlink(), "mask .*a2.png cannot be read"),
     (lambda r: cut(mask(r, "a2")), "mask .*a2.png cannot be read"),
-    (lambda r: mask(r, "a2").write_text("<html>"), "mask .*a2.png cannot be read"),
+    (lambda r: mask(r, "a2").write_text("<html>", "utf-8"), "mask .*a2.png cannot be read"),
     (
         lambda r: save_mask(mask(r, "a2"), make_mask({21, 22})),
         r"mask .*a2.png holds \[21, 22\], no class",

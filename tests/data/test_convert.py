@@ -93,7 +93,7 @@ def test_what_is_there_is_not_overwritten(description, tmp_path):
     (tmp_path / "ids").mkdir()
     with pytest.raises(UserError, match="ids is there already: remove it, or name another --out"):
         convert(description, tmp_path / "ids", progress=False)
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(UserError, match="cannot write .*file.*ids: .*name another --out"):
         convert(description, tmp_path / "file" / "ids", progress=False)
 

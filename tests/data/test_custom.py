@@ -96,11 +96,11 @@ def test_the_same_name_in_two_folders_is_two_images(root):
 
 
 def test_a_list_takes_some_of_a_folder(root):
-    (root / "some.txt").write_text("0001TP_000003\n0001TP_000001\n")
+    (root / "some.txt").write_text("0001TP_000003\n0001TP_000001\n", "utf-8")
     train = {**FOLDERS["train"], "list": "some.txt"}
     source = open_source(str(describe(root, **CAMVID, train=train)))
     assert source.ids("train") == ("0001TP_000003", "0001TP_000001")
-    (root / "some.txt").write_text("../trainannot/0001TP_000003\n")
+    (root / "some.txt").write_text("../trainannot/0001TP_000003\n", "utf-8")
     with pytest.raises(UserError, match="some.txt: id '../trainannot.*leads out of the folder"):
         source.ids("train")
 
@@ -116,7 +116,7 @@ def test_paths_start_at_the_data_root_if_there_is_one(root, tmp_path):
 
 # Tables of files
 def table_of(root: Path, text: str, split: str = "train") -> Path:
-    (root / "t.csv").write_text(text)
+    (root / "t.csv").write_text(text, "utf-8")
     return describe(root, **CAMVID, **{split: {"pairs": "t.csv"}})
 
 
@@ -229,7 +229,7 @@ def test_as_many_classes_as_a_byte_has_room_for(root):
 
 def test_a_file_that_is_none(root):
     refused(lambda: open_source(str(root / "no.yaml")), "cannot read .*no.yaml")
-    (root / "list.yaml").write_text("- a\n")
+    (root / "list.yaml").write_text("- a\n", "utf-8")
     refused(lambda: open_source(str(root / "list.yaml")), "list.yaml must hold")
     refused(lambda: open_source("cityscapes"), "unknown data set 'cityscapes'.*FILE.yaml")
 
@@ -273,16 +273,18 @@ def test_a_run_keeps_absolute_paths_and_ignores_void(root, monkeypatch):
 
 
 def test_the_key_of_a_run_covers_description_lists_tables_and_masks(root):
-    (root / "train.txt").write_text("0001TP_000000\n0001TP_000001\n")
-    (root / "val.csv").write_text("image,mask\nval/0001TP_000000.png,valannot/0001TP_000000.png\n")
+    (root / "train.txt").write_text("0001TP_000000\n0001TP_000001\n", "utf-8")
+    (root / "val.csv").write_text(
+        "image,mask\nval/0001TP_000000.png,valannot/0001TP_000000.png\n", "utf-8"
+    )
     train = {**FOLDERS["train"], "list": "train.txt"}
     path = describe(root, **CAMVID, train=train, val={"pairs": "val.csv"})
     config = config_of(path)
     keys = [run_keys(config)]
     assert run_keys(config) == keys[0] and len(origin(config)["files"]) == 3
-    path.write_text(path.read_text() + "# a word\n")
+    path.write_text(path.read_text("utf-8") + "# a word\n", "utf-8")
     keys.append(run_keys(config))
-    (root / "train.txt").write_text("0001TP_000001\n0001TP_000000\n")
+    (root / "train.txt").write_text("0001TP_000001\n0001TP_000000\n", "utf-8")
     keys.append(run_keys(config))
     with (root / "val.csv").open("a") as table:
         table.write("val/0001TP_000001.png,valannot/0001TP_000001.png\n")

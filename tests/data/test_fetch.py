@@ -228,7 +228,7 @@ def test_a_file_of_the_name_with_other_content_is_not_touched(server, tmp_path):
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", "utf-8")
     with pytest.raises(UserError, match="cannot use .*file"):
         get(archive_at("http://127.0.0.1:9/"), tmp_path / "file" / "folder")
 
@@ -314,7 +314,7 @@ def test_the_table_is_what_torchvision_and_the_readme_say():
     """Names and checksums: the addresses that torchvision names change with its releases."""
     assert archives.VOC2012_TRAINVAL.name == torchvision_voc.DATASET_YEAR_DICT["2012"]["filename"]
     assert archives.SBD_BENCHMARK.checksum == f"md5:{torchvision_sbd.SBDataset.md5}"
-    readme = (Path(__file__).parents[2] / "data_scripts" / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "data_scripts" / "README.md").read_text("utf-8")
     for archive in TABLE:
         (row,) = (line for line in readme.splitlines() if line.startswith(f"| `{archive.name}`"))
         assert archive.checksum.replace(":", " `") in row and archive.urls[0] in row

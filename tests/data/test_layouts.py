@@ -58,8 +58,8 @@ def test_the_real_masks_from_the_zip_in_circulation(tmp_path, capsys):
               "--from", str(masks), "--from", str(own / "voc_lists")])  # fmt: skip
     out = capsys.readouterr().out
     assert not stop.value.code and "OK   train: 10582 masks decode" in out
-    listed = (tmp_path / TREE / "ImageSets/Segmentation/train_aug.txt").read_text().split()
-    official = (own / "voc_lists" / "train_aug.txt").read_text().split()
+    listed = (tmp_path / TREE / "ImageSets/Segmentation/train_aug.txt").read_text("utf-8").split()
+    official = (own / "voc_lists" / "train_aug.txt").read_text("utf-8").split()
     assert listed == official and len(listed) == 10582
 
 
@@ -68,7 +68,7 @@ def test_the_computed_list_is_the_official_one(tmp_path):
     """Without VOC's val, whatever SBD calls its two halves, it is the list of the field."""
     lists = Path(FOLDER) / "voc_lists"
     official, train, val = (
-        (lists / f"{name}.txt").read_text().split() for name in ("train_aug", "train", "val")
+        (lists / f"{name}.txt").read_text("utf-8").split() for name in ("train_aug", "train", "val")
     )
     of_sbd = (set(official) - set(train)) | set(train[::3]) | set(val[::2])
     assert sbd.train_aug(of_sbd, train, val) == official

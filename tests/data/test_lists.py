@@ -37,7 +37,7 @@ def folder_of(path: Path, **files: str | list[int] | np.ndarray) -> Path:
     for name, content in files.items():
         name = name.replace("_", "-")
         if isinstance(content, str):
-            (path / f"{name}.txt").write_text(content)
+            (path / f"{name}.txt").write_text(content, "utf-8")
         else:
             np.save(path / f"{name}.npy", np.asarray(content))
     return path
@@ -174,7 +174,7 @@ def test_lists_are_compared_with_the_rule():
 
 
 def test_what_is_there_is_not_overwritten(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine.txt").write_text("mine", "utf-8")
     with pytest.raises(UserError, match="is not empty: name another --export"):
         write_lists(STEPS, PRESENCE.ids, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
@@ -204,7 +204,7 @@ def voc(tmp_path) -> list[str]:
     root, task = tmp_path / "voc", tmp_path / "task.yaml"
     shown = {f"a{n}": {1 + n % 3} for n in range(9)} | {"v": {1}}
     make_voc_tree(root, shown, val=["v"], photos=False)
-    task.write_text("steps: [[aeroplane, bicycle], [bird]]\n")
+    task.write_text("steps: [[aeroplane, bicycle], [bird]]\n", "utf-8")
     return ["split", "--dataset", "voc", "--data-root", str(root), "--task", str(task)]
 
 
@@ -237,7 +237,7 @@ def test_import_says_what_it_found_and_can_convert(voc, tmp_path, capsys):
         "3 images, 1 more, 4 fewer than by rule (disjoint); 1 show no class of the step"
     )
     assert lines[1] == "step 1: 2 images, 0 more, 1 fewer than by rule (disjoint)"
-    assert (text / "train-1.txt").read_text() == "a5\na8\n"
+    assert (text / "train-1.txt").read_text("utf-8") == "a5\na8\n"
     again = sparcl(capsys, *voc, "--import", text, "--export", tmp_path / "npy", "--as", "npy")[1]
     assert again.splitlines()[-1] == lines[-1], "the same images, whatever the form"
     assert np.load(tmp_path / "npy" / "train-0.npy").tolist() == [0, 1, 2]
@@ -303,19 +303,19 @@ def test_exported_then_imported_lists_give_the_same_run(mini, tmp_path, capsys):
         RunDirectory(tmp_path / name).load_checkpoint(1)["model"] for name in ("ruled", "listed")
     )
     assert all(torch.equal(value, second[key]) for key, value in first.items())
-    kept = json.loads((tmp_path / "listed" / "metrics.json").read_text())
+    kept = json.loads((tmp_path / "listed" / "metrics.json").read_text("utf-8"))
     assert kept["images_sha256"] == printed
 
 
 def test_training_uses_exactly_the_listed_images(mini, tmp_path, capsys):
     export(mini, tmp_path / "lists", capsys)
     file = tmp_path / "lists" / "train-1.txt"
-    few = file.read_text().split()[:4]
-    file.write_text("\n".join(few))
+    few = file.read_text("utf-8").split()[:4]
+    file.write_text("\n".join(few), "utf-8")
     metrics = train(config_of(mini, tmp_path / "lists"), tmp_path / "run", accelerator="cpu")
     assert metrics["images"]["1"] == 4
     joint = config_of(mini, tmp_path / "lists", "Joint")
-    everything = {*(tmp_path / "lists" / "train-0.txt").read_text().split(), *few}
+    everything = {*(tmp_path / "lists" / "train-0.txt").read_text("utf-8").split(), *few}
     metrics = train(joint, tmp_path / "joint", accelerator="cpu")
     assert metrics["images"] == {"0": len(everything)}
     assert metrics["images_sha256"] == split_checksum({0: everything})
@@ -335,14 +335,14 @@ def test_a_run_does_not_go_on_with_other_images(mini, tmp_path, capsys):
     train(config, run, steps=[0], accelerator="cpu")
     before = (run / "metrics.json").read_bytes()
     file = tmp_path / "lists" / "train-1.txt"
-    listed = file.read_text()
-    file.write_text(listed.partition("\n")[2])
+    listed = file.read_text("utf-8")
+    file.write_text(listed.partition("\n")[2], "utf-8")
     for go_on in (lambda: train(config, run, steps=[1], accelerator="cpu"),
                   lambda: evaluate(run, accelerator="cpu")):  # fmt: skip
         with pytest.raises(UserError, match="was trained on other images than the lists and masks"):
             go_on()
     assert (run / "metrics.json").read_bytes() == before
-    file.write_text("\n".join(reversed(listed.split())))
+    file.write_text("\n".join(reversed(listed.split())), "utf-8")
     assert len(train(config, run, steps=[1], accelerator="cpu")["steps"]) == 2
 
 
@@ -370,7 +370,7 @@ def test_a_run_goes_on_and_is_started_from_where_its_data_were_moved(mini, tmp_p
     other = train(config, tmp_path / "other", start_from=run, accelerator="cpu")
     assert train(config, run, resume=True, accelerator="cpu")["steps"] == other["steps"]
     ids = moved / "ImageSets" / "Segmentation" / "train_aug.txt"
-    ids.write_text(ids.read_text().partition("\n")[2])
+    ids.write_text(ids.read_text("utf-8").partition("\n")[2], "utf-8")
     for out, options in ((tmp_path / "third", {"start_from": run}), (run, {"resume": True})):
         with pytest.raises(UserError, match="run was trained on other images"):
             train(config, out, accelerator="cpu", **options)

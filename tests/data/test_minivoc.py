@@ -22,7 +22,7 @@ def small(root, **changes):
 
 
 def ids(root, split):
-    return (root / f"ImageSets/Segmentation/{split}.txt").read_text().split()
+    return (root / f"ImageSets/Segmentation/{split}.txt").read_text("utf-8").split()
 
 
 def masks(root, split="train_aug"):
@@ -131,7 +131,7 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 
 def test_refuses_a_folder_in_use(tiny, tmp_path):
-    (tmp_path / "thesis.txt").write_text("precious")
+    (tmp_path / "thesis.txt").write_text("precious", "utf-8")
     for root, train in ((tmp_path, 40), (tmp_path / "thesis.txt", 40), (tiny, 41)):
         with pytest.raises(UserError, match="name another folder") as caught:
             small(root, train=train)
@@ -190,7 +190,7 @@ def test_two_processes_at_once_share_one_folder(tmp_path):
 def test_default_set_is_the_same_everywhere(full):
     assert minivoc.checksum(full) == minivoc.CHECKSUM
     minivoc.verify(full)
-    info = json.loads((full / "minivoc.json").read_text())
+    info = json.loads((full / "minivoc.json").read_text("utf-8"))
     assert (info["train"], info["val"], info["size"], info["seed"]) == (2500, 400, 64, 0)
     digest = hashlib.sha256()
     for split in ("train_aug", "val"):

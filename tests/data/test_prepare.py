@@ -276,7 +276,7 @@ def test_sbd_is_not_downloaded_before_voc_is_there(run, root, server):
 )
 def test_mistakes(run, server, tmp_path, arguments, message):
     (tmp_path / "EMPTY").mkdir()
-    (tmp_path / "broken.tar").write_text("no tar")
+    (tmp_path / "broken.tar").write_text("no tar", "utf-8")
     made = {"EMPTY": tmp_path / "EMPTY", "BROKEN": tmp_path / "broken.tar"}
     status, _, error = run("voc2012", *(made.get(a, a) for a in arguments))
     assert status == 2 and message in error and not server.asked
@@ -455,7 +455,7 @@ def test_a_wrong_count_of_train_aug_is_found_before_it_is_used(run, root, packed
 )
 def test_scripts_are_the_commands(script):
     path = Path(__file__).parents[2] / "data_scripts" / f"{script}.py"
-    assert len(path.read_text().splitlines()) < 12
+    assert len(path.read_text("utf-8").splitlines()) < 12
     done = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True)
-    name = re.search(r'main\(\["data", "(\w+)"', path.read_text())[1]
+    name = re.search(r'main\(\["data", "(\w+)"', path.read_text("utf-8"))[1]
     assert done.returncode == 0 and f"Usage: sparcl data {name}" in done.stdout

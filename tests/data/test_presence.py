@@ -135,7 +135,7 @@ def test_damaged_cache_is_replaced(source, own_cache, decoded, damage):
 
 
 def test_unwritable_cache_is_one_warning(source, tmp_path, monkeypatch, capsys):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert values(scan(source, "train", progress=False))["c"] == {0}
     lines = capsys.readouterr().err.splitlines()
@@ -218,7 +218,8 @@ def test_scan_in_a_plain_script(source, tmp_path):
         "import sys\n"
         "from sparcl_lib.data import scan, voc_source\n"
         "print(scan(voc_source(sys.argv[1]), 'train', workers=2).ids)\n"
-        "print('torch' in sys.modules, 'pandas' in sys.modules)\n"
+        "print('torch' in sys.modules, 'pandas' in sys.modules)\n",
+        "utf-8",
     )
     command = [sys.executable, script, source.root]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -60,7 +60,7 @@ def test_real_photographs_train(method, tmp_path):
         "optim": {"iterations": 3},
         "model": {"weights": str(Path(FOLDER, "weights", "mobilenet_v2_imagenet.pth"))},
     }
-    overrides = [yaml.safe_load(RECIPE.read_text()), small]
+    overrides = [yaml.safe_load(RECIPE.read_text("utf-8")), small]
     config = resolve("voc", method, overrides, task=str(TASK), setup="disjoint", data_root=FOLDER)
     metrics = train(config, tmp_path / "run", accelerator="cpu")
     assert metrics["steps"][-1]["miou_all"] > 0

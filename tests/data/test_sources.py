@@ -53,7 +53,7 @@ def test_augmented_masks_need_their_list(tree):
 
 def test_lists_tolerate_blanks(tree):
     path = tree / "ImageSets" / "Segmentation" / "train_aug.txt"
-    path.write_text("a \r\n\n  b\t\n")
+    path.write_text("a \r\n\n  b\t\n", "utf-8")
     assert voc_source(tree).ids("train") == ("a", "b")
 
 
@@ -66,7 +66,7 @@ def test_lists_tolerate_blanks(tree):
     ],
 )
 def test_bad_lists(tree, text, message):
-    (tree / "ImageSets" / "Segmentation" / "train_aug.txt").write_text(text)
+    (tree / "ImageSets" / "Segmentation" / "train_aug.txt").write_text(text, "utf-8")
     with pytest.raises(UserError, match=message):
         voc_source(tree).ids("train")
 
@@ -163,7 +163,7 @@ def test_photograph_of_another_size(source):
 
 
 def test_photograph_unreadable(source):
-    Path(source.photo("train", "b")).write_text("not a picture")
+    Path(source.photo("train", "b")).write_text("not a picture", "utf-8")
     with pytest.raises(UserError, match="photograph .*b.jpg cannot be read .*restore it"):
         check_pairs(source, "train")
 

@@ -286,7 +286,9 @@ def check_published_form(train: Presence, official: list[str], folder: Path) -> 
         positions = np.load(file, allow_pickle=False)
         assert [official[n] for n in positions] == steps[step]
         assert (np.diff(positions) > 0).all()
-        (folder / "txt" / f"train-{step}.txt").write_text("".join(lines[n] for n in positions))
+        (folder / "txt" / f"train-{step}.txt").write_text(
+            "".join(lines[n] for n in positions), "utf-8"
+        )
     for form in ("npy", "txt"):
         assert read_lists(folder / form, train, task) == steps
 
@@ -309,8 +311,8 @@ def test_real_voc_masks(tmp_path, published):
     check_voc_counts(train, val)
     check_voc_properties(train, val)
     lists = Path(folder, "voc_lists")
-    check_published_form(train, (lists / "train_aug.txt").read_text().split(), tmp_path)
-    official = set((lists / "train.txt").read_text().split())
+    check_published_form(train, (lists / "train_aug.txt").read_text("utf-8").split(), tmp_path)
+    official = set((lists / "train.txt").read_text("utf-8").split())
     rows = [image_id in official for image_id in train.ids]
     of_voc = Presence(tuple(i for i in train.ids if i in official), train.table[rows])
     for found, name in ((train, "train_aug"), (of_voc, "train"), (val, "val")):

@@ -213,7 +213,7 @@ def test_a_flipped_bit_in_a_zip_is_noticed(tmp_path, inner):
 
 @pytest.mark.parametrize("name", ["a.tar", "a.zip"])
 def test_a_web_page_saved_as_an_archive(tmp_path, inner, name):
-    (tmp_path / name).write_text("<html>not found</html>")
+    (tmp_path / name).write_text("<html>not found</html>", "utf-8")
     with pytest.raises(UserError, match="damaged or no tar or zip"):
         open_up(tmp_path / name, inner)
 
@@ -235,7 +235,7 @@ def test_a_full_disk(tmp_path, inner, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", "utf-8")
     with pytest.raises(UserError, match="cannot use"):
         open_up(make_tar(tmp_path / "a.tar"), tmp_path / "file")
 
@@ -259,7 +259,7 @@ def test_copy_leaves_the_originals(tmp_path, inner):
 def test_copy_follows_links_but_not_for_ever(tmp_path, inner):
     mine = tree(tmp_path / "mine")
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "far").write_text("far")
+    (tmp_path / "other" / "far").write_text("far", "utf-8")
     (mine / "link").symlink_to(tmp_path / "other")
     (mine / "round").symlink_to(mine)
     copy(mine, inner, everything, progress=False)
@@ -267,7 +267,7 @@ def test_copy_follows_links_but_not_for_ever(tmp_path, inner):
 
 
 def test_copy_of_one_file_and_of_two_for_one_place(tmp_path, inner):
-    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "a.txt").write_text("a", "utf-8")
     copy(tmp_path / "a.txt", inner, everything, progress=False)
     assert content_of(inner) == {"a.txt": b"a"}
     with pytest.raises(UserError, match=r"a.txt is a second file for a.txt: give one of them"):

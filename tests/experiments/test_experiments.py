@@ -78,16 +78,16 @@ def recorder(tmp_path) -> Recorder:
 # Keys
 def test_keys_of_other_data_follow_masks_lists_and_files(tmp_path):
     root = make_voc_tree(tmp_path / "voc", {"a": {0, 1}, "b": {0, 2}}, val=["b"])
-    (tmp_path / "t.yaml").write_text("steps: [[1], [2]]")
+    (tmp_path / "t.yaml").write_text("steps: [[1], [2]]", "utf-8")
     here = RunBase(dataset="voc", task=str(tmp_path / "t.yaml"), data_root=str(root))
     keys = [run_keys(here.config("FT", 0))]
     assert run_keys(here.config("FT", 0)) == keys[0]
-    (tmp_path / "t.yaml").write_text("steps: [[2], [1]]")
+    (tmp_path / "t.yaml").write_text("steps: [[2], [1]]", "utf-8")
     keys.append(run_keys(here.config("FT", 0)))
     for file in (root / "SegmentationClassAug" / "a.png", root / "JPEGImages" / "a.jpg"):
         file.write_bytes(file.read_bytes() + b"\0")
         keys.append(run_keys(here.config("FT", 0)))
-    (root / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n")
+    (root / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n", "utf-8")
     keys.append(run_keys(here.config("FT", 0)))
     assert len({name for pair in keys for name in pair}) == 10
 
@@ -96,14 +96,14 @@ def test_keys_do_not_follow_place_and_time_of_the_data(tmp_path):
     make_voc_tree(tmp_path / "here", {"a": {0, 1}, "b": {0, 2}}, val=["b"])
     shutil.copytree(tmp_path / "here", tmp_path / "there", copy_function=shutil.copyfile)
     os.utime(tmp_path / "there" / "SegmentationClassAug" / "a.png", ns=(1, 1))
-    (tmp_path / "t.yaml").write_text("steps: [[1], [2]]")
+    (tmp_path / "t.yaml").write_text("steps: [[1], [2]]", "utf-8")
 
     def keys(place: str) -> RunKeys:
         data = {"dataset": "voc", "data_root": str(tmp_path / place)}
         return run_keys(RunBase(**data, task=str(tmp_path / "t.yaml")).config("FT", 0))
 
     assert keys("here") == keys("there")
-    (tmp_path / "there" / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n")
+    (tmp_path / "there" / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n", "utf-8")
     assert not set(keys("here")) & set(keys("there"))
 
 
@@ -237,7 +237,7 @@ def test_adding_a_seed_runs_only_the_new_ones(base, recorder):
     one = ablate(base, "SDR", ["matching", "kd"], [0], recorder.store, jobs=1)
     assert Counter(recorder.asked) == {"first": 1, "SDR": 4}
     off = {row.variant: row.run for row in one.table.itertuples()}
-    config = (recorder.store.roots[0] / off["kd"] / "config.yaml").read_text()
+    config = (recorder.store.roots[0] / off["kd"] / "config.yaml").read_text("utf-8")
     assert re.search(r"matching:\n +distance: mse\n +weight: 0.0", config)
     two = ablate(base, "SDR", ["matching", "kd"], [0, 1], recorder.store, jobs=1)
     assert Counter(recorder.asked) == {"first": 2, "SDR": 8} and len(two.table) == 8
@@ -272,7 +272,7 @@ def test_ablate_command_writes_table_heat_map_and_page(tiny, tmp_path, capsys, m
     assert table.variant.tolist() == [v for v in ("matching + kd", "kd", "matching") for _ in "01"]
     assert table.matching.tolist() == [True, True, False, False, True, True]
     assert (out / "ablation.png").read_bytes()[:4] == b"\x89PNG"
-    page = (out / "report.html").read_text()
+    page = (out / "report.html").read_text("utf-8")
     assert "What a term adds" in page and "sparcl ablate --task 6-4" in page
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?https?:", page)
     assert len(re.findall("data:image/png;base64", page)) == 1
@@ -293,7 +293,7 @@ methods:
 
 @pytest.fixture
 def space(tmp_path):
-    (tmp_path / "space.yaml").write_text(SPACE)
+    (tmp_path / "space.yaml").write_text(SPACE, "utf-8")
     return tmp_path / "space.yaml"
 
 
@@ -315,7 +315,7 @@ def test_space_of_a_method_and_its_settings(space, base):
 
 
 def test_a_single_choice_is_a_value_for_one_method(space, base):
-    space.write_text(f"{SPACE}    method.terms.kd.unbiased: [false]\n")
+    space.write_text(f"{SPACE}    method.terms.kd.unbiased: [false]\n", "utf-8")
     rows = read_space(space, "MiB")
     study = pytest.importorskip("optuna").create_study()
     assert suggest(study.ask(), rows)["method.terms.kd.unbiased"] is False
@@ -336,7 +336,7 @@ def test_a_single_choice_is_a_value_for_one_method(space, base):
     ],
 )
 def test_bad_space(tmp_path, text, message):
-    (tmp_path / "space.yaml").write_text(text)
+    (tmp_path / "space.yaml").write_text(text, "utf-8")
     with pytest.raises(UserError, match=message):
         read_space(tmp_path / "space.yaml", "FT")
 
@@ -399,7 +399,7 @@ def test_a_broken_set_up_is_no_score_and_takes_no_turns_of_others(plan, tmp_path
 def test_the_space_that_comes_with_the_benchmarks_holds_the_recipes():
     studies = Path(__file__).parents[2] / "benchmarks" / "studies"
     file = studies / "minivoc_search" / "space.yaml"
-    for method in yaml.safe_load(file.read_text())["methods"]:
+    for method in yaml.safe_load(file.read_text("utf-8"))["methods"]:
         config = RunBase(dataset="minivoc", task="6-4").config(method, 0)
         space = read_space(file, method)
         assert recipe_values(space, config).keys() == space.keys()
@@ -415,7 +415,7 @@ def test_a_journal_of_another_sweep_is_refused(plan, recorder, tmp_path, monkeyp
     with pytest.raises(UserError, match=told):
         sweep(plan(), recorder.store)
     monkeypatch.undo()
-    (tmp_path / "text.log").write_text("no journal\n")
+    (tmp_path / "text.log").write_text("no journal\n", "utf-8")
     with pytest.raises(UserError, match="text.log is no journal of Optuna"):
         sweep(dataclasses.replace(plan(), storage=tmp_path / "text.log"), recorder.store)
 
@@ -476,7 +476,7 @@ def test_compare_command_writes_a_row_per_run_and_step_and_a_page(tiny, tmp_path
     assert {"miou_all", "forgetting", "intransigence", "average", "run"} <= set(table)
     last = table[(table.method == "FT") & (table.step == 2)]
     assert last.forgetting.notna().all()
-    page = (out / "report.html").read_text()
+    page = (out / "report.html").read_text("utf-8")
     assert page.count("<h2>MiniVOC, task") == 4 and page.count("Forgetting against") >= 4
     assert "Predictions" not in page  # no photographs
     printed = capsys.readouterr().out
@@ -492,14 +492,14 @@ LwF + matching: {method: LwF, set: ["method.terms.matching={weight: 0.1}"]}
 
 def test_variants_are_methods_under_names_of_their_own(tiny, tmp_path, capsys):
     out, file = tmp_path / "out", tmp_path / "variants.yaml"
-    file.write_text(VARIANTS)
+    file.write_text(VARIANTS, "utf-8")
     asked = ["--tasks", "6-4", "--variants", file, "--methods", "FT", "--out", out]
     assert sparcl("compare", *quick(tiny), *asked) == 0
     table = pd.read_csv(out / "results.csv")
     assert list(table.method.unique()) == ["FT", "MiB", "MiB, random start", "LwF + matching"]
     runs = {run.name.rpartition("-")[0]: run for run in (out / "runs").iterdir()}
     assert "MiB-random-start" in runs
-    config = yaml.safe_load((runs["LwF-matching"] / "config.yaml").read_text())
+    config = yaml.safe_load((runs["LwF-matching"] / "config.yaml").read_text("utf-8"))
     assert config["method"]["terms"]["matching"] == {"weight": 0.1}
     assert config["method"]["terms"]["kd"] == {"weight": 14.7}, "LwF's own recipe below"
     assert "LwF + matching" in capsys.readouterr().out
@@ -517,7 +517,7 @@ def test_variants_are_methods_under_names_of_their_own(tiny, tmp_path, capsys):
 )
 def test_variants_that_are_none(tiny, tmp_path, capsys, content, told):
     file = tmp_path / "variants.yaml"
-    file.write_text(content)
+    file.write_text(content, "utf-8")
     asked = ["--tasks", "6-4", "--variants", file, "--out", tmp_path / "out"]
     assert sparcl("compare", *quick(tiny), *asked) == 2
     assert told in capsys.readouterr().err

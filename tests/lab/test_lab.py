@@ -154,5 +154,5 @@ def test_chapter_runs_and_its_sliders_move(name, server, browser, pictures):
 
 
 def test_every_second_chapter_or_more_has_sliders():
-    sources = [(NOTEBOOKS / "sources" / f"{name}.py").read_text() for name in CHAPTERS]
+    sources = [(NOTEBOOKS / "sources" / f"{name}.py").read_text("utf-8") for name in CHAPTERS]
     assert sum("explore(" in text for text in sources) >= len(CHAPTERS) / 2

@@ -55,7 +55,7 @@ def registry(monkeypatch):
 @pytest.fixture
 def plugin(tmp_path):
     file = tmp_path / "mine.py"
-    file.write_text(dedent(PLUGIN))
+    file.write_text(dedent(PLUGIN), "utf-8")
     return file
 
 
@@ -233,7 +233,7 @@ FAULTY = {
 @pytest.mark.parametrize("text, message", FAULTY.items(), ids=range(len(FAULTY)))
 def test_a_plugin_that_fails_is_named_in_a_line(tmp_path, text, message):
     file = tmp_path / "bad.py"
-    file.write_text("# first line\n" + text)
+    file.write_text("# first line\n" + text, "utf-8")
     for _ in range(2):  # a file that failed is not taken for one that was read
         with pytest.raises(UserError, match=message) as error:
             load_plugins([file])
@@ -243,14 +243,14 @@ def test_a_plugin_that_fails_is_named_in_a_line(tmp_path, text, message):
 def test_a_plugin_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="--plugin .*absent.py: there is no such file"):
         load_plugins([tmp_path / "absent.py"])
-    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "notes.txt").write_text("", "utf-8")
     with pytest.raises(UserError, match="expected a Python file"):
         load_plugins([tmp_path / "notes.txt"])
 
 
 def test_two_plugins_cannot_define_one_term(plugin, tmp_path):
     other = tmp_path / "other.py"
-    other.write_text(dedent(PLUGIN))
+    other.write_text(dedent(PLUGIN), "utf-8")
     load_plugins([plugin])
     with pytest.raises(UserError, match="both define the term quiet: rename one"):
         load_plugins([other])
@@ -261,7 +261,7 @@ def test_a_run_with_a_term_of_ones_own_is_evaluated_without_it(root, plugin, tmp
     load_plugins([plugin])
     config = tiny(root, "method.terms.quiet.weight=0.1", "method.terms.near.weight=0.1")
     metrics = train(config, tmp_path / "run", accelerator="cpu")
-    log = (tmp_path / "run" / "logs" / "step-1" / "metrics.csv").read_text()
+    log = (tmp_path / "run" / "logs" / "step-1" / "metrics.csv").read_text("utf-8")
     assert "quiet" in log and "near" in log
     del TERMS["quiet"], TERMS["near"]
     again = evaluate(tmp_path / "run", accelerator="cpu")

@@ -148,7 +148,7 @@ def test_page_of_two_tasks_escapes_and_lists_commands(tmp_path):
     runs = [make_run("FT", classes=two_steps, pictures=False), voc_run("MiB")]
     path = tmp_path / "new" / "report.html"
     write_report(runs, path, "<b>mine</b>", ["sparcl demo --out x"])
-    text = path.read_text()
+    text = path.read_text("utf-8")
     assert "<b>mine" not in text and "&lt;b&gt;mine" in text
     assert text.count("<h2>") == 2 + 2 and "sparcl demo --out x" in text
     assert "Published numbers are from other data" in text
@@ -177,7 +177,7 @@ def test_terminal_tables_show_one_decimal(runs):
 
 def test_results_files_round_trip(runs, tmp_path):
     write_results(runs, tmp_path)
-    stored = json.loads((tmp_path / "results.json").read_text())
+    stored = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert stored == {"runs": [run.metrics for run in runs]}
     table = pd.read_csv(tmp_path / "results.csv")
     measures = ["miou_old", "miou_new", "miou_all", "miou_old_no_bg", "miou_all_no_bg"]

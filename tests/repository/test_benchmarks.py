@@ -15,9 +15,9 @@ from sparcl_lib.metrics import format_mean
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "benchmarks" / "studies"
-INDEX = (ROOT / "benchmarks" / "README.md").read_text()
-LATENT_TERMS = (ROOT / "docs" / "latent_terms.md").read_text()
-REAL = (ROOT / "docs" / "real_voc_subset.md").read_text()
+INDEX = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+LATENT_TERMS = (ROOT / "docs" / "latent_terms.md").read_text("utf-8")
+REAL = (ROOT / "docs" / "real_voc_subset.md").read_text("utf-8")
 IN_QUESTION = ("FT", "MiB", "SDR", "SDR+MiB", "Joint")
 
 
@@ -26,7 +26,7 @@ def table(*names: str) -> pd.DataFrame:
 
 
 def page(study: str) -> str:
-    return (STUDIES / study / "README.md").read_text()
+    return (STUDIES / study / "README.md").read_text("utf-8")
 
 
 def cell(values: pd.Series) -> str:
@@ -52,7 +52,7 @@ def test_every_study_has_a_page_with_its_command_and_is_in_the_index():
 
 def test_the_paths_of_the_commands_exist():
     for readme in STUDIES.glob("*/README.md"):
-        for path in re.findall(r"benchmarks/studies/[\w./-]+", readme.read_text()):
+        for path in re.findall(r"benchmarks/studies/[\w./-]+", readme.read_text("utf-8")):
             assert (ROOT / path).exists(), f"{readme}: {path}"
 
 
@@ -71,7 +71,7 @@ def test_links_between_the_measurements_exist():
     pages = [*STUDIES.parent.rglob("*.md"), *(ROOT / "docs").glob("*.md")]
     assert len(pages) > 15
     for file in pages:
-        for link in re.findall(r"\]\((?!http|#)([^)#]+)", file.read_text()):
+        for link in re.findall(r"\]\((?!http|#)([^)#]+)", file.read_text("utf-8")):
             assert (file.parent / link).exists(), f"{file}: {link}"
 
 
@@ -82,7 +82,7 @@ def test_the_parts_of_mib_are_as_measured():
             "mib_parts"
         )
     alone = runs[runs.method == "random start"].miou_all
-    assert f"reaches {cell(alone)} as well" in (ROOT / "README.md").read_text()
+    assert f"reaches {cell(alone)} as well" in (ROOT / "README.md").read_text("utf-8")
 
 
 def best_line(method: str, best: pd.Series) -> str:
@@ -182,7 +182,7 @@ def test_the_table_of_the_latent_space_is_as_measured():
 
 def test_the_search_on_real_photographs_is_the_best_trial_of_each_method():
     trials = table("real_one_by_one", "trials.csv")
-    used = yaml.safe_load((STUDIES / "real_one_by_one" / "variants.yaml").read_text())
+    used = yaml.safe_load((STUDIES / "real_one_by_one" / "variants.yaml").read_text("utf-8"))
     assert (trials.groupby("method").size() == 7).all() and len(set(trials.method)) == 7
     for method, rows in trials.groupby("method"):
         best = rows.loc[rows.miou_all.idxmax()]
@@ -230,7 +230,7 @@ def test_single_terms_on_real_photographs_are_as_measured():
 
 def test_the_search_on_6_1_is_as_measured():
     trials = table("latent_search", "trials.csv")
-    used = yaml.safe_load((STUDIES / "latent_search" / "variants.yaml").read_text())
+    used = yaml.safe_load((STUDIES / "latent_search" / "variants.yaml").read_text("utf-8"))
     assert (trials.groupby("method").size() == 12).all()
     for method, rows in trials.groupby("method"):
         best = rows.loc[rows.miou_all.idxmax()]

@@ -14,7 +14,7 @@ from conftest import make_voc_tree
 from sparcl_lib.data import minivoc
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "CONTRIBUTING.md").read_text()
+PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##)", PAGE, flags=re.DOTALL | re.MULTILINE))
 QUICK = ["optim.iterations=2", "data.size=32", "data.batch_size=4"]
 
@@ -35,10 +35,10 @@ def apply(diff: str, root: Path) -> Path:
     """Apply a block whose first line names the file."""
     first, *lines = diff.splitlines()
     file = root / first.removeprefix("+++ ")
-    text = file.read_text()
+    text = file.read_text("utf-8")
     for hunk in "\n".join(lines).split("\n@@\n"):
         text = changed(text, hunk.splitlines())
-    file.write_text(text)
+    file.write_text(text, "utf-8")
     return file
 
 
@@ -119,6 +119,6 @@ def test_a_data_set(copy):
 
 def test_a_task(copy, tiny):
     (description,) = blocks("A task", "yaml")
-    (copy / "round_first.yaml").write_text(description)
+    (copy / "round_first.yaml").write_text(description, "utf-8")
     own, named = follow("A task", copy, tiny)
     assert own.count("images") == named.count("images") == 2

@@ -17,7 +17,7 @@ from sparcl_lib.cli import main
 from sparcl_lib.environment import check_environment
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 OWNERS = importlib.metadata.packages_distributions()
 # A room of sparcl_lib and the extra without which it does not import.
@@ -93,7 +93,7 @@ def test_what_is_declared_is_imported():
 
 def test_an_undeclared_import_is_found(tmp_path, monkeypatch):
     (tmp_path / "module.py").write_text(
-        "def f():\n    from pygments import lex\n    import torch\n"
+        "def f():\n    from pygments import lex\n    import torch\n", "utf-8"
     )
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     assert set(imported([tmp_path / "module.py"])) - ALL == {"pygments"}

@@ -15,14 +15,16 @@ from packaging.version import Version
 import sparcl_lib
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 FORMS = sorted(
     set((GITHUB / "ISSUE_TEMPLATE").glob("*.yml")) - {GITHUB / "ISSUE_TEMPLATE/config.yml"}
 )
-TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-CHANGES = re.findall(r"^## (\S+)(?: – (\S+))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE))
+CHANGES = re.findall(
+    r"^## (\S+)(?: – (\S+))?$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_files_follow_the_schema_of_their_kind(schema, files):
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 def test_a_workflow_may_only_read_gives_up_in_time_and_calls_targets_that_exist(file):
-    workflow = yaml.safe_load(file.read_text())
+    workflow = yaml.safe_load(file.read_text("utf-8"))
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["concurrency"]["cancel-in-progress"] is True
     for job in workflow["jobs"].values():
@@ -54,7 +56,7 @@ def test_a_workflow_may_only_read_gives_up_in_time_and_calls_targets_that_exist(
 
 
 def test_the_workflows_cover_every_python_that_is_declared():
-    workflow = yaml.safe_load((GITHUB / "workflows" / "ci.yml").read_text())
+    workflow = yaml.safe_load((GITHUB / "workflows" / "ci.yml").read_text("utf-8"))
     tested = workflow["jobs"]["library"]["strategy"]["matrix"]["python"]
     prefix = "Programming Language :: Python :: "
     declared = [c.removeprefix(prefix) for c in PROJECT["classifiers"] if c.startswith(prefix)]
@@ -64,14 +66,16 @@ def test_the_workflows_cover_every_python_that_is_declared():
 
 
 def test_ci_installs_with_the_constraints_and_the_fresh_install_without():
-    ci, weekly = ((GITHUB / "workflows" / f"{name}.yml").read_text() for name in ("ci", "weekly"))
+    ci, weekly = (
+        (GITHUB / "workflows" / f"{name}.yml").read_text("utf-8") for name in ("ci", "weekly")
+    )
     assert "CONSTRAINTS: constraints.txt" in ci and "CONSTRAINTS" not in weekly
-    assert "export CONSTRAINTS=constraints.txt" in (ROOT / ".ci" / "run").read_text()
-    assert "--constraint $(CONSTRAINTS)" in (ROOT / "Makefile").read_text()
+    assert "export CONSTRAINTS=constraints.txt" in (ROOT / ".ci" / "run").read_text("utf-8")
+    assert "--constraint $(CONSTRAINTS)" in (ROOT / "Makefile").read_text("utf-8")
 
 
 def test_the_constraints_pin_every_dependency_within_its_range():
-    lines = (ROOT / "constraints.txt").read_text().splitlines()[1:]
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()[1:]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
     pins = {canonicalize_name(name): version for name, version in (x.split("==") for x in lines)}
     extras = PROJECT["optional-dependencies"].values()
@@ -84,7 +88,7 @@ def test_the_constraints_pin_every_dependency_within_its_range():
 
 
 def test_hooks_run_modules_of_the_environment():
-    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
     (local,) = config["repos"]
     assert local["repo"] == "local"
     assert {hook["id"] for hook in local["hooks"]} >= {"ruff", "ruff-format", "mypy"}
@@ -93,7 +97,7 @@ def test_hooks_run_modules_of_the_environment():
 
 
 def test_the_version_is_said_once_and_the_same_everywhere():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert PROJECT["version"] == sparcl_lib.__version__ == str(citation["version"])
 
 

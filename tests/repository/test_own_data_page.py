@@ -11,7 +11,7 @@ from custom_data import QUICK, camvid_tree, save_pair, street_mask
 
 from sparcl_lib.cli import main
 
-PAGE = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text("utf-8")
 COLOURS = np.array([[128, 128, 128], [128, 0, 0], [64, 0, 64], [128, 64, 128], [0, 0, 0]], np.uint8)
 
 
@@ -38,8 +38,8 @@ def test_the_walk_through(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     camvid_tree(Path("camvid"))
     camvid, streets, *_ = blocks("yaml")
-    Path("camvid/camvid.yaml").write_text(camvid)
-    Path("camvid/streets.yaml").write_text(streets)
+    Path("camvid/camvid.yaml").write_text(camvid, "utf-8")
+    Path("camvid/streets.yaml").write_text(streets, "utf-8")
     check, counts, disjoint, train, _ = map(commands, blocks("sh"))
 
     (status, out, _), (_, index, _) = [sparcl(capsys, command) for command in check]
@@ -53,7 +53,7 @@ def test_the_walk_through(tmp_path, monkeypatch, capsys):
     *trains, report = train
     for command in trains:
         assert sparcl(capsys, command)[::2] == (0, "")
-    metrics = json.loads(Path("runs/mib/metrics.json").read_text())
+    metrics = json.loads(Path("runs/mib/metrics.json").read_text("utf-8"))
     assert metrics["dataset"] == "camvid" and metrics["images"] == {"0": 6, "1": 6, "2": 6}
     last = metrics["steps"][-1]
     assert last["class_iou"]["background"] is None and len(last["class_iou"]) == 12
@@ -63,17 +63,17 @@ def test_the_walk_through(tmp_path, monkeypatch, capsys):
     assert status == 0 and "| camvid | streets | overlapped | MiB |" in out
 
     monkeypatch.chdir("/")
-    before = (tmp_path / "runs/mib/metrics.json").read_text()
+    before = (tmp_path / "runs/mib/metrics.json").read_text("utf-8")
     status, _, errors = sparcl(capsys, ["sparcl", "evaluate", str(tmp_path / "runs/mib")])
     assert (status, errors) == (0, "")
-    assert (tmp_path / "runs/mib/metrics.json").read_text() == before
+    assert (tmp_path / "runs/mib/metrics.json").read_text("utf-8") == before
 
 
 def test_the_table_of_files(tmp_path, capsys):
     description, (table,) = blocks("yaml")[2], blocks("csv")
-    (tmp_path / "streets.yaml").write_text(description)
+    (tmp_path / "streets.yaml").write_text(description, "utf-8")
     for name in ("train", "val"):
-        (tmp_path / f"{name}.csv").write_text(table)
+        (tmp_path / f"{name}.csv").write_text(table, "utf-8")
     rows = [line.split(",") for line in table.splitlines()[1:]]
     for n, (image, mask, _) in enumerate(rows):
         save_pair(tmp_path / image, tmp_path / mask, street_mask(n, range(12)))
@@ -90,7 +90,7 @@ def test_masks_in_colours(tmp_path, monkeypatch, capsys):
             save_pair(
                 Path(f"coloured/{split}/{n}.png"), Path(f"coloured/{split}annot/{n}.png"), mask
             )
-    Path("coloured/coloured.yaml").write_text(blocks("yaml")[3])
+    Path("coloured/coloured.yaml").write_text(blocks("yaml")[3], "utf-8")
     convert, check = commands(blocks("sh")[4])
     status, out, _ = sparcl(capsys, convert)
     assert (status, out) == (0, "use it with --dataset converted/dataset.yaml\n")

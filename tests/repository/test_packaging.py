@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 WANTED = {"torch", "torchvision", "jupyterlab", "matplotlib", "seaborn", "ipywidgets", "pandas"}
 
@@ -23,7 +23,7 @@ def closure(extra: str) -> set[str]:
 
 
 def test_environment_file_names_python_and_installs_the_package_with_all_its_extras():
-    content = yaml.safe_load((ROOT / "environment.yml").read_text())
+    content = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
     *conda, pip = content["dependencies"]
     assert conda == [f"python{PROJECT['requires-python']}", "pip"]
     assert pip["pip"] == ["--editable .[dev]"] and closure("dev") == set(EXTRAS)
@@ -31,11 +31,13 @@ def test_environment_file_names_python_and_installs_the_package_with_all_its_ext
 
 @pytest.mark.parametrize("file", ["Makefile", "README.md"])
 def test_what_else_installs_names_the_same_extra(file):
-    assert re.findall(r"--editable '\.\[(.+)\]'", (ROOT / file).read_text()) == ["dev"]
+    assert re.findall(r"--editable '\.\[(.+)\]'", (ROOT / file).read_text("utf-8")) == ["dev"]
 
 
 def test_every_dependency_is_bounded_and_says_who_needs_it():
-    lines = [line for line in (ROOT / "pyproject.toml").read_text().splitlines() if ">=" in line]
+    lines = [
+        line for line in (ROOT / "pyproject.toml").read_text("utf-8").splitlines() if ">=" in line
+    ]
     requirements = [line for line in lines if line.startswith("    ")]
     assert len(requirements) >= 15
     for line in requirements:
@@ -62,13 +64,15 @@ def test_no_tracked_file_names_a_path_of_one_machine_or_an_index_host():
     guilty = [
         path.name
         for path in files
-        if path.suffix in text and path != Path(__file__) and pattern.search(path.read_text())
+        if path.suffix in text
+        and path != Path(__file__)
+        and pattern.search(path.read_text("utf-8"))
     ]
     assert guilty == []
 
 
 def test_the_page_of_the_package_needs_nothing_beside_it():
-    page = (ROOT / PROJECT["readme"]).read_text()
+    page = (ROOT / PROJECT["readme"]).read_text("utf-8")
     assert not re.findall(r"\]\((?!https://)", page)
     assert set(re.findall(r"sparcl-lib\[(\w+)\]", page)) <= set(EXTRAS)
     (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
@@ -78,7 +82,7 @@ def test_the_page_of_the_package_needs_nothing_beside_it():
 
 
 def test_the_wheel_says_that_it_is_typed_and_leaves_the_runs_of_the_course_out():
-    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
     patterns = tools["package-data"]["sparcl_lib"]
     shipped = {path for pattern in patterns for path in (ROOT / "sparcl_lib").glob(pattern)}
     wanted = ("py.typed", "recipes/minivoc.yaml", "published/results.csv", "report/page.html")

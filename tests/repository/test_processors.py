@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MAKEFILE = (ROOT / "Makefile").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 PROCESSORS = re.search(r"^PROCESSORS := (.+)$", MAKEFILE, re.M).group(1).split()
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -50,7 +50,7 @@ def test_unit_tests_and_notebooks_run_there(processor):
 
 def test_the_oldest_are_those_that_the_package_allows():
     allowed = dict(
-        re.findall(r'"(torch|torchvision)>=([\d.]+),', (ROOT / "pyproject.toml").read_text())
+        re.findall(r'"(torch|torchvision)>=([\d.]+),', (ROOT / "pyproject.toml").read_text("utf-8"))
     )
     (install,) = [line for line in commands("oldest").splitlines() if "--editable" in line]
     assert install.endswith(f"torch=={allowed['torch']} torchvision=={allowed['torchvision']}")
@@ -64,7 +64,9 @@ def test_another_name_is_refused():
 
 def test_ci_takes_one_of_them_and_says_which(tmp_path):
     """The whole script, with a `make` that only tells what it was asked."""
-    (tmp_path / "make").write_text('#!/bin/sh\necho "make $* for $SPARCL_TEST_PROCESSOR"\n')
+    (tmp_path / "make").write_text(
+        '#!/bin/sh\necho "make $* for $SPARCL_TEST_PROCESSOR"\n', "utf-8"
+    )
     (tmp_path / "make").chmod(0o755)
     environment = dict(os.environ) | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     environment.pop("SPARCL_TEST_PROCESSOR", None)

@@ -10,7 +10,7 @@ from sparcl_lib.metrics import format_mean
 from sparcl_lib.tasks import task_names
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text("utf-8")
 
 
 def blocks(language: str) -> list[str]:

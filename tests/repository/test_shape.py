@@ -60,3 +60,17 @@ def test_room_does_not_know_what_comes_after_it(room):
 
 def test_no_room_is_called_utils():
     assert not [path for path in FILES if path.stem in ("utils", "helpers", "common", "misc")]
+
+
+@pytest.mark.parametrize("folder", ["sparcl_lib", "data_scripts", "tests", "benchmarks"])
+def test_text_is_read_and_written_in_one_encoding(folder):
+    """Ruff's PLW1514 sees this only where it knows that a value is a path."""
+    guilty = []
+    for path in (ROOT.parent / folder).rglob("*.py"):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                stated = any(keyword.arg == "encoding" for keyword in node.keywords)
+                needed = {"read_text": 1, "write_text": 2}.get(node.func.attr, 0)
+                if len(node.args) + stated < needed:
+                    guilty.append(f"{path.name}:{node.lineno}")
+    assert guilty == []

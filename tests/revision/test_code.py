@@ -110,18 +110,18 @@ def test_what_does_not_count_is_there():
 def package(tmp_path):
     for name, text in {"losses/a.py": PLAIN, "cli/b.py": "b = 1", "c.py": "c = 1"}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, "utf-8")
     return tmp_path
 
 
 def test_edited_files_are_named(package):
     record = record_code(package)
     assert list(record) == ["c.py", "losses/a.py"] and compare_code(record, package) == {}
-    (package / "cli" / "b.py").write_text("b = 2")
+    (package / "cli" / "b.py").write_text("b = 2", "utf-8")
     (package / "c.py").write_bytes(b"# a comment\r\nc = 1\r\n")
     assert compare_code(record, package) == {}
-    (package / "losses" / "a.py").write_text(PLAIN.replace("2.0", "3.0"))
-    (package / "losses" / "new.py").write_text("")
+    (package / "losses" / "a.py").write_text(PLAIN.replace("2.0", "3.0"), "utf-8")
+    (package / "losses" / "new.py").write_text("", "utf-8")
     assert list(compare_code(record, package)) == ["losses/a.py", "losses/new.py"]
     (package / "c.py").unlink()
     assert compare_code(record, package)["c.py"] == ""

@@ -212,7 +212,7 @@ def test_classes_of_ones_own():
 
 
 def write(path, content) -> str:
-    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), "utf-8")
     return str(path)
 
 

@@ -35,22 +35,22 @@ class Stopped(Exception):
 @pytest.mark.parametrize("stop", [Stopped, KeyboardInterrupt])
 def test_a_failing_writer_leaves_the_old_file(tmp_path, stop):
     file = tmp_path / "metrics.json"
-    write_atomically(file, lambda draft: draft.write_text("old"))
+    write_atomically(file, lambda draft: draft.write_text("old", "utf-8"))
 
     def fail(draft):
-        draft.write_text("half")
+        draft.write_text("half", "utf-8")
         raise stop
 
     with pytest.raises(stop):
         write_atomically(file, fail)
-    assert file.read_text() == "old" and files(tmp_path) == {"metrics.json"}
+    assert file.read_text("utf-8") == "old" and files(tmp_path) == {"metrics.json"}
 
 
 def test_write_makes_folders_and_replaces(tmp_path):
     file = tmp_path / "a" / "b" / "x.txt"
     for text in ("one", "two"):
-        write_atomically(file, lambda draft, text=text: draft.write_text(text))
-        assert file.read_text() == text
+        write_atomically(file, lambda draft, text=text: draft.write_text(text, "utf-8"))
+        assert file.read_text("utf-8") == text
     assert files(tmp_path) == {"a/b/x.txt"}
 
 
@@ -58,7 +58,7 @@ def test_write_makes_folders_and_replaces(tmp_path):
 def test_permissions_are_those_of_any_new_file(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
-        write_atomically(tmp_path / "x", lambda draft: draft.write_text("x"))
+        write_atomically(tmp_path / "x", lambda draft: draft.write_text("x", "utf-8"))
     finally:
         assert os.umask(before) == umask
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == mode
@@ -66,11 +66,11 @@ def test_permissions_are_those_of_any_new_file(tmp_path, umask, mode):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     """A file where a folder should be: refused for root as well."""
-    (tmp_path / "file").write_text("here")
+    (tmp_path / "file").write_text("here", "utf-8")
     for run in (RunDirectory(tmp_path / "file"), RunDirectory(tmp_path / "file" / "run")):
         with pytest.raises(UserError, match="cannot write .*file.*; choose another --out or free"):
             run.open_for_writing(config())
-    assert (tmp_path / "file").read_text() == "here"
+    assert (tmp_path / "file").read_text("utf-8") == "here"
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "predictions", "metrics"])
@@ -138,7 +138,7 @@ def test_no_run_or_a_spoiled_config(run):
     run.open_for_writing(config())
     spoiled = {"{": "cannot read", "- 1": "must hold", "x: 1": "unknown setting"}
     for text, message in spoiled.items():
-        run.config_file.write_text(text)
+        run.config_file.write_text(text, "utf-8")
         with pytest.raises(UserError, match=message):
             run.config()
 
@@ -158,7 +158,7 @@ def test_other_folders_are_no_steps(run):
     run.save_checkpoint(1, {})
     for name in ("step-x", "step-", "other"):
         (run.path / name).mkdir()
-        (run.path / name / "checkpoint.pt").write_text("")
+        (run.path / name / "checkpoint.pt").write_text("", "utf-8")
     (run.path / "step-3").mkdir()
     assert run.steps_done() == [1]
 

@@ -77,7 +77,7 @@ def resized_tree(data_root: Path, out: Path, images: int) -> None:
     for folder in folders:
         folder.mkdir(parents=True)
     for name in ("train_aug.txt", "val.txt"):
-        (folders[2] / name).write_text("\n".join(ids))
+        (folders[2] / name).write_text("\n".join(ids), "utf-8")
     for i in ids:
         photo, mask = Image.open(source.photo("train", i)), Image.open(source.mask("train", i))
         factor = LONG_SIDE / max(photo.size)

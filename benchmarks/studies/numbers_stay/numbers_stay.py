@@ -81,7 +81,7 @@ def checksum(tensors: dict[str, torch.Tensor]) -> str:
 
 def outcome(run: Path) -> dict[str, Any]:
     """What one run left, times and paths aside."""
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
     left = {"metrics": {key: metrics[key] for key in KEPT}, "weights": {}, "logs": {}}
     for file in sorted(run.glob("step-*/checkpoint.pt")):
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
