@@ -4,7 +4,7 @@ A row is what `sparcl_lib.methods.build_method` makes a `Method` of: terms with 
 the new classifier starts, what holds weights.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparcl_lib.errors import UserError
 
@@ -22,30 +22,96 @@ _SDR: dict[str, Any] = {
     "sparsification": {"weight": 1e-3},
 }
 _PLOP: dict[str, Any] = {"ce": {"pseudo": "exact"}, "pod": {"weight": 0.01}}
-METHODS: dict[str, dict[str, Any]] = {
-    "FT": {"terms": _CE},
-    "Joint": {"terms": _CE, "joint": True},
-    "LwF": {"terms": _LWF},
-    "LwF-MC": {"terms": {"bce": {}, "bce_kd": {"weight": 10.0}}},
-    "ILT": {"terms": {**_LWF, "feature_kd": {"weight": 100.0}}},
-    "EWC": {"terms": _CE, "regulariser": {"name": "ewc", "weight": 500.0}},
-    "RW": {"terms": _CE, "regulariser": {"name": "rw", "weight": 100.0}},
-    "PI": {"terms": _CE, "regulariser": {"name": "pi", "weight": 500.0}},
-    "CIL": {"terms": {"ce": {"labelled_only": True}, "entropy_kd": {}}},
-    "MiB": {"terms": _MIB, "classifier_init": "mib"},
-    "PLOP": {"terms": _PLOP, "classifier_init": "mib"},
-    "SDR": {"terms": _SDR},
-    "SDR+MiB": {"terms": _SDR, "classifier_init": "mib"},
+
+
+class Row(NamedTuple):
+    """One method."""
+
+    summary: str
+    """What it does, in a few words."""
+    paper: str
+    """Where it is from; empty for what is nobody's."""
+    settings: dict[str, Any]
+    """What `build_method` takes, but for the name."""
+
+
+ROWS = {
+    "FT": Row("fine-tuning, nothing holds the old classes: the lower bound", "", {"terms": _CE}),
+    "Joint": Row("all classes at once: the upper bound", "", {"terms": _CE, "joint": True}),
+    "LwF": Row(
+        "the old network's outputs are targets too",
+        "Li & Hoiem, ECCV 2016",
+        {"terms": _LWF},
+    ),
+    "LwF-MC": Row(
+        "LwF with one yes or no per class",
+        "Rebuffi et al., CVPR 2017",
+        {"terms": {"bce": {}, "bce_kd": {"weight": 10.0}}},
+    ),
+    "ILT": Row(
+        "LwF, and the encoder's features stay where they were",
+        "Michieli & Zanuttigh, ICCV Workshops 2019",
+        {"terms": {**_LWF, "feature_kd": {"weight": 100.0}}},
+    ),
+    "EWC": Row(
+        "holds weights by their Fisher information",
+        "Kirkpatrick et al., PNAS 2017",
+        {"terms": _CE, "regulariser": {"name": "ewc", "weight": 500.0}},
+    ),
+    "RW": Row(
+        "holds weights by Fisher information and path integral",
+        "Chaudhry et al., ECCV 2018",
+        {"terms": _CE, "regulariser": {"name": "rw", "weight": 100.0}},
+    ),
+    "PI": Row(
+        "holds weights by the path integral of their changes",
+        "Zenke et al., ICML 2017",
+        {"terms": _CE, "regulariser": {"name": "pi", "weight": 500.0}},
+    ),
+    "CIL": Row(
+        "distillation where nothing is labelled, stronger in doubt",
+        "Klingner et al., ITSC 2020",
+        {"terms": {"ce": {"labelled_only": True}, "entropy_kd": {}}},
+    ),
+    "MiB": Row(
+        "background may be an old class, or a new one",
+        "Cermelli et al., CVPR 2020",
+        {"terms": _MIB, "classifier_init": "mib"},
+    ),
+    "PLOP": Row(
+        "pooled maps of all layers stay; sure guesses become labels",
+        "Douillard et al., CVPR 2021",
+        {"terms": _PLOP, "classifier_init": "mib"},
+    ),
+    "SDR": Row(
+        "shapes the latent space around class prototypes",
+        "Michieli & Zanuttigh, CVPR 2021",
+        {"terms": _SDR},
+    ),
+    "SDR+MiB": Row(
+        "SDR, new classes start as in MiB",
+        "Michieli & Zanuttigh, CVPR 2021",
+        {"terms": _SDR, "classifier_init": "mib"},
+    ),
     # Beyond the family; what is as in the papers and what is not: docs/later_ideas.md.
-    "SSUL-like": {
-        "terms": {"bce": {"threshold": 0.7}},
-        "classifier_init": "unknown",
-        "frozen": ["features", "old"],
-        "unknown": 2.0,
-        "head_per_step": True,
-    },
-    "MiB+EWF": {"terms": _MIB, "classifier_init": "mib", "frozen": ["old"], "fuse": 0.5},
+    "SSUL-like": Row(
+        "a class for unknown objects; what was learned is frozen",
+        "after Cha et al., NeurIPS 2021",
+        {
+            "terms": {"bce": {"threshold": 0.7}},
+            "classifier_init": "unknown",
+            "frozen": ["features", "old"],
+            "unknown": 2.0,
+            "head_per_step": True,
+        },
+    ),
+    "MiB+EWF": Row(
+        "MiB, then old and new weights are averaged",
+        "Xiao et al., CVPR 2023",
+        {"terms": _MIB, "classifier_init": "mib", "frozen": ["old"], "fuse": 0.5},
+    ),
 }
+METHODS: dict[str, dict[str, Any]] = {name: row.settings for name, row in ROWS.items()}
 
 
 def method_name(name: str) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from sparcl_lib.cli import data as data_commands
 from sparcl_lib.cli import experiments
+from sparcl_lib.cli.listings import methods
 from sparcl_lib.cli.options import (
     Accelerator,
     ConfigFile,
@@ -100,7 +101,7 @@ def train(
     _print_steps(metrics)
 
 
-for command in (experiments.ablate, experiments.sweep, experiments.compare, split):
+for command in (experiments.ablate, experiments.sweep, experiments.compare, split, methods):
     app.command()(command)
 
 

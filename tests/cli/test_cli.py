@@ -36,6 +36,7 @@ COMMANDS = [
         "report",
         "split",
         "env",
+        "methods",
         "ablate",
         "sweep",
         "compare",
