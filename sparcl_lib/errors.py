@@ -8,5 +8,5 @@ class UserError(ValueError):
     """
 
 
-class LossRanOff(UserError):
+class LossDiverged(UserError):
     """The loss became infinite or not a number: too high a rate or weight, not a broken set-up."""

@@ -17,7 +17,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from sparcl_lib.config import RunConfig, parse_settings
-from sparcl_lib.errors import LossRanOff, UserError
+from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.experiments.base import RunBase
 from sparcl_lib.experiments.pool import run_calls, terms_of
 from sparcl_lib.experiments.space import (
@@ -119,7 +119,7 @@ def _measure(
     notes: dict[str, Any] = {"settings": settings, "error": ""}
     try:
         runs = [_run(plan, method, store, settings, seed) for seed in plan.seeds]
-    except LossRanOff as error:
+    except LossDiverged as error:
         return notes | dict.fromkeys(SCORES, 0.0) | {"error": str(error)}
     last = pd.DataFrame([run.metrics["steps"][-1] for run in runs])[list(SCORES)].astype(float)
     notes["seconds"] = round(sum(sum(run.metrics["seconds"]) for run in runs), 1)

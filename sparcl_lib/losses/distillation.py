@@ -143,7 +143,8 @@ def local_pod(
     height, width = difference.shape[2:]
     sizes = [size for s in scales for size in ((height, s), (s, width))]
     pooled = [F.adaptive_avg_pool2d(difference, size).flatten(1) for size in sizes]
-    return torch.linalg.vector_norm(torch.cat(pooled, dim=1), dim=1).mean()
+    distances: Tensor = torch.linalg.vector_norm(torch.cat(pooled, dim=1), dim=1)
+    return distances.mean()
 
 
 def fold_new_classes(logits: Tensor, num_old: int) -> Tensor:

@@ -55,7 +55,8 @@ def vector_distance(difference: Tensor, distance: Distance) -> Tensor:
     Raises ValueError for another name.
     """
     if distance == "l2":
-        return torch.linalg.vector_norm(difference, dim=-1)
+        norm: Tensor = torch.linalg.vector_norm(difference, dim=-1)
+        return norm
     if distance == "mse":
         return difference.square().mean(dim=-1)
     raise ValueError(f"unknown distance {distance!r}: expected 'l2' or 'mse'")

@@ -2,17 +2,20 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+F = TypeVar("F", bound=Callable[..., Any])
 
-def _promote(value: object) -> object:
+
+def _promote(value: Any) -> Any:
     half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
     return value.float() if half else value
 
 
-def full_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def full_precision(loss: F) -> F:
     """Run `loss` outside autocast, with half-precision tensors promoted to float32.
 
     Sums over thousands of locations and exponentials lose their digits in bf16, and the losses
@@ -20,7 +23,7 @@ def full_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
 
     @functools.wraps(loss)
-    def wrapper(features_or_logits: Tensor, *args: object, **options: object) -> Tensor:
+    def wrapper(features_or_logits: Tensor, *args: Any, **options: Any) -> Any:
         with torch.autocast(features_or_logits.device.type, enabled=False):
             return loss(
                 _promote(features_or_logits),
@@ -28,4 +31,4 @@ def full_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 **{name: _promote(value) for name, value in options.items()},
             )
 
-    return wrapper
+    return cast(F, wrapper)

@@ -34,7 +34,7 @@ def reshaped_features(
     """
     check_same_locations(features, labels)
     dim, rows = features.shape[1], features.movedim(1, -1).clone()  # (B, h, w, D)
-    for label in labels.unique():
+    for label in torch.unique(labels):
         members = labels == label
         entries = features[members.unsqueeze(1).expand_as(features)]  # (n * D,)
         as_rows = entries.view(dim, -1).T if first == "channels" else entries.view(-1, dim)

@@ -3,8 +3,10 @@
 from sparcl_lib.method_table import METHODS, method_name
 from sparcl_lib.methods import terms as _library_terms  # noqa: F401, registers them
 from sparcl_lib.methods.context import StepContext, labelled_sums
+from sparcl_lib.methods.fusion import new_share
+from sparcl_lib.methods.mechanism import LossValues, Mechanism, state_of
 from sparcl_lib.methods.method import (
-    LossValues,
+    MECHANISMS,
     Method,
     Term,
     build_method,
@@ -18,9 +20,11 @@ from sparcl_lib.methods.saliency import salient
 from sparcl_lib.methods.variants import variant_settings
 
 __all__ = [
+    "MECHANISMS",
     "METHODS",
     "TERMS",
     "LossValues",
+    "Mechanism",
     "Method",
     "RegisteredTerm",
     "Regulariser",
@@ -38,7 +42,9 @@ __all__ = [
     "load_terms",
     "method_name",
     "method_to_plain",
+    "new_share",
     "salient",
+    "state_of",
     "term",
     "term_options",
     "variant_settings",

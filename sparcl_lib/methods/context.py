@@ -3,14 +3,14 @@
 B images, K classes now, K_old classes of the teacher, D channels, H x W pixels, h x w feature map.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sparcl_lib.losses.precision import full_precision
-from sparcl_lib.losses.released import reshaped_features
 from sparcl_lib.methods.pseudo_labels import confident_guess, entropy
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
@@ -18,9 +18,7 @@ from sparcl_lib.prototypes.class_sums import class_sums
 from sparcl_lib.tasks.labels import BACKGROUND, VOID
 
 
-def nearest_grid(
-    size: tuple[int, int], grid: tuple[int, int], device: torch.device
-) -> list[Tensor]:
+def nearest_grid(size: Sequence[int], grid: Sequence[int], device: torch.device) -> list[Tensor]:
     """Rows and columns of the pixels that nearest down-sampling takes: floor(i * H / h)."""
     return [
         torch.arange(n, device=device) * pixels // n for pixels, n in zip(size, grid, strict=True)
@@ -44,10 +42,17 @@ class StepContext:
     old_labelled: bool
     """Whether the target names old classes (sequential), or hides them in background."""
     step: int = 0
-    thresholds: Tensor | None = None
-    """(K_old,) entropies in nats under which the teacher's guesses become labels, if asked for."""
-    salient: Tensor | None = None
-    """(B, H, W) bool: background that stands out is an unknown object, if the method knows one."""
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the method's mechanisms add. thresholds (K_old,): entropies in nats under which the
+    teacher's guesses become labels; salient (B, H, W) bool: background that stands out is an
+    unknown object."""
+
+    @property
+    def teacher_output(self) -> SegmenterOutput:
+        """`teacher`, where there must be one. Raises ValueError where there is none."""
+        if self.teacher is None:
+            raise ValueError("no previous model here: say @term(needs_teacher=True)")
+        return self.teacher
 
     @property
     def hides_old(self) -> bool:
@@ -89,23 +94,27 @@ class StepContext:
         """(B, H, W) target with the teacher's sure guesses where it is background, 255 where they
         are not sure; (B,) share of an image's background that is sure, 1 where there is none.
         """
-        guess = self.teacher.logits.argmax(dim=1)
+        logits = self.teacher_output.logits
+        guess = logits.argmax(dim=1)
         background = self.target == BACKGROUND
-        sure = background & (entropy(self.teacher.logits) < self.thresholds[guess])
+        sure = background & (entropy(logits) < self.extras["thresholds"][guess])
         filled = torch.where(sure, guess, torch.where(background, VOID, self.target))
         pixels = background.sum(dim=(1, 2))
         share = sure.sum(dim=(1, 2)) / pixels.clamp(min=1)
         return filled, torch.where(pixels > 0, share, 1)
 
-    def yes_no_target(self, threshold: float) -> Tensor:
+    def binary_target(self, threshold: float) -> Tensor:
         """(B, H, W) target of `output.binary_logits`: salient background is K, the unknown object;
         on background, salient or not, the teacher's guesses above `threshold` (sigmoid) are labels.
         """
         background, target = self.target == BACKGROUND, self.target
-        if self.salient is not None:
-            target = torch.where(background & self.salient, self.num_classes, target)
+        if "salient" in self.extras:
+            unknown = background & self.extras["salient"]
+            target = torch.where(unknown, self.num_classes, target)
         if threshold < 1 and self.hides_old:
-            guess, sure = confident_guess(self.teacher.binary_logits, self.num_old, threshold)
+            guess, sure = confident_guess(
+                self.teacher_output.binary_logits, self.num_old, threshold
+            )
             target = torch.where(background & sure, guess, target)
         return target
 
@@ -116,9 +125,7 @@ class StepContext:
     @cached_property
     def sums(self) -> tuple[Tensor, Tensor]:
         """Class sums (K, D) and counts (K,) of `completed_labels`, with gradient."""
-        return _sums_in_full_precision(
-            self.output.features, self.completed_labels, num_classes=self.num_classes
-        )
+        return class_sums_of(self.output.features, self.completed_labels, self.num_classes)
 
     @cached_property
     def anchored_sums(self) -> tuple[Tensor, Tensor]:
@@ -127,28 +134,24 @@ class StepContext:
         return sums, torch.where(self.bank.counts > 0, counts, 0)
 
 
-_sums_in_full_precision = full_precision(class_sums)
+@full_precision
+def class_sums_of(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """`class_sums` in float32, whatever precision the network runs in."""
+    return class_sums(features, labels, num_classes)
 
 
 def labelled_sums(
-    context: StepContext, background: bool, reshaped: bool = False
+    context: StepContext, background: bool, sums: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
     """The class sums that may enter the bank: annotated classes, never pseudo-labels.
 
     background: whether class 0 counts. Its meaning moves with every step, so the paper's rule is
-    "only at step 0, and never in the overlapped setup" (SDR, section 4.1). reshaped: sums as
-    released, see losses.reshaped_features, wrong for more than one image.
+    "only at step 0, and never in the overlapped setup" (SDR, section 4.1). sums: class sums (K, D)
+    and counts (K,) in place of `context.sums`.
     """
-    sums, counts = (x.detach() for x in (_reshaped_sums(context) if reshaped else context.sums))
+    values, counts = (x.detach() for x in (context.sums if sums is None else sums))
     index = torch.arange(len(counts), device=counts.device)
     allowed = index >= (1 if context.old_labelled else context.num_old)
     if background:
         allowed = allowed | (index == BACKGROUND)
-    return sums * allowed.unsqueeze(1), counts * allowed
-
-
-def _reshaped_sums(context: StepContext) -> tuple[Tensor, Tensor]:
-    features = reshaped_features(context.output.features.detach(), context.completed_labels)
-    return _sums_in_full_precision(
-        features, context.completed_labels, num_classes=context.num_classes
-    )
+    return values * allowed.unsqueeze(1), counts * allowed

@@ -3,25 +3,31 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import Any
 
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods.context import StepContext
-from sparcl_lib.methods.pseudo_labels import Pseudo
+from sparcl_lib.methods.frozen_parts import FrozenParts
+from sparcl_lib.methods.fusion import Fusion
+from sparcl_lib.methods.mechanism import LossValues, Mechanism
+from sparcl_lib.methods.pseudo_labels import PseudoLabels
 from sparcl_lib.methods.registry import COMMON, TERMS, RegisteredTerm, get_term
-from sparcl_lib.methods.regularisers import Regulariser
+from sparcl_lib.methods.regularisers import Regularisation, Regulariser
+from sparcl_lib.methods.released_prototypes import ReleasedPrototypes
+from sparcl_lib.methods.saliency import Saliency
 from sparcl_lib.models.classifier import ClassifierInit
 from sparcl_lib.models.segmenter import Part
 from sparcl_lib.plain import as_plain, build
 
-
-class LossValues(NamedTuple):
-    """The weighted sum, and every term as it is before its weight."""
-
-    total: Tensor
-    terms: dict[str, Tensor]
+# In the order in which their hooks are called.
+MECHANISMS: tuple[type[Mechanism], ...] = (
+    FrozenParts,
+    PseudoLabels,
+    Saliency,
+    ReleasedPrototypes,
+    Regularisation,
+    Fusion,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +128,6 @@ class Method:
         for term in self.terms:
             get_term(term.name)
 
-    def new_share(self, num_old: int, num_new: int) -> float:
-        """Share of the newly trained weights in the network after a step: see `fuse`."""
-        return (num_new / (num_old + num_new)) ** self.fuse
-
     def active_terms(self, step: int) -> tuple[Term, ...]:
         return tuple(term for term in self.terms if term.active(step))
 
@@ -137,15 +139,17 @@ class Method:
         """Whether a term compares the maps between the layers."""
         return any(get_term(term.name).needs_maps for term in self.active_terms(step))
 
-    def pseudo(self, step: int) -> Pseudo:
-        """PLOP's rule by which guesses of the teacher become labels, if a term asks for them."""
-        rules = (term.options.get("pseudo", "none") for term in self.active_terms(step))
-        return next((rule for rule in rules if rule != "none" and step > 0), "none")
+    def mechanisms(self, step: int) -> tuple[Mechanism, ...]:
+        """What the method does around the loop of a step, besides its terms."""
+        made = (mechanism.of(self, step) for mechanism in MECHANISMS)
+        return tuple(mechanism for mechanism in made if mechanism is not None)
 
     def losses(self, context: StepContext) -> LossValues:
+        """The terms of the context's step. Raises UserError for one that is not defined here."""
         active = self.active_terms(context.step)
         values = {t.name: get_term(t.name)(context, **t.options) for t in active}
-        return LossValues(sum(t.weight * values[t.name] for t in active), values)
+        first, *others = (t.weight * values[t.name] for t in active)
+        return LossValues(sum(others, start=first), values)
 
 
 def build_method(plain: Mapping[str, Any], *, any_term: bool = False) -> Method:

@@ -11,13 +11,21 @@ see `released_thresholds`.
 """
 
 import math
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sparcl_lib.losses.precision import full_precision
+from sparcl_lib.methods.mechanism import Mechanism
+from sparcl_lib.tasks.labels import BACKGROUND
+
+if TYPE_CHECKING:
+    from sparcl_lib.data.loading.dataset import StepBatch
+    from sparcl_lib.methods.method import Method
+    from sparcl_lib.training.step import StepTrainer
 
 Pseudo = Literal["none", "exact", "released"]
 
@@ -118,14 +126,50 @@ def _released_median(counts: list[int]) -> float | None:
     return (index + (half - running) / counts[index]) / len(counts)
 
 
-@full_precision
-def confident_guess(answers: Tensor, num_old: int, threshold: float) -> tuple[Tensor, Tensor]:
-    """The old model's best answer, and whether it is an old class with a sigmoid above threshold.
+class PseudoLabels(Mechanism):
+    """PLOP's thresholds, measured in one pass of the teacher over the step's images.
 
-    answers (B, K_old or K_old + 1, H, W): logits, that of the unknown last, where there is one.
+    Nothing of it is saved: a step that starts again sees the same images and finds the same.
+    """
+
+    name = "pseudo_labels"
+
+    def __init__(self, rule: Pseudo) -> None:
+        self.rule: Pseudo = rule
+        self.thresholds: Tensor | None = None
+        """(K_old,) in nats; None where nothing is hidden."""
+
+    @classmethod
+    def of(cls, method: "Method", step: int) -> Self | None:
+        """By the option `pseudo` of a term that is active."""
+        rules = (term.options.get("pseudo", "none") for term in method.active_terms(step))
+        rule = next((rule for rule in rules if rule != "none"), None)
+        return cls(rule) if rule and step > 0 else None
+
+    def before_step(self, trainer: "StepTrainer", batches: "Iterable[StepBatch]") -> None:
+        if trainer.plan.setup == "sequential":
+            return
+        num_classes, histogram = len(trainer.bank.counts), torch.zeros((), dtype=torch.int64)
+        for batch, output in trainer.teacher_pass(batches, "pseudo-labels"):
+            found = entropy_histogram(
+                output.logits, batch.labels == BACKGROUND, num_classes, self.rule
+            )
+            histogram = histogram + found
+        total = cast(Tensor, trainer.fabric.all_reduce(histogram, reduce_op="sum"))
+        self.thresholds = entropy_thresholds(total, num_classes, self.rule)
+
+    def context_extras(self, batch: "StepBatch") -> Mapping[str, Tensor]:
+        return {} if self.thresholds is None else {"thresholds": self.thresholds}
+
+
+@full_precision
+def confident_guess(logits: Tensor, num_old: int, threshold: float) -> tuple[Tensor, Tensor]:
+    """The old model's best class, and whether it is an old class with a sigmoid above threshold.
+
+    logits (B, K_old or K_old + 1, H, W): that of the unknown last, where there is one.
     Returns guess (B, H, W) int64 and sure (B, H, W) bool; a threshold of 1 accepts nothing.
     Source: SSUL (Cha et al., NeurIPS 2021), pseudo-labelling with threshold 0.7, as released.
     """
-    best, guess = answers.max(dim=1)
+    best, guess = logits.max(dim=1)
     old = (guess > 0) & (guess < num_old)
     return guess, old & (torch.sigmoid(best) > threshold)

@@ -23,14 +23,21 @@ checkpoint: 1, 1, 2.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from sparcl_lib.errors import UserError
+from sparcl_lib.methods.mechanism import LossValues, Mechanism, state_of
+from sparcl_lib.models import Segmenter
+
+if TYPE_CHECKING:
+    from sparcl_lib.data.loading.dataset import StepBatch
+    from sparcl_lib.methods.method import Method
+    from sparcl_lib.training.step import StepTrainer
 
 Tensors = dict[str, Tensor]
 DAMPING = 1e-3
@@ -61,7 +68,9 @@ class Regulariser:
                 raise UserError(f"method.regulariser.{key} must be {expected}, got {value}")
 
 
-def quadratic_penalty(parameters: Tensors, anchors: Tensors, importance: Tensors) -> Tensor:
+def quadratic_penalty(
+    parameters: Mapping[str, Tensor], anchors: Tensors, importance: Tensors
+) -> Tensor:
     """sum of importance * (theta - anchor) ** 2 over the parameters that have an importance."""
     terms = [(w * (parameters[n] - anchors[n]).square()).sum() for n, w in importance.items()]
     return torch.stack(terms).sum()
@@ -90,7 +99,11 @@ def min_max(values: Tensor) -> Tensor:
 def importance_from(state: Mapping[str, Tensors]) -> Tensors:
     """Normalised Fisher and score of earlier steps, added where there are both."""
     kinds = [kind for kind in ("fisher", "score") if kind in state]
-    return {n: sum(min_max(state[kind][n]) for kind in kinds) for n in state[kinds[0]]}
+    first, *others = kinds
+    total = {n: min_max(value) for n, value in state[first].items()}
+    for kind in others:
+        total = {n: value + min_max(state[kind][n]) for n, value in total.items()}
+    return total
 
 
 class WeightPenalty:
@@ -138,10 +151,10 @@ class WeightPenalty:
         """Observe the gradients of the losses, then add the penalty's to them."""
         if self.row.name != "pi":
             fisher = self.now["fisher"]
-            for name, p in self._trained():
-                fisher[name] = running_fisher(fisher[name], p.grad, self.row.alpha)
+            for name, _, gradient in self._trained():
+                fisher[name] = running_fisher(fisher[name], gradient, self.row.alpha)
         if self.row.name != "ewc":
-            self.last = {n: (p.grad.clone(), p.detach().clone()) for n, p in self._trained()}
+            self.last = {n: (g.clone(), p.detach().clone()) for n, p, g in self._trained()}
         for name, w in self.importance.items():
             p = self.parameters[name]
             if p.grad is not None:
@@ -158,8 +171,9 @@ class WeightPenalty:
         if self.row.name == "rw" and self.updates % self.row.interval == 0:
             self._close_interval()
 
-    def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, p) for name, p in self.parameters.items() if p.grad is not None]
+    def _trained(self) -> list[tuple[str, nn.Parameter, Tensor]]:
+        """Name, parameter and gradient of all that has one."""
+        return [(n, p, p.grad) for n, p in self.parameters.items() if p.grad is not None]
 
     def _close_interval(self) -> None:
         for name, p in self.parameters.items():
@@ -182,3 +196,44 @@ class WeightPenalty:
             mean = {n: (score[n] + s) / 2 for n, s in known.items()}
             return {**self.now, "score": score | mean}
         return dict(self.now)
+
+
+class Regularisation(Mechanism):
+    """A weight penalty around the loop, with what it knows from the step before."""
+
+    name = "regulariser"
+    reads_gradients = True
+
+    def __init__(self, settings: Regulariser) -> None:
+        self.settings = settings
+
+    @classmethod
+    def of(cls, method: "Method", step: int) -> Self | None:
+        return None if method.regulariser is None else cls(method.regulariser)
+
+    def prepare(self, student: Segmenter, before: Mapping[str, Any] | None) -> None:
+        self.student, self.known = student, None if before is None else state_of(self, before)
+        kinds = {"ewc": {"fisher"}, "pi": {"score"}, "rw": {"fisher", "score"}}[self.settings.name]
+        if before is not None and (self.known is None or set(self.known) != kinds):
+            raise UserError(
+                f"step {before['step']} knows no importances of {self.settings.name}: train it "
+                f"with this method too"
+            )
+
+    def before_step(self, trainer: "StepTrainer", batches: "Iterable[StepBatch]") -> None:
+        self.held = WeightPenalty(self.settings, self.student, self.known)
+
+    def penalty(self) -> LossValues | None:
+        if not self.held.importance:
+            return None
+        value = self.held.value()
+        return LossValues(self.settings.weight * value, {self.settings.name: value})
+
+    def after_backward(self) -> None:
+        self.held.after_backward()
+
+    def after_update(self) -> None:
+        self.held.after_update()
+
+    def state_dict(self) -> dict[str, Any] | None:
+        return self.held.state_dict()

@@ -7,11 +7,19 @@ Source: Achanta et al., CVPR 2009, "Frequency-tuned Salient Region Detection", w
 distance in CIE Lab and factor 2; here it is in the colours that the network sees.
 """
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sparcl_lib.losses.precision import full_precision
+from sparcl_lib.methods.mechanism import Mechanism
+
+if TYPE_CHECKING:
+    from sparcl_lib.data.loading.dataset import StepBatch
+    from sparcl_lib.methods.method import Method
 
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
@@ -24,7 +32,8 @@ def salient(images: Tensor, factor: float) -> Tensor:
     """
     difference = _blur(images) - images.mean(dim=(2, 3), keepdim=True)
     distance = torch.linalg.vector_norm(difference, dim=1)
-    return distance > factor * distance.mean(dim=(1, 2), keepdim=True)
+    found: Tensor = distance > factor * distance.mean(dim=(1, 2), keepdim=True)
+    return found
 
 
 def _blur(images: Tensor) -> Tensor:
@@ -35,3 +44,19 @@ def _blur(images: Tensor) -> Tensor:
         kernel = line.view(1, 1, *shape).expand(channels, 1, *shape)
         padded = F.conv2d(padded, kernel, groups=channels)
     return padded
+
+
+class Saliency(Mechanism):
+    """Which background pixels stand out in each batch: `method.unknown` is the factor."""
+
+    name = "saliency"
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    @classmethod
+    def of(cls, method: "Method", step: int) -> Self | None:
+        return cls(method.unknown) if method.unknown else None
+
+    def context_extras(self, batch: "StepBatch") -> Mapping[str, Tensor]:
+        return {"salient": salient(batch.images, self.factor)}

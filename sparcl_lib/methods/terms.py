@@ -49,7 +49,7 @@ def bce(context: StepContext, *, threshold: float = 1.0) -> Tensor:
     threshold: the teacher's guesses with a larger sigmoid become labels on background (SSUL: 0.7;
     1: none do).
     """
-    target = context.yes_no_target(threshold)
+    target = context.binary_target(threshold)
     return losses.binary_cross_entropy(context.output.binary_logits, target)
 
 
@@ -57,13 +57,15 @@ def bce(context: StepContext, *, threshold: float = 1.0) -> Tensor:
 def kd(context: StepContext, *, unbiased: bool = False) -> Tensor:
     """Output distillation from the teacher; unbiased: MiB's, new classes hide in background."""
     loss = losses.unbiased_knowledge_distillation if unbiased else losses.knowledge_distillation
-    return loss(context.output.logits, context.teacher.logits)
+    return loss(context.output.logits, context.teacher_output.logits)
 
 
 @term(needs_teacher=True)
 def bce_kd(context: StepContext) -> Tensor:
     """Binary distillation: the teacher's sigmoid is the target of the old classes."""
-    return losses.binary_knowledge_distillation(context.output.logits, context.teacher.logits)
+    return losses.binary_knowledge_distillation(
+        context.output.logits, context.teacher_output.logits
+    )
 
 
 @term(needs_teacher=True)
@@ -71,14 +73,14 @@ def entropy_kd(context: StepContext, *, strength: float = 1.0) -> Tensor:
     """CIL's distillation on pixels without a label, stronger where the teacher is in doubt."""
     unlabelled = (context.target == BACKGROUND) | (context.target == VOID)
     return losses.entropy_weighted_distillation(
-        context.output.logits, context.teacher.logits, unlabelled, strength
+        context.output.logits, context.teacher_output.logits, unlabelled, strength
     )
 
 
 @term(needs_teacher=True)
 def feature_kd(context: StepContext) -> Tensor:
     """Feature distillation: the encoder's output stays where the teacher's is."""
-    return losses.feature_distillation(context.output.features, context.teacher.features)
+    return losses.feature_distillation(context.output.features, context.teacher_output.features)
 
 
 @term(needs_teacher=True, needs_maps=True)
@@ -89,13 +91,14 @@ def pod(context: StepContext, *, logits: float = 0.05) -> Tensor:
     background's there.
     """
     *now, scores = context.output.maps
-    *before, told = context.teacher.maps
+    *before, told = context.teacher_output.maps
     values = [losses.local_pod(*pair) for pair in zip(now, before, strict=True)]
     if logits > 0:
         folded = losses.fold_new_classes(scores.float(), context.num_old)
         values.append(logits * losses.local_pod(folded, told))
     growth = context.num_classes / (context.num_classes - context.num_old)
-    return math.sqrt(growth) * sum(values) / len(context.output.maps)
+    first, *others = values
+    return math.sqrt(growth) * sum(others, start=first) / len(context.output.maps)
 
 
 @term(needs_teacher=True)

@@ -3,15 +3,15 @@
 from sparcl_lib.training.restore import restore_bank, restore_model
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.runner import evaluate, make_fabric, train
-from sparcl_lib.training.step import StepPlan, fit_step, poly_lr
+from sparcl_lib.training.step import StepPlan, StepTrainer, poly_lr
 from sparcl_lib.training.workspace import Workspace, open_workspace
 
 __all__ = [
     "RunDirectory",
     "StepPlan",
+    "StepTrainer",
     "Workspace",
     "evaluate",
-    "fit_step",
     "make_fabric",
     "open_workspace",
     "poly_lr",

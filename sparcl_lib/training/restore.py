@@ -1,11 +1,12 @@
 """Networks and prototypes as a step begins, from the checkpoint of the one before."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from sparcl_lib.config import to_plain
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import WeightPenalty
-from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, fuse, grow, hold
+from sparcl_lib.methods import Mechanism
+from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, grow
 from sparcl_lib.plain import build
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.run_directory import RunDirectory
@@ -27,59 +28,58 @@ def load_step(workspace: Workspace, directory: RunDirectory, step: int) -> dict[
     return checkpoint
 
 
-def start_models(
-    workspace: Workspace, directory: RunDirectory, step: int
-) -> tuple[Segmenter, Segmenter | None, PrototypeBank]:
-    """Student, frozen teacher and prototypes with which a step begins."""
-    config, task, method = workspace.config, workspace.learned, workspace.method
+@dataclass(frozen=True)
+class StepStart:
+    """What a step begins with."""
+
+    student: Segmenter
+    teacher: Segmenter | None
+    """The previous network, frozen, if a term needs it."""
+    bank: PrototypeBank
+    mechanisms: tuple[Mechanism, ...]
+    """Prepared: they know the student and what the step before left."""
+
+
+def start_step(workspace: Workspace, directory: RunDirectory, step: int) -> StepStart:
+    """Networks, prototypes and mechanisms of a step, from the checkpoint of the one before.
+
+    Raises UserError for a checkpoint of another task, or without what a mechanism needs.
+    """
+    mechanisms = workspace.method.mechanisms(step)
     if step == 0:
-        model = config.model
-        spec = NetworkSpec(
-            model.backbone,
-            (task.num_classes(0),),
-            output_stride=model.output_stride,
-            head=model.head,
-            head_channels=model.head_channels,
-            unknown=method.unknown > 0,
-            head_per_step=method.head_per_step,
-        )
-        student = build_segmenter(spec, model.weights)
-        return student, None, PrototypeBank(task.num_classes(0), student.backbone.dim)
-    checkpoint = load_step(workspace, directory, step - 1)
-    previous = restore_model(checkpoint)
+        student, bank = _first_network(workspace)
+        for mechanism in mechanisms:
+            mechanism.prepare(student, None)
+        return StepStart(student, None, bank, mechanisms)
+    task, method = workspace.learned, workspace.method
+    before = load_step(workspace, directory, step - 1)
+    previous = restore_model(before)
     student = grow(previous, len(task.steps[step]), method.classifier_init)
-    hold(student, method.frozen or ())
+    try:
+        for mechanism in mechanisms:
+            mechanism.prepare(student, before)
+    except UserError as error:
+        raise UserError(f"{directory.checkpoint_file(step - 1)}: {error}") from None
     teacher = freeze(previous) if method.needs_teacher(step) else None
-    return student, teacher, restore_bank(checkpoint).grow(task.num_classes(step))
+    bank = restore_bank(before).grow(task.num_classes(step))
+    return StepStart(student, teacher, bank, mechanisms)
 
 
-def start_penalty(
-    workspace: Workspace, directory: RunDirectory, step: int, student: Segmenter
-) -> WeightPenalty | None:
-    """The method's weight regulariser with what it knows from the step before, if it has one."""
-    row = workspace.method.regulariser
-    if row is None or step == 0:
-        return None if row is None else WeightPenalty(row, student)
-    state = load_step(workspace, directory, step - 1).get("regulariser")
-    kinds = {"ewc": {"fisher"}, "pi": {"score"}, "rw": {"fisher", "score"}}[row.name]
-    if state is None or set(state) != kinds:
-        raise UserError(
-            f"{directory.checkpoint_file(step - 1)} knows no importances of {row.name}: train "
-            f"step {step - 1} with this method too"
-        )
-    return WeightPenalty(row, student, state)
-
-
-def fuse_with_previous(
-    workspace: Workspace, directory: RunDirectory, step: int, student: Segmenter
-) -> None:
-    """Bring a trained student, in place, nearer to the network of the step before (`fuse`)."""
-    if step == 0 or not workspace.method.fuse:
-        return
-    *old, new = student.classifier.num_classes
-    share = workspace.method.new_share(sum(old), new)
-    previous = load_step(workspace, directory, step - 1)["model"]
-    student.load_state_dict(fuse(previous, student.state_dict(), share))
+def _first_network(workspace: Workspace) -> tuple[Segmenter, PrototypeBank]:
+    model, method, num_classes = (
+        workspace.config.model, workspace.method, workspace.learned.num_classes(0)
+    )  # fmt: skip
+    spec = NetworkSpec(
+        model.backbone,
+        (num_classes,),
+        output_stride=model.output_stride,
+        head=model.head,
+        head_channels=model.head_channels,
+        unknown=method.unknown > 0,
+        head_per_step=method.head_per_step,
+    )
+    student = build_segmenter(spec, model.weights)
+    return student, PrototypeBank(num_classes, student.backbone.dim)
 
 
 def restore_model(checkpoint: dict[str, Any]) -> Segmenter:

@@ -18,15 +18,9 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import StepMatrix, class_iou
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
 from sparcl_lib.training.plan import make_plan
-from sparcl_lib.training.restore import (
-    fuse_with_previous,
-    load_step,
-    restore_model,
-    start_models,
-    start_penalty,
-)
+from sparcl_lib.training.restore import load_step, restore_model, start_step
 from sparcl_lib.training.run_directory import RunDirectory
-from sparcl_lib.training.step import fit_step, make_optimizer
+from sparcl_lib.training.step import StepTrainer
 from sparcl_lib.training.workspace import Workspace, first_step_difference, open_workspace
 from sparcl_lib.writing import write_atomically
 
@@ -158,34 +152,27 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     config, started = workspace.config, time.perf_counter()
     seed = config.seed + 1000 * step  # a resumed run draws what an uninterrupted one would
     sparcl_lib.seed_everything(seed)
-    student, teacher, bank = start_models(workspace, directory, step)
+    start = start_step(workspace, directory, step)
     plan = make_plan(workspace, step, fabric.world_size)
     batches = workspace.training_batches(
         step, plan.iterations, seed, fabric.global_rank, fabric.world_size, fabric.device
     )
-    student.to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(student, config.optim, step)
-    model, optimizer = fabric.setup(student, optimizer)
-    bank.to(fabric.device)
-    if teacher is not None:
-        teacher.to(fabric.device, memory_format=torch.channels_last)
-    penalty = start_penalty(workspace, directory, step, student)
+    trainer = StepTrainer(fabric, plan, start.student, start.teacher, start.bank, start.mechanisms)
     with _logging(fabric, directory, step) as log:
-        fit_step(fabric, plan, model, teacher, bank, optimizer, batches, log, penalty)
-    fuse_with_previous(workspace, directory, step, student)
+        trainer.fit(batches, log)
     seconds = time.perf_counter() - started
     state = {
         "config": to_plain(config),
         "step": step,
-        "network": dataclasses.asdict(student.spec),
-        "model": student.state_dict(),
-        "bank": bank.state_dict(),
-        "regulariser": None if penalty is None else penalty.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "network": dataclasses.asdict(start.student.spec),
+        "model": start.student.state_dict(),
+        "bank": start.bank.state_dict(),
+        "mechanisms": trainer.mechanism_states(),
+        "optimizer": trainer.optimizer.state_dict(),
         "rng": _rng_state(),
         "iterations": plan.iterations_before + plan.iterations,
         "seconds": round(seconds, 1),
-        "confusion": _evaluate(fabric, workspace, directory, model, step),
+        "confusion": _evaluate(fabric, workspace, directory, trainer.model, step),
     }
     if fabric.is_global_zero:
         directory.save_checkpoint(step, state)

@@ -1,30 +1,24 @@
 """One continual step: the loop over its iterations."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from sparcl_lib.config import OptimConfig, at_step
 from sparcl_lib.data.loading.dataset import StepBatch
-from sparcl_lib.errors import LossRanOff
-from sparcl_lib.methods import (
-    LossValues,
-    StepContext,
-    WeightPenalty,
-    entropy_histogram,
-    entropy_thresholds,
-    labelled_sums,
-    salient,
-)
-from sparcl_lib.models import Segmenter, train_mode
+from sparcl_lib.errors import LossDiverged
+from sparcl_lib.methods import LossValues, Mechanism, StepContext, labelled_sums
+from sparcl_lib.models import Segmenter, SegmenterOutput, train_mode
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.plan import StepPlan
 
 LOG_EVERY = 10
+Log = Callable[[dict[str, float], int], None]
 
 
 def poly_lr(base: float, iteration: int, iterations: int, power: float) -> float:
@@ -42,103 +36,124 @@ def make_optimizer(model: nn.Module, optim: OptimConfig, step: int) -> torch.opt
     )
 
 
-def fit_step(
-    fabric: Fabric,
-    plan: StepPlan,
-    student: Segmenter,
-    teacher: Segmenter | None,
-    bank: PrototypeBank,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterable[StepBatch],
-    log: Callable[[dict[str, float], int], None] = lambda values, iteration: None,
-    penalty: WeightPenalty | None = None,
-) -> None:
-    """Train `student` and fill `bank` and `penalty` in place over `plan.iterations` batches.
+@dataclass
+class StepTrainer:
+    """One step in training: all that the loop holds. Networks and bank are changed in place."""
 
-    student and optimizer as set up by Fabric; log gets loss terms and learning rate every
-    LOG_EVERY iterations. A method that measures something over the step's images first goes
-    through `batches` once more. Raises LossRanOff as soon as the loss is not finite,
-    before the optimiser sees it.
-    """
-    thresholds = _measure_doubt(fabric, plan, teacher, len(bank.counts), batches)
-    train_mode(student, plan.batch_norm if plan.step > 0 else "train")
-    base = at_step(plan.optim.lr, plan.step)
-    bar = tqdm(batches, plan.label, plan.iterations, disable=not fabric.is_global_zero, leave=False)
-    for iteration, batch in enumerate(itertools.islice(bar, plan.iterations)):
-        for group in optimizer.param_groups:
-            group["lr"] = poly_lr(base, iteration, plan.iterations, plan.optim.power)
-        context = _look(fabric, plan, student, teacher, bank, batch, thresholds)
-        values = _update(fabric, plan, context, optimizer, penalty, iteration)
-        if iteration % LOG_EVERY == 0 or iteration == plan.iterations - 1:
-            scalars = {name: float(value) for name, value in values.terms.items()}
-            bar.set_postfix({name: f"{value:.3g}" for name, value in scalars.items()})
-            scalars |= {"total": float(values.total), "lr": optimizer.param_groups[0]["lr"]}
-            log(scalars, plan.iterations_before + iteration)
+    fabric: Fabric
+    plan: StepPlan
+    student: Segmenter
+    """The network that learns; `model` is the same as set up by Fabric."""
+    teacher: Segmenter | None
+    """The network of the previous step, frozen, if a term asks for it."""
+    bank: PrototypeBank
+    mechanisms: Sequence[Mechanism] = ()
+    """What the method does around the loop, prepared."""
 
+    def __post_init__(self) -> None:
+        self.student.to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(self.student, self.plan.optim, self.plan.step)
+        self.model, self.optimizer = self.fabric.setup(self.student, optimizer)
+        self.bank.to(self.fabric.device)
+        if self.teacher is not None:
+            self.teacher.to(self.fabric.device, memory_format=torch.channels_last)
 
-def _measure_doubt(fabric, plan, teacher, num_classes, batches) -> Tensor | None:
-    """(K_old,) thresholds of PLOP's pseudo-labels, from one pass of the teacher over the images.
+    def fit(self, batches: Iterable[StepBatch], log: Log = lambda values, iteration: None) -> None:
+        """Train over `plan.iterations` batches, fill the prototypes, keep what mechanisms learn.
 
-    Nothing of it is saved: a step that starts again sees the same images and finds the same.
-    """
-    rule = plan.method.pseudo(plan.step)
-    if rule == "none" or plan.setup == "sequential":
-        return None
-    histogram: Tensor | int = 0
-    label, shown = f"{plan.label} pseudo-labels", itertools.islice(batches, plan.batches_per_pass)
-    for batch in tqdm(shown, label, disable=not fabric.is_global_zero, leave=False):
-        logits = _ask(fabric, plan, teacher, batch).logits
-        histogram = histogram + entropy_histogram(logits, batch.labels == 0, num_classes, rule)
-    return entropy_thresholds(fabric.all_reduce(histogram, reduce_op="sum"), num_classes, rule)
+        log gets loss terms and learning rate every LOG_EVERY iterations. A mechanism may go through
+        `batches` once more before. Raises LossDiverged as soon as the loss is not finite, before
+        the optimiser sees it.
+        """
+        plan = self.plan
+        for mechanism in self.mechanisms:
+            mechanism.before_step(self, batches)
+        train_mode(self.student, plan.batch_norm if plan.step > 0 else "train")
+        base = at_step(plan.optim.lr, plan.step)
+        bar = tqdm(
+            batches, plan.label, plan.iterations,
+            disable=not self.fabric.is_global_zero, leave=False,
+        )  # fmt: skip
+        for iteration, batch in enumerate(itertools.islice(bar, plan.iterations)):
+            for group in self.optimizer.param_groups:
+                group["lr"] = poly_lr(base, iteration, plan.iterations, plan.optim.power)
+            values = self._update(self._context(batch), iteration)
+            if iteration % LOG_EVERY == 0 or iteration == plan.iterations - 1:
+                scalars = {name: float(value) for name, value in values.terms.items()}
+                bar.set_postfix({name: f"{value:.3g}" for name, value in scalars.items()})
+                rate = self.optimizer.param_groups[0]["lr"]
+                scalars |= {"total": float(values.total), "lr": rate}
+                log(scalars, plan.iterations_before + iteration)
+        for mechanism in self.mechanisms:
+            mechanism.after_step()
 
+    def teacher_pass(
+        self, batches: Iterable[StepBatch], label: str
+    ) -> Iterator[tuple[StepBatch, SegmenterOutput]]:
+        """The teacher on every image of the step once, under a bar. ValueError without one."""
+        shown = itertools.islice(batches, self.plan.batches_per_pass)
+        hidden, label = not self.fabric.is_global_zero, f"{self.plan.label} {label}"
+        for batch in tqdm(shown, label, disable=hidden, leave=False):
+            output = self._teacher_output(batch)
+            if output is None:
+                raise ValueError(f"{self.plan.label} has no previous model")
+            yield batch, output
 
-def _look(fabric, plan, student, teacher, bank, batch, thresholds) -> StepContext:
-    """Student and teacher on one batch; the bank has seen it too."""
-    context = StepContext(
-        output=student(batch.images, maps=plan.method.needs_maps(plan.step)),
-        target=batch.labels,
-        teacher=_ask(fabric, plan, teacher, batch),
-        bank=bank,
-        num_old=plan.num_old,
-        old_labelled=plan.setup == "sequential",
-        step=plan.step,
-        thresholds=thresholds,
-        salient=salient(batch.images, plan.method.unknown) if plan.method.unknown else None,
-    )
-    # Before the losses, so that a new class has a prototype from its first batch on.
-    reshaped = plan.method.reshaped_prototypes
-    bank.add(*labelled_sums(context, plan.counts_background, reshaped))
-    return context
+    def mechanism_states(self) -> dict[str, object]:
+        """What the next step must know, by the name of the mechanism."""
+        states = {m.name: m.state_dict() for m in self.mechanisms}
+        return {name: state for name, state in states.items() if state is not None}
 
+    @torch.no_grad()
+    def _teacher_output(self, batch: StepBatch) -> SegmenterOutput | None:
+        if self.teacher is None:
+            return None
+        with self.fabric.autocast():
+            output: SegmenterOutput = self.teacher(
+                batch.images, maps=self.plan.method.needs_maps(self.plan.step)
+            )
+        return output
 
-def _update(fabric, plan, context, optimizer, penalty, iteration) -> LossValues:
-    """Losses, backward, update."""
-    values = plan.method.losses(context)
-    terms = {name: value.detach() for name, value in values.terms.items()}
-    total = values.total.detach()
-    if penalty is not None and penalty.importance:
-        terms[penalty.row.name] = penalty.value()
-        total = total + penalty.row.weight * terms[penalty.row.name]
-    # One host sync an iteration, the price of never stepping on a broken gradient.
-    if not torch.isfinite(total):
-        listed = ", ".join(f"{name}={float(value):.3g}" for name, value in terms.items())
-        raise LossRanOff(
-            f"the loss is not a number at {plan.label}, iteration {iteration} ({listed}): "
-            f"stopped before the update, earlier steps are kept; lower optim.lr or the weights"
+    def _context(self, batch: StepBatch) -> StepContext:
+        """Student and teacher on one batch; the bank has seen it too."""
+        plan = self.plan
+        context = StepContext(
+            output=self.model(batch.images, maps=plan.method.needs_maps(plan.step)),
+            target=batch.labels,
+            teacher=self._teacher_output(batch),
+            bank=self.bank,
+            num_old=plan.num_old,
+            old_labelled=plan.setup == "sequential",
+            step=plan.step,
+            extras={k: v for m in self.mechanisms for k, v in m.context_extras(batch).items()},
         )
-    optimizer.zero_grad()
-    fabric.backward(values.total)
-    if penalty is not None:
-        penalty.after_backward()
-    optimizer.step()
-    if penalty is not None:
-        penalty.after_update()
-    return LossValues(total, terms)
+        # Before the losses, so that a new class has a prototype from its first batch on.
+        given = (mechanism.prototype_sums(context) for mechanism in self.mechanisms)
+        sums = next((found for found in given if found is not None), None)
+        self.bank.add(*labelled_sums(context, plan.counts_background, sums))
+        return context
 
-
-@torch.no_grad()
-def _ask(fabric: Fabric, plan: StepPlan, teacher: Segmenter | None, batch: StepBatch):
-    if teacher is None:
-        return None
-    with fabric.autocast():
-        return teacher(batch.images, maps=plan.method.needs_maps(plan.step))
+    def _update(self, context: StepContext, iteration: int) -> LossValues:
+        """Losses, backward, update."""
+        values = self.plan.method.losses(context)
+        terms = {name: value.detach() for name, value in values.terms.items()}
+        total = values.total.detach()
+        for penalty in filter(None, (m.penalty() for m in self.mechanisms)):
+            terms |= penalty.terms
+            total = total + penalty.total
+        # One host sync an iteration, the price of never stepping on a broken gradient.
+        if not torch.isfinite(total):
+            listed = ", ".join(f"{name}={float(value):.3g}" for name, value in terms.items())
+            raise LossDiverged(
+                f"the loss is not a number at {self.plan.label}, iteration {iteration} "
+                f"({listed}): stopped before the update, earlier steps are kept; lower optim.lr "
+                f"or the weights"
+            )
+        self.optimizer.zero_grad()
+        self.fabric.backward(values.total)
+        for mechanism in self.mechanisms:
+            mechanism.after_backward()
+        self.optimizer.step()
+        for mechanism in self.mechanisms:
+            mechanism.after_update()
+        return LossValues(total, terms)

@@ -111,10 +111,11 @@ def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
     """Open the data, check it, and cut it into steps. Raises UserError for whatever is wrong."""
     check_setup(config.setup)
     method = build_method(config.method, any_term=True)
-    if method.regulariser is not None and config.precision == "16-mixed":
+    readers = [m.name for m in method.mechanisms(0) if m.reads_gradients]
+    if readers and config.precision == "16-mixed":
         raise UserError(
-            "gradients of 16-mixed are scaled, so method.regulariser cannot read them: "
-            "set precision=bf16-mixed or 32-true"
+            f"gradients of 16-mixed are scaled, so method.{readers[0]} cannot read them: "
+            f"set precision=bf16-mixed or 32-true"
         )
     source = open_source(config.dataset, config.data_root, progress)
     task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)

@@ -21,6 +21,7 @@ from sparcl_lib.cli import main
 from sparcl_lib.cli.program import app
 from sparcl_lib.data.minivoc import generate
 from sparcl_lib.methods import METHODS
+from sparcl_lib.plain import flatten
 from sparcl_lib.tasks import MINIVOC_CLASSES
 
 QUICK = ["--set", "optim.iterations=2", "--set", "data.batch_size=4"]
@@ -147,9 +148,9 @@ def test_step_by_step_and_resumed_equal_one_run(train_mini, tmp_path, method):
         for part in ("model", "bank"):
             for key, value in weights["whole"][part].items():
                 assert torch.equal(value, weights[other][part][key]), (other, part, key)
-        for kind, tensors in (weights["whole"]["regulariser"] or {}).items():
-            for key, value in tensors.items():
-                assert torch.equal(value, weights[other]["regulariser"][kind][key]), (kind, key)
+        states = [flatten(weights[name]["mechanisms"]) for name in ("whole", other)]
+        assert states[0].keys() == states[1].keys()
+        assert all(map(torch.equal, states[0].values(), states[1].values()))
 
 
 def step_0(run: Path) -> dict:
@@ -162,13 +163,17 @@ def test_step_0_of_a_regulariser_is_that_of_ft_and_its_importances(train_mini, t
     assert train_mini("--steps", "0", method="EWC", out=ewc)[0] == 0
     plain, observed = step_0(ft), step_0(ewc)
     assert all(torch.equal(v, observed["model"][k]) for k, v in plain["model"].items())
-    assert plain["regulariser"] is None and set(observed["regulariser"]) == {"fisher"}
+    assert plain["mechanisms"] == {}
+    assert set(observed["mechanisms"]["regulariser"]) == {"fisher"}
     assert train_mini("--start-from", ewc, method="FT", out=tmp_path / "a")[0] == 0
     status, _, errors = train_mini("--start-from", ft, method="EWC", out=tmp_path / "b")
     assert status == 2 and "differs in regulariser (None there, ('ewc', 0.9, 10) here)" in errors
-    torch.save({**observed, "regulariser": None}, ewc / "step-0" / "checkpoint.pt")
+    torch.save({**observed, "mechanisms": {}}, ewc / "step-0" / "checkpoint.pt")
     status, _, errors = train_mini("--steps", "1", method="EWC", out=ewc)
-    assert status == 2 and "knows no importances of ewc: train step 0 with this method" in errors
+    assert (
+        status == 2
+        and "step 0 knows no importances of ewc: train it with this method too" in errors
+    )
 
 
 def test_a_regulariser_cannot_read_scaled_gradients(train_mini):

@@ -19,7 +19,7 @@ from fabricated_runs import make_run
 from sparcl_lib.cli import main
 from sparcl_lib.config import parse_settings
 from sparcl_lib.data import minivoc
-from sparcl_lib.errors import LossRanOff, UserError
+from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.experiments import pool
 from sparcl_lib.experiments.ablation import Ablation, ablate, switches, variant_name
 from sparcl_lib.experiments.base import RunBase, open_store
@@ -61,7 +61,7 @@ class Recorder:
     def __init__(self, folder, fails: str = "never", error: Exception | None = None) -> None:
         self.store = RunStore((folder,), self)
         self.asked, self.fails, self.fit = [], fails, open_store(folder).fit
-        self.error = error or LossRanOff("the loss is not a number")
+        self.error = error or LossDiverged("the loss is not a number")
 
     def __call__(self, config, out, **options):
         self.asked.append(out.name.partition("-")[0])

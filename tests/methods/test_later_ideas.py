@@ -10,7 +10,7 @@ from sparcl_lib import losses
 from sparcl_lib.config import parse_settings, resolve
 from sparcl_lib.data.minivoc import generate
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import METHODS, TERMS, StepContext, build_method, salient
+from sparcl_lib.methods import METHODS, TERMS, StepContext, build_method, new_share, salient
 from sparcl_lib.methods.pseudo_labels import confident_guess
 from sparcl_lib.models import (
     NetworkSpec,
@@ -115,17 +115,17 @@ def context(**changes) -> StepContext:
         "num_old": OLD,
         "old_labelled": False,
         "step": 1,
-        "salient": torch.rand(2, 8, 8) < 0.5,
+        "extras": {"salient": torch.rand(2, 8, 8) < 0.5},
     }
     return StepContext(**{**values, **changes})
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 1.0])
-def test_yes_no_target_by_hand(threshold):
+def test_binary_target_by_hand(threshold):
     step = context()
-    target, kinds = step.yes_no_target(threshold), set()
+    target, kinds = step.binary_target(threshold), set()
     for b, i, j in product(range(2), range(8), range(8)):
-        label, out = int(step.target[b, i, j]), int(step.salient[b, i, j])
+        label, out = int(step.target[b, i, j]), int(step.extras["salient"][b, i, j])
         told = [*step.teacher.logits[b, :, i, j].tolist(), step.teacher.unknown[b, 0, i, j].item()]
         guess = told.index(max(told))
         sure = 0 < guess < OLD and 1 / (1 + math.exp(-told[guess])) > threshold
@@ -138,15 +138,15 @@ def test_yes_no_target_by_hand(threshold):
 @pytest.mark.parametrize("changes", [{"old_labelled": True}, {"num_old": 1, "teacher": None}])
 def test_no_guesses_where_nothing_is_hidden(changes):
     step = context(**changes)
-    expected = torch.where((step.target == 0) & step.salient, ALL, step.target)
-    assert torch.equal(step.yes_no_target(0.1), expected)
+    expected = torch.where((step.target == 0) & step.extras["salient"], ALL, step.target)
+    assert torch.equal(step.binary_target(0.1), expected)
 
 
 def test_the_unknown_is_one_more_answer_of_the_binary_loss():
     step = context()
     value = TERMS["bce"](step, threshold=0.7)
     answers = torch.cat([step.output.logits, step.output.unknown], dim=1)
-    expected = losses.binary_cross_entropy(answers, step.yes_no_target(0.7))
+    expected = losses.binary_cross_entropy(answers, step.binary_target(0.7))
     assert value == expected
     value.backward()
     ignored = (step.target == 255).unsqueeze(1)
@@ -156,7 +156,7 @@ def test_the_unknown_is_one_more_answer_of_the_binary_loss():
 
 def test_without_unknown_and_threshold_the_binary_loss_is_what_it_was():
     output = SegmenterOutput(torch.randn(2, ALL, 8, 8), torch.rand(2, DIM, 2, 2))
-    step = context(output=output, salient=None)
+    step = context(output=output, extras={})
     assert TERMS["bce"](step) == losses.binary_cross_entropy(output.logits, step.target)
     assert output.binary_logits is output.logits
 
@@ -284,8 +284,7 @@ def test_fuse_at_the_endpoints_is_exact(share):
 @pytest.mark.parametrize("fuse_by, share", [(0.5, math.sqrt(1 / 17)), (0, 1), (1, 1 / 17)])
 def test_share_of_the_new_weights(fuse_by, share):
     """VOC 15-1, step 1: 16 old classes with background, one new."""
-    built = build_method({**METHODS["MiB+EWF"], "name": "x", "fuse": fuse_by})
-    assert built.new_share(16, 1) == pytest.approx(share)
+    assert new_share(fuse_by, 16, 1) == pytest.approx(share)
 
 
 # Methods

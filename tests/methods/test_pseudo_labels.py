@@ -12,8 +12,9 @@ from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.methods import METHODS, build_method, entropy_histogram, entropy_thresholds
 from sparcl_lib.methods.pseudo_labels import EXACT_BINS, LOWEST, entropy
 from sparcl_lib.models import SegmenterOutput
+from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.plan import StepPlan
-from sparcl_lib.training.step import _measure_doubt
+from sparcl_lib.training.step import StepTrainer
 
 OLD, ALL = 4, 6
 
@@ -123,6 +124,18 @@ def plan(pseudo="exact", setup="disjoint", step=1, **changes):
     return StepPlan(build_method(recipe), step, optim=OptimConfig(), **values | changes)
 
 
+def measured(of: StepPlan, batches) -> torch.Tensor | None:
+    """The thresholds with which the step trains."""
+    mechanisms, fabric = of.method.mechanisms(of.step), Fabric(accelerator="cpu", devices=1)
+    bank = PrototypeBank(ALL, 1)
+    trainer = StepTrainer(fabric, of, nn.Conv2d(1, 1, 1), Constant(), bank, mechanisms)
+    extras = {}
+    for mechanism in mechanisms:
+        mechanism.before_step(trainer, batches)
+        extras |= mechanism.context_extras(StepBatch(None, None))
+    return extras.get("thresholds")
+
+
 @pytest.mark.parametrize("rule", ["exact", "released"])
 @pytest.mark.parametrize("passes", [None, 2, 1])
 def test_the_step_measures_once_over_its_images(rule, passes):
@@ -130,8 +143,7 @@ def test_the_step_measures_once_over_its_images(rule, passes):
     labels = torch.zeros(2, 64, 64, dtype=torch.int64)
     labels[:, :20] = 255
     labels[:, 50:] = 5
-    batches, fabric = [StepBatch(x, labels) for x in logits], Fabric(accelerator="cpu", devices=1)
-    found = _measure_doubt(fabric, plan(rule, batches_per_pass=passes), Constant(), ALL, batches)
+    found = measured(plan(rule, batches_per_pass=passes), [StepBatch(x, labels) for x in logits])
     shown = logits[:passes]
     histogram = sum(entropy_histogram(x, labels == 0, ALL, rule) for x in shown)
     assert torch.equal(found, entropy_thresholds(histogram, ALL, rule)) and (found > 0).all()
@@ -139,5 +151,4 @@ def test_the_step_measures_once_over_its_images(rule, passes):
 
 @pytest.mark.parametrize("changes", [{"pseudo": "none"}, {"setup": "sequential"}, {"step": 0}])
 def test_nothing_is_measured_where_nothing_asks(changes):
-    fabric = Fabric(accelerator="cpu", devices=1)
-    assert _measure_doubt(fabric, plan(**changes), None, ALL, iter(())) is None
+    assert measured(plan(**changes), iter(())) is None

@@ -35,6 +35,10 @@ def apply(diff: str, root: Path) -> Path:
     """Apply a block whose first line names the file."""
     first, *lines = diff.splitlines()
     file = root / first.removeprefix("+++ ")
+    if not file.exists():
+        assert all(line.startswith("+") for line in lines)
+        file.write_text("".join(f"{line[1:]}\n" for line in lines), "utf-8")
+        return file
     text = file.read_text("utf-8")
     for hunk in "\n".join(lines).split("\n@@\n"):
         text = changed(text, hunk.splitlines())
@@ -82,7 +86,14 @@ def follow(section: str, copy: Path, tiny: tuple[str, ...] = ()) -> list[str]:
 
 
 def test_every_section_is_followed():
-    assert set(SECTIONS) == {"A method", "A loss", "A data set", "A task"}
+    assert set(SECTIONS) == {
+        "A method",
+        "A method with a mechanism of its own",
+        "A term of your own",
+        "A loss",
+        "A data set",
+        "A task",
+    }
 
 
 @pytest.mark.slow
@@ -91,6 +102,21 @@ def test_a_method(copy, tiny):
     assert "LwF+matching" in trained
     assert int(re.search(r"(\d+) passed", tested)[1]) >= 5
     assert int(re.search(r"(\d+) passed", told)[1]) >= 5
+
+
+@pytest.mark.slow
+def test_a_mechanism(copy, tiny):
+    tested, trained = follow("A method with a mechanism of its own", copy, tiny)
+    assert int(re.search(r"(\d+) passed", tested)[1]) == 3
+    assert "MiB" in trained
+
+
+def test_a_term_of_your_own(copy, tiny):
+    (file,) = blocks("A term of your own", "python")
+    (copy / "my_terms.py").write_text(file, "utf-8")
+    (trained,) = follow("A term of your own", copy, tiny)
+    assert "FT" in trained
+    assert "cosine_kd" in (copy / "runs/cosine/logs/step-1/metrics.csv").read_text("utf-8")
 
 
 @pytest.mark.slow

@@ -1,0 +1,79 @@
+"""What a method does around the loop of a step: named hooks, each of which may be left out.
+
+A mechanism is one class in a file of its own. It says itself whether a method has it (`of`), from
+the method's settings, and stands in `MECHANISMS` of sparcl_lib/methods/method.py.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+from torch import Tensor
+
+from sparcl_lib.models import Segmenter
+
+if TYPE_CHECKING:
+    from sparcl_lib.data.loading.dataset import StepBatch
+    from sparcl_lib.methods.context import StepContext
+    from sparcl_lib.methods.method import Method
+    from sparcl_lib.training.step import StepTrainer
+
+
+class LossValues(NamedTuple):
+    """The weighted sum, and every term as it is before its weight."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class Mechanism:
+    """One step of one mechanism: made anew for every step, its hooks called in this order."""
+
+    name: ClassVar[str]
+    """Under which its state is in the checkpoint."""
+    reads_gradients: ClassVar[bool] = False
+    """Whether it needs gradients as they are: those of 16-mixed are scaled."""
+
+    @classmethod
+    def of(cls, method: "Method", step: int) -> Self | None:
+        """The mechanism with the settings of the method; None where it has nothing to do."""
+        raise NotImplementedError
+
+    def prepare(self, student: Segmenter, before: Mapping[str, Any] | None) -> None:
+        """Before the optimiser is made. before: checkpoint of the previous step, None at step 0.
+
+        Raises UserError for a checkpoint that lacks what the mechanism needs.
+        """
+
+    def before_step(self, trainer: "StepTrainer", batches: "Iterable[StepBatch]") -> None:
+        """Before the first iteration, networks on their device. batches: may be gone through."""
+
+    def context_extras(self, batch: "StepBatch") -> Mapping[str, Tensor]:
+        """What the terms find in `StepContext.extras` for this batch."""
+        return {}
+
+    def prototype_sums(self, context: "StepContext") -> tuple[Tensor, Tensor] | None:
+        """Class sums (K, D) and counts (K,) for the prototypes in place of `context.sums`."""
+        return None
+
+    def penalty(self) -> LossValues | None:
+        """What comes to the losses of the terms, for the log alone: the gradient is added in
+        `after_backward`."""
+        return None
+
+    def after_backward(self) -> None:
+        """Gradients are there, the optimiser has not moved yet."""
+
+    def after_update(self) -> None:
+        """The optimiser has moved."""
+
+    def after_step(self) -> None:
+        """After the last iteration, before the student is evaluated and saved."""
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """What the next step must know, for the checkpoint; None: nothing."""
+        return None
+
+
+def state_of(mechanism: Mechanism, before: Mapping[str, Any]) -> Any:
+    """What a mechanism left in the checkpoint of the step before, None where it left nothing."""
+    return before.get("mechanisms", {}).get(mechanism.name)
