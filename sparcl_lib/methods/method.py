@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sparcl_lib.errors import UserError
@@ -185,11 +185,12 @@ def method_to_plain(method: Method) -> dict[str, Any]:
         for f in fields(method)
         if f.name not in ("name", "terms") and getattr(method, f.name) != f.default
     }
-    plain = {key: asdict(v) if is_dataclass(v) else as_plain(v) for key, v in others.items()}
+    if method.regulariser is not None:
+        others["regulariser"] = asdict(method.regulariser)
     return {
         "name": method.name,
         "terms": {t.name: _term_to_plain(t) for t in method.terms},
-        **plain,
+        **as_plain(others),
     }
 
 

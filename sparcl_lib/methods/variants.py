@@ -22,7 +22,7 @@ RELEASED_TERMS: dict[str, dict[str, object]] = {
     "repulsion": {"distances": "matmul", "reshaped": True, "labels": "raw", "from_step": 1},
     "sparsification": {"floor": 0.0, "signed": True, "labels": "raw"},
 }
-RELEASED_CE = {"fold_labels": True}
+RELEASED_CE: dict[str, object] = {"fold_labels": True}
 
 
 def variant_settings(asked: Mapping[str, Any], head: str) -> dict[str, Any]:

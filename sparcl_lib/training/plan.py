@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sparcl_lib.config import OptimConfig, at_step
 from sparcl_lib.methods import Method
+from sparcl_lib.models.segmenter import BatchNormPolicy
 from sparcl_lib.training.workspace import Workspace
 
 
@@ -18,7 +19,7 @@ class StepPlan:
     num_old: int
     """Classes of earlier steps with background; 1 at step 0."""
     setup: str
-    batch_norm: str
+    batch_norm: BatchNormPolicy
     optim: OptimConfig
     iterations_before: int = 0
     """Iterations of the earlier steps: where this step starts on the log's axis."""

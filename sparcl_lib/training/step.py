@@ -23,7 +23,8 @@ Log = Callable[[dict[str, float], int], None]
 
 def poly_lr(base: float, iteration: int, iterations: int, power: float) -> float:
     """base * (1 - i / n) ** power: a pure function of the iteration, nothing to restore."""
-    return base * (1 - iteration / iterations) ** power
+    share: float = (1 - iteration / iterations) ** power
+    return base * share
 
 
 def make_optimizer(model: nn.Module, optim: OptimConfig, step: int) -> torch.optim.SGD:
@@ -56,7 +57,7 @@ class StepTrainer:
         self.model, self.optimizer = self.fabric.setup(self.student, optimizer)
         self.bank.to(self.fabric.device)
         if self.teacher is not None:
-            self.teacher.to(self.fabric.device, memory_format=torch.channels_last)
+            self.teacher.to(self.fabric.device).to(memory_format=torch.channels_last)
 
     def fit(self, batches: Iterable[StepBatch], log: Log = lambda values, iteration: None) -> None:
         """Train over `plan.iterations` batches, fill the prototypes, keep what mechanisms learn.
