@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparcl_lib.cli.options import Dataset
+from sparcl_lib.cli.options import Dataset, print_checks
 from sparcl_lib.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def check(dataset: Dataset, root: DataRoot = None, partial: Partial = False) -> 
     from sparcl_lib.data import open_source
     from sparcl_lib.data.checking import check as check_source
 
-    _print_lines(check_source(open_source(dataset, root), partial))
+    print_checks(check_source(open_source(dataset, root), partial))
 
 
 @app.command()
@@ -161,10 +161,4 @@ def _get(
             print("\n".join(plan(acquisition, root, share, partial)))
         else:
             print(f"{acquisition.title}. Terms of use: {acquisition.terms}")
-            _print_lines(prepare(acquisition, root, share, keep_archives, partial))
-
-
-def _print_lines(lines: list[tuple[bool, str]]) -> None:
-    print("\n".join(f"{'OK  ' if fine else 'FAIL'} {text}" for fine, text in lines))
-    if not all(fine for fine, _ in lines):
-        raise typer.Exit(1)
+            print_checks(prepare(acquisition, root, share, keep_archives, partial))

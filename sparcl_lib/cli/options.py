@@ -1,5 +1,6 @@
-"""What several commands of `sparcl` take, and how lists are read from one argument."""
+"""What several commands of `sparcl` take and print."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,3 +66,10 @@ def layers(config: Path | None, settings: list[str] | None) -> list[dict[str, An
     from sparcl_lib.plain import read_yaml
 
     return [*([read_yaml(config)] if config else []), parse_settings(settings or [])]
+
+
+def print_checks(checks: Sequence[tuple[bool, str]]) -> None:
+    """A line each, OK or FAIL; status 1 if one failed."""
+    print("\n".join(f"{'OK  ' if fine else 'FAIL'} {text}" for fine, text in checks))
+    if not all(fine for fine, _ in checks):
+        raise typer.Exit(1)

@@ -20,6 +20,7 @@ from sparcl_lib.cli.options import (
     TaskName,
     layers,
     numbers,
+    print_checks,
 )
 from sparcl_lib.cli.split import split
 from sparcl_lib.errors import UserError
@@ -141,10 +142,7 @@ def env() -> None:
     """Check this installation: OK or FAIL, a line each."""
     from sparcl_lib.environment import check_environment
 
-    lines = check_environment()
-    print("\n".join(f"{'OK  ' if fine else 'FAIL'} {text}" for fine, text in lines))
-    if not all(fine for fine, _ in lines):
-        raise typer.Exit(1)
+    print_checks(check_environment())
 
 
 def _print_steps(metrics: dict[str, Any]) -> None:

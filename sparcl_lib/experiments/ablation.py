@@ -93,10 +93,10 @@ def ablate(
     seeds, terms = unique(seeds), tuple(unique(terms))
     _check_terms(base, method, terms, leave_one_out)
     variants = switches(terms, leave_one_out)
-    asked = [(on, seed) for on in variants for seed in seeds]
-    configs = [base.config(method, seed, _off(on)) for on, seed in asked]
+    grid = [(on, seed) for on in variants for seed in seeds]
+    configs = [base.config(method, seed, _off(on)) for on, seed in grid]
     runs, errors = run_all(configs, store, jobs)
-    finished = [(on, run) for (on, _), run in zip(asked, runs) if run is not None]
+    finished = [(on, run) for (on, _), run in zip(grid, runs) if run is not None]
     if not finished:
         raise UserError(f"no run finished; the first: {errors[0]}")
     table = pd.DataFrame([_row(on, run) for on, run in finished])

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.base import RunBase, Variant
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
-from sparcl_lib.metrics import format_mean, mean_iou
+from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
 from sparcl_lib.report import ReportRun, results_table, results_text
 from sparcl_lib.report.page import curves, page_of, picture, section
 from sparcl_lib.report.runs import JOINT, by_group, by_method, mean_matrix
@@ -22,7 +23,13 @@ from sparcl_lib.viz import trade_off
 from sparcl_lib.writing import write_atomically, write_text
 
 Group = tuple[str, str, str]
-LOSSES = {"forgetting": "forgetting", "intransigence": "intransigence", "average": "mean of steps"}
+"""Data set, task, setup."""
+FORGETTING = {
+    "forgetting": "forgetting",
+    "intransigence": "intransigence",
+    "average": "mean of steps",
+}
+"""Measure over the steps -> its title."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Block:
     methods: Sequence[str | Variant]
     seeds: Sequence[int]
 
-    def configs(self) -> list[Any]:
+    def configs(self) -> list[RunConfig]:
         pairs = itertools.product(self.methods, self.seeds)
         return [self.base.config(method, seed) for method, seed in pairs]
 
@@ -56,16 +63,16 @@ class Comparison:
         rows = []
         for run, folder in zip(self.runs, self.folders):
             for row, seconds in zip(step_rows(run.metrics), run.metrics["seconds"]):
-                losses = _losses(run, row["step"], joint.get(run.group))
-                rows.append({**row, **losses, "seconds": seconds, "run": folder})
+                forgetting = _forgetting(run, row["step"], joint.get(run.group))
+                rows.append({**row, **forgetting, "seconds": seconds, "run": folder})
         return pd.DataFrame(rows)
 
-    def losses(self) -> pd.DataFrame:
-        """Index dataset, task, setup, method: what LOSSES names after the last step, mean and
+    def forgetting(self) -> pd.DataFrame:
+        """Index dataset, task, setup, method: what FORGETTING names after the last step, mean and
         deviation over seeds (`_std`).
         """
         table = self.table().groupby("run", sort=False).tail(1)
-        groups = table.groupby(["dataset", "task", "setup", "method"], sort=False)[list(LOSSES)]
+        groups = table.groupby(["dataset", "task", "setup", "method"], sort=False)[list(FORGETTING)]
         return pd.concat([groups.mean(), groups.std().add_suffix("_std")], axis=1)
 
 
@@ -83,7 +90,7 @@ def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -
     return Comparison(reported, [path.name for path in finished], errors)
 
 
-def _joint_matrices(runs: Iterable[ReportRun]) -> dict[Group, Any]:
+def _joint_matrices(runs: Iterable[ReportRun]) -> dict[Group, StepMatrix]:
     """The mean over seeds of joint training, for every group that has it."""
     found = {}
     for group, members in by_group(runs).items():
@@ -93,8 +100,8 @@ def _joint_matrices(runs: Iterable[ReportRun]) -> dict[Group, Any]:
     return found
 
 
-def _losses(run: ReportRun, step: int, joint: Any) -> dict[str, float]:
-    """Measures of LOSSES as of a step; joint training itself, with one step, has none."""
+def _forgetting(run: ReportRun, step: int, joint: StepMatrix | None) -> dict[str, float]:
+    """Measures of FORGETTING as of a step; joint training itself, with one step, has none."""
     matrix = run.matrix().until(step)
     continual = run.metrics["method"] != JOINT
     gaps = matrix.intransigence(joint) if joint and continual else {}
@@ -107,17 +114,17 @@ def _losses(run: ReportRun, step: int, joint: Any) -> dict[str, float]:
 
 def comparison_text(comparison: Comparison) -> str:
     """Both tables for a terminal."""
-    shown = _readable(comparison.losses().reset_index())
-    losses = f"points of IoU after the last step\n{shown.to_string(index=False)}"
-    return f"{results_text(comparison.runs)}\n\n{losses}"
+    shown = _readable(comparison.forgetting().reset_index())
+    forgetting = f"points of IoU after the last step\n{shown.to_string(index=False)}"
+    return f"{results_text(comparison.runs)}\n\n{forgetting}"
 
 
-def _readable(losses: pd.DataFrame) -> pd.DataFrame:
+def _readable(forgetting: pd.DataFrame) -> pd.DataFrame:
     """Names as they are, measures as `mean ± deviation`."""
-    measures = [*LOSSES, *(f"{name}_std" for name in LOSSES)]
-    shown = losses[[column for column in losses if column not in measures]].copy()
-    for name, title in LOSSES.items():
-        pairs = zip(losses[name], losses[f"{name}_std"])
+    measures = [*FORGETTING, *(f"{name}_std" for name in FORGETTING)]
+    shown = forgetting[[column for column in forgetting if column not in measures]].copy()
+    for name, title in FORGETTING.items():
+        pairs = zip(forgetting[name], forgetting[f"{name}_std"])
         shown[title] = [format_mean(mean, deviation) for mean, deviation in pairs]
     return shown
 
@@ -126,33 +133,34 @@ def write_comparison(
     comparison: Comparison, csv: Path, page: Path, commands: Sequence[str] = ()
 ) -> None:
     """The rows of `Comparison.table`, and a self-contained page without photographs."""
-    table, losses = comparison.table().round(4), comparison.losses()
+    table, forgetting = comparison.table().round(4), comparison.forgetting()
     sections = [
-        _section(members, losses.loc[group]) for group, members in by_group(comparison.runs).items()
+        _section(members, forgetting.loc[group])
+        for group, members in by_group(comparison.runs).items()
     ]
     text = page_of("Methods compared", sections, commands)
     write_atomically(csv, lambda draft: table.to_csv(draft, index=False))
     write_text(page, text)
 
 
-def _section(runs: list[ReportRun], losses: pd.DataFrame) -> dict[str, Any]:
-    losses = losses.loc[list(by_method(runs))]
+def _section(runs: list[ReportRun], forgetting: pd.DataFrame) -> dict[str, Any]:
+    forgetting = forgetting.loc[list(by_method(runs))]
     figures = []
     if len(runs[0].metrics["classes"]) > 1:
         matrices = {m: [run.matrix() for run in group] for m, group in by_method(runs).items()}
         figures.append(curves(results_table(runs), matrices))
-    known = losses.dropna(subset=["forgetting", "intransigence"])
+    known = forgetting.dropna(subset=["forgetting", "intransigence"])
     if len(known):
         figures.append(_trade_off(known))
     title = "Forgetting and intransigence (less is better), and mIoU as a mean over steps"
-    return section(runs, figures, {title: _readable(losses.reset_index())})
+    return section(runs, figures, {title: _readable(forgetting.reset_index())})
 
 
-def _trade_off(losses: pd.DataFrame) -> dict[str, str]:
-    pairs = zip(losses.index, losses["forgetting"], losses["intransigence"])
+def _trade_off(forgetting: pd.DataFrame) -> dict[str, str]:
+    pairs = zip(forgetting.index, forgetting["forgetting"], forgetting["intransigence"])
     points = ", ".join(f"{m} {format_mean(f)} and {format_mean(i)}" for m, f, i in pairs)
     return picture(
-        trade_off(losses),
+        trade_off(forgetting),
         "Forgetting against intransigence",
         "Forgetting: best IoU that a class of an earlier step ever had minus its last one, mean "
         "over classes. Intransigence: IoU of joint training minus that right after the class was "

@@ -449,11 +449,11 @@ def test_losses_by_hand():
     assert ft.forgetting[2] == pytest.approx((3 * three + one) / 4, abs=1e-3)
     # Joint has 70 and 71, so 70.5 on the mean.
     assert np.isnan(ft.intransigence[0]) and ft.intransigence[2] == pytest.approx(0.5)
-    losses = comparison.losses().loc[("minivoc", "mine", "disjoint")]
+    losses = comparison.forgetting().loc[("minivoc", "mine", "disjoint")]
     assert losses.loc["FT", "intransigence"] == pytest.approx(0)
     assert losses.loc["FT", "intransigence_std"] == pytest.approx(0.5**0.5)
     assert losses.loc["Joint"].isna().all()
-    alone = Comparison(runs[:2], ["run0", "run1"], []).losses()
+    alone = Comparison(runs[:2], ["run0", "run1"], []).forgetting()
     assert alone["intransigence"].isna().all() and alone["forgetting"].notna().all()
 
 
