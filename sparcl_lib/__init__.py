@@ -1,23 +1,60 @@
 """sparcl_lib: class-incremental semantic segmentation, to learn, use and extend.
 
-Importing it is cheap: torch is loaded by the modules that need it.
+    import sparcl_lib
+
+    run = sparcl_lib.train("minivoc", "SDR", task="6-4")  # kept: at once the next time
+    run.matrix.to_frame()                                 # IoU of every class after every step
+    run.predict("photo.jpg")                              # a map of places in run.classes
+
+Importing it is cheap: what is named here comes from its module on first use, and torch with it.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparcl_lib.api import ablate, compare, train
+    from sparcl_lib.errors import UserError
+    from sparcl_lib.methods import term
+    from sparcl_lib.run import Run, load_run
+    from sparcl_lib.seeding import seed_everything
+    from sparcl_lib.tasks import get_task
 
 __version__ = "0.2.0"
 
-__all__ = ["__version__", "seed_everything"]
+__all__ = [
+    "Run",
+    "UserError",
+    "__version__",
+    "ablate",
+    "compare",
+    "get_task",
+    "load_run",
+    "seed_everything",
+    "term",
+    "train",
+]
+
+_HOMES = {
+    "Run": "sparcl_lib.run",
+    "UserError": "sparcl_lib.errors",
+    "ablate": "sparcl_lib.api",
+    "compare": "sparcl_lib.api",
+    "get_task": "sparcl_lib.tasks",
+    "load_run": "sparcl_lib.run",
+    "seed_everything": "sparcl_lib.seeding",
+    "term": "sparcl_lib.methods",
+    "train": "sparcl_lib.api",
+}
+"""Public name -> the module that defines it."""
 
 
-def seed_everything(seed: int, threads: int | None = None) -> None:
-    """Seed Python, NumPy and PyTorch; `threads` pins PyTorch's CPU threads.
+if not TYPE_CHECKING:  # type checkers see the imports above, and a misspelt name is an error
 
-    Sums are taken in another order with another number of threads, so losses agree to about three
-    decimals only: pin the threads where numbers are to be compared.
-    """
-    from lightning.fabric import seed_everything as seed_all
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
 
-    seed_all(seed, workers=True, verbose=False)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -48,6 +48,30 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def nest(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings by dotted keys, nested ones or both, as nested plain data.
+
+    Raises UserError for what is no mapping of keys to values.
+
+    >>> nest({"optim.lr": [0.01, 0.001], "data": {"size": 32}, "data.batch_size": 4})
+    {'optim': {'lr': [0.01, 0.001]}, 'data': {'size': 32, 'batch_size': 4}}
+    """
+    if settings is None:
+        return {}
+    wanted = 'settings are a mapping, as in {"optim.lr": 0.01} or {"optim": {"lr": 0.01}}'
+    if not isinstance(settings, Mapping):
+        raise UserError(f"{wanted}; got {settings!r}")
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        if not isinstance(key, str) or not all(key.split(".")):
+            raise UserError(f"{wanted}; got the key {key!r}")
+        inner: Any = nest(value) if isinstance(value, Mapping) else value
+        for part in reversed(key.split(".")):
+            inner = {part: inner}
+        nested = merge(nested, inner)
+    return nested
+
+
 def build(cls: type, nested: Mapping[str, Any], prefix: str = "") -> Any:
     """A dataclass from nested plain data, types checked; UserError names the key."""
     hints, values = get_type_hints(cls), {}

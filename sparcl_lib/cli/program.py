@@ -22,6 +22,7 @@ from sparcl_lib.cli.options import (
     numbers,
     print_checks,
 )
+from sparcl_lib.cli.predict import predict
 from sparcl_lib.cli.split import split
 from sparcl_lib.errors import UserError
 from sparcl_lib.method_table import METHODS
@@ -102,7 +103,14 @@ def train(
     _print_steps(metrics)
 
 
-for command in (experiments.ablate, experiments.sweep, experiments.compare, split, methods):
+for command in (
+    predict,
+    experiments.ablate,
+    experiments.sweep,
+    experiments.compare,
+    split,
+    methods,
+):
     app.command()(command)
 
 

@@ -1,6 +1,7 @@
 """Runs that a notebook asks for: at once when they are kept, trained live with a bar when not.
 
-Kept runs come with the package (`shipped/`, small), new ones go to the user's cache.
+Kept runs come with the package (`shipped/`, small); new ones go where those of
+`sparcl_lib.train` go.
 """
 
 import json
@@ -10,12 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import platformdirs
-
-from sparcl_lib.config import RunConfig, parse_settings, resolve
+from sparcl_lib.api import configure
+from sparcl_lib.config import RunConfig, parse_settings
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.pool import run_all
-from sparcl_lib.experiments.store import RunStore, run_keys
+from sparcl_lib.experiments.store import RunStore, default_store, run_keys
 from sparcl_lib.run import Run
 from sparcl_lib.training import train
 
@@ -34,7 +34,8 @@ def minivoc_config(
     settings: as for `sparcl train --set`, e.g. "method.terms.kd.weight=3".
     Raises UserError for whatever is unknown.
     """
-    return resolve("minivoc", method, [parse_settings(settings)], task=task, setup=setup, seed=seed)
+    asked = parse_settings(settings)
+    return configure("minivoc", method, task=task, setup=setup, seed=seed, settings=asked)
 
 
 def run_or_load(config: RunConfig, checkpoints: bool = False) -> Run:
@@ -70,7 +71,7 @@ def _roots() -> tuple[Path, ...]:
     """Where runs may be, the writable folder last. CACHE_VARIABLE names one that stands alone."""
     if CACHE_VARIABLE in os.environ:
         return (Path(os.environ[CACHE_VARIABLE]),)
-    return SHIPPED, Path(platformdirs.user_cache_dir("sparcl", appauthor=False)) / "course"
+    return SHIPPED, default_store()
 
 
 def _note_use(run: Run, checkpoints: bool) -> None:

@@ -7,12 +7,14 @@ or a comparison. Step 0 is kept under a key of its own and shared by all runs th
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import platformdirs
 from filelock import FileLock
 
 from sparcl_lib.config import RunConfig, to_plain
@@ -26,6 +28,7 @@ from sparcl_lib.run import Run
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.workspace import first_step_settings
 
+STORE_VARIABLE = "SPARCL_STORE"
 Trainer = Callable[..., Mapping[str, Any]]
 
 
@@ -133,6 +136,12 @@ class RunStore:
         folder = self.roots[-1] / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{key}.lock")
+
+
+def default_store() -> Path:
+    """Where runs are kept that name no place: the folder in STORE_VARIABLE, or the user's cache."""
+    cache = platformdirs.user_cache_path("sparcl", appauthor=False)
+    return Path(os.environ.get(STORE_VARIABLE) or cache / "runs").expanduser()
 
 
 def _has_first(path: Path) -> bool:

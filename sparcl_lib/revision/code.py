@@ -19,7 +19,9 @@ from sparcl_lib.revision.recorded import TRAINING_REVISION, CodeRecord, read_rec
 PACKAGE = Path(__file__).parents[1]
 ASIDE = frozenset(
     {
+        "__init__.py",
         "__main__.py",
+        "api.py",
         "cli",
         "course",
         "data/acquiring",
@@ -27,6 +29,8 @@ ASIDE = frozenset(
         "demo.py",
         "environment.py",
         "experiments",
+        "label_files.py",
+        "prediction.py",
         "published",
         "report",
         "revision",

@@ -12,10 +12,10 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
 
-import sparcl_lib
 from sparcl_lib.config import RunConfig, to_plain
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import StepMatrix, class_iou
+from sparcl_lib.seeding import seed_everything
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
 from sparcl_lib.training.plan import make_plan
 from sparcl_lib.training.restore import load_step, restore_model, start_step
@@ -151,7 +151,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     """One step from the checkpoint of the last one to its own."""
     config, started = workspace.config, time.perf_counter()
     seed = config.seed + 1000 * step  # a resumed run draws what an uninterrupted one would
-    sparcl_lib.seed_everything(seed)
+    seed_everything(seed)
     start = start_step(workspace, directory, step)
     plan = make_plan(workspace, step, fabric.world_size)
     batches = workspace.training_batches(

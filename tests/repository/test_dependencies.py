@@ -49,8 +49,12 @@ BASE, ALL = names(PROJECT["dependencies"]), names(PROJECT["dependencies"]) | bri
 
 
 def modules(path: Path) -> Iterator[str]:
-    """First parts of what a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """First parts of what a file imports, anywhere in it but for the eyes of type checkers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for block in [node for node in ast.walk(tree) if isinstance(node, ast.If)]:
+        if getattr(block.test, "id", "") == "TYPE_CHECKING":
+            block.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:

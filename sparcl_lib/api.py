@@ -1,0 +1,256 @@
+"""What `sparcl_lib` offers at its top: train a run, compare methods, switch loss terms off.
+
+The same as the commands `sparcl train`, `compare` and `ablate`, in a cell of a notebook.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from sparcl_lib import training
+from sparcl_lib.config import RunConfig, resolve
+from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.base import RunBase, Variant, open_store
+from sparcl_lib.experiments.store import RunStore, Trainer, default_store, run_keys
+from sparcl_lib.methods import method_name
+from sparcl_lib.plain import nest
+from sparcl_lib.run import Run, load_run
+
+Settings = Mapping[str, Any]
+"""Dotted keys, nested ones or both: {"optim.lr": [0.01, 0.001], "data": {"size": 32}}."""
+
+T = TypeVar("T")
+_ARGUMENTS = ("dataset", "task", "setup", "seed", "data_root")
+
+
+def train(
+    dataset: str | Path,
+    method: str,
+    *,
+    task: str | Path,
+    setup: str = "disjoint",
+    seed: int = 0,
+    settings: Settings | None = None,
+    data_root: str | Path | None = None,
+    out: str | Path | None = None,
+    store: str | Path | None = None,
+    **fabric_options: Any,
+) -> Run:
+    """Train and evaluate all steps of one method, and return the run.
+
+    Asked the same again, it returns the run that is there; interrupted, it goes on where it
+    stopped, with the step that was not finished.
+
+    Args:
+        dataset: "minivoc" (made on first use), "voc", "ade20k", or a YAML file for your own data.
+        method: as `sparcl methods` lists them: "FT", "MiB", "SDR", "Joint" ...
+        task: name of a task, as "6-4" or "15-1", or a task file (YAML).
+        setup: "sequential", "disjoint" or "overlapped".
+        seed: of weights, batches and crops.
+        settings: what differs from the recipe of the data set and method, by dotted keys, nested
+            ones or both: {"optim.lr": [0.01, 0.001], "data": {"size": 32}}. `sparcl settings`
+            lists them all.
+        data_root: folder of the data; MiniVOC and a YAML file find their own.
+        out: run directory, as `sparcl train --out` makes it. One that holds this run is loaded,
+            or goes on; one that holds a run with other settings is refused. Without it the run
+            goes to the store.
+        store: folder that keeps runs by their settings, data and code, and step 0 once for all
+            runs that agree on it. By default the folder in the environment variable SPARCL_STORE,
+            or one in the user's cache. It does not tell a GPU's runs from a CPU's.
+        fabric_options: accelerator ("auto"), devices (1), strategy ... of lightning.Fabric.
+
+    Raises:
+        UserError: in one line, for whatever the caller can mend.
+
+    >>> quick = {"optim.iterations": 2, "data": {"batch_size": 4}}  # to see it run, not to learn
+    >>> run = train("minivoc", "FT", task="6-4", settings=quick)
+    >>> run.config.optim.iterations, run.config.data.batch_size
+    ((2,), 4)
+    >>> train("minivoc", "FT", task="6-4", settings=quick).folder == run.folder  # found again
+    True
+    >>> train("minivoc", "FT", task="6-4", settings={"optim.momentun": 0.5})
+    Traceback (most recent call last):
+        ...
+    sparcl_lib.errors.UserError: unknown setting 'optim.momentun': did you mean optim.momentum?
+    """
+    config = configure(
+        dataset, method, task=task, setup=setup, seed=seed, settings=settings, data_root=data_root
+    )
+    options = {"accelerator": "auto", "devices": 1, **fabric_options}
+    fit: Trainer = partial(training.train, **options)
+    if out is None:
+        kept = RunStore((_folder(store),), fit)
+        return kept.fetch(config, run_keys(config), checkpoints=True)
+    if store is not None:
+        raise UserError("give out, a run directory, or store, a folder of many runs: not both")
+    fit(config, Path(out).expanduser(), resume=True)
+    return load_run(out)
+
+
+def configure(
+    dataset: str | Path,
+    method: str,
+    *,
+    task: str | Path,
+    setup: str = "disjoint",
+    seed: int = 0,
+    settings: Settings | None = None,
+    data_root: str | Path | None = None,
+) -> RunConfig:
+    """The configuration that `train` trains; arguments as there.
+
+    >>> configure("minivoc", "FT", task="6-4", settings={"optim.lr": 0.1}).optim.lr
+    (0.1,)
+    """
+    return resolve(
+        str(dataset), method, [_settings(settings)], task=str(task), setup=setup, seed=seed,
+        data_root=None if data_root is None else str(data_root),
+    )  # fmt: skip
+
+
+def compare(
+    dataset: str | Path,
+    methods: Iterable[str] | Mapping[str, tuple[str, Settings]],
+    *,
+    tasks: Iterable[str | Path],
+    setups: Iterable[str] = ("disjoint",),
+    seeds: Iterable[int] = (0,),
+    settings: Settings | None = None,
+    data_root: str | Path | None = None,
+    store: str | Path | None = None,
+    jobs: int | None = None,
+    accelerator: str = "cpu",
+) -> pd.DataFrame:
+    """Every method on every task, setup and seed; runs that the store holds are not trained again.
+
+    Args:
+        methods: names; or name -> (method, settings) for variants of methods under names of
+            their own, as {"SDR, no kd": ("SDR", {"method.terms.kd.weight": 0})}.
+        jobs: processes of one thread each, a run in each; None: one per core, 1: none beside this
+            one. Processes import a script again: call this under `if __name__ == "__main__":`.
+        accelerator: of lightning.Fabric; each run uses one device.
+
+    The other arguments are those of `train`, tasks, setups and seeds in lists.
+
+    Returns:
+        A row per run and step: dataset, task, setup, method, seed, step, mIoUs in percent; as of
+        that step the means over classes of forgetting and intransigence (NaN without Joint beside
+        it) and the mean over steps of miou_all; seconds of the step, run (its folder's name in
+        the store). A run that fails is warned of and left out.
+
+    Raises:
+        UserError: for whatever the caller can mend, and when no run finished.
+
+    >>> quick = {"optim.iterations": 2, "data.batch_size": 4}
+    >>> table = compare("minivoc", ["FT", "MiB"], tasks=["6-4"], settings=quick, jobs=1)
+    >>> table[["method", "step"]].values.tolist()
+    [['FT', 0], ['FT', 1], ['MiB', 0], ['MiB', 1]]
+    """
+    from sparcl_lib.experiments import comparison  # needs the extra `report`
+
+    asked = _variants(methods)
+    blocks = [
+        comparison.Block(_base(dataset, task, setup, settings, data_root), asked, list(seeds))
+        for task in _several(tasks, "tasks")
+        for setup in _several(setups, "setups")
+    ]
+    found = comparison.compare(blocks, open_store(_folder(store), accelerator), jobs)
+    _warn(found.errors)
+    return found.table()
+
+
+def ablate(
+    dataset: str | Path,
+    method: str,
+    terms: Iterable[str],
+    *,
+    task: str | Path,
+    setup: str = "disjoint",
+    seeds: Iterable[int] = (0,),
+    leave_one_out: bool = False,
+    settings: Settings | None = None,
+    data_root: str | Path | None = None,
+    store: str | Path | None = None,
+    jobs: int | None = None,
+    accelerator: str = "cpu",
+) -> pd.DataFrame:
+    """Switch loss terms of a method off: every subset of them, or all and all but one.
+
+    Args:
+        terms: names of terms that the method has.
+        leave_one_out: all of them and all but one, instead of every subset.
+
+    The other arguments are those of `compare`.
+
+    Returns:
+        A row per variant and seed: variant, a truth value per term, seed, mIoUs of the last step
+        in percent, seconds, run (its folder's name in the store). A run that fails is warned of
+        and left out.
+
+    Raises:
+        UserError: for whatever the caller can mend, and when no run finished.
+
+    >>> quick = {"optim.iterations": 2, "data.batch_size": 4}
+    >>> table = ablate("minivoc", "MiB", ["kd"], task="6-4", settings=quick, jobs=1)
+    >>> table[["variant", "kd"]].values.tolist()
+    [['kd', True], ['none of them', False]]
+    """
+    from sparcl_lib.experiments import ablation  # needs the extra `report`
+
+    found = ablation.ablate(
+        _base(dataset, task, setup, settings, data_root), method, _several(terms, "terms"),
+        list(seeds), open_store(_folder(store), accelerator), leave_one_out, jobs,
+    )  # fmt: skip
+    _warn(found.errors)
+    return found.table
+
+
+def _settings(settings: Settings | None) -> dict[str, Any]:
+    nested = nest(settings)
+    for name in _ARGUMENTS:
+        if name in nested:
+            raise UserError(f"{name} is an argument, not a setting: {name}={nested[name]!r}")
+    return nested
+
+
+def _base(
+    dataset: str | Path,
+    task: str | Path,
+    setup: str,
+    settings: Settings | None,
+    data_root: str | Path | None,
+) -> RunBase:
+    return RunBase(
+        dataset=str(dataset), task=str(task), setup=setup, overrides=(_settings(settings),),
+        data_root=None if data_root is None else str(data_root),
+    )  # fmt: skip
+
+
+def _variants(
+    methods: Iterable[str] | Mapping[str, tuple[str, Settings]],
+) -> Sequence[str | Variant]:
+    if not isinstance(methods, Mapping):
+        return _several(methods, "methods")
+    return [
+        Variant(name=name, method=method_name(method), settings=_settings(settings))
+        for name, (method, settings) in methods.items()
+    ]
+
+
+def _several(values: Iterable[T], what: str) -> list[T]:
+    if isinstance(values, str):
+        raise UserError(f"{what} are a list, as in [{values!r}]")
+    return list(values)
+
+
+def _folder(store: str | Path | None) -> Path:
+    return default_store() if store is None else Path(store).expanduser()
+
+
+def _warn(errors: Iterable[str]) -> None:
+    for error in errors:
+        warnings.warn(f"failed, and left out: {error}", stacklevel=3)

@@ -1,0 +1,92 @@
+"""What a run sees in photographs, as files: class ids, overlays, and a table of areas."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm.auto import tqdm
+
+from sparcl_lib.data.masks import voc_palette
+from sparcl_lib.errors import UserError
+from sparcl_lib.prediction import LabelMap, read_photograph
+from sparcl_lib.run import Run
+from sparcl_lib.tasks.labels import BACKGROUND
+from sparcl_lib.writing import write_atomically
+
+AREAS = "areas.csv"
+_OPACITY = 0.55
+"""Of a class on its photograph; the background is left as it is."""
+
+
+def write_label_maps(
+    run: Run, images: Sequence[Path], out: Path, step: int = -1, overwrite: bool = False
+) -> pd.DataFrame:
+    """Write NAME.png and NAME-overlay.png for each image, and areas.csv, which is returned.
+
+    NAME.png holds class ids (places in `run.classes`) and VOC's palette. areas.csv has a row per
+    image and class that the network knows: image, class_id, class, pixels, percent.
+
+    Raises UserError before anything is written: for an image that cannot be read, two images of
+    one name, a file that is there already (unless `overwrite`), or one of the images themselves.
+    """
+    images = list(dict.fromkeys(images))
+    places = _places(images, out, overwrite)
+    for image in images:
+        read_photograph(image)
+    known = len(run.confusion(step))
+    tables = []
+    for image, (map_file, overlay_file) in tqdm(places.items(), "images", leave=False):
+        labels = run.predict(image, step)
+        drawn, blended = _palette_image(labels), _overlay(image, labels)
+        write_atomically(map_file, drawn.save)
+        write_atomically(overlay_file, blended.save)
+        tables.append(_areas(image, labels, run.classes[:known]))
+    table = pd.concat(tables, ignore_index=True)
+    write_atomically(out / AREAS, lambda draft: table.to_csv(draft, index=False))
+    return table
+
+
+def _places(images: Iterable[Path], out: Path, overwrite: bool) -> dict[Path, tuple[Path, Path]]:
+    """Image -> where its map and its overlay go."""
+    places: dict[Path, tuple[Path, Path]] = {}
+    origin: dict[str, Path] = {}
+    inputs = {image.resolve() for image in images}
+    for image in images:
+        files = out / f"{image.stem}.png", out / f"{image.stem}-overlay.png"
+        for file in files:
+            other = origin.setdefault(file.name.casefold(), image)
+            if other is not image:
+                raise UserError(
+                    f"{other} and {image} would both be written as {file}: give them in two "
+                    f"calls, each with its own --out"
+                )
+            if file.resolve() in inputs:
+                raise UserError(f"{file} is one of the images: choose another --out")
+        places[image] = files
+    taken = [file for files in places.values() for file in files] + [out / AREAS]
+    there = next((file for file in taken if file.exists()), None)
+    if there is not None and not overwrite:
+        raise UserError(f"{there} is there already: choose another --out, or add --overwrite")
+    return places
+
+
+def _palette_image(labels: LabelMap) -> Image.Image:
+    image = Image.fromarray(labels)
+    image.putpalette(voc_palette())
+    return image
+
+
+def _overlay(photograph: Path, labels: LabelMap) -> Image.Image:
+    pixels = read_photograph(photograph).permute(1, 2, 0).numpy()
+    colours = np.asarray(_palette_image(labels).convert("RGB"))
+    opacity = np.where(labels == BACKGROUND, 0, _OPACITY)[..., None]
+    return Image.fromarray((pixels + opacity * (colours - pixels.astype(float))).astype(np.uint8))
+
+
+def _areas(image: Path, labels: LabelMap, classes: Sequence[str]) -> pd.DataFrame:
+    pixels = np.bincount(labels.ravel(), minlength=len(classes))
+    ids = range(len(classes))
+    columns = {"image": str(image), "class_id": ids, "class": classes, "pixels": pixels}
+    return pd.DataFrame({**columns, "percent": (100 * pixels / labels.size).round(4)})

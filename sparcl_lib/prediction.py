@@ -1,0 +1,139 @@
+"""Photographs of any size, handed in in any usual way, to maps of class ids."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms import v2
+
+from sparcl_lib.data.loading.transforms import normalise
+from sparcl_lib.data.masks import BROKEN
+from sparcl_lib.errors import UserError
+from sparcl_lib.models import Segmenter, SegmenterOutput
+
+Photograph: TypeAlias = str | Path | Image.Image | NDArray[np.uint8] | Tensor
+"""A file, a PIL image, a uint8 array (H, W, 3), or a uint8 tensor (3, H, W); RGB."""
+LabelMap: TypeAlias = NDArray[np.uint8]
+"""(H, W) class ids, 0 the background."""
+
+_WANTED = (
+    "give a file, a PIL image, a uint8 array (height, width, 3), a uint8 tensor "
+    "(3, height, width), or a list of these"
+)
+
+
+def read_photograph(photograph: Photograph) -> Tensor:
+    """uint8 (3, H, W) RGB; files and PIL images are turned upright where their EXIF tag says so.
+
+    Raises UserError for a file that cannot be read, and for what is no photograph.
+    """
+    if isinstance(photograph, (str, Path)):
+        return _read_file(Path(photograph))
+    if isinstance(photograph, Image.Image):
+        return _from_pillow(photograph)
+    if isinstance(photograph, np.ndarray) and _is_rgb(photograph, channels=2):
+        return torch.from_numpy(np.ascontiguousarray(photograph)).permute(2, 0, 1)
+    if isinstance(photograph, Tensor) and _is_rgb(photograph, channels=0):
+        return photograph
+    raise UserError(f"{_described(photograph)} is no photograph: {_WANTED}")
+
+
+def _read_file(path: Path) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            return _from_pillow(image)
+    except BROKEN as error:
+        reason = getattr(error, "strerror", None) or f"no image that can be decoded ({error})"
+        raise UserError(f"cannot read {path}: {reason}; give image files") from None
+
+
+def _from_pillow(image: Image.Image) -> Tensor:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("P", "PA"):  # by way of RGBA: Pillow warns of a palette with transparency
+        upright = upright.convert("RGBA")
+    return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1)
+
+
+def _is_rgb(pixels: NDArray[np.uint8] | Tensor, channels: int) -> bool:
+    """Bytes in three channels, which is the axis that `channels` names."""
+    shape = tuple(pixels.shape)
+    bytes_ = str(pixels.dtype) in ("uint8", "torch.uint8")
+    return bytes_ and len(shape) == 3 and shape[channels] == 3 and 0 not in shape
+
+
+def _described(thing: object) -> str:
+    if isinstance(thing, (np.ndarray, Tensor)):
+        return f"a {thing.dtype} {type(thing).__name__} of shape {tuple(thing.shape)}"
+    return f"{thing!r}"
+
+
+def predict_photographs(
+    model: Segmenter, photographs: Iterable[Photograph], size: int, batch_size: int
+) -> list[LabelMap]:
+    """What a network sees in each, at its own size.
+
+    model: in eval mode, on any device. size: its shorter side becomes this for the network, in
+    pixels; nothing is cut off, and the logits are brought back to the photograph's size, bilinear.
+    batch_size: neighbours of one size go through the network together, so many at a time at most.
+    """
+    device = next(model.parameters()).device
+    maps: list[LabelMap] = []
+    for originals, batch in _batches(photographs, size, batch_size):
+        with torch.no_grad():
+            output = model(normalise(batch.to(device)))
+            maps += [_label_map(output, n, shape) for n, shape in enumerate(originals)]
+    return maps
+
+
+def _batches(
+    photographs: Iterable[Photograph], size: int, batch_size: int
+) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
+    """Heights and widths of the photographs, and what the network sees of them, (B, 3, h, w)."""
+    resize = v2.Resize(size, antialias=True)
+    shapes: list[tuple[int, int]] = []
+    shown: list[Tensor] = []
+    for photograph in photographs:
+        pixels = read_photograph(photograph)
+        small = resize(pixels)
+        if shown and (len(shown) == batch_size or small.shape != shown[0].shape):
+            yield shapes, torch.stack(shown)
+            shapes, shown = [], []
+        shapes.append((pixels.shape[1], pixels.shape[2]))
+        shown.append(small)
+    if shown:
+        yield shapes, torch.stack(shown)
+
+
+def _label_map(output: SegmenterOutput, n: int, shape: tuple[int, int]) -> LabelMap:
+    """Class ids of the n-th image of a batch at another size, by the rule of models.predict.
+
+    One class after the other: all logits of a large photograph at once would fill the memory.
+    """
+    unknown = None if output.unknown is None else _enlarged(output.unknown[n], shape)
+    best = _score(output.logits[n, :1], shape, unknown is not None)
+    if unknown is not None:
+        best = best + torch.sigmoid(unknown)
+    labels = torch.zeros(shape, dtype=torch.uint8, device=best.device)
+    for index in range(1, output.logits.shape[1]):
+        score = _score(output.logits[n, index : index + 1], shape, unknown is not None)
+        labels[score > best] = index
+        best = torch.maximum(best, score)
+    return labels.cpu().numpy()
+
+
+def _score(logits: Tensor, shape: tuple[int, int], yes_or_no: bool) -> Tensor:
+    logits = _enlarged(logits, shape)
+    return torch.sigmoid(logits) if yes_or_no else logits
+
+
+def _enlarged(logits: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(1, h, w) -> (H, W)."""
+    if logits.shape[1:] != shape:
+        logits = F.interpolate(logits[None], shape, mode="bilinear", align_corners=False)[0]
+    return logits[0]

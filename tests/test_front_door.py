@@ -1,0 +1,405 @@
+"""The names at the top of sparcl_lib: training, loading, predicting, comparing, from Python."""
+
+import doctest
+import importlib
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import sparcl_lib
+from sparcl_lib import UserError, load_run, prediction, train
+from sparcl_lib.cli import main
+from sparcl_lib.course import runs as course_runs
+from sparcl_lib.data.loading.transforms import normalise
+from sparcl_lib.data.masks import read_values
+from sparcl_lib.data.minivoc import default_root, generate
+from sparcl_lib.experiments.store import STORE_VARIABLE
+from sparcl_lib.metrics import class_iou
+from sparcl_lib.models import NetworkSpec, build_segmenter, predict
+from sparcl_lib.plain import nest
+from sparcl_lib.prediction import predict_photographs, read_photograph
+from sparcl_lib.tasks import evaluation_table
+from sparcl_lib.training import evaluate, open_workspace
+
+QUICK = {"optim.iterations": 2, "data": {"batch_size": 4}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_minivoc(tmp_path_factory):
+    """MiniVOC where it is looked for, with few images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        generate(default_root(), train=120, val=24, progress=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(small_minivoc, tmp_path_factory):
+    """Hardly trained; the background's logit is lowered until other classes are seen too."""
+    out = tmp_path_factory.mktemp("run")
+    settings = {"optim": {"iterations": [20, 10]}}
+    made = train("minivoc", "FT", task="6-4", settings=settings, out=out)
+    for step in made.steps:
+        checkpoint = made.directory.load_checkpoint(step)
+        checkpoint["model"]["classifier.steps.0.bias"][0] -= 2.5
+        made.directory.save_checkpoint(step, checkpoint)
+    evaluate(out, accelerator="cpu")
+    return load_run(out)
+
+
+@pytest.fixture
+def photograph(tmp_path) -> Path:
+    file = tmp_path / "photo.jpg"
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+# The top of the package
+def test_importing_is_cheap_and_everything_is_there():
+    code = (
+        "import time; start = time.perf_counter(); import sparcl_lib; "
+        "seconds = time.perf_counter() - start; import sys; "
+        "heavy = sorted({'torch', 'numpy', 'pandas', 'lightning'} & set(sys.modules)); "
+        "names = [name for name in sparcl_lib.__all__ if name not in dir(sparcl_lib)]; "
+        "print(heavy, names, seconds < 0.2)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] [] True"
+    assert all(getattr(sparcl_lib, name) for name in sparcl_lib.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        _ = sparcl_lib.trian
+
+
+@pytest.mark.parametrize("name", ["run", "api", "plain", "models.spec"])
+def test_examples_in_docstrings(run, name, tmp_path, monkeypatch):
+    monkeypatch.setenv(STORE_VARIABLE, str(tmp_path))
+    module = importlib.import_module(f"sparcl_lib.{name}")
+    outcome = doctest.testmod(module, extraglobs={"run": run})
+    assert outcome.attempted > 0 and outcome.failed == 0
+
+
+# Settings
+def test_settings_by_dotted_and_nested_keys():
+    assert nest(None) == {}
+    mixed = {"optim.lr": [0.01, 0.001], "data": {"size": 32}, "method": {"terms.kd.weight": 2}}
+    assert nest(mixed) == {
+        "optim": {"lr": [0.01, 0.001]},
+        "data": {"size": 32},
+        "method": {"terms": {"kd": {"weight": 2}}},
+    }
+
+
+WRONG = {
+    "a list": (["optim.lr=0.1"], r'settings are a mapping, as in .*"optim.lr": 0.01.*; got \['),
+    "text": ("optim.lr=0.1", "settings are a mapping"),
+    "no key": ({"optim..lr": 1}, "got the key 'optim..lr'"),
+    "misspelt": ({"optim.lrr": 1}, "unknown setting 'optim.lrr': did you mean optim.lr?"),
+    "misspelt inside": ({"data": {"szie": 1}}, "unknown setting 'data.szie': did you mean data.si"),
+    "a group": ({"optim": 3}, "optim is a group of settings"),
+    "an argument": ({"seed": 3}, "seed is an argument, not a setting: seed=3"),
+}
+
+
+@pytest.mark.parametrize("settings, message", WRONG.values(), ids=WRONG)
+def test_settings_that_are_none(settings, message):
+    with pytest.raises(UserError, match=message) as error:
+        train("minivoc", "FT", task="6-4", settings=settings)
+    assert "\n" not in str(error.value)
+
+
+# Training
+def test_a_run_of_the_store_is_found_again(tmp_path, monkeypatch):
+    monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "store"))
+    ft = train("minivoc", "FT", task="6-4", settings=QUICK)
+    monkeypatch.setattr("sparcl_lib.training.runner.StepTrainer", None)  # train no more
+    again = train("minivoc", "FT", task="6-4", settings={"optim": {"iterations": 2}, **QUICK})
+    assert again.folder == ft.folder and ft.folder.parent == tmp_path / "store"
+    assert again.metrics == ft.metrics and not again.model().training
+    monkeypatch.delenv(course_runs.CACHE_VARIABLE, raising=False)
+    settings = ("optim.iterations=2", "data.batch_size=4")
+    of_the_course = course_runs.run_or_load(course_runs.minivoc_config("FT", *settings))
+    assert of_the_course.folder == ft.folder
+    elsewhere = {"store": tmp_path / "other", "settings": QUICK}
+    with pytest.raises(TypeError):  # what is not there is trained
+        train("minivoc", "FT", task="6-4", **elsewhere)
+
+
+def test_a_run_directory_is_loaded_continued_or_refused(run, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    made = train("minivoc", "FT", task="6-4", settings=QUICK, out=out)
+    assert made.folder == out and (out / "logs" / "step-1" / "metrics.csv").is_file()
+    before = (out / "metrics.json").read_bytes()
+    made.directory.checkpoint_file(1).unlink()
+    assert train("minivoc", "FT", task="6-4", settings=QUICK, out=out).matrix.rows.keys() == {0, 1}
+    monkeypatch.setattr("sparcl_lib.training.runner.StepTrainer", None)
+    loaded = train("minivoc", "FT", task="6-4", settings=QUICK, out=out)
+    times = ("seconds",)
+    kept = {k: v for k, v in json.loads(before).items() if k not in times}
+    assert {k: v for k, v in loaded.metrics.items() if k not in times} == kept
+    with pytest.raises(UserError, match="holds a run with optim.momentum=0.9, not 0.5"):
+        train("minivoc", "FT", task="6-4", settings={**QUICK, "optim.momentum": 0.5}, out=out)
+    with pytest.raises(UserError, match="not both"):
+        train("minivoc", "FT", task="6-4", out=out, store=tmp_path)
+
+
+def test_folders_that_hold_no_run(tmp_path):
+    with pytest.raises(UserError, match="none is no run directory"):
+        load_run(tmp_path / "none")
+    with pytest.raises(UserError, match="no run directory: it has no config.yaml"):
+        load_run(tmp_path)
+
+
+# A run
+def test_what_a_run_holds(run):
+    assert run.classes == ("background", *itertools.chain(*run.metrics["classes"]))
+    assert run.steps == [0, 1] and run.config.seed == 0
+    assert run.confusion(0).shape == (7, 7) and run.confusion().shape == (11, 11)
+    last = run.matrix.rows[1]
+    assert [last[name] for name in run.classes] == pytest.approx(
+        class_iou(run.confusion(-1)).tolist(), abs=1e-4, nan_ok=True
+    )
+    assert run.log(0)["step"].max() == 19 and run.log()["step"].min() == 20
+    assert len(run.bank(0).counts) == 7 and len(run.bank().counts) == 11
+    assert run.model(0).spec.classes == (7,) and run.model(-1).spec.classes == (7, 4)
+    assert load_run(str(run.folder)).metrics == run.metrics
+    for step in (2, -3):
+        with pytest.raises(UserError, match=f"has no step {step}: it has 0, 1"):
+            run.model(step)
+
+
+def test_a_run_shows_itself(run):
+    assert repr(run) == "Run(FT, minivoc 6-4 disjoint, seed 0, steps 0, 1)"
+    shown = run._repr_html_()
+    assert f"<td>{run.metrics['steps'][1]['miou_all']:.1f}</td>" in shown and "–" in shown
+    figures = [run.plot_forgetting(), run.plot_steps(), run.plot_predictions()]
+    titles = {axes.get_title() for axes in figures[2].axes}
+    assert titles >= {"image", "truth", "step 0", "step 1"}
+    assert "FT, minivoc 6-4 disjoint, seed 0" in figures[1].axes[0].get_title()
+    assert len(figures[0].axes) == 2
+
+
+def test_joint_training_has_one_step(tmp_path):
+    joint = train("minivoc", "Joint", task="6-4", settings=QUICK, out=tmp_path)
+    assert joint.steps == [0] and list(joint.matrix.rows) == [1]
+    assert joint.confusion(0).shape == joint.confusion().shape == (11, 11)
+    assert joint.plot_predictions() is not None and "step 1" in joint._repr_html_()
+
+
+# Prediction
+def test_prediction_of_the_test_images_is_that_of_evaluate(run):
+    """A loaded network that was in training mode and got bytes was right on 45.5 % of the object
+    pixels of a demo's test images, instead of 72.9 %."""
+    workspace = open_workspace(run.config, progress=False)
+    source = workspace.evaluation_reader.source
+    for step in run.steps:
+        ids = workspace.evaluation_ids[step]
+        table = evaluation_table(workspace.learned, step, workspace.policy)
+        maps = run.predict([source.photo("val", i) for i in ids], step, device="cpu")
+        found = np.zeros_like(run.confusion(step))
+        for image_id, labels in zip(ids, maps, strict=True):
+            truth = table[read_values(source.mask("val", image_id))]
+            np.add.at(found, (truth[truth < 255], labels[truth < 255]), 1)
+        assert np.array_equal(found, run.confusion(step))
+        assert len(np.unique(np.concatenate(maps))) > 2
+
+
+def test_a_photograph_in_every_form(run, photograph):
+    with Image.open(photograph) as image:
+        pixels = np.array(image)
+        of_file = run.predict(photograph)
+        assert of_file.shape == (30, 50) and of_file.dtype == np.uint8
+        tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+        for form in (str(photograph), image, pixels, tensor, np.asfortranarray(pixels)):
+            assert np.array_equal(run.predict(form), of_file)
+    for several in ([photograph], (pixels,), tensor[None]):
+        (alone,) = run.predict(several)
+        assert np.array_equal(alone, of_file)
+    assert [m.shape for m in run.predict(torch.stack([tensor, tensor]))] == [(30, 50)] * 2
+    assert run.predict([]) == []
+
+
+def test_photographs_are_rgb_and_upright(tmp_path):
+    colours = np.arange(24, dtype=np.uint8).reshape(2, 4, 3) * 10
+    image = Image.fromarray(colours)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    image.save(tmp_path / "turned.png", exif=exif)
+    assert read_photograph(tmp_path / "turned.png").shape == (3, 4, 2)
+    palette = image.convert("P")
+    palette.info["transparency"] = bytes(16)
+    for mode in (image.convert("L"), image.convert("RGBA"), palette):
+        assert read_photograph(mode).shape == (3, 2, 4)
+    grey = read_photograph(image.convert("L"))
+    assert torch.equal(grey[0], grey[1])
+
+
+NO_PHOTOGRAPHS = {
+    "floats": (np.zeros((4, 4, 3)), "a float64 ndarray of shape (4, 4, 3) is no photograph"),
+    "grey": (np.zeros((4, 4), np.uint8), "shape (4, 4) is no photograph: give a file"),
+    "channels last": (torch.zeros(4, 4, 3, dtype=torch.uint8), "uint8 Tensor of shape (4, 4, 3)"),
+    "nothing": (np.zeros((0, 4, 3), np.uint8), "shape (0, 4, 3)"),
+    "a number": (3, "3 is no photograph: give a file, a PIL image, a uint8 array"),
+}
+
+
+@pytest.mark.parametrize("name", NO_PHOTOGRAPHS)
+def test_what_is_no_photograph(run, name):
+    thing, message = NO_PHOTOGRAPHS[name]
+    with pytest.raises(UserError) as error:
+        run.predict(thing)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def unknowing(unknown: bool):
+    torch.manual_seed(0)
+    spec = NetworkSpec(
+        "mini", (4, 3), output_stride=4, head="conv", head_channels=8, unknown=unknown
+    )
+    return build_segmenter(spec).eval()
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+@pytest.mark.parametrize("shape", [(40, 40), (23, 61), (120, 80)])
+@torch.no_grad()
+def test_large_and_small_photographs(unknown, shape):
+    """Shorter side to 40 pixels, nothing cut off; logits brought back, the class decided there."""
+    model = unknowing(unknown)
+    pixels = torch.randint(256, (3, *shape), dtype=torch.uint8)
+    (labels,) = predict_photographs(model, [pixels], size=40, batch_size=8)
+    seen = prediction.v2.Resize(40, antialias=True)(pixels)
+    assert min(seen.shape[1:]) == 40
+
+    class Enlarged(torch.nn.Module):
+        def forward(self, images):
+            output = model(images)
+            logits, more = (
+                None if x is None else torch.nn.functional.interpolate(x, shape, mode="bilinear")
+                for x in (output.logits, output.unknown)
+            )
+            return output._replace(logits=logits, unknown=more)
+
+    expected = predict(Enlarged(), normalise(seen[None]))[0]
+    assert labels.shape == shape and np.array_equal(labels, expected.numpy())
+
+
+def test_photographs_of_many_sizes_keep_their_order(run):
+    rng = np.random.default_rng(1)
+    shapes = [(64, 64), (64, 64), (70, 90), (64, 64), (20, 20), (64, 64)]
+    images = [rng.integers(0, 255, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    together = run.predict(images)
+    assert [labels.shape for labels in together] == shapes
+    agree = [(run.predict(i) == labels).mean() for i, labels in zip(images, together, strict=True)]
+    assert min(agree) > 0.999  # batches of another size may differ in the last digit
+
+
+# Many runs
+def test_compare_and_ablate(tmp_path, monkeypatch):
+    monkeypatch.setenv(STORE_VARIABLE, str(tmp_path))
+    variants = {"one": ("MiB", {}), "two": ("MiB", {"method.classifier_init": "random"})}
+    table = sparcl_lib.compare(
+        "minivoc", variants, tasks=["6-4"], seeds=[0, 1], settings=QUICK, jobs=1
+    )
+    assert list(table.groupby(["method", "seed", "step"]).size()) == [1] * 8
+    assert {"miou_all", "forgetting", "seconds", "run"} <= set(table)
+    again = sparcl_lib.compare(
+        "minivoc", ["MiB"], tasks=["6-4"], settings=QUICK, store=tmp_path, jobs=1
+    )
+    ablated = sparcl_lib.ablate("minivoc", "MiB", ["kd"], task="6-4", settings=QUICK, jobs=1)
+    assert ablated["run"][0] == again["run"][0] and ablated["kd"].tolist() == [True, False]
+    single = train("minivoc", "MiB", task="6-4", settings=QUICK)
+    assert single.folder.name == again["run"][0]
+    for call in (
+        lambda: sparcl_lib.compare("minivoc", "MiB", tasks=["6-4"]),
+        lambda: sparcl_lib.compare("minivoc", ["MiB"], tasks="6-4"),
+        lambda: sparcl_lib.ablate("minivoc", "MiB", "kd", task="6-4"),
+    ):
+        with pytest.raises(UserError, match=r"are a list, as in \["):
+            call()
+
+
+def test_a_run_that_fails_is_warned_of(tmp_path):
+    broken = {"fine": ("FT", {}), "broken": ("FT", {"optim.lr": 1e30})}
+    settings = {**QUICK, "optim.iterations": 4}
+    with pytest.warns(UserWarning, match="failed, and left out: broken, 6-4 disjoint, seed 0"):
+        table = sparcl_lib.compare(
+            "minivoc", broken, tasks=["6-4"], settings=settings, store=tmp_path, jobs=1
+        )
+    assert set(table["method"]) == {"fine"}
+
+
+# The command
+def sparcl(capsys, *arguments) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return exit_.value.code, printed.out, printed.err.split("\r")[-1].strip()
+
+
+def test_sparcl_predict(run, photograph, tmp_path, capsys):
+    second = tmp_path / "second.png"
+    Image.fromarray(np.full((40, 20, 3), 200, np.uint8)).save(second)
+    out = tmp_path / "maps" / "new"
+    status, printed, _ = sparcl(capsys, "predict", run.folder, photograph, second, "--out", out)
+    assert status == 0 and printed.startswith("2 maps of class ids")
+    assert {file.name for file in out.iterdir()} == {
+        "areas.csv", "photo.png", "photo-overlay.png", "second.png", "second-overlay.png"
+    }  # fmt: skip
+    table = pd.read_csv(out / "areas.csv")
+    assert list(table) == ["image", "class_id", "class", "pixels", "percent"]
+    for image in (photograph, second):
+        labels = run.predict(image)
+        with Image.open(out / f"{image.stem}.png") as mask:
+            assert mask.mode == "P" and np.array_equal(np.array(mask), labels)
+            assert mask.getpalette()[:6] == [0, 0, 0, 128, 0, 0]
+        with Image.open(out / f"{image.stem}-overlay.png") as overlay:
+            shown, pixels = np.array(overlay), read_photograph(image).permute(1, 2, 0).numpy()
+            assert np.array_equal(shown[labels == 0], pixels[labels == 0])
+            assert (shown[labels > 0] != pixels[labels > 0]).any() == (labels > 0).any()
+        rows = table[table["image"] == str(image)]
+        assert rows["class"].tolist() == list(run.classes)
+        assert rows["pixels"].tolist() == np.bincount(labels.ravel(), minlength=11).tolist()
+        assert rows["percent"].sum() == pytest.approx(100, abs=0.01)
+    first = ("predict", run.folder, photograph, "--out", out, "--step", 0)
+    status, _, error = sparcl(capsys, *first)
+    assert status == 2 and "photo.png is there already: choose another --out, or add --ov" in error
+    assert sparcl(capsys, *first, "--overwrite")[0] == 0
+    assert pd.read_csv(out / "areas.csv")["class"].tolist() == list(run.classes[:7])
+
+
+def test_what_sparcl_predict_refuses(run, photograph, tmp_path, capsys):
+    twin = tmp_path / "more" / "PHOTO.jpeg"
+    twin.parent.mkdir()
+    twin.write_bytes(photograph.read_bytes())
+    text = tmp_path / "notes.txt"
+    text.write_text("no image", "utf-8")
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(photograph.read_bytes()[:600])
+    png = tmp_path / "beside.png"
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(png)
+    before = png.read_bytes()
+    out = tmp_path / "out"
+    cases = [
+        ((run.folder, photograph, twin, "--out", out), "would both be written as"),
+        ((run.folder, photograph, text, "--out", out), "notes.txt: no image that can be decoded"),
+        ((run.folder, photograph, cut, "--out", out), "cut.jpg: no image that can be decoded"),
+        ((run.folder, tmp_path / "none.jpg", "--out", out), "No such file or directory"),
+        ((run.folder, tmp_path, "--out", out), "Is a directory; give image files"),
+        ((run.folder, png, "--out", tmp_path, "--overwrite"), "beside.png is one of the images"),
+        ((run.folder, photograph, "--out", text), "notes.txt"),
+        ((run.folder, photograph, "--out", out, "--step", 2), "has no step 2: it has 0, 1"),
+        ((tmp_path / "no-run", photograph, "--out", out), "no-run is no run directory"),
+    ]
+    for arguments, message in cases:
+        status, printed, error = sparcl(capsys, "predict", *arguments)
+        assert status == 2 and printed == "" and message in error, arguments
+        assert error.startswith("sparcl: ") and "\n" not in error
+    assert not out.exists() and png.read_bytes() == before
