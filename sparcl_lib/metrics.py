@@ -62,33 +62,39 @@ class StepMatrix:
         return [name for names in self.step_classes[: step + 1] for name in names]
 
     def old(self, step: int) -> list[str]:
+        """Classes learned before step, without background; none at step 0."""
         return self.seen(step - 1) if step > 0 else []
 
     def _mean(self, step: int, names: Iterable[str]) -> float:
         return mean_iou(self.rows[step][name] for name in names)
 
     def miou_old(self, step: int) -> float:
+        """Percent, after step, of background and the classes of earlier steps; NaN at step 0."""
         old = self.old(step)
         return self._mean(step, [BACKGROUND_NAME, *old] if old else [])
 
     def miou_old_no_bg(self, step: int) -> float:
+        """Percent, after step, of the classes of earlier steps; NaN at step 0."""
         return self._mean(step, self.old(step))
 
     def miou_new(self, step: int) -> float:
+        """Percent, after step, of the classes that it adds."""
         return self._mean(step, self.step_classes[step])
 
     def miou_all(self, step: int) -> float:
+        """Percent, after step, of background and all classes seen so far."""
         return self._mean(step, [BACKGROUND_NAME, *self.seen(step)])
 
     def miou_all_no_bg(self, step: int) -> float:
+        """Percent, after step, of all classes seen so far."""
         return self._mean(step, self.seen(step))
 
     def average_miou(self) -> float:
-        """Mean over the recorded steps of miou_all ("avg" of the MiB and PLOP tables)."""
+        """Percent: mean over the recorded steps of miou_all ("avg" of the MiB and PLOP tables)."""
         return mean_iou(self.miou_all(step) for step in self.rows)
 
     def forgetting(self) -> dict[str, float]:
-        """Per class of an earlier step: best IoU at an earlier step minus the last one.
+        """Per class of an earlier step: best IoU at an earlier step minus the last one, in points.
 
         Source: Chaudhry et al. (ECCV 2018), equation 3, with IoU for accuracy. Negative when a
         class got better; empty for fewer than two steps.
@@ -104,7 +110,9 @@ class StepMatrix:
         return result
 
     def intransigence(self, joint: "StepMatrix") -> dict[str, float]:
-        """Per class of a later step: IoU of joint training minus that right after its step.
+        """Per class of a later step: IoU of joint training minus that right after it, in points.
+
+        joint: the matrix of joint training on the same task; without rows there is no class.
 
         Source: Chaudhry et al. (ECCV 2018), intransigence measure, with IoU for accuracy. There
         the reference of a step is trained on the classes up to it; here one network that learned

@@ -41,6 +41,7 @@ _TABLE_START, _TABLE_END = "<!-- chapters -->", "<!-- end of chapters -->"
 
 
 def times_file() -> Path:
+    """Where the measured seconds of all chapters are kept."""
     return NOTEBOOKS / "times.csv"
 
 
@@ -192,6 +193,7 @@ def write_index(chapters: list[Chapter], times: dict[str, Times]) -> None:
 
 
 def index_table(chapters: list[Chapter], times: dict[str, Times]) -> str:
+    """The chapters as a table in Markdown."""
     lines = ["| chapter | ends with | reading | running | all runs anew |", "|---|---|---|---|---|"]
     for c in chapters:
         known = times.get(c.name)
@@ -205,6 +207,7 @@ def index_table(chapters: list[Chapter], times: dict[str, Times]) -> str:
 
 
 def main() -> None:
+    """The command; see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("number", nargs="*", help="chapters, such as 01; all if none is given")
     parser.add_argument("--retrain", action="store_true", help="start without any kept run")

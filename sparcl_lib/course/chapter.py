@@ -52,6 +52,8 @@ class Meta:
 
 @dataclass(frozen=True)
 class Chapter:
+    """One source of the course, read."""
+
     path: Path
     meta: Meta
     cells: tuple[NotebookNode, ...]
@@ -63,10 +65,12 @@ class Chapter:
 
     @property
     def number(self) -> str:
+        """Such as 01."""
         return self.name[:2]
 
     @property
     def notebook(self) -> Path:
+        """The file that is made of it."""
         return self.path.parent.parent / f"{self.name}.ipynb"
 
 

@@ -14,7 +14,9 @@ from sparcl_lib.tasks.labels import VOID
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error,
           Image.DecompressionBombError)  # fmt: skip
 Row = tuple[np.ndarray, tuple[int, int]]
+"""bool (256,), which values a mask shows, and its width and height in pixels."""
 Colour = tuple[int, int, int]
+"""Red, green and blue of 0 to 255."""
 
 _INDEX_MODES = ("P", "L", "1")
 _COLOUR_MODES = ("P", "RGB", "RGBA", "L")
@@ -30,7 +32,7 @@ def lookup(values: Mapping[int, int]) -> np.ndarray:
 
 
 def read_mask(path: str) -> Row:
-    """bool (256,) presence of each value, and (width, height), of the decoded mask.
+    """Which values a mask shows, and its size, decoded once.
 
     Raises:
         UserError: naming a file that is missing, broken or no image of class indices.

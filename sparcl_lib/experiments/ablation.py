@@ -73,6 +73,7 @@ def switches(terms: Sequence[str], leave_one_out: bool = False) -> list[dict[str
 
 
 def variant_name(on: dict[str, bool]) -> str:
+    """Such as `matching + kd`: the terms that are on."""
     return " + ".join(term for term, is_on in on.items() if is_on) or NONE
 
 
@@ -154,7 +155,10 @@ def _readable(table: pd.DataFrame, title: str) -> pd.DataFrame:
 
 
 def write_ablation(ablation: Ablation, out: Path, commands: Sequence[str] = ()) -> None:
-    """results.csv, ablation.png and report.html (self-contained) in the folder `out`."""
+    """results.csv, ablation.png and report.html (self-contained) in the folder `out`.
+
+    commands: what to type to get the same runs. Raises UserError when it cannot be written.
+    """
     summary = ablation.summary()
     states = ablation.table.groupby("variant", sort=False)[list(ablation.terms)].first()
     figure = switch_heat_map(

@@ -41,6 +41,7 @@ class Block:
     seeds: Sequence[int]
 
     def configs(self) -> list[RunConfig]:
+        """One configuration per run, method by method."""
         pairs = itertools.product(self.methods, self.seeds)
         return [self.base.config(method, seed) for method, seed in pairs]
 
@@ -132,7 +133,10 @@ def _readable(forgetting: pd.DataFrame) -> pd.DataFrame:
 def write_comparison(
     comparison: Comparison, csv: Path, page: Path, commands: Sequence[str] = ()
 ) -> None:
-    """The rows of `Comparison.table`, and a self-contained page without photographs."""
+    """The rows of `Comparison.table`, and a self-contained page without photographs.
+
+    commands: what to type to get the same runs. Raises UserError when a file cannot be written.
+    """
     table, forgetting = comparison.table().round(4), comparison.forgetting()
     sections = [
         _section(members, forgetting.loc[group])

@@ -60,6 +60,7 @@ class Sweep:
         return given | {"recipe, data and code": first}
 
     def lock(self, name: str) -> FileLock:
+        """A lock beside the journal, for all who share it."""
         folder = Path(f"{self.storage}.locks")
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{name.replace('+', '-')}.lock")
@@ -76,6 +77,7 @@ class Claim(NamedTuple):
 
     @property
     def number(self) -> int:
+        """Of the trial in its study, from 0."""
         number: int = self.trial.number
         return number
 

@@ -25,6 +25,7 @@ class ReportRun(NamedTuple):
 
     @property
     def finished(self) -> bool:
+        """Whether the last step of the task was evaluated."""
         last: int = self.metrics["steps"][-1]["step"]
         return last == len(self.metrics["classes"]) - 1
 
@@ -40,6 +41,7 @@ class ReportRun(NamedTuple):
         return self.metrics["dataset"], self.metrics["task"], self.metrics["setup"]
 
     def matrix(self) -> StepMatrix:
+        """IoU of every class after every step."""
         return StepMatrix.from_results(self.metrics["classes"], self.metrics["steps"])
 
 

@@ -155,7 +155,10 @@ def step_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def write_results(runs: Iterable[ReportRun], folder: str | Path) -> None:
-    """results.json ({"runs": [metrics.json of each]}) and results.csv (a row per run and step)."""
+    """results.json ({"runs": [metrics.json of each]}) and results.csv (a row per run and step).
+
+    Raises UserError when the folder cannot be written.
+    """
     folder, metrics = Path(folder), [run.metrics for run in runs]
     rows = [row for run in metrics for row in step_rows(run)]
     json_text, frame = dump_json({"runs": metrics}), pd.DataFrame(rows)

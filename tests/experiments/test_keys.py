@@ -84,7 +84,7 @@ def plugin(tmp_path):
         for name in ("gap", "weight_of"):
             TERMS.pop(name, None)
         file = tmp_path / f"terms_{next(count)}.py"
-        file.write_text(text.replace("{facts}", facts))
+        file.write_text(text.replace("{facts}", facts), "utf-8")
         load_plugins([file])
 
     yield register

@@ -80,7 +80,14 @@ class Draw(NamedTuple):
 
 
 class SegmentationDataset(Dataset[Pair]):
-    """Images of some ids, transformed; what their mask values mean is in a 256-entry table."""
+    """Images of some ids, transformed; what their mask values mean is in a 256-entry table.
+
+    Args:
+        reader: decodes the pairs of a split.
+        ids: image ids of that split.
+        table: uint8 (256,) from ``training_table`` or ``evaluation_table``, for the loader.
+        transform: takes a pair as tv_tensors, returns one of equal sizes.
+    """
 
     def __init__(
         self,
@@ -167,6 +174,15 @@ def training_batches(
 
     Each of `world` processes gets its own share; together they see every image once an epoch.
     The seed alone decides the batches: more workers or more iterations leave the first ones alone.
+
+    Args:
+        dataset: its transform may be random.
+        batch_size: images per iteration and process.
+        iterations: number of batches.
+        workers: loader processes; 0: images are decoded here.
+        seed: of the order of images and of their crops and flips.
+        rank, world: number of this process, and of all.
+        device: where the batches are to be.
     """
     generator = torch.Generator().manual_seed(seed)
     total = iterations * batch_size * world
@@ -183,7 +199,10 @@ def evaluation_batches(
     workers: int,
     device: torch.device | str = "cpu",
 ) -> StepLoader:
-    """Every image once, in order."""
+    """Every image once, in order; the last batch may be smaller.
+
+    Arguments as of `training_batches`.
+    """
     return StepLoader(dataset, batch_size, workers, device)
 
 

@@ -23,18 +23,23 @@ class PairList:
 
     @property
     def place(self) -> Path:
+        """What a scan of these masks is kept under."""
         return self.listing
 
     def ids(self) -> list[str]:
+        """Image ids in the order of the table."""
         return list(self.pairs)
 
     def scanned_as(self, image_id: str) -> str:
+        """What a mask is called among those scans, beside its size and time."""
         return self.pairs[image_id][1]
 
     def mask(self, image_id: str) -> str:
+        """Path of a mask (it need not exist)."""
         return self.pairs[image_id][1]
 
     def photos_of(self, image_id: str) -> list[str]:
+        """Where the photograph may be: in one place."""
         return [self.pairs[image_id][0]]
 
 

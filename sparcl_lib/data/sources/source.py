@@ -39,6 +39,7 @@ class Split:
         return self.masks
 
     def ids(self) -> list[str]:
+        """Image ids in list order, unchecked; UserError if list or folder cannot be read."""
         return read_list(self.listing) if self.listing else _names(self.masks)
 
     def scanned_as(self, image_id: str) -> str:
@@ -46,6 +47,7 @@ class Split:
         return image_id
 
     def mask(self, image_id: str) -> str:
+        """Path of a mask (it need not exist)."""
         return os.path.join(self.masks, image_id + MASK_SUFFIX)
 
     def photos_of(self, image_id: str) -> list[str]:
