@@ -97,16 +97,17 @@ class StepMatrix:
         """Per class of an earlier step: best IoU at an earlier step minus the last one, in points.
 
         Source: Chaudhry et al. (ECCV 2018), equation 3, with IoU for accuracy. Negative when a
-        class got better; empty for fewer than two steps.
+        class got better; empty for fewer than two steps. A class without an IoU after the last
+        step (no test image shows it, nothing is taken for it) is left out.
         """
         steps = sorted(self.rows)
         last, earlier = steps[-1:], steps[:-1]
         result = {}
         for name in self.old(last[0]) if last else []:
             history = [self.rows[s][name] for s in earlier if name in self.rows[s]]
-            known = [iou for iou in history if not np.isnan(iou)]
-            if known:
-                result[name] = max(known) - self.rows[last[0]][name]
+            known, now = [iou for iou in history if not np.isnan(iou)], self.rows[last[0]][name]
+            if known and not np.isnan(now):
+                result[name] = max(known) - now
         return result
 
     def intransigence(self, joint: "StepMatrix") -> dict[str, float]:

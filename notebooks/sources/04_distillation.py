@@ -810,7 +810,7 @@ changed = run_or_load(minivoc_config("MiB", f"method.terms.kd.weight={weight}"))
 print(", ".join(f"{name} {value:.1f}" for name, value in scores(changed).items()))
 
 # %%
-usual = minivoc_config("MiB").method["terms"]["kd"]["weight"]
+usual = minivoc_config("MiB").method.term("kd").weight
 WEIGHTS = (0.3, usual, 7.5)
 swept = run_or_load_all(
     {w: minivoc_config("MiB", f"method.terms.kd.weight={w}") for w in WEIGHTS}

@@ -117,12 +117,18 @@ for command in (
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
+    data_root: Annotated[
+        str | None, typer.Option(help="Folder of the data, if it lies elsewhere now.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="YAML file of the data, if it lies elsewhere now.")
+    ] = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    """Evaluate every checkpoint of a run again."""
+    """Evaluate every checkpoint of a run again; refused if the data are not what they were."""
     from sparcl_lib.training import evaluate as evaluate_run
 
-    _print_steps(evaluate_run(run, accelerator=accelerator))
+    _print_steps(evaluate_run(run, dataset=dataset, data_root=data_root, accelerator=accelerator))
 
 
 @app.command()

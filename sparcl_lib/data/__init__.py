@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from sparcl_lib.data.checksums import fingerprint
+from sparcl_lib.data.checksums import fingerprint, image_checksums
 from sparcl_lib.data.lists import read_lists, split_checksum, write_lists
 from sparcl_lib.data.presence import Presence, check_pairs, scan
 from sparcl_lib.data.sources.catalog import open_source
@@ -27,6 +27,7 @@ __all__ = [
     "check_pairs",
     "evaluation_ids",
     "fingerprint",
+    "image_checksums",
     "open_source",
     "partition",
     "read_lists",

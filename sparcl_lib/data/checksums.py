@@ -25,20 +25,32 @@ def fingerprint(source: Source) -> str:
 
     Raises UserError for a list, mask or photograph that is missing or cannot be read.
     """
-    pairs = [
-        (split, image_id, source.mask(split, image_id), source.photo(split, image_id))
-        for split in sorted(source.splits)
-        for image_id in source.ids(split)
-    ]
-    stamps = {}
-    for _, image_id, mask, photo in pairs:
-        stamps[mask] = stamp(mask, "mask", image_id)
-        stamps[photo] = stamp(photo, "photograph", image_id)
-    known = _checksums(source, stamps)
     digest = hashlib.sha256()
-    for split, image_id, *files in pairs:
-        digest.update(f"{split} {image_id} {[known[file][-1] for file in files]}\n".encode())
+    for split, images in image_checksums(source).items():
+        for image_id, checksums in images.items():
+            digest.update(f"{split} {image_id} {list(checksums)}\n".encode())
     return digest.hexdigest()
+
+
+def image_checksums(source: Source) -> dict[str, dict[str, tuple[str, str]]]:
+    """Split -> image id -> sha256 of its mask and of its photograph, as `fingerprint` reads them.
+
+    Raises UserError as `fingerprint` does.
+    """
+    pairs = {
+        split: {i: (source.mask(split, i), source.photo(split, i)) for i in source.ids(split)}
+        for split in sorted(source.splits)
+    }
+    stamps = {}
+    for images in pairs.values():
+        for image_id, (mask, photo) in images.items():
+            stamps[mask] = stamp(mask, "mask", image_id)
+            stamps[photo] = stamp(photo, "photograph", image_id)
+    known = _checksums(source, stamps)
+    return {
+        split: {i: (known[mask][-1], known[photo][-1]) for i, (mask, photo) in images.items()}
+        for split, images in pairs.items()
+    }
 
 
 def _checksums(source: Source, stamps: dict[str, Stamp]) -> Checksums:

@@ -1,7 +1,7 @@
 """Which images each step trains and tests on, and what their labels become."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def partition(
-    presence: Presence | Mapping[str, Iterable[int]], task: Task, setup: str
+    presence: Presence | Mapping[str, Iterable[int]],
+    task: Task,
+    setup: str,
+    may_be_empty: Container[int] = (),
 ) -> dict[int, list[str]]:
     """Training images of every step.
 
@@ -28,6 +31,7 @@ def partition(
         presence: N images, or a mapping image id -> raw values in its mask.
         task: classes of every step.
         setup: ``sequential``, ``disjoint`` or ``overlapped``.
+        may_be_empty: steps that need no image, for they are trained already.
 
     Returns:
         step -> image ids, sorted.
@@ -41,7 +45,7 @@ def partition(
     presence = _as_presence(presence)
     steps = {step: step_ids(presence, task, setup, step) for step in range(task.num_steps)}
     for step, ids in steps.items():
-        if not ids:
+        if not ids and step not in may_be_empty:
             names = ", ".join(task.classes[c] for c in task.steps[step])
             raise UserError(
                 f"step {step} of task {task.name!r} ({setup}) has no image; it learns {names}: "

@@ -12,7 +12,6 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.base import RunBase, unique
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
-from sparcl_lib.methods import build_method
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.report import ReportRun
 from sparcl_lib.report.page import page_of, picture, section
@@ -103,17 +102,17 @@ def ablate(
     table = pd.DataFrame([_row(on, run) for on, run in finished])
     table = table.astype(dict.fromkeys(MEASURES, float))  # null, where nothing is old, is NaN
     reported = [ReportRun({**run.metrics, "method": variant_name(on)}) for on, run in finished]
-    return Ablation(configs[0].method["name"], terms, table, reported, errors)
+    return Ablation(configs[0].method.name, terms, table, reported, errors)
 
 
 def _check_terms(base: RunBase, method: str, terms: Sequence[str], leave_one_out: bool) -> None:
     config = base.config(method, 0)
-    weights = {term.name: term.weight for term in build_method(config.method).terms}
+    weights = {term.name: term.weight for term in config.method.terms}
     active = [name for name, weight in weights.items() if weight > 0]
     for term in terms:
         if term not in active:
             raise UserError(
-                f"method {config.method['name']} has no term {term!r} to switch off: it has "
+                f"method {config.method.name} has no term {term!r} to switch off: it has "
                 f"{', '.join(active)}; add one with --set method.terms.{term}.weight=0.1"
             )
     if len(terms) > _MANY_TERMS and not leave_one_out:

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.store import RunStore, run_keys
-from sparcl_lib.methods import build_method, can_travel, files_of, load_terms
+from sparcl_lib.methods import can_travel, files_of, load_terms
 from sparcl_lib.run import Run
 
 DIED = "its process died, perhaps for lack of memory: try fewer --jobs"
@@ -79,12 +79,12 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
 
 def title(config: RunConfig) -> str:
     """What a run is, in a few words."""
-    return f"{config.method['name']}, {config.task} {config.setup}, seed {config.seed}"
+    return f"{config.method.name}, {config.task} {config.setup}, seed {config.seed}"
 
 
 def terms_of(configs: Iterable[RunConfig]) -> list[str]:
     """Names of all loss terms that these runs have."""
-    return list(dict.fromkeys(t.name for c in configs for t in build_method(c.method).terms))
+    return list(dict.fromkeys(t.name for c in configs for t in c.method.terms))
 
 
 def run_calls(

@@ -107,8 +107,6 @@ def recipe_values(space: Space, config: RunConfig) -> dict[str, Any]:
         value = flat.get(name)
         if place is not None and value is not None:
             value = at_step(value, place)
-        if isinstance(row, Range) and isinstance(value, str):  # 4.7e-5 in a recipe is text
-            value = float(value)
         if value is not None and _holds(row, value):
             values[key] = value
     return values

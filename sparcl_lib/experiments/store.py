@@ -17,16 +17,15 @@ from typing import Any, NamedTuple
 import platformdirs
 from filelock import FileLock
 
-from sparcl_lib.config import RunConfig, to_plain
+from sparcl_lib.config import RunConfig, first_step_settings, to_plain
 from sparcl_lib.data import fingerprint, open_source
 from sparcl_lib.data.lists import file_checksum, list_files
 from sparcl_lib.data.minivoc import checksum
-from sparcl_lib.methods import Term, build_method, get_term
+from sparcl_lib.methods import Term, get_term
 from sparcl_lib.revision import note_edits, trained_by
 from sparcl_lib.revision.functions import function_digest
 from sparcl_lib.run import Run
 from sparcl_lib.training.run_directory import RunDirectory
-from sparcl_lib.training.workspace import first_step_settings
 
 STORE_VARIABLE = "SPARCL_STORE"
 Trainer = Callable[..., Mapping[str, Any]]
@@ -45,12 +44,13 @@ def run_keys(config: RunConfig) -> RunKeys:
     # Where the data lie says nothing about them, and machines that share runs may differ in it.
     # None rather than left out: runs that named no place keep the keys they had.
     anywhere = {"data_root": None}
-    method = build_method(config.method)
+    method, plain = config.method, to_plain(config) | anywhere
     terms = _terms_outside(term for term in method.terms if term.weight > 0)
-    whole = _digest({**beside, **terms, "config": to_plain(config) | anywhere})
+    whole = _digest({**beside, **terms, "config": plain})
     terms = _terms_outside(method.active_terms(0))
-    first = _digest({**beside, **terms, "first": first_step_settings(config) | anywhere})
-    name = re.sub(r"[^\w.]+", "-", config.method["name"])
+    what = {key: plain[key] for key in ("dataset", "task", "class_order")}
+    first = _digest({**beside, **terms, "first": first_step_settings(config) | what})
+    name = re.sub(r"[^\w.]+", "-", method.name)
     return RunKeys(f"{name}-{whole}", f"first-{first}")
 
 

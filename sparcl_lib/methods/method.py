@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from sparcl_lib.errors import UserError
+from sparcl_lib.fields import later
 from sparcl_lib.methods.context import StepContext
 from sparcl_lib.methods.frozen_parts import FrozenParts
 from sparcl_lib.methods.fusion import Fusion
@@ -65,20 +66,14 @@ class Term:
         """Whether it needs the previous model in steps after the first."""
         return self.registered is not None and self.registered.asks_teacher(self.options)
 
-    @property
-    def options_at_step_zero(self) -> dict[str, Any]:
-        """The options that do something where nothing is old."""
-        later = () if self.registered is None else self.registered.acts_later
-        return {name: value for name, value in self.options.items() if name not in later}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A row of a results table."""
 
-    name: str
+    name: str = later()
     terms: tuple[Term, ...]
-    classifier_init: ClassifierInit = "random"
+    classifier_init: ClassifierInit = later("random")
     """How the convolution of new classes starts."""
     joint: bool = False
     """Learn all classes of the task at once: the upper bound, not a continual method."""
@@ -86,7 +81,7 @@ class Method:
     """EWC, RW or PI: hold the weights that mattered for earlier steps."""
     reshaped_prototypes: bool = False
     """Prototypes as SDR's released code fills them: wrong for more than one image a batch."""
-    frozen: tuple[Part, ...] | None = None
+    frozen: tuple[Part, ...] | None = later(None)
     """What learns at its first step alone: features (backbone and head), old (the classifier of
     earlier steps); empty: nothing."""
     unknown: float = 0.0
@@ -95,7 +90,7 @@ class Method:
     head_per_step: bool = False
     """Each step's classifier, and the unknown answer, has a 3x3 convolution, batch norm and ReLU
     before its 1x1."""
-    fuse: float = 0.0
+    fuse: float = later(0.0)
     """After a later step the network is (1 - s) * old + s * new, s = (new classes / all classes) **
     fuse, background counted: 0.5 in EWF, 0 for no fusion."""
 
@@ -127,6 +122,13 @@ class Method:
         """Raise UserError for a term that is not defined here: it cannot be trained."""
         for term in self.terms:
             get_term(term.name)
+
+    def term(self, name: str) -> Term:
+        """The row of a term; UserError if the method has none of this name."""
+        found = {term.name: term for term in self.terms}
+        if name not in found:
+            raise UserError(f"method {self.name} has no term {name!r}: it has {', '.join(found)}")
+        return found[name]
 
     def active_terms(self, step: int) -> tuple[Term, ...]:
         return tuple(term for term in self.terms if term.active(step))

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from sparcl_lib.errors import UserError
+from sparcl_lib.fields import later
 from sparcl_lib.methods.mechanism import LossValues, Mechanism, state_of
 from sparcl_lib.models import Segmenter
 
@@ -49,7 +50,7 @@ class Regulariser:
     """The row of a method's table that holds weights in place."""
 
     name: Literal["ewc", "rw", "pi"]
-    weight: float = 1.0
+    weight: float = later(1.0)
     """Factor of the penalty in the total."""
     alpha: float = 0.9
     """Share of the newest squared gradient in the running Fisher estimate (ewc, rw)."""

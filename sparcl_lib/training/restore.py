@@ -3,28 +3,26 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sparcl_lib.config import to_plain
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Mechanism
 from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, grow
 from sparcl_lib.plain import build
 from sparcl_lib.prototypes import PrototypeBank
+from sparcl_lib.training.agreement import check_agreement
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.workspace import Workspace
 
 
 def load_step(workspace: Workspace, directory: RunDirectory, step: int) -> dict[str, Any]:
-    """A checkpoint that belongs to this run's task; UserError otherwise."""
+    """A checkpoint that agrees with this run's setup and contents; UserError otherwise."""
     checkpoint = directory.load_checkpoint(step)
-    config, theirs = workspace.config, checkpoint["config"]
-    keys = ("dataset", "task", "class_order", *(() if workspace.method.joint else ("setup",)))
-    for key in keys:
-        mine = to_plain(config)[key]
-        if theirs[key] != mine:
-            raise UserError(
-                f"{directory.checkpoint_file(step)} belongs to {key} {theirs[key]}, not {mine}: "
-                f"give the run of this {key}"
-            )
+    theirs, mine = checkpoint["config"]["setup"], workspace.config.setup
+    if theirs != mine and not workspace.method.joint:
+        raise UserError(
+            f"{directory.checkpoint_file(step)} belongs to setup {theirs}, not {mine}: "
+            f"give the run of this setup"
+        )
+    check_agreement(workspace, directory, step, checkpoint)
     return checkpoint
 
 

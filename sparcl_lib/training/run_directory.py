@@ -5,6 +5,7 @@ whole files or none.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,23 @@ import numpy as np
 import torch
 import yaml
 
-from sparcl_lib.config import RunConfig, to_plain
+from sparcl_lib.config import (
+    CONTENT,
+    RunConfig,
+    Setting,
+    all_settings,
+    at_step,
+    read_config,
+    to_plain,
+)
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import dump_json
-from sparcl_lib.plain import build, flatten, read_yaml
+from sparcl_lib.plain import as_plain, read_yaml
+from sparcl_lib.training.content import Content, content_from_plain, content_to_plain
 from sparcl_lib.writing import write_atomically, write_text
+
+_FOLDER = "folder"
+_ABOUT = "# What the files named above held when this run was trained; folder: where the run lay.\n"
 
 
 class RunDirectory:
@@ -39,42 +52,76 @@ class RunDirectory:
     def predictions_file(self, step: int) -> Path:
         return self.path / f"step-{step}" / "predictions.npz"
 
-    def open_for_writing(self, config: RunConfig) -> None:
-        """Create the folder with config.yaml, or check that its steps have this configuration."""
+    def open_for_writing(self, config: RunConfig, content: Content | None = None) -> None:
+        """Write config.yaml, unless the steps that are here have other settings.
+
+        Places are no settings: the same files may lie elsewhere now, and what they hold is
+        compared with the checkpoints. Settings per step may differ in later steps.
+        """
         if self.config_file.exists() and self.steps_done():
             self._check_same(config)
-        else:
-            text = yaml.safe_dump(to_plain(config), sort_keys=False)
-            write_text(self.config_file, text)
+        text = yaml.safe_dump(to_plain(config), sort_keys=False)
+        if content is not None:
+            record = content_to_plain(content) | {_FOLDER: str(self.path.absolute())}
+            text += _ABOUT
+            text += yaml.safe_dump({CONTENT: record}, sort_keys=False, default_flow_style=None)
+        write_text(self.config_file, text)
 
     def _check_same(self, config: RunConfig) -> None:
-        here, asked = flatten(to_plain(self.config())), flatten(to_plain(config))
-        # The same images may lie elsewhere now; `check_images` tells whether they are the same.
-        here["data_root"] = asked["data_root"]
-        # Groups without settings of their own last: another key says more.
-        for key in sorted(here.keys() | asked.keys(), key=lambda k: (here.get(k) == {}, k)):
-            if key not in here or key not in asked or here[key] != asked[key]:
+        here, asked = all_settings(self.config()), all_settings(config)
+        for key in dict.fromkeys([*asked, *here]):
+            mine, theirs = (self._counting(found.get(key)) for found in (here, asked))
+            if mine != theirs:
                 raise UserError(
-                    f"{self.path} holds a run with {key}={here.get(key)}, not {asked.get(key)}: "
+                    f"{self.path} holds a run with {key}={mine}, not {theirs}: "
                     f"choose another --out, or give the same settings"
                 )
 
-    def check_images(self, sha256: str) -> None:
-        """Raise UserError if the steps that are here were trained on other images.
-
-        The configuration may be the same: lists and masks can change behind it.
-        """
-        kept = self.metrics() if self.steps_done() and self.metrics_file.is_file() else {}
-        if kept.get("images_sha256", sha256) != sha256:
-            raise UserError(
-                f"{self.path} was trained on other images than the lists and masks give now: "
-                f"restore them (images_sha256 in its metrics.json), or choose another run"
-            )
+    def _counting(self, setting: Setting | None) -> Any:
+        """What of a setting the steps that are here depend on."""
+        if setting is None or setting.acts == "by content":
+            return None
+        if setting.acts == "per step" and setting.value is not None:
+            return [at_step(setting.value, step) for step in self.steps_done()]
+        return as_plain(setting.value)
 
     def config(self) -> RunConfig:
+        """The run's configuration; UserError where there is none, or a wrong one."""
         if not self.config_file.is_file():
             raise UserError(f"{self.path} is no run directory: it has no config.yaml")
-        return build(RunConfig, read_yaml(self.config_file))
+        return read_config(read_yaml(self.config_file))
+
+    def content(self) -> Content | None:
+        """What the run's files held as it was trained; None for runs of version 0.2."""
+        plain = self._record()
+        return content_from_plain(plain) if plain else None
+
+    def moved_along(self, path: str) -> str:
+        """Where something lies that was moved together with the run, or `path` as it is."""
+        before = self._record_folder()
+        if before is None or Path(path).exists():
+            return path
+        moved = os.path.normpath(self.path.absolute() / os.path.relpath(path, before))
+        return moved if Path(moved).exists() else path
+
+    def _record(self) -> dict[str, Any]:
+        plain = read_yaml(self.config_file).get(CONTENT) or {}
+        return {key: value for key, value in plain.items() if key != _FOLDER}
+
+    def _record_folder(self) -> str | None:
+        folder: str | None = (read_yaml(self.config_file).get(CONTENT) or {}).get(_FOLDER)
+        return folder
+
+    def trained_on(self, step: int) -> list[str]:
+        """Ids of the images that a step was trained on; UserError where it has no record of them.
+
+        That is a run of version 0.2.
+        """
+        images = self.load_checkpoint(step).get("images")
+        if images is None:
+            raise UserError(f"{self.checkpoint_file(step)} does not say its images: restore the "
+                            f"lists that data.splits names in {self.config_file}")  # fmt: skip
+        return sorted(images)
 
     def steps_done(self) -> list[int]:
         """Steps with a checkpoint, in order."""
@@ -101,23 +148,26 @@ class RunDirectory:
                 f"(--steps {step}), or all of them (--steps all)"
             )
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # unpickling a damaged file can raise anything
             raise UserError(f"cannot read {path}: delete it and train step {step} again") from error
+        return state
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         text = dump_json(metrics)
         write_text(self.metrics_file, text)
 
     def metrics(self) -> dict[str, Any]:
+        """Contents of metrics.json; UserError where there is none that can be read."""
         if not self.metrics_file.is_file():
             raise UserError(f"{self.path} has no metrics.json: train it first (sparcl train --out)")
         try:
-            return json.loads(self.metrics_file.read_text("utf-8"))
+            metrics: dict[str, Any] = json.loads(self.metrics_file.read_text("utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(
                 f"cannot read {self.metrics_file}: run sparcl evaluate {self.path}"
             ) from error
+        return metrics
 
     def save_predictions(self, step: int, arrays: dict[str, np.ndarray]) -> None:
         def write(draft: Path) -> None:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,20 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
 
-from sparcl_lib.config import RunConfig, to_plain
+from sparcl_lib.config import RunConfig, first_step_difference, to_plain
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import StepMatrix, class_iou
 from sparcl_lib.seeding import seed_everything
+from sparcl_lib.training.content import content_to_plain
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
+from sparcl_lib.training.places import find_places
 from sparcl_lib.training.plan import make_plan
 from sparcl_lib.training.restore import load_step, restore_model, start_step
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.step import StepTrainer
-from sparcl_lib.training.workspace import Workspace, first_step_difference, open_workspace
+from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.writing import write_atomically
 
 
@@ -67,21 +71,33 @@ def train(
 
     out: run directory. steps: which ones, in order (None: all). resume: skip steps that are there.
     start_from: another run whose step 0 is the same; it is copied instead of trained again.
+
+    A run goes on, and is started from, wherever its files lie now, if they hold what they held:
+    `sparcl_lib.training.agreement`. Steps may be appended to the task of a finished run. A step
+    that is trained stays what it is then, with the images it was trained on, even where a run from
+    the start would keep some of them for a new step; it is only evaluated again, because pixels of
+    the new classes are of the future for it now.
+
     fabric_options: accelerator, devices, num_nodes, strategy of lightning.Fabric.
     Raises UserError for anything the user can mend.
     """
     directory = RunDirectory(out)
-    workspace = open_workspace(config)
+    origin = None if start_from is None else RunDirectory(start_from)
+    trained = [*directory.steps_done(), *([] if origin is None else [0])]
+    workspace = open_workspace(config, trained=trained)
     workspace.method.check_terms()
     steps = _check_steps(workspace, directory, steps, resume)
-    origin = None if start_from is None else RunDirectory(start_from)
     if origin is not None:
         _check_first_step(origin, workspace)
-    directory.open_for_writing(config)
-    directory.check_images(workspace.images_sha256)
+    places = dict.fromkeys(directory.steps_done(), directory)
+    if origin is not None:
+        places = {0: origin, **places}
+    workspace = _as_trained(workspace, places)
+    directory.open_for_writing(config, workspace.content)
     if origin is not None and not directory.checkpoint_file(0).exists():
         _copy_first_step(origin, directory)
     fabric = make_fabric(config.precision, **fabric_options)
+    _evaluate_outdated(fabric, workspace, directory)
     for step in steps:
         if step not in directory.steps_done():
             _train_step(fabric, workspace, directory, step)
@@ -89,21 +105,76 @@ def train(
     return _write_metrics(fabric, workspace, directory)
 
 
-def evaluate(out: str | Path, **fabric_options: Any) -> dict[str, Any]:
-    """Evaluate every checkpoint of a run again, rewrite its metrics.json and return it."""
+def evaluate(
+    out: str | Path,
+    *,
+    dataset: str | None = None,
+    data_root: str | None = None,
+    **fabric_options: Any,
+) -> dict[str, Any]:
+    """Evaluate every checkpoint of a run again, rewrite its metrics.json and return it.
+
+    dataset, data_root: the YAML file and the folder of its data, if they lie elsewhere now; the
+    run remembers the places. A task file that is not there any more is not needed.
+    Raises UserError, and writes nothing, if a class, a step or a file is another one now.
+    """
     directory = RunDirectory(out)
-    config = directory.config()
-    workspace = open_workspace(config)
+    config = find_places(directory, dataset, data_root)
     if not directory.steps_done():
         directory.load_checkpoint(0)
-    directory.check_images(workspace.images_sha256)
+    workspace = open_workspace(config, run=directory, trained=directory.steps_done())
+    workspace = _as_trained(workspace, dict.fromkeys(directory.steps_done(), directory))
+    directory.open_for_writing(config, workspace.content)
     fabric = make_fabric(config.precision, **fabric_options)
     for step in directory.steps_done():
-        checkpoint = load_step(workspace, directory, step)
-        model = restore_model(checkpoint).to(fabric.device)
-        checkpoint["confusion"] = _evaluate(fabric, workspace, directory, model, step)
-        directory.save_checkpoint(step, checkpoint)
+        _evaluate_again(fabric, workspace, directory, step)
     return _write_metrics(fabric, workspace, directory)
+
+
+def _as_trained(workspace: Workspace, places: Mapping[int, RunDirectory]) -> Workspace:
+    """The workspace with the images that the steps which are trained were trained on.
+
+    places: step -> the run that holds it. Raises UserError if a step does not agree with today.
+    """
+    train_ids = dict(workspace.train_ids)
+    for step, place in places.items():
+        images = load_step(workspace, place, step).get("images")
+        if images is not None:
+            train_ids[step] = sorted(images)
+            _tell_of_other_images(workspace, place, step, train_ids[step])
+    return dataclasses.replace(workspace, train_ids=train_ids)
+
+
+def _tell_of_other_images(
+    workspace: Workspace, place: RunDirectory, step: int, images: list[str]
+) -> None:
+    """A line where a run from the start would train a step on other images than it was."""
+    now = workspace.train_ids[step]
+    if now != images:
+        print(
+            f"{place.path}: step {step} stays as it was trained, on {len(images)} images; a run "
+            f"from the start would train it on {len(now)}",
+            file=sys.stderr,
+        )
+
+
+def _evaluate_outdated(fabric: Fabric, workspace: Workspace, directory: RunDirectory) -> None:
+    """Evaluate the steps again whose numbers were measured on other labels, images or pictures."""
+    for step in directory.steps_done():
+        known = directory.load_checkpoint(step).get("evaluation_sha256")
+        if known not in (None, workspace.evaluation_sha256(step)):
+            _evaluate_again(fabric, workspace, directory, step)
+
+
+def _evaluate_again(
+    fabric: Fabric, workspace: Workspace, directory: RunDirectory, step: int
+) -> None:
+    checkpoint = load_step(workspace, directory, step)
+    model = restore_model(checkpoint).to(fabric.device)
+    checkpoint |= _evaluate(fabric, workspace, directory, model, step)
+    if fabric.is_global_zero:
+        directory.save_checkpoint(step, checkpoint)
+    fabric.barrier()
 
 
 def _check_steps(
@@ -138,7 +209,6 @@ def _check_first_step(origin: RunDirectory, workspace: Workspace) -> None:
             f"step 0 of {origin.path} differs in {difference}: train step 0 here instead"
         )
     origin.load_checkpoint(0)
-    origin.check_images(workspace.images_sha256)
 
 
 def _copy_first_step(origin: RunDirectory, directory: RunDirectory) -> None:
@@ -172,7 +242,9 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
         "rng": _rng_state(),
         "iterations": plan.iterations_before + plan.iterations,
         "seconds": round(seconds, 1),
-        "confusion": _evaluate(fabric, workspace, directory, trainer.model, step),
+        "content": content_to_plain(workspace.content),
+        "images": workspace.trained_on(step),
+        **_evaluate(fabric, workspace, directory, trainer.model, step),
     }
     if fabric.is_global_zero:
         directory.save_checkpoint(step, state)
@@ -184,8 +256,13 @@ def _rng_state() -> dict[str, Any]:
     return {"torch": torch.get_rng_state(), "cuda": cuda}
 
 
-def _evaluate(fabric, workspace: Workspace, directory: RunDirectory, model, step: int):
-    """Confusion matrix of a step as a tensor; the pictures of the step are saved on the way."""
+def _evaluate(
+    fabric: Fabric, workspace: Workspace, directory: RunDirectory, model: nn.Module, step: int
+) -> dict[str, Any]:
+    """Of a step's checkpoint: the confusion matrix, int64 (K, K), and what it was measured on.
+
+    The pictures of the step are saved on the way.
+    """
     ranks = fabric.global_rank, fabric.world_size
     batches = workspace.evaluation_batches(step, *ranks, fabric.device)
     num_classes = workspace.learned.num_classes(step)
@@ -194,7 +271,11 @@ def _evaluate(fabric, workspace: Workspace, directory: RunDirectory, model, step
     if fabric.is_global_zero:
         pictures = workspace.picture_batches(fabric.device)
         directory.save_predictions(step, picture_arrays(model, pictures))
-    return torch.from_numpy(confusion)
+    return {
+        "confusion": torch.from_numpy(confusion),
+        "evaluated": workspace.tested_on(step),
+        "evaluation_sha256": workspace.evaluation_sha256(step),
+    }
 
 
 def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory) -> dict[str, Any]:

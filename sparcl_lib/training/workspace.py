@@ -1,12 +1,18 @@
 """Everything a run needs before its first iteration: task, images per step, label tables."""
 
-import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+
+import torch
 
 from sparcl_lib.config import RunConfig
 from sparcl_lib.data import (
     Presence,
+    Source,
     check_pairs,
     evaluation_ids,
     open_source,
@@ -25,7 +31,8 @@ from sparcl_lib.data.loading.dataset import (
 )
 from sparcl_lib.data.loading.transforms import evaluation_transform, training_transform
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import Method, build_method
+from sparcl_lib.methods import Method
+from sparcl_lib.plain import is_yaml
 from sparcl_lib.tasks import (
     LabelPolicy,
     Task,
@@ -34,6 +41,8 @@ from sparcl_lib.tasks import (
     get_task,
     training_table,
 )
+from sparcl_lib.training.content import Content, Images, read_content, read_images, task_of
+from sparcl_lib.training.run_directory import RunDirectory
 
 NUM_PICTURES = 6
 
@@ -47,6 +56,8 @@ class Workspace:
     """As asked for, also for joint training: results are grouped by its steps."""
     learned: Task
     """What is trained step by step: `task`, or all of its classes in one step (joint)."""
+    source: Source
+    """Where lists, photographs and masks are."""
     method: Method
     train_ids: dict[int, list[str]]
     """Step of `learned` -> images to train on."""
@@ -76,13 +87,48 @@ class Workspace:
         """Which training image is in which step, in one checksum."""
         return split_checksum(self.train_ids)
 
+    @cached_property
+    def content(self) -> Content:
+        """What the files of the configuration hold; the first call for a data set reads it all."""
+        return read_content(self.config, self.source, self.task)
+
+    @cached_property
+    def images(self) -> dict[str, Images]:
+        """Split -> what its images are known by; reads as `content` does."""
+        return read_images(self.source)
+
+    def trained_on(self, step: int) -> Images:
+        """The images of a step of `learned`, as its checkpoint records them."""
+        return {i: self.images["train"][i] for i in self.train_ids[step]}
+
+    def tested_on(self, step: int) -> Images:
+        """The evaluation images after a step of `learned`, as its checkpoint records them."""
+        return {i: self.images["val"][i] for i in self.evaluation_ids[step]}
+
+    def evaluation_sha256(self, step: int) -> str:
+        """What the numbers and pictures after a step are measured on: images, labels, choice.
+
+        A class of a later step changes it for the steps before: its pixels are of the future then.
+        """
+        table = evaluation_table(self.learned, step, self.policy).tolist()
+        last = evaluation_table(self.learned, self.learned.num_steps - 1, self.policy).tolist()
+        measured = [self.tested_on(step), table, self.picture_ids, last]
+        return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()
+
     def reported_step(self, step: int) -> int:
         """The step of `task` after which the model of a step of `learned` stands."""
         return self.task.num_steps - 1 if self.method.joint else step
 
     def training_batches(
-        self, step: int, iterations: int, seed: int, rank: int, world: int, device="cpu"
+        self,
+        step: int,
+        iterations: int,
+        seed: int,
+        rank: int,
+        world: int,
+        device: torch.device | str = "cpu",
     ) -> StepLoader:
+        """Batches of a step for one of `world` processes, each image with its own crop and flip."""
         data = self.config.data
         table = training_table(self.learned, step, self.config.setup, self.policy)
         transform = training_transform(data.size, data.scale)
@@ -91,15 +137,20 @@ class Workspace:
             dataset, data.batch_size, iterations, self.workers, seed, rank, world, device
         )
 
-    def evaluation_batches(self, step: int, rank: int = 0, world: int = 1, device="cpu"):
+    def evaluation_batches(
+        self, step: int, rank: int = 0, world: int = 1, device: torch.device | str = "cpu"
+    ) -> StepLoader:
+        """The evaluation images after a step, shared out to `world` processes."""
         ids = self.evaluation_ids[step][rank::world]
         return self._evaluation_loader(ids, step, device)
 
-    def picture_batches(self, device="cpu") -> StepLoader:
+    def picture_batches(self, device: torch.device | str = "cpu") -> StepLoader:
         """The strips' images with the labels of all classes of the task."""
         return self._evaluation_loader(self.picture_ids, self.learned.num_steps - 1, device)
 
-    def _evaluation_loader(self, ids, step: int, device) -> StepLoader:
+    def _evaluation_loader(
+        self, ids: Sequence[str], step: int, device: torch.device | str
+    ) -> StepLoader:
         data = self.config.data
         table = evaluation_table(self.learned, step, self.policy)
         transform = evaluation_transform(data.test_size or data.size)
@@ -107,10 +158,20 @@ class Workspace:
         return evaluation_batches(dataset, data.batch_size, self.workers, device)
 
 
-def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
-    """Open the data, check it, and cut it into steps. Raises UserError for whatever is wrong."""
+def open_workspace(
+    config: RunConfig,
+    progress: bool = True,
+    run: RunDirectory | None = None,
+    trained: Container[int] = (),
+) -> Workspace:
+    """Open the data, check it, and cut it into steps. Raises UserError for whatever is wrong.
+
+    run: whose record stands in for a task file or a folder of lists that is not there any more.
+    trained: steps that need no image any more. A class that is appended to a task may show in all
+    images of an earlier step, which the disjoint and sequential rules then give to its own.
+    """
     check_setup(config.setup)
-    method = build_method(config.method, any_term=True)
+    method = config.method
     readers = [m.name for m in method.mechanisms(0) if m.reads_gradients]
     if readers and config.precision == "16-mixed":
         raise UserError(
@@ -118,7 +179,7 @@ def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
             f"set precision=bf16-mixed or 32-true"
         )
     source = open_source(config.dataset, config.data_root, progress)
-    task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
+    task = _open_task(config, source, run)
     learned = task.merged() if method.joint else task
     train, val = (scan(source, split, progress=progress) for split in ("train", "val"))
     for split in ("train", "val"):
@@ -129,8 +190,9 @@ def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
         config=config,
         task=task,
         learned=learned,
+        source=source,
         method=method,
-        train_ids=_training_ids(config, train, task, method.joint),
+        train_ids=_training_ids(config, train, task, run, trained),
         evaluation_ids=evaluated,
         picture_ids=_choose_pictures(val, task, evaluated[steps[-1]]),
         train_reader=ImageReader(source, "train", config.data.cache),
@@ -138,17 +200,31 @@ def open_workspace(config: RunConfig, progress: bool = True) -> Workspace:
     )
 
 
+def _open_task(config: RunConfig, source: Source, run: RunDirectory | None) -> Task:
+    content = None if run is None else run.content()
+    if content is not None and is_yaml(config.task) and not os.path.exists(config.task):
+        return task_of(content, source)
+    return get_task(source.name, config.task, order=config.class_order, classes=source.classes)
+
+
 def _training_ids(
-    config: RunConfig, presence: Presence, task: Task, joint: bool
+    config: RunConfig,
+    presence: Presence,
+    task: Task,
+    run: RunDirectory | None,
+    trained: Container[int],
 ) -> dict[int, list[str]]:
     """Step -> images, by rule or as listed; joint training takes those of all steps at once."""
+    joint = config.method.joint
     if config.data.splits is None:
-        return partition(presence, task.merged() if joint else task, config.setup)
+        return partition(presence, task.merged() if joint else task, config.setup, trained)
+    if run is not None and not os.path.exists(config.data.splits):
+        return {step: run.trained_on(step) for step in run.steps_done()}
     steps = read_lists(config.data.splits, presence, task)
     return {0: sorted(set().union(*steps.values()))} if joint else steps
 
 
-def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
+def _choose_pictures(val: Presence, task: Task, ids: list[str]) -> tuple[str, ...]:
     """Images that show the most steps at once, each time with classes not shown so far."""
     rows = dict(zip(val.ids, val.table, strict=True))
     shown = {i: {c for c in task.used if rows[i][c]} for i in ids}
@@ -163,62 +239,3 @@ def _choose_pictures(val, task: Task, ids: list[str]) -> tuple[str, ...]:
         chosen.append(best)
         covered |= shown[best]
     return tuple(chosen)
-
-
-def first_step_difference(here: RunConfig, there: RunConfig) -> str | None:
-    """The first setting that makes the step 0 of two runs differ, or None."""
-    mine, theirs = first_step_settings(here), first_step_settings(there)
-    for key in dict.fromkeys([*mine, *_prototypes_kept(build_method(there.method, any_term=True))]):
-        if theirs.get(key) != mine.get(key):
-            return f"{key} ({theirs.get(key)} there, {mine.get(key)} here)"
-    return None
-
-
-def first_step_settings(config: RunConfig) -> dict[str, object]:
-    """Whatever step 0 depends on; settings of later steps left out."""
-    method = build_method(config.method, any_term=True)
-    optim = config.optim
-    first = {
-        name: value[0] if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(optim).items()
-    }
-    model = {k: v for k, v in dataclasses.asdict(config.model).items() if k != "batch_norm"}
-    return {
-        "dataset": config.dataset,
-        "task": config.task,
-        # Joint training sees every image with every label, whatever the setup.
-        "setup": None if method.joint else config.setup,
-        "class_order": config.class_order,
-        "seed": config.seed,
-        "precision": config.precision,
-        "data": dataclasses.asdict(config.data),
-        "model": model | _answers(method),
-        "optim": first,
-        "joint": method.joint,
-        "terms at step 0": _step_zero_terms(method),
-        **_importances_kept(method),
-        **_prototypes_kept(method),
-    }
-
-
-def _importances_kept(method: Method) -> dict[str, object]:
-    """A regulariser leaves the weights of step 0 alone but writes down what they are worth."""
-    row = method.regulariser
-    return {} if row is None else {"regulariser": (row.name, row.alpha, row.interval)}
-
-
-def _prototypes_kept(method: Method) -> dict[str, object]:
-    """The prototypes that step 0 writes down, where they are not the class means."""
-    key = "method.reshaped_prototypes"
-    return {key: True} if method.reshaped_prototypes else {}
-
-
-def _answers(method: Method) -> dict[str, object]:
-    """What the classifier of step 0 has beyond one convolution."""
-    found = {"unknown": method.unknown, "head_per_step": method.head_per_step}
-    return {name: value for name, value in found.items() if value}
-
-
-def _step_zero_terms(method: Method) -> tuple:
-    """Pseudo-labels and kinds of background are the same thing where nothing is old."""
-    return tuple((t.name, t.weight, t.options_at_step_zero) for t in method.active_terms(0))

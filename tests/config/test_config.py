@@ -7,41 +7,43 @@ import inspect
 import pytest
 import yaml
 
-from sparcl_lib import config as module
 from sparcl_lib.config import (
     DataConfig,
     OptimConfig,
     RunConfig,
+    all_settings,
     at_step,
     check_keys,
     known_keys,
     parse_settings,
+    read_config,
     resolve,
+    resolving,
+    settings,
     to_plain,
 )
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import METHODS, Method, Regulariser, build_method
 from sparcl_lib.methods.variants import RELEASED_CE, RELEASED_TERMS
-from sparcl_lib.plain import build, merge, read_yaml
+from sparcl_lib.plain import merge, read_yaml
 
 SELF_EXPLANATORY = {"seed", "data", "model", "optim", "momentum", "weight_decay"}
 
 
-def voc(*settings: str, method: str = "SDR", **fixed) -> RunConfig:
+def voc(*chosen: str, method: str = "SDR", **fixed) -> RunConfig:
     """VOC has no recipe file."""
-    return resolve("voc", method, [parse_settings(settings)], task="19-1", **fixed)
+    return resolve("voc", method, [parse_settings(chosen)], task="19-1", **fixed)
 
 
 def weight(config: RunConfig, term: str) -> float:
-    terms = build_method(config.method).terms
-    return next(t.weight for t in terms if t.name == term)
+    return config.method.term(term).weight
 
 
 def test_defaults_and_method():
     config = voc()
     assert config.data == DataConfig() and config.optim == OptimConfig()
-    assert config.method == {**METHODS["SDR"], "name": "SDR"}
-    assert voc(method="sdr+mib").method["name"] == "SDR+MiB"
+    assert config.method == build_method({**METHODS["SDR"], "name": "SDR"})
+    assert voc(method="sdr+mib").method.name == "SDR+MiB"
 
 
 def test_precedence(monkeypatch):
@@ -50,7 +52,7 @@ def test_precedence(monkeypatch):
         "optim": {"lr": 0.1, "power": 0.5},
         "methods": {"SDR": {"optim": {"lr": 0.2}, "method": {"terms": {"kd": {"weight": 7}}}}},
     }
-    monkeypatch.setattr(module, "_recipe", lambda dataset: dict(recipe))
+    monkeypatch.setattr(resolving, "_recipe", lambda dataset: dict(recipe))
     config = voc()
     assert (config.data.size, config.data.workers) == (64, None)  # recipe over defaults
     assert config.optim.lr == (0.2,) and config.optim.power == 0.5  # its method over the recipe
@@ -66,7 +68,7 @@ def test_recipe_of_minivoc_is_used():
     config = resolve("minivoc", "FT", task="6-1")
     assert config.model.backbone == "mini" and config.data.scale is None
     for name in METHODS:
-        assert resolve("minivoc", name, task="6-1").method["name"] == name
+        assert resolve("minivoc", name, task="6-1").method.name == name
 
 
 def test_resolving_changes_no_default():
@@ -98,7 +100,7 @@ SETTINGS = {
     "data.workers=0": ("data", "workers", 0),
     "data.border=ignore": ("data", "border", "ignore"),
     "model.weights=null": ("model", "weights", None),
-    "model.weights=a=b.pth": ("model", "weights", "a=b.pth"),
+    "model.weights=/a=b.pth": ("model", "weights", "/a=b.pth"),
 }
 
 
@@ -155,7 +157,7 @@ BAD_SETTINGS = {
     "optim.iterations=1.5": "optim.iterations must be int, got 1.5",
     "optim=5": "optim is a group of settings, not 5: set optim.<name>",
     "precision=64": "precision must be one of 32-true, 16-mixed, bf16-mixed, got 64",
-    "method=FT": "method must be",
+    "method=FT": "method is a group of settings, not 'FT': set method.<name>",
     "method.terms=null": "method.terms",
     "method.terms=5": "method.terms",
     "method.terms.kd=5": "method.terms.kd",
@@ -182,6 +184,19 @@ def test_bad_setting(setting, message):
     with pytest.raises(UserError, match=message) as error:
         voc(setting)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("layers", [["optim.lr=0.1"], "optim.lr=0.1", [None], {"optim": {"lr": 1}}])
+def test_settings_that_are_not_nested_say_what_is_wanted(layers):
+    message = r"settings are nested, as in \[\{'optim'.*parse_settings\(\['optim.lr=0.1'\]\)"
+    with pytest.raises(UserError, match=message) as error:
+        resolve("minivoc", "FT", layers, task="6-4")
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_term_of_a_method_is_named():
+    with pytest.raises(UserError, match="method FT has no term 'kd': it has ce"):
+        voc(method="FT").method.term("kd")
 
 
 def test_unknown_method_and_incomplete():
@@ -213,8 +228,8 @@ def test_known_keys_are_all_accepted():
 RELEASED = "method.variant=released"
 
 
-def minivoc(*settings: str, method: str = "SDR") -> RunConfig:
-    return resolve("minivoc", method, [parse_settings(settings)], task="6-4")
+def minivoc(*chosen: str, method: str = "SDR") -> RunConfig:
+    return resolve("minivoc", method, [parse_settings(chosen)], task="6-4")
 
 
 @pytest.mark.parametrize("method", ["SDR", "SDR+MiB"])
@@ -222,7 +237,7 @@ def minivoc(*settings: str, method: str = "SDR") -> RunConfig:
 def test_released_stands_for_its_settings(resolved, head, method):
     paper, released = resolved(method=method), resolved(RELEASED, method=method)
     assert released.model == dataclasses.replace(paper.model, head=head, batch_norm="slow")
-    before, after = build_method(paper.method), build_method(released.method)
+    before, after = paper.method, released.method
     assert after.reshaped_prototypes and not before.reshaped_prototypes
     assert dataclasses.replace(after, terms=before.terms, reshaped_prototypes=False) == before
     for old, new in zip(before.terms, after.terms, strict=True):
@@ -240,22 +255,19 @@ def test_paper_is_the_default(resolved):
     assert "variant" not in plain["method"] and "reshaped" not in str(plain)
 
 
-SWITCHES = {
-    "method.terms.attraction.division=mean": ("terms", "attraction", "division"),
-    "method.terms.sparsification.floor=0.5": ("terms", "sparsification", "floor"),
-    "method.reshaped_prototypes=false": ("reshaped_prototypes",),
-}
+SWITCHES = [
+    "method.terms.attraction.division=mean",
+    "method.terms.sparsification.floor=0.5",
+    "method.reshaped_prototypes=false",
+]
 
 
-@pytest.mark.parametrize("setting, path", SWITCHES.items(), ids=SWITCHES)
-def test_one_setting_changes_a_variant_there_alone(setting, path):
-    released, mended = to_plain(minivoc(RELEASED)), to_plain(minivoc(setting, RELEASED))
-    there, here = released["method"], mended["method"]
-    for key in path[:-1]:
-        there, here = there[key], here[key]
-    assert here[path[-1]] == yaml.safe_load(setting.partition("=")[2]) != there[path[-1]]
-    here[path[-1]] = there[path[-1]]
-    assert mended == released
+@pytest.mark.parametrize("setting", SWITCHES)
+def test_one_setting_changes_a_variant_there_alone(setting):
+    released, mended = all_settings(minivoc(RELEASED)), all_settings(minivoc(setting, RELEASED))
+    changed = {key: mended[key].value for key in released if released[key] != mended[key]}
+    key, _, value = setting.partition("=")
+    assert changed == {key: yaml.safe_load(value)}
 
 
 def test_settings_of_the_user_win_in_any_layer():
@@ -263,7 +275,7 @@ def test_settings_of_the_user_win_in_any_layer():
     for layers in ([own, parse_settings([RELEASED])], [parse_settings([RELEASED]), own]):
         config = resolve("minivoc", "SDR", layers, task="6-4")
         assert (config.model.head, config.model.batch_norm) == ("aspp", "slow")
-        assert config.method["terms"]["repulsion"]["from_step"] == 2
+        assert config.method.term("repulsion").from_step == 2
     saved = to_plain(minivoc(RELEASED))  # as --config of another run
     for layers in ([saved], [saved, parse_settings([RELEASED])]):
         assert resolve("minivoc", "SDR", layers, task="6-4") == minivoc(RELEASED)
@@ -271,10 +283,9 @@ def test_settings_of_the_user_win_in_any_layer():
 
 def test_a_variant_adds_no_term():
     config = minivoc("method.terms.matching.weight=0.1", RELEASED, method="MiB")
-    assert config.method["terms"].keys() == {*METHODS["MiB"]["terms"], "matching"}
-    assert config.method["terms"]["matching"] == {
-        "distance": "mse", "reshaped": True, "weight": 0.1
-    }  # fmt: skip
+    assert {term.name for term in config.method.terms} == {*METHODS["MiB"]["terms"], "matching"}
+    matching = config.method.term("matching")
+    assert matching.options == {"distance": "mse", "reshaped": True} and matching.weight == 0.1
 
 
 BAD_VARIANTS = {
@@ -299,9 +310,9 @@ def test_bad_variant(case, message):
 def test_round_trip_through_yaml(method):
     config = voc("optim.lr=[1e-5, 1e-6]", "class_order=[2, 1]", "data.scale=null", method=method)
     text = yaml.safe_dump(to_plain(config), sort_keys=False)
-    again = build(RunConfig, yaml.safe_load(text))
+    again = read_config(yaml.safe_load(text))
     assert again == config and to_plain(again) == to_plain(config)
-    assert build_method(again.method) == build_method(config.method)
+    assert isinstance(again.method, Method) and again.method == config.method
 
 
 @pytest.mark.parametrize(
@@ -342,7 +353,7 @@ def test_frozen():
 def test_every_field_is_described():
     """A string under each field of each dataclass."""
     missing, seen = [], 0
-    for node in ast.parse(inspect.getsource(module)).body:
+    for node in ast.parse(inspect.getsource(settings)).body:
         if isinstance(node, ast.ClassDef):
             for field, after in zip(node.body, [*node.body[1:], None], strict=True):
                 if isinstance(field, ast.AnnAssign) and field.target.id not in SELF_EXPLANATORY:

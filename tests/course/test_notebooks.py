@@ -12,11 +12,10 @@ import pytest
 import yaml
 from nbval.plugin import get_sanitize_patterns
 
-from sparcl_lib.config import RunConfig
+from sparcl_lib.config import read_config
 from sparcl_lib.course.build import NOTEBOOKS, index_table, read_times
 from sparcl_lib.course.chapter import TAGS, read_chapters, render, solution, stub
 from sparcl_lib.course.runs import SHIPPED, run_keys
-from sparcl_lib.plain import build
 
 ROOT = Path(__file__).parents[2]
 SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
@@ -227,7 +226,7 @@ def test_shipped_runs_are_small_and_in_time():
 def test_shipped_run_is_the_one_of_its_configuration(folder, monkeypatch):
     """Its name is what the library of today would look for, whether its code is recorded yet."""
     monkeypatch.setattr("sparcl_lib.revision.code.edited_code", dict)
-    config = build(RunConfig, yaml.safe_load((folder / "config.yaml").read_text("utf-8")))
+    config = read_config(yaml.safe_load((folder / "config.yaml").read_text("utf-8")))
     assert folder.name in run_keys(config)
 
 

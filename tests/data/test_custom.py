@@ -267,8 +267,9 @@ def test_a_run_keeps_absolute_paths_and_ignores_void(root, monkeypatch):
     config = config_of("data.yaml", task="t.yaml", data_root="..")
     assert config.dataset == str(root / "data.yaml") and config.task == str(root / "t.yaml")
     assert Path(config.data_root).samefile(root.parent) and config.data.border == "ignore"
-    known = resolve("voc", "FT", task="t.yaml", data_root="..")
-    assert (known.dataset, known.task, known.data_root) == ("voc", "t.yaml", "..")
+    known = resolve("voc", "FT", [{"data": {"splits": "s"}}], task="t.yaml", data_root="..")
+    assert (known.dataset, known.task) == ("voc", str(root / "t.yaml"))
+    assert Path(known.data_root) == root.parent and Path(known.data.splits) == root / "s"
     assert known.data.border == "background"
 
 

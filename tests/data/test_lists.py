@@ -334,12 +334,13 @@ def test_a_run_does_not_go_on_with_other_images(mini, tmp_path, capsys):
     config, run = config_of(mini, tmp_path / "lists"), tmp_path / "run"
     train(config, run, steps=[0], accelerator="cpu")
     before = (run / "metrics.json").read_bytes()
-    file = tmp_path / "lists" / "train-1.txt"
+    file = tmp_path / "lists" / "train-0.txt"
     listed = file.read_text("utf-8")
     file.write_text(listed.partition("\n")[2], "utf-8")
     for go_on in (lambda: train(config, run, steps=[1], accelerator="cpu"),
                   lambda: evaluate(run, accelerator="cpu")):  # fmt: skip
-        with pytest.raises(UserError, match="was trained on other images than the lists and masks"):
+        message = f"trained on something else: step 0 trains without {listed.split()[0]} now"
+        with pytest.raises(UserError, match=message):
             go_on()
     assert (run / "metrics.json").read_bytes() == before
     file.write_text("\n".join(reversed(listed.split())), "utf-8")
@@ -349,7 +350,7 @@ def test_a_run_does_not_go_on_with_other_images(mini, tmp_path, capsys):
 def test_the_content_of_lists_is_part_of_a_run_s_key(mini, tmp_path, capsys):
     export(mini, tmp_path / "lists", capsys)
     ruled, listed = config_of(mini), config_of(mini, tmp_path / "lists")
-    assert set(origin(ruled)) == {"data", "version"}, "as without this option"
+    assert set(origin(ruled)) == {"data", "training"}, "as without this option"
     files = origin(listed)["files"]
     assert [Path(name).name for name in files] == ["train-0.txt", "train-1.txt"]
     assert next(iter(files.values())) == lists.file_checksum(tmp_path / "lists" / "train-0.txt")
@@ -370,8 +371,10 @@ def test_a_run_goes_on_and_is_started_from_where_its_data_were_moved(mini, tmp_p
     other = train(config, tmp_path / "other", start_from=run, accelerator="cpu")
     assert train(config, run, resume=True, accelerator="cpu")["steps"] == other["steps"]
     ids = moved / "ImageSets" / "Segmentation" / "train_aug.txt"
-    ids.write_text(ids.read_text("utf-8").partition("\n")[2], "utf-8")
+    gone = RunDirectory(run).trained_on(0)[0]
+    ids.write_text(ids.read_text("utf-8").replace(f"{gone}\n", ""), "utf-8")
     for out, options in ((tmp_path / "third", {"start_from": run}), (run, {"resume": True})):
-        with pytest.raises(UserError, match="run was trained on other images"):
+        message = f"run was trained on something else: step 0 trains without {gone} now"
+        with pytest.raises(UserError, match=message):
             train(config, out, accelerator="cpu", **options)
     assert not (tmp_path / "third").exists()

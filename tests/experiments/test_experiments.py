@@ -17,7 +17,7 @@ from conftest import make_voc_tree
 from fabricated_runs import make_run
 
 from sparcl_lib.cli import main
-from sparcl_lib.config import parse_settings
+from sparcl_lib.config import first_step_difference, parse_settings
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.experiments import pool
@@ -36,7 +36,6 @@ from sparcl_lib.experiments.sweep import (
     sweep_text,
     trials_table,
 )
-from sparcl_lib.training.workspace import first_step_difference
 
 QUICK = ("optim.iterations=2", "data.size=32", "data.batch_size=4")
 
@@ -238,7 +237,7 @@ def test_adding_a_seed_runs_only_the_new_ones(base, recorder):
     assert Counter(recorder.asked) == {"first": 1, "SDR": 4}
     off = {row.variant: row.run for row in one.table.itertuples()}
     config = (recorder.store.roots[0] / off["kd"] / "config.yaml").read_text("utf-8")
-    assert re.search(r"matching:\n +distance: mse\n +weight: 0.0", config)
+    assert re.search(r"matching:\n +weight: 0.0\n +distance: mse", config)
     two = ablate(base, "SDR", ["matching", "kd"], [0, 1], recorder.store, jobs=1)
     assert Counter(recorder.asked) == {"first": 2, "SDR": 8} and len(two.table) == 8
     assert sorted(two.table.seed.unique()) == [0, 1] and two.summary()["seeds"].tolist() == [2] * 4

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sparcl_lib import losses
-from sparcl_lib.config import parse_settings, resolve
+from sparcl_lib.config import first_step_settings, parse_settings, resolve
 from sparcl_lib.data.minivoc import generate
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import METHODS, TERMS, StepContext, build_method, new_share, salient
@@ -25,7 +25,6 @@ from sparcl_lib.models import (
 )
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training import RunDirectory, evaluate, restore_model, train
-from sparcl_lib.training.workspace import first_step_settings
 
 OLD, ALL, DIM = 4, 6, 8
 OPTIONS = {"output_stride": 4, "head": "conv", "head_channels": DIM}
@@ -353,9 +352,9 @@ def test_frozen_parts_are_those_of_step_0_after_every_step(run, tmp_path):
 @pytest.mark.parametrize(
     "setting, difference",
     [
-        ("method.head_per_step=false", "model"),
-        ("method.unknown=1.5", "model .*1.5.* here"),
-        ("method.terms.bce.weight=2", "terms at step 0"),
+        ("method.head_per_step=false", "method.head_per_step .True there, False here"),
+        ("method.unknown=1.5", "method.unknown .2.0 there, 1.5 here"),
+        ("method.terms.bce.weight=2", "method.terms.bce.weight .1.0 there, 2.0 here"),
     ],
 )
 def test_another_classifier_is_another_step_0(run, tmp_path, setting, difference):
@@ -372,4 +371,4 @@ def test_what_later_steps_do_leaves_step_0_alone():
     assert first_step_settings(config) == first_step_settings(other)
     family = first_step_settings(resolve("minivoc", "MiB", task="6-4"))
     assert first_step_settings(resolve("minivoc", "MiB+EWF", task="6-4")) == family
-    assert not {"unknown", "head_per_step"} & set(family["model"])
+    assert (family["method.unknown"], family["method.head_per_step"]) == (0, False)

@@ -354,7 +354,7 @@ LATENT = {"matching": 0.5, "attraction": 0.1, "repulsion": 0.1, "sparsification"
 def test_a_latent_term_on_top_of_any_method_is_one_line(name, latent):
     line = [f"method.terms.{latent}.weight={LATENT[latent]}"]
     config = resolve("voc", name, [parse_settings(line)], task="19-1")
-    built, step = build_method(config.method), context()
+    built, step = config.method, context()
     assert set(names(built, 1)) == {*METHODS[name]["terms"], latent}
     total, values = built.losses(step)
     assert values[latent] > 0
@@ -516,7 +516,7 @@ def test_thirty_iterations(name, setup):
 def test_thirty_iterations_of_the_released_form(name, setup):
     """With our floor: dead locations of so small a network run off without it."""
     asked = ["method.variant=released", "method.terms.sparsification.floor=1.0"]
-    built = build_method(resolve("voc", name, [parse_settings(asked)], task="19-1").method)
+    built = resolve("voc", name, [parse_settings(asked)], task="19-1").method
     previous, bank = tiny(), PrototypeBank(OLD, DIM)
     first = squares([0, 1, 2, 3])
     logged, _ = fit(built, 0, previous, None, bank, first, setup, 1)

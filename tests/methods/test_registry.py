@@ -102,7 +102,6 @@ def test_facts_at_the_definition():
     assert TERMS["chosen"].acts_later == ("guess", "skip", "late")
     built = build_method({"name": "x", "terms": {"chosen": {"guess": True, "late": 4}, "held": {}}})
     assert [t.name for t in built.active_terms(0)] == ["chosen"]
-    assert built.terms[0].options_at_step_zero == {}
     assert built.needs_teacher(1) and not built.needs_teacher(0)
     alone = build_method({"name": "x", "terms": {"chosen": {"skip": True}}})
     assert not alone.needs_teacher(1)
@@ -115,7 +114,7 @@ def test_a_term_of_ones_own_is_a_setting_of_every_method(root):
     config = tiny(
         root, "method.terms.bare.weight=0.5", "method.terms.bare.strength=3", method="SDR"
     )
-    found = build_method(config.method).terms[-1]
+    found = config.method.terms[-1]
     assert (found.name, found.weight, found.options) == ("bare", 0.5, {"strength": 3})
     with pytest.raises(UserError, match="unknown setting .*bare.stren'.*bare.strength"):
         tiny(root, "method.terms.bare.stren=3")

@@ -103,7 +103,7 @@ OTHERS = {
     "seed=1": "seed=0, not 1",
     "optim.lr=0.5": r"optim.lr=.*, not \[0.5\]",
     "data.scale=[0.5, 1]": "data.scale=None, not .0.5, 1.0",
-    "method.terms.ce.unbiased=true": "method.terms.ce.unbiased=None, not True",
+    "method.terms.ce.unbiased=true": "method.terms.ce.unbiased=False, not True",
     "method.terms.kd.weight=3": "method.terms.kd.weight=None, not 3",
     "method.terms.repulsion={}": "method.terms.repulsion",
     "method.terms.repulsion=null": "method.terms.repulsion",
@@ -128,7 +128,7 @@ def test_a_run_without_a_finished_step_takes_the_new_config(run):
 def test_another_method_is_refused(run):
     run.open_for_writing(config())
     run.save_checkpoint(0, {})
-    with pytest.raises(UserError, match="method.joint=None, not True"):
+    with pytest.raises(UserError, match="method.name=FT, not Joint"):
         run.open_for_writing(config(method="Joint"))
 
 

@@ -115,7 +115,7 @@ def measure(run: Run) -> Iterator[dict[str, object]]:
         start = old_means(test, old) if start is None else start
         known = range(1, old + 1)
         yield {
-            "method": run.config.method["name"],
+            "method": run.config.method.name,
             "seed": run.config.seed,
             "step": step,
             "answers": recall(test.truth, test.answer, known),

@@ -1,0 +1,41 @@
+"""The configuration of a run: typed settings, where they come from, and which count for what."""
+
+from sparcl_lib.config.first_step import (
+    Setting,
+    all_settings,
+    first_step_difference,
+    first_step_settings,
+)
+from sparcl_lib.config.keys import VARIANT, check_keys, known_keys
+from sparcl_lib.config.resolving import parse_settings, resolve, with_absolute_paths
+from sparcl_lib.config.settings import (
+    CONTENT,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    read_config,
+    to_plain,
+)
+from sparcl_lib.fields import at_step
+
+__all__ = [
+    "CONTENT",
+    "VARIANT",
+    "DataConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "RunConfig",
+    "Setting",
+    "all_settings",
+    "at_step",
+    "check_keys",
+    "first_step_difference",
+    "first_step_settings",
+    "known_keys",
+    "parse_settings",
+    "read_config",
+    "resolve",
+    "to_plain",
+    "with_absolute_paths",
+]

@@ -1,0 +1,90 @@
+"""Every setting of a run with what its declaration says, and those that step 0 depends on.
+
+The rule: a setting counts for step 0 unless it is declared to act later (sparcl_lib.fields; for
+the option of a loss term, `@term`), or belongs to a term that is not active at step 0. Of a setting
+per step the first value counts. What is known by its content (data, task, lists, backbone weights)
+is compared there.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from sparcl_lib.config.settings import RunConfig
+from sparcl_lib.fields import Acts, acts
+from sparcl_lib.methods import Term
+
+
+class Setting(NamedTuple):
+    """One setting of a run."""
+
+    value: Any
+    default: Any
+    """What it is if nobody sets it; dataclasses.MISSING where there is no such value."""
+    acts: Acts
+
+    @property
+    def is_default(self) -> bool:
+        return bool(self.value == self.default)
+
+
+def all_settings(config: RunConfig) -> dict[str, Setting]:
+    """Dotted key -> setting, options of the method's terms at their defaults included."""
+    return dict(_settings(config, ""))
+
+
+def _settings(group: Any, prefix: str) -> Iterator[tuple[str, Setting]]:
+    for field in dataclasses.fields(group):
+        key, value = prefix + field.name, getattr(group, field.name)
+        if key == "method.terms":
+            for term in value:
+                yield from _term_settings(term, f"{key}.{term.name}.")
+        elif dataclasses.is_dataclass(value):
+            yield from _settings(value, f"{key}.")
+        else:
+            yield key, Setting(value, field.default, acts(field))
+
+
+def _term_settings(term: Term, prefix: str) -> Iterator[tuple[str, Setting]]:
+    # Without a default, so that a term with weight 1 is not taken for one that is not there.
+    yield f"{prefix}weight", Setting(term.weight, dataclasses.MISSING, "always")
+    yield f"{prefix}from_step", Setting(term.from_step, 0, "always")
+    known, later = term.registered, set(term.registered.acts_later if term.registered else ())
+    # A term that nobody defines here has the options that somebody gave it.
+    defaults = known.options if known else dict.fromkeys(term.options, dataclasses.MISSING)
+    for option, default in defaults.items():
+        said: Acts = "later" if option in later else "always"
+        yield f"{prefix}{option}", Setting(term.options.get(option, default), default, said)
+
+
+def first_step_settings(config: RunConfig, defaults: bool = True) -> dict[str, Any]:
+    """Dotted key -> value of whatever step 0 depends on.
+
+    defaults: also settings that stand at their default. Without them a new setting, whose default
+    is what was before, changes nothing here.
+    """
+    inactive = {f"method.terms.{t.name}" for t in config.method.terms if not t.active(0)}
+    found = {}
+    for key, setting in all_settings(config).items():
+        if setting.acts in ("later", "by content") or key.rpartition(".")[0] in inactive:
+            continue
+        if key == "setup" and config.method.joint:
+            continue  # joint training sees every image with every label, whatever the setup
+        first = setting.acts == "per step"
+        value, default = (_first(x) if first else x for x in (setting.value, setting.default))
+        if defaults or value != default:
+            found[key] = value
+    return found
+
+
+def _first(values: Any) -> Any:
+    return values[0] if isinstance(values, tuple) else values
+
+
+def first_step_difference(here: RunConfig, there: RunConfig) -> str | None:
+    """The first setting that makes the step 0 of two runs differ, or None."""
+    mine, theirs = first_step_settings(here), first_step_settings(there)
+    for key in dict.fromkeys([*mine, *theirs]):
+        if theirs.get(key) != mine.get(key):
+            return f"{key} ({theirs.get(key)} there, {mine.get(key)} here)"
+    return None

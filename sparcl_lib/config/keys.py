@@ -1,0 +1,42 @@
+"""The dotted keys that --set and recipe files may use."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from sparcl_lib.config.settings import RunConfig
+from sparcl_lib.errors import UserError
+from sparcl_lib.methods import TERMS, Regulariser, term_options
+from sparcl_lib.plain import flatten
+
+VARIANT = "method.variant"
+"""Stands for other settings: see sparcl_lib.methods.variants."""
+
+
+def known_keys() -> list[str]:
+    """Every dotted key that --set and recipe files may use."""
+    keys = [VARIANT, *(key for key in _field_keys(RunConfig) if key != "method.terms")]
+    keys += _field_keys(Regulariser, "method.regulariser.")
+    for term in TERMS:
+        options = ("weight", "from_step", *term_options(term))
+        keys += [f"method.terms.{term}.{option}" for option in options]
+    return keys
+
+
+def _field_keys(cls: type, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, hint in get_type_hints(cls).items():
+        nested = dataclasses.is_dataclass(hint)
+        keys += _field_keys(hint, f"{prefix}{name}.") if nested else [prefix + name]
+    return keys
+
+
+def check_keys(plain: Mapping[str, Any]) -> None:
+    """Raise UserError for the first key that no configuration has, with the nearest one."""
+    known = known_keys()
+    for key in flatten(plain):
+        if key not in known and not any(k.startswith(key + ".") for k in known):
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise UserError(f"unknown setting {key!r}{hint}")

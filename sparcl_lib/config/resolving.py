@@ -1,0 +1,102 @@
+"""From class defaults, METHODS, the data set's recipe, a user's file and --set to a configuration.
+
+A configuration is plain nested data until `RunConfig` is built from it once.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from sparcl_lib.config.keys import VARIANT, check_keys
+from sparcl_lib.config.settings import CONTENT, ModelConfig, RunConfig, read_config
+from sparcl_lib.errors import UserError
+from sparcl_lib.methods import METHODS, method_name, variant_settings
+from sparcl_lib.plain import flatten, is_yaml, merge
+
+
+def resolve(
+    dataset: str, method: str, overrides: Iterable[Mapping[str, Any]] = (), **fixed: Any
+) -> RunConfig:
+    """The configuration of one run.
+
+    Later wins: class defaults, METHODS, recipes/<dataset>.yaml, its entry for the method, what
+    `method.variant` stands for, each of `overrides` (nested data), `fixed`. The variant itself is
+    not kept, what it stands for is; what config.yaml of another run says of its content is no
+    setting and is passed over. Paths become absolute: a run must find them from any folder.
+
+    Raises UserError naming the key and the nearest known one.
+    """
+    name = method_name(method)
+    recipe = _recipe(dataset)
+    per_method = recipe.pop("methods", {}).get(name, {})
+    before = [{"method": {**METHODS[name], "name": name}}, recipe, per_method]
+    after = [_layer(layer) for layer in overrides]
+    for layer in [recipe, per_method, *after]:
+        check_keys(layer)
+    asked = flatten(reduce(merge, [*before, *after]))
+    variant = variant_settings(asked, ModelConfig.head) if VARIANT in asked else {}
+    plain = reduce(merge, [*before, variant, *after])
+    if VARIANT in asked:
+        plain["method"] = {k: v for k, v in plain["method"].items() if k != "variant"}
+    config = read_config({**plain, "dataset": dataset, **fixed})
+    config.method.check_terms()
+    return with_absolute_paths(config)
+
+
+def _layer(layer: Any) -> Mapping[str, Any]:
+    if not isinstance(layer, Mapping):
+        raise UserError(
+            f"settings are nested, as in [{{'optim': {{'lr': 0.1}}}}], not {layer!r}: "
+            "parse_settings(['optim.lr=0.1']) reads what --set takes"
+        )
+    return {key: value for key, value in layer.items() if key != CONTENT}
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The same configuration, whose paths hold in any working folder."""
+    data, model = config.data, config.model
+    if data.splits is not None:
+        data = dataclasses.replace(data, splits=_absolute(data.splits))
+    if model.weights not in (None, "imagenet"):
+        model = dataclasses.replace(model, weights=_absolute(model.weights))
+    return dataclasses.replace(
+        config,
+        dataset=_absolute(config.dataset) if is_yaml(config.dataset) else config.dataset,
+        task=_absolute(config.task) if is_yaml(config.task) else config.task,
+        data_root=None if config.data_root is None else _absolute(config.data_root),
+        data=data,
+        model=model,
+    )
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _recipe(dataset: str) -> dict[str, Any]:
+    name = "own" if is_yaml(dataset) else dataset
+    file = resources.files("sparcl_lib") / "recipes" / f"{name}.yaml"
+    recipe: dict[str, Any] = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
+    return recipe
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """["optim.lr=0.01", ...] -> {"optim": {"lr": 0.01}}; values are read as YAML."""
+    plain: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {setting}: expected key=value, as in --set optim.lr=0.01")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {setting}: {text!r} is not a YAML value") from error
+        for part in reversed(key.strip().split(".")):
+            value = {part: value}
+        plain = merge(plain, value)
+    return plain

@@ -1,0 +1,128 @@
+"""Typed settings of a run, and the plain nested data that config.yaml holds of them."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sparcl_lib.fields import by_content, later, per_step, require
+from sparcl_lib.methods import Method, build_method, method_to_plain
+from sparcl_lib.plain import as_plain, build
+
+CONTENT = "content"
+"""Beside the settings in a run's config.yaml: what the files that they name held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    size: int = 512
+    """Side of the square crops, in pixels."""
+    test_size: int | None = None
+    """Side of the squares at test; empty: as in training. Random crops enlarge what they show, so
+    a somewhat larger side at test shows objects at the scale of training."""
+    batch_size: int = 8
+    """Images per iteration and process."""
+    scale: tuple[float, ...] | None = (0.5, 2.0)
+    """Smallest and largest area of a random crop, as a share of the image's; empty: no crop."""
+    workers: int | None = None
+    """Loader processes; empty: none where images are cached, else one per core, 16 at most."""
+    cache: bool = False
+    """Keep decoded images in memory."""
+    border: Literal["background", "ignore"] = "background"
+    """What pixels of value 255 are in training."""
+    future: Literal["background", "ignore"] = "ignore"
+    """What pixels of classes not learned yet are at test."""
+    zero: Literal["background", "ignore", "ignore_at_test"] = "background"
+    """What pixels of value 0 are: ADE20K has no background, its 0 means "none of the 150"."""
+    splits: str | None = by_content(None)
+    """Folder with a list of the training images of every step (see sparcl split --import), instead
+    of by rule."""
+
+    def __post_init__(self) -> None:
+        require(self.size >= 16, "data.size", "at least 16 pixels", self.size)
+        test_size = self.test_size or self.size
+        require(test_size >= 16, "data.test_size", "at least 16 pixels", test_size)
+        require(self.batch_size >= 2, "data.batch_size", "at least 2 (batch norm)", self.batch_size)
+        scale = self.scale or (1, 1)
+        low_high = len(scale) == 2 and 0 < scale[0] <= scale[1]
+        require(low_high, "data.scale", "two shares of the area, [0.5, 1.0]", self.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    backbone: str = "resnet101"
+    """resnet101, resnet50, mobilenet_v2, mini or mini_wide."""
+    weights: str | None = by_content("imagenet")
+    """imagenet (downloaded by torchvision), the path of a state dict, or empty."""
+    output_stride: int = 16
+    """Image pixels per feature location."""
+    head: Literal["aspp", "conv", "aspp_linear", "conv_linear"] = "aspp"
+    """DeepLab-v3's, or two convolutions; linear: without activations, as SDR's released code."""
+    head_channels: int = 256
+    """Width of the head, and of the classifier's input."""
+    batch_norm: Literal["train", "slow", "frozen"] = later("frozen")
+    """Statistics of the backbone's batch norm in steps after the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    lr: tuple[float, ...] = per_step((1e-3, 1e-4))
+    """Learning rate of each step; the last one holds for all later steps."""
+    epochs: tuple[float, ...] = per_step((30.0,))
+    """Passes over the images of each step, unless iterations are given."""
+    iterations: tuple[int, ...] | None = per_step(None)
+    """SGD updates of each step."""
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    power: float = 0.9
+    """Exponent of the poly schedule: lr * (1 - i / n) ** power."""
+
+    def __post_init__(self) -> None:
+        require(all(lr > 0 for lr in self.lr), "optim.lr", "above 0", self.lr)
+        require(all(n > 0 for n in self.epochs), "optim.epochs", "above 0", self.epochs)
+        positive = all(n >= 1 for n in self.iterations or (1,))
+        require(positive, "optim.iterations", "at least 1", self.iterations)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    dataset: str = by_content()
+    """minivoc, voc, ade20k, or the YAML file of a data set of one's own."""
+    task: str = by_content()
+    """Name of a task, or a YAML file."""
+    setup: str = "disjoint"
+    """sequential, disjoint or overlapped."""
+    class_order: tuple[int, ...] | None = by_content(None)
+    """Another learning order of the task's class ids; the sizes of the steps stay."""
+    method: Method
+    """Terms with their weights, how new classes start, and what else: see sparcl_lib.methods."""
+    data_root: str | None = by_content(None)
+    """Folder of the data; MiniVOC finds its own."""
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    """Lightning Fabric's name of the arithmetic."""
+
+
+def read_config(plain: Mapping[str, Any]) -> RunConfig:
+    """The configuration that `to_plain` wrote, or any nested data; UserError names a wrong key.
+
+    Terms that nobody defines here are kept as they are: whoever trains calls `method.check_terms`.
+    """
+    plain = {key: value for key, value in plain.items() if key != CONTENT}
+    method = plain.get("method")
+    if isinstance(method, Mapping):
+        plain["method"] = build_method(method, any_term=True)
+    config: RunConfig = build(RunConfig, plain)
+    return config
+
+
+def to_plain(config: RunConfig) -> dict[str, Any]:
+    """Nested dicts, lists and scalars, as they stand in config.yaml."""
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    groups = {name: dataclasses.asdict(values[name]) for name in ("data", "model", "optim")}
+    groups["method"] = method_to_plain(config.method)
+    plain: dict[str, Any] = as_plain({**values, **groups})
+    return plain

@@ -1,0 +1,101 @@
+"""Does a trained step agree with what the files say today? By content, step for step.
+
+The steps that are trained must agree; later ones may be new. That is how a class arrives: a step
+is appended to the task of a finished run, and training goes on.
+"""
+
+from typing import Any
+
+from sparcl_lib.errors import UserError
+from sparcl_lib.training.content import (
+    MISSING,
+    Content,
+    class_difference,
+    content_from_plain,
+    file_difference,
+    list_difference,
+    step_difference,
+)
+from sparcl_lib.training.run_directory import RunDirectory
+from sparcl_lib.training.workspace import Workspace
+
+
+def check_agreement(
+    workspace: Workspace, directory: RunDirectory, step: int, checkpoint: dict[str, Any]
+) -> None:
+    """Raise UserError, naming the class, step or file, unless a trained step agrees with today.
+
+    While the task is the one that was recorded, the images must be exactly those that were
+    recorded. Once steps are appended, images may have come, and in the disjoint and sequential
+    setups the rule may give an earlier step fewer images than it was trained on, for one that
+    shows a later class now belongs there: what counts is then that each recorded image that is
+    still there has not changed.
+    """
+    if "content" not in checkpoint:
+        difference = _difference_by_names(workspace, directory, step)
+    else:
+        difference = _difference(workspace, step, checkpoint)
+    if difference:
+        raise UserError(
+            f"{directory.path} was trained on something else: {difference}; restore that, or "
+            f"train another run"
+        )
+
+
+def _difference(workspace: Workspace, step: int, checkpoint: dict[str, Any]) -> str | None:
+    then, now = content_from_plain(checkpoint["content"]), workspace.content
+    joint = workspace.method.joint
+    trained = range(len(then.steps)) if joint else range(step + 1)
+    difference = (
+        step_difference(then, now, trained)
+        or class_difference(then, now, trained)
+        or (_joint_difference(then, now) if joint else None)
+        or _origin_difference(then, now, step, workspace)
+    )
+    if difference:
+        return difference
+    source, pairs = workspace.source, (("train", "images"), ("val", "evaluated"))
+    for split, key in pairs:
+        found = file_difference(checkpoint[key], workspace.images[split], source, split)
+        if found:
+            return found
+    asked = {"images": workspace.train_ids[step], "evaluated": workspace.evaluation_ids[step]}
+    extended = then.steps != now.steps
+    for (_, key), verb in zip(pairs, ("trains", "is tested"), strict=True):
+        listed = key == "images" and workspace.config.data.splits is not None
+        found = None if extended and not listed else list_difference(checkpoint[key], asked[key])
+        if found:
+            return f"step {step} {verb} {found} now"
+    return None
+
+
+def _joint_difference(then: Content, now: Content) -> str | None:
+    if len(now.steps) > len(then.steps):
+        names = ", ".join(now.steps[len(then.steps)])
+        return f"joint training learns all classes at once, and {names} is new"
+    return None
+
+
+def _origin_difference(then: Content, now: Content, step: int, workspace: Workspace) -> str | None:
+    """Other backbone weights at step 0, or a MiniVOC of other settings."""
+    if step == 0 and MISSING not in (then.weights, now.weights) and then.weights != now.weights:
+        return f"backbone weights are {now.weights} now and were {then.weights}"
+    if now.dataset == "minivoc" and then.data != now.data:
+        return f"the MiniVOC in {workspace.source.root} is another one"
+    return None
+
+
+def _difference_by_names(workspace: Workspace, directory: RunDirectory, step: int) -> str | None:
+    """Runs of version 0.2 recorded the names of their classes alone, and images of all steps."""
+    if not directory.metrics_file.is_file():
+        return None
+    metrics = directory.metrics()
+    for k, names in enumerate(metrics["classes"][: step + 1]):
+        asked = workspace.step_names[k] if k < len(workspace.step_names) else []
+        if names != asked:
+            return f"step {k} learns [{', '.join(asked)}] now and learned [{', '.join(names)}]"
+    if metrics["classes"] == workspace.step_names:
+        known = metrics.get("images_sha256", workspace.images_sha256)
+        if known != workspace.images_sha256:
+            return "the images of its steps are others now (images_sha256 in metrics.json)"
+    return None

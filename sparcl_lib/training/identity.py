@@ -1,0 +1,45 @@
+"""What a run's numbers depend on, as plain data without a path: kept runs are found by it.
+
+Settings that stand at their default are left out, so that a new setting, whose default is what was
+before, moves no key; a default that changes is a new training revision.
+"""
+
+from typing import Any
+
+from sparcl_lib.config import RunConfig, all_settings, first_step_settings
+from sparcl_lib.data import open_source
+from sparcl_lib.data.lists import file_checksum, list_files
+from sparcl_lib.plain import as_plain
+from sparcl_lib.tasks import get_task
+from sparcl_lib.training.content import content_to_plain, read_content
+
+
+def run_identity(config: RunConfig) -> dict[str, Any]:
+    """What the whole run depends on: settings, and the contents of the files that they name.
+
+    Raises UserError when the data are not there.
+    """
+    settings = {
+        key: as_plain(setting.value)
+        for key, setting in all_settings(config).items()
+        if setting.acts != "by content" and not setting.is_default
+    }
+    return {"settings": settings, **_contents(config)}
+
+
+def first_identity(config: RunConfig) -> dict[str, Any]:
+    """What its step 0 depends on: runs that agree on it share one step 0.
+
+    Raises UserError when the data are not there.
+    """
+    return {"settings": as_plain(first_step_settings(config, defaults=False)), **_contents(config)}
+
+
+def _contents(config: RunConfig) -> dict[str, Any]:
+    source = open_source(config.dataset, config.data_root)
+    task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
+    found = content_to_plain(read_content(config, source, task))
+    if config.data.splits is None:
+        return found
+    lists = list_files(config.data.splits)
+    return {**found, "lists": {str(step): file_checksum(file) for step, file in lists.items()}}
