@@ -159,8 +159,8 @@ class Run:
         Files and PIL images are turned upright where their EXIF tag says so. device: where the
         network runs, as "cpu"; a GPU if there is one, unless said.
 
-        Returns a uint8 map (H, W) for each, of its own size: places in `.classes`. One photograph
-        gives one map, a list gives a list.
+        Returns a uint8 map (H, W) for each, of its own size: places in `.classes`; viz.colorize
+        paints it. One photograph gives one map, a list gives a list.
 
         The network sees each photograph whole, its shorter side at the size that the run was
         tested at (`data.test_size`, else `data.size`), and its logits are brought back to the

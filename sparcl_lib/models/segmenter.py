@@ -66,7 +66,8 @@ class Segmenter(nn.Module):
         """
         super().train(mode and not self.frozen)
         for part in (self.backbone, self.head, *self.classifier.steps):
-            if not any(parameter.requires_grad for parameter in part.parameters()):
+            learns = [parameter.requires_grad for parameter in part.parameters()]
+            if learns and not any(learns):
                 part.eval()
         return self
 

@@ -51,6 +51,10 @@ def get_task(
 
     Source: MiB, SDR and PLOP for the named tasks; ``published/ade_tasks.yaml`` for ADE20K's
         permutations.
+
+    >>> task = get_task("voc", "15-5")
+    >>> task.num_steps, task.class_names(1)[-5:]
+    (2, ('pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor'))
     """
     names = tuple(classes) if classes is not None else dataset_classes(dataset)
     if is_yaml(name):

@@ -231,6 +231,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     with _logging(fabric, directory, step) as log:
         trainer.fit(batches, log)
     seconds = time.perf_counter() - started
+    assert start.student.spec is not None  # build_segmenter made it
     state = {
         "config": to_plain(config),
         "step": step,

@@ -448,3 +448,10 @@ def test_a_backbone_keeps_the_momentum_that_it_came_with(momentum):
         model = copy.deepcopy(train_mode(model, policy))  # what it remembers is copied too
         assert model.backbone[1].momentum == (3e-4 if policy == "slow" else momentum)
         assert model.head[1].momentum == momentum
+
+
+def test_a_part_without_parameters_trains_with_the_rest():
+    """A head of dropout alone has nothing that could be held."""
+    built = small()
+    model = Segmenter(built.backbone, nn.Dropout(), GrowingClassifier(64, [3]))
+    assert model.train().head.training and not model.eval().head.training
