@@ -79,14 +79,6 @@ def test_importing_is_cheap_and_everything_is_there():
         _ = sparcl_lib.trian
 
 
-def test_training_and_predicting_need_no_extra():
-    code = (
-        "import sys; sys.modules.update(dict.fromkeys(['matplotlib', 'seaborn', 'jinja2'])); "
-        "import sparcl_lib, sparcl_lib.label_files; print(sparcl_lib.train, sparcl_lib.Run)"
-    )
-    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-
-
 @pytest.mark.parametrize("name", ["run", "api", "plain", "models.spec", "tasks.catalog"])
 def test_examples_in_docstrings(run, name, tmp_path, monkeypatch):
     monkeypatch.setenv(STORE_VARIABLE, str(tmp_path))
