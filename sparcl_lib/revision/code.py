@@ -190,7 +190,8 @@ def _text(node: ast.expr) -> str | None:
 
 
 def _is_version(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    return isinstance(target, ast.Name) and target.id == "__version__"
 
 
 def _joined(values: list[ast.expr]) -> list[ast.expr]:
