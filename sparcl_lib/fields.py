@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sparcl_lib.errors import UserError
 
-Acts = Literal["always", "later", "per step", "by content"]
+Acts = Literal["always", "later", "per step", "by content", "never"]
 
 _KEY = "acts"
 
@@ -26,6 +26,11 @@ def per_step(default: Any = dataclasses.MISSING) -> Any:
 def by_content(default: Any = dataclasses.MISSING) -> Any:
     """A place, or a name of what stands elsewhere: what is there counts, not this."""
     return _field(default, "by content")
+
+
+def never(default: Any) -> Any:
+    """A setting that changes how long training takes, and no number."""
+    return _field(default, "never")
 
 
 def acts(field: "dataclasses.Field[Any]") -> Acts:

@@ -66,7 +66,7 @@ def first_step_settings(config: RunConfig, defaults: bool = True) -> dict[str, A
     inactive = {f"method.terms.{t.name}" for t in config.method.terms if not t.active(0)}
     found = {}
     for key, setting in all_settings(config).items():
-        if setting.acts in ("later", "by content") or key.rpartition(".")[0] in inactive:
+        if setting.acts in ("later", "by content", "never") or key.rpartition(".")[0] in inactive:
             continue
         if key == "setup" and config.method.joint:
             continue  # joint training sees every image with every label, whatever the setup

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sparcl_lib.fields import by_content, later, per_step, require
+from sparcl_lib.fields import by_content, later, never, per_step, require
 from sparcl_lib.methods import Method, build_method, method_to_plain
 from sparcl_lib.plain import as_plain, build
 
@@ -24,9 +24,9 @@ class DataConfig:
     """Images per iteration and process."""
     scale: tuple[float, ...] | None = (0.5, 2.0)
     """Smallest and largest area of a random crop, as a share of the image's; empty: no crop."""
-    workers: int | None = None
+    workers: int | None = never(None)
     """Loader processes; empty: none where images are cached, else one per core, 16 at most."""
-    cache: bool = False
+    cache: bool = never(False)
     """Keep decoded images in memory."""
     border: Literal["background", "ignore"] = "background"
     """What pixels of value 255 are in training."""

@@ -17,14 +17,12 @@ from typing import Any, NamedTuple
 import platformdirs
 from filelock import FileLock
 
-from sparcl_lib.config import RunConfig, first_step_settings, to_plain
-from sparcl_lib.data import fingerprint, open_source
-from sparcl_lib.data.lists import file_checksum, list_files
-from sparcl_lib.data.minivoc import checksum
+from sparcl_lib.config import RunConfig
 from sparcl_lib.methods import Term, get_term
 from sparcl_lib.revision import note_edits, trained_by
 from sparcl_lib.revision.functions import function_digest
 from sparcl_lib.run import Run
+from sparcl_lib.training.identity import read_identity
 from sparcl_lib.training.run_directory import RunDirectory
 
 STORE_VARIABLE = "SPARCL_STORE"
@@ -39,44 +37,29 @@ class RunKeys(NamedTuple):
 
 
 def run_keys(config: RunConfig) -> RunKeys:
-    """The keys of a run, whatever its data set. Raises UserError when the data are not there."""
-    beside = origin(config)
-    # Where the data lie says nothing about them, and machines that share runs may differ in it.
-    # None rather than left out: runs that named no place keep the keys they had.
-    anywhere = {"data_root": None}
-    method, plain = config.method, to_plain(config) | anywhere
-    terms = _terms_outside(term for term in method.terms if term.weight > 0)
-    whole = _digest({**beside, **terms, "config": plain})
-    terms = _terms_outside(method.active_terms(0))
-    what = {key: plain[key] for key in ("dataset", "task", "class_order")}
-    first = _digest({**beside, **terms, "first": first_step_settings(config) | what})
-    name = re.sub(r"[^\w.]+", "-", method.name)
-    return RunKeys(f"{name}-{whole}", f"first-{first}")
-
-
-def origin(config: RunConfig) -> dict[str, Any]:
-    """All that a result depends on beside the configuration: data, code, and the files that it
-    names (a task, backbone weights, lists of images, the description of a data set of one's own).
+    """The keys of a run: its settings, the contents of the files that they name, and the code that
+    trains. No path is in them. Raises UserError when the data are not there.
     """
-    source = open_source(config.dataset, config.data_root)
-    data = checksum(source.root) if config.dataset == "minivoc" else fingerprint(source)
-    lists = list_files(config.data.splits).values() if config.data.splits else ()
-    named = (config.task, config.model.weights, *map(str, (*lists, *source.files)))
-    files = {name: file_checksum(Path(name)) for name in named if name and Path(name).is_file()}
-    found = {"data": data, "training": trained_by()}
-    return found | ({"files": files} if files else {})
+    identity, method = read_identity(config), config.method
+    used = [term for term in method.terms if term.weight > 0]
+    run = _digest({**_trained_by(used), **identity.run})
+    first = _digest({**_trained_by(method.active_terms(0)), **identity.first})
+    name = re.sub(r"[^\w.]+", "-", method.name)
+    return RunKeys(f"{name}-{run}", f"first-{first}")
 
 
-def _terms_outside(terms: Iterable[Term]) -> dict[str, Any]:
-    """Under "terms", those that are not the library's: what each says, and what was said of it."""
-    found = {}
+def _trained_by(terms: Iterable[Term]) -> dict[str, Any]:
+    """The code: of the library by its revision; terms that are not the library's by what each says
+    and what @term was told of it.
+    """
+    outside = {}
     for term in map(get_term, (term.name for term in terms)):
         if not term.of_library:
             facts = {f.name: getattr(term, f.name) for f in dataclasses.fields(term)}
             source = function_digest(facts.pop("function"))
             del facts["plugin"]  # where it lies says nothing about it
-            found[term.name] = {**facts, "source": source}
-    return {"terms": found} if found else {}
+            outside[term.name] = {**facts, "source": source}
+    return {"training": trained_by(), **({"terms": outside} if outside else {})}
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ Settings that stand at their default are left out, so that a new setting, whose 
 before, moves no key; a default that changes is a new training revision.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparcl_lib.config import RunConfig, all_settings, first_step_settings
 from sparcl_lib.data import open_source
@@ -14,25 +14,25 @@ from sparcl_lib.tasks import get_task
 from sparcl_lib.training.content import content_to_plain, read_content
 
 
-def run_identity(config: RunConfig) -> dict[str, Any]:
-    """What the whole run depends on: settings, and the contents of the files that they name.
+class Identity(NamedTuple):
+    """Settings, and the contents of the files that they name."""
 
-    Raises UserError when the data are not there.
-    """
+    run: dict[str, Any]
+    """What the whole run depends on."""
+    first: dict[str, Any]
+    """What its step 0 depends on: runs that agree on it share one step 0."""
+
+
+def read_identity(config: RunConfig) -> Identity:
+    """The identity of a run. Raises UserError when the data are not there."""
+    contents = _contents(config)
     settings = {
         key: as_plain(setting.value)
         for key, setting in all_settings(config).items()
-        if setting.acts != "by content" and not setting.is_default
+        if setting.acts not in ("by content", "never") and not setting.is_default
     }
-    return {"settings": settings, **_contents(config)}
-
-
-def first_identity(config: RunConfig) -> dict[str, Any]:
-    """What its step 0 depends on: runs that agree on it share one step 0.
-
-    Raises UserError when the data are not there.
-    """
-    return {"settings": as_plain(first_step_settings(config, defaults=False)), **_contents(config)}
+    first = as_plain(first_step_settings(config, defaults=False))
+    return Identity({"settings": settings, **contents}, {"settings": first, **contents})
 
 
 def _contents(config: RunConfig) -> dict[str, Any]:

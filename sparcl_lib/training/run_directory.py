@@ -79,7 +79,7 @@ class RunDirectory:
 
     def _counting(self, setting: Setting | None) -> Any:
         """What of a setting the steps that are here depend on."""
-        if setting is None or setting.acts == "by content":
+        if setting is None or setting.acts in ("by content", "never"):
             return None
         if setting.acts == "per step" and setting.value is not None:
             return [at_step(setting.value, step) for step in self.steps_done()]

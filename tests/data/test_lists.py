@@ -20,9 +20,10 @@ from sparcl_lib.config import resolve
 from sparcl_lib.data import Presence, lists, read_lists, split_checksum, write_lists
 from sparcl_lib.data.minivoc import generate
 from sparcl_lib.errors import UserError
-from sparcl_lib.experiments.store import origin, run_keys
+from sparcl_lib.experiments.store import run_keys
 from sparcl_lib.tasks import Task
 from sparcl_lib.training import evaluate, train
+from sparcl_lib.training.identity import read_identity
 from sparcl_lib.training.run_directory import RunDirectory
 
 TASK = Task("t", "d", ("background", "a", "b", "c"), ((1,), (2, 3)))
@@ -350,10 +351,12 @@ def test_a_run_does_not_go_on_with_other_images(mini, tmp_path, capsys):
 def test_the_content_of_lists_is_part_of_a_run_s_key(mini, tmp_path, capsys):
     export(mini, tmp_path / "lists", capsys)
     ruled, listed = config_of(mini), config_of(mini, tmp_path / "lists")
-    assert set(origin(ruled)) == {"data", "training"}, "as without this option"
-    files = origin(listed)["files"]
-    assert [Path(name).name for name in files] == ["train-0.txt", "train-1.txt"]
-    assert next(iter(files.values())) == lists.file_checksum(tmp_path / "lists" / "train-0.txt")
+    assert "lists" not in read_identity(ruled).run, "as without this option"
+    files = read_identity(listed).run["lists"]
+    assert list(files) == ["0", "1"]
+    assert files["0"] == lists.file_checksum(tmp_path / "lists" / "train-0.txt")
+    shutil.copytree(tmp_path / "lists", tmp_path / "copy")
+    assert run_keys(config_of(mini, tmp_path / "copy")) == run_keys(listed)
     before = run_keys(listed)
     assert before.run != run_keys(ruled).run and before.first != run_keys(ruled).first
     with (tmp_path / "lists" / "train-1.txt").open("a") as file:

@@ -97,11 +97,13 @@ def test_keys_do_not_follow_place_and_time_of_the_data(tmp_path):
     os.utime(tmp_path / "there" / "SegmentationClassAug" / "a.png", ns=(1, 1))
     (tmp_path / "t.yaml").write_text("steps: [[1], [2]]", "utf-8")
 
-    def keys(place: str) -> RunKeys:
+    def keys(place: str, task: str = "t.yaml") -> RunKeys:
         data = {"dataset": "voc", "data_root": str(tmp_path / place)}
-        return run_keys(RunBase(**data, task=str(tmp_path / "t.yaml")).config("FT", 0))
+        return run_keys(RunBase(**data, task=str(tmp_path / task)).config("FT", 0))
 
     assert keys("here") == keys("there")
+    shutil.copyfile(tmp_path / "t.yaml", tmp_path / "there" / "t.yaml")
+    assert keys("here", "there/t.yaml") == keys("here")
     (tmp_path / "there" / "ImageSets" / "Segmentation" / "train_aug.txt").write_text("b\n", "utf-8")
     assert not set(keys("here")) & set(keys("there"))
 
@@ -121,6 +123,8 @@ def test_loader_processes_do_not_depend_on_the_machine(base):
     photos = RunBase(dataset="voc", task="15-1", data_root="nowhere")
     assert photos.config("FT", 0).data.workers == 0
     assert photos.config("FT", 0, {"data": {"workers": 3}}).data.workers == 3
+    fast = base.config("FT", 0, {"data": {"workers": 3, "cache": False}})
+    assert run_keys(fast) == run_keys(base.config("FT", 0)), "they change no number"
 
 
 # The pool
