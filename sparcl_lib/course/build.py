@@ -28,6 +28,8 @@ from tqdm.auto import tqdm
 from sparcl_lib.course.chapter import Chapter, Times, duration, header, read_chapters, render
 from sparcl_lib.course.pictures import WIDGET_VIEW
 from sparcl_lib.course.runs import CACHE_VARIABLE, SHIPPED, USES_VARIABLE
+from sparcl_lib.training.run_directory import RunDirectory, config_text
+from sparcl_lib.writing import write_text
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 # The same when outputs are saved and checked (Makefile): one thread, so one order of sums.
@@ -143,7 +145,8 @@ def _ship_one(path: Path, whole: bool) -> bool:
     at, in half precision. Nothing that training alone needs is kept.
     """
     target, new = SHIPPED / path.name, False
-    files = [path / "config.yaml", path / "metrics.json", *path.glob("logs/step-*/metrics.csv")]
+    directory = RunDirectory(path)
+    files = [directory.config_file, directory.metrics_file, *path.glob("logs/step-*/metrics.csv")]
     checkpoints = [
         file for file in path.glob("step-*/checkpoint.pt")
         if whole and (path.name.startswith("first-") or file.parent.name != "step-0")
@@ -155,6 +158,8 @@ def _ship_one(path: Path, whole: bool) -> bool:
             place.parent.mkdir(parents=True, exist_ok=True)
             if file in checkpoints:
                 torch.save(slim(torch.load(file, weights_only=True)), place)
+            elif file == directory.config_file:  # without the folder of this machine
+                write_text(place, config_text(directory.config(), directory.content()))
             else:
                 shutil.copyfile(file, place)
     return new

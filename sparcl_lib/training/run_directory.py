@@ -32,6 +32,19 @@ _FOLDER = "folder"
 _ABOUT = "# What the files named above held when this run was trained; folder: where the run lay.\n"
 
 
+def config_text(config: RunConfig, content: Content | None, folder: Path | None = None) -> str:
+    """What config.yaml says: settings, and with `content` what the files that they name held.
+
+    folder: where the run lies; without it a moved run finds no files that moved along.
+    """
+    text = yaml.safe_dump(to_plain(config), sort_keys=False)
+    if content is None:
+        return text
+    record = content_to_plain(content) | ({_FOLDER: str(folder)} if folder else {})
+    dumped = yaml.safe_dump({CONTENT: record}, sort_keys=False, default_flow_style=None)
+    return f"{text}{_ABOUT}{dumped}"
+
+
 class RunDirectory:
     """Paths of a run and what is stored at them."""
 
@@ -60,12 +73,7 @@ class RunDirectory:
         """
         if self.config_file.exists() and self.steps_done():
             self._check_same(config)
-        text = yaml.safe_dump(to_plain(config), sort_keys=False)
-        if content is not None:
-            record = content_to_plain(content) | {_FOLDER: str(self.path.absolute())}
-            text += _ABOUT
-            text += yaml.safe_dump({CONTENT: record}, sort_keys=False, default_flow_style=None)
-        write_text(self.config_file, text)
+        write_text(self.config_file, config_text(config, content, self.path.absolute()))
 
     def _check_same(self, config: RunConfig) -> None:
         here, asked = all_settings(self.config()), all_settings(config)

@@ -150,6 +150,9 @@ def test_shipping_keeps_what_is_looked_at(tiny, cache, tmp_path, monkeypatch):
     assert build.ship(uses, used) and not build.ship(uses, used)
     assert used == {path.name for path in shipped.iterdir()} and len(used) == 3
     assert not list((shipped / numbers.directory.path.name).rglob("*.pt"))
+    told = RunDirectory(shipped / run.directory.path.name).config_file.read_text("utf-8")
+    assert str(tmp_path) not in told.replace(tiny, "")
+    assert RunDirectory(shipped / run.directory.path.name).content() is not None
     for step, kind in ((0, torch.float32), (1, torch.float16)):
         folder = shipped / (run.first if step == 0 else run.directory).path.name
         kept = RunDirectory(folder).load_checkpoint(step)
