@@ -112,7 +112,7 @@ def fine_tuning(student, batches, lr=0.058, iterations=300):
 # Is that what the library does? Two checks: the loss of one batch is the library's, and the loop, started from the same seed, walks through
 # the losses that the library wrote down in the kept run.
 
-# %%
+# %% tolerance={"abs": 0.01, "spread": 0.0017, "strict": "[0-9.]+ in the kept run"}
 SEED = config.seed + 1000  # the library's seed of step 1
 
 
@@ -224,7 +224,7 @@ def watch(student, batches, lr=0.058):
     return history
 
 
-# %%
+# %% tolerance={"abs": 1, "spread": 0}
 def old_miou(history):
     """Iteration -> mIoU of the old classes without background."""
     return {i: class_iou(confusion)[list(OLD)].mean() for i, confusion in history.items()}
@@ -526,7 +526,7 @@ assert max(chain["1", "0", "0"], chain["0", "1", "0"]) < 25
 # $f_i$ is what the backbone says about location $i$. How far has it gone? As a yardstick: how similar are two different locations of the
 # same class before step 1?
 
-# %%
+# %% tolerance={"abs": 0.01, "spread": 1e-06}
 def locations(model, batches):
     """Features (N, 64) and labels (N,) of all locations of background and old classes."""
     features = torch.cat([model.backbone(images) for images, _ in batches])  # (n, 64, 16, 16)
@@ -630,7 +630,7 @@ def untrained(seed):
     return freeze(build_segmenter(NetworkSpec("mini", (NUM_OLD,), output_stride=4, head="conv", head_channels=64)))
 
 
-# %%
+# %% tolerance={"abs": 1, "spread": 0.28}
 rows = {"after step 0": probe(before), "after step 1": probe(after)}
 rows["never trained"] = pd.DataFrame([probe(untrained(seed)) for seed in range(3)]).mean()
 readable = pd.DataFrame(rows).T
@@ -653,7 +653,7 @@ assert readable["nearest class mean"].iloc[1] < readable["nearest class mean"].i
 # Would it help to keep the features where they are? Freeze backbone and head, and let only the classifier learn. Or to take smaller steps?
 # A tenth of the rate. Both live, against the curve from above.
 
-# %% tags=["ablation"]
+# %% tags=["ablation"] tolerance={"rel": 0.15, "spread": 0}
 frozen = start()
 frozen.backbone.requires_grad_(False)
 frozen.head.requires_grad_(False)

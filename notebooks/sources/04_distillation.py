@@ -484,7 +484,7 @@ show(
     "unseen pixel and pushes the look-alike's true class down.", dpi=66,
 )  # fmt: skip
 
-# %%
+# %% tolerance={"abs": 0.001, "spread": 1e-08}
 cross_entropy = compared(PIXELS["hidden"])["cross-entropy"]
 unseen = compared(PIXELS["unseen"])["distillation"]
 alike = compared(PIXELS["look-alike"])["distillation"]
@@ -564,7 +564,7 @@ explore(
 # distillation starts at its lowest possible value, the teacher's own entropy divided by $K_{old}$. A random start, the alternative, leaves
 # the new logits near zero, far below a confident background.
 
-# %%
+# %% tolerance={"abs": 0.001, "spread": 1e-07}
 def at_the_start(init):
     torch.manual_seed(0)
     with torch.inference_mode():
@@ -849,7 +849,7 @@ show(
 # How far is MiB from Joint, and where? Below, what becomes of the pixels of the four new classes in the test images: what the teacher
 # called them, before they were ever taught, and what MiB and Joint call them in the end.
 
-# %%
+# %% tolerance={"abs": 0.1, "spread": 7e-05}
 def rows_of_new(model):
     """Percent of the pixels of each new class (rows) that are called each class (columns)."""
     counts = np.zeros((len(names), len(names)))

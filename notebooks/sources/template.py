@@ -19,7 +19,8 @@
 # %% [markdown]
 # Copy this file to `NN_name.py`, write, and run `make notebooks`. Header, closing, stubs and folded solutions are made from it. The raw
 # cell above is YAML: one line of summary for each goal. Allowed tags of code cells: setup, predict, exercise, check, ablation,
-# raises-exception, nbval-ignore-output (at most one cell in twenty).
+# raises-exception, nbval-ignore-output (at most one cell in twenty). A cell that prints numbers of a training of its own states a tolerance
+# (CONTRIBUTING.md).
 #
 # First say why, then how. Cells of 25 lines at most, shapes in comments, the notation of chapter 00.
 

@@ -6,7 +6,8 @@ numbers depend on that says how much they may differ, and from what spread that 
 
     # %% tolerance={"abs": 0.03, "spread": 0.012}
 
-Integers such as counts and row numbers are numbers like others: below `abs` 1 they stay exact.
+Integers such as counts and row numbers are numbers like others: below `abs` 1 they stay exact. A
+number of a kept run in the same output stays strict by `"strict": "kept run [0-9.]+"`.
 """
 
 import copy
@@ -30,7 +31,7 @@ _NUMBER = re.compile(
       | (?:nan|inf)(?!\w) )""",
     re.VERBOSE | re.IGNORECASE,
 )
-_TAG = re.compile(r"(<[^>]*>)")
+_TAG = "<[^>]*>"
 _COMPARED = ("text/plain", "text/html")
 
 
@@ -43,6 +44,8 @@ class Tolerance:
     the unit of `abs` (of `rel` if there is no `abs`)."""
     abs: float = 0.0
     rel: float = 0.0
+    strict: str = ""
+    """Regular expression of passages that are compared strictly all the same."""
 
     def __post_init__(self) -> None:
         largest = self.abs or self.rel
@@ -51,6 +54,10 @@ class Tolerance:
                 f"a tolerance needs abs or rel, and a spread from 0 to it: abs {self.abs}, "
                 f"rel {self.rel}, spread {self.spread}"
             )
+        try:
+            re.compile(self.strict)
+        except re.error as error:
+            raise UserError(f"strict is no regular expression: {self.strict!r}: {error}") from error
 
     def holds(self, kept: float, new: float) -> bool:
         """NaN agrees with NaN alone, an infinity with itself."""
@@ -76,21 +83,30 @@ def tolerance_of(cell: NotebookNode) -> Tolerance | None:
     return tolerance
 
 
-def numbers_in(text: str, html: bool = False) -> tuple[list[str], list[str]]:
-    """The words between the numbers (one more than there are numbers), and the numbers."""
-    words, numbers = [""], []
-    for place, part in enumerate(_TAG.split(text) if html else [text]):
-        if place % 2:  # a tag: its numbers are no results
-            words[-1] += part
-            continue
-        end = 0
-        for match in _NUMBER.finditer(part):
-            words[-1] += part[end : match.start()]
-            numbers.append(match[0])
-            words.append("")
-            end = match.end()
-        words[-1] += part[end:]
+def numbers_in(text: str, strict: str = "") -> tuple[list[str], list[str]]:
+    """The words between the numbers (one more than there are numbers), and the numbers.
+
+    What the regular expression `strict` finds are words, whatever digits are in it.
+    """
+    words: list[str] = [""]
+    numbers: list[str] = []
+    start = 0
+    for passage in [*re.finditer(strict, text)] if strict else []:
+        _take(text[start : passage.start()], words, numbers)
+        words[-1] += passage[0]
+        start = passage.end()
+    _take(text[start:], words, numbers)
     return words, numbers
+
+
+def _take(text: str, words: list[str], numbers: list[str]) -> None:
+    end = 0
+    for match in _NUMBER.finditer(text):
+        words[-1] += text[end : match.start()]
+        numbers.append(match[0])
+        words.append("")
+        end = match.end()
+    words[-1] += text[end:]
 
 
 def _closed(words: list[str]) -> list[str]:
@@ -110,8 +126,9 @@ def adopt(kept: str, new: str, tolerance: Tolerance, html: bool = False) -> str:
     those that agree are written as they were kept. Where words, lines or the number of numbers
     differ, the new text as it is.
     """
-    kept_words, kept_numbers = numbers_in(kept, html)
-    new_words, new_numbers = numbers_in(new, html)
+    strict = "|".join(filter(None, [_TAG if html else "", tolerance.strict]))
+    kept_words, kept_numbers = numbers_in(kept, strict)
+    new_words, new_numbers = numbers_in(new, strict)
     if _closed(kept_words) != _closed(new_words):
         return new
     pairs = list(zip(kept_numbers, new_numbers))

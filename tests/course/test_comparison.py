@@ -52,9 +52,11 @@ def test_numbers_are_taken_out_of_the_text(text, expected):
     assert rebuilt == text
 
 
-def test_numbers_of_html_tags_are_words():
-    html = '<td colspan="2" style="width: 50px">0.5</td><td>-3</td>'
-    assert numbers_in(html, html=True)[1] == ["0.5", "-3"]
+def test_strict_passages_are_words():
+    words, numbers = numbers_in(
+        "loss 0.88 here, 0.87 in the kept run, 3", "[0-9.]+ in the kept run"
+    )
+    assert numbers == ["0.88", "3"] and words[1] == " here, 0.87 in the kept run, "
 
 
 def test_values_of_numbers():
@@ -105,6 +107,14 @@ def test_only_the_numbers_beyond_remain_to_be_told():
     assert adopt(KEPT, new, NEAR) == KEPT.replace("-1.250", "-1.5")
 
 
+def test_a_kept_number_in_the_same_output_stays_strict():
+    tolerance = Tolerance(abs=0.02, spread=0.01, strict="kept run [0-9.]+")
+    kept = "plain 0.48, kept run 0.48"
+    assert adopt(kept, "plain 0.47, kept run 0.48", tolerance) == kept
+    for new in ("plain 0.48, kept run 0.47", "plain 0.45, kept run 0.48"):
+        assert adopt(kept, new, tolerance) == new
+
+
 SIDES = {
     "inside": (0.48, 0.47, True),
     "on the border": (0.48, 0.50, True),
@@ -148,6 +158,7 @@ BAD = {
     "negative": ({"abs": 0.02, "rel": -1, "spread": 0.01}, "needs abs or rel"),
     "a number": (0.02, "is written as"),
     "typo": ({"abs": 0.02, "spred": 0.01}, "unknown setting tolerance.'spred'"),
+    "pattern": ({"abs": 0.02, "spread": 0.01, "strict": "["}, "strict is no regular expression"),
     "text": ({"abs": "much", "spread": 0.01}, "tolerance.abs must be float"),
 }
 
