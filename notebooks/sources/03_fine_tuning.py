@@ -224,7 +224,7 @@ def watch(student, batches, lr=0.058):
     return history
 
 
-# %% tolerance={"abs": 1, "spread": 0}
+# %%
 def old_miou(history):
     """Iteration -> mIoU of the old classes without background."""
     return {i: class_iou(confusion)[list(OLD)].mean() for i, confusion in history.items()}
@@ -653,7 +653,7 @@ assert readable["nearest class mean"].iloc[1] < readable["nearest class mean"].i
 # Would it help to keep the features where they are? Freeze backbone and head, and let only the classifier learn. Or to take smaller steps?
 # A tenth of the rate. Both live, against the curve from above.
 
-# %% tags=["ablation"] tolerance={"rel": 0.15, "spread": 0}
+# %% tags=["ablation"]
 frozen = start()
 frozen.backbone.requires_grad_(False)
 frozen.head.requires_grad_(False)
