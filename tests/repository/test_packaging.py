@@ -84,8 +84,10 @@ def test_the_page_of_the_package_needs_nothing_beside_it():
 def test_the_wheel_says_that_it_is_typed_and_leaves_the_runs_of_the_course_out():
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
     patterns = tools["package-data"]["sparcl_lib"]
-    shipped = {path for pattern in patterns for path in (ROOT / "sparcl_lib").glob(pattern)}
-    wanted = ("py.typed", "recipes/minivoc.yaml", "published/results.csv", "report/page.html")
-    assert {ROOT / "sparcl_lib" / name for name in wanted} <= shipped
-    assert not [path for path in shipped if "course" in path.parts]
+    library = ROOT / "sparcl_lib"
+    taken = {path for pattern in patterns for path in library.glob(pattern)}
+    files = [path for path in library.rglob("*") if path.is_file()]
+    data = {path for path in files if path.suffix not in (".py", ".pyc")}
+    runs = {path for path in data if (library / "course" / "shipped") in path.parents}
+    assert runs and taken == data - runs and library / "py.typed" in taken
     assert tools["packages"]["find"]["namespaces"] is False  # else folders of data are packages
