@@ -21,7 +21,7 @@ LAYERS = (
     {"prediction", "report"},
     {"run"},
     {"experiments", "revision"},
-    {"api"},
+    {"api", "label_files"},
     {"course", "demo", "environment"},
     {"cli"},
     {"__init__", "__main__"},
