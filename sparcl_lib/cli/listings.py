@@ -1,9 +1,17 @@
-"""`sparcl methods`: what there is to choose from, in 80 columns."""
+"""`sparcl methods` and `sparcl settings`: what there is to choose from, in 80 columns."""
 
+import dataclasses
+import json
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from difflib import get_close_matches
+from itertools import groupby
+from typing import Annotated, Any
 
+import typer
+
+from sparcl_lib.cli.options import Plugins
+from sparcl_lib.errors import UserError
 from sparcl_lib.method_table import ROWS, Row
 
 _WIDTH = 80
@@ -18,6 +26,54 @@ def methods() -> None:
         indent = " " * 11
         filled = textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=indent)
         print(filled.replace(_NO_BREAK, " "))
+
+
+def settings(
+    prefix: Annotated[
+        str, typer.Argument(help="A setting, or a group of them as in optim; all if not given.")
+    ] = "",
+    dataset: Annotated[
+        str | None, typer.Option(help="Show what the recipe of a data set makes of them.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="Show what a method makes of them.")] = None,
+    plugins: Plugins = None,
+) -> None:
+    """Every setting that --set takes: its default, which values it takes and what it means."""
+    from sparcl_lib.config.describing import described_settings, group_of, group_title
+    from sparcl_lib.config.resolving import recipe_settings
+    from sparcl_lib.methods import load_plugins
+
+    load_plugins(plugins or [])
+    recipe = recipe_settings(dataset, method)
+    rows = described_settings()
+    chosen = [row for row in rows if not prefix or f"{row.key}.".startswith(f"{prefix}.")]
+    if not chosen:
+        raise _unknown(prefix, [row.key for row in rows])
+    shown = set()
+    for group, members in groupby(chosen, key=lambda row: group_of(row.key)):
+        print("\n".join(textwrap.wrap(group_title(group) or "the run", _WIDTH)))
+        for row in members:
+            print(f"  {row.key} = {_shown(row.default)}")
+            if row.key in recipe and recipe[row.key] != row.default:
+                source = ", ".join(filter(None, [dataset, method]))
+                print(f"      {source}: {_shown(recipe[row.key])}")
+            text = f"{row.meaning.rstrip('.')} [{row.values}]"
+            if text not in shown:  # weight and from_step are those of every term
+                print(textwrap.indent(textwrap.fill(text, _WIDTH - 6), " " * 6))
+            shown.add(text)
+        print()
+
+
+def _unknown(prefix: str, keys: list[str]) -> UserError:
+    groups = {key.rpartition(".")[0] for key in keys} - {""}
+    (near,) = get_close_matches(prefix, [*sorted(groups), *keys], n=1, cutoff=0)
+    return UserError(f"unknown setting {prefix!r}: did you mean {near}? sparcl settings lists all")
+
+
+def _shown(value: Any) -> str:
+    if value is dataclasses.MISSING:
+        return "(has to be given)"
+    return "(empty)" if value is None else json.dumps(value)
 
 
 def _loss(row: Row) -> str:

@@ -9,6 +9,7 @@ import typer
 from sparcl_lib.cli import data as data_commands
 from sparcl_lib.cli import experiments
 from sparcl_lib.cli.listings import methods
+from sparcl_lib.cli.listings import settings as settings_command
 from sparcl_lib.cli.options import (
     Accelerator,
     ConfigFile,
@@ -110,6 +111,7 @@ for command in (
     experiments.compare,
     split,
     methods,
+    settings_command,
 ):
     app.command()(command)
 

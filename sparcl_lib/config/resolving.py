@@ -17,6 +17,7 @@ from sparcl_lib.config.settings import CONTENT, ModelConfig, RunConfig, read_con
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import METHODS, method_name, variant_settings
 from sparcl_lib.plain import flatten, is_yaml, merge
+from sparcl_lib.tasks.classes import DATASET_CLASSES, unknown_name
 
 
 def resolve(
@@ -31,18 +32,16 @@ def resolve(
 
     Raises UserError naming the key and the nearest known one.
     """
-    name = method_name(method)
-    recipe = _recipe(dataset)
-    per_method = recipe.pop("methods", {}).get(name, {})
-    before = [{"method": {**METHODS[name], "name": name}}, recipe, per_method]
+    before = _recipe_layers(dataset, method)
     after = [_layer(layer) for layer in overrides]
-    for layer in [recipe, per_method, *after]:
+    for layer in [*before, *after]:
         check_keys(layer)
     asked = flatten(reduce(merge, [*before, *after]))
     variant = variant_settings(asked, ModelConfig.head) if VARIANT in asked else {}
-    plain = reduce(merge, [*before, variant, *after])
+    plain: Mapping[str, Any] = reduce(merge, [*before, variant, *after])
     if VARIANT in asked:
-        plain["method"] = {k: v for k, v in plain["method"].items() if k != "variant"}
+        named = {k: v for k, v in plain["method"].items() if k != "variant"}
+        plain = {**plain, "method": named}
     config = read_config({**plain, "dataset": dataset, **fixed})
     config.method.check_terms()
     return with_absolute_paths(config)
@@ -78,8 +77,28 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
+def recipe_settings(dataset: str | None, method: str | None) -> dict[str, Any]:
+    """Dotted key -> value, for what a method and the recipe of a data set set; None: of neither.
+
+    Raises UserError for an unknown data set or method.
+    """
+    if dataset is not None and not is_yaml(dataset) and dataset not in DATASET_CLASSES:
+        raise unknown_name("data set", dataset, [*DATASET_CLASSES, "FILE.yaml"])
+    return flatten(reduce(merge, _recipe_layers(dataset, method)))
+
+
+def _recipe_layers(dataset: str | None, method: str | None) -> list[Mapping[str, Any]]:
+    """The row of METHODS, the data set's recipe, and its entry for the method."""
+    recipe = {} if dataset is None else _recipe(dataset)
+    per_method = recipe.pop("methods", {})
+    if method is None:
+        return [recipe]
+    name = method_name(method)
+    return [{"method": {**METHODS[name], "name": name}}, recipe, per_method.get(name, {})]
+
+
 def _recipe(dataset: str) -> dict[str, Any]:
-    name = "own" if is_yaml(dataset) else dataset
+    name = "custom" if is_yaml(dataset) else dataset
     file = resources.files("sparcl_lib") / "recipes" / f"{name}.yaml"
     recipe: dict[str, Any] = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else {}
     return recipe

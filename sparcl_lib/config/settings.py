@@ -73,7 +73,9 @@ class OptimConfig:
     iterations: tuple[int, ...] | None = per_step(None)
     """SGD updates of each step."""
     momentum: float = 0.9
+    """Share of the last update in the next one (SGD)."""
     weight_decay: float = 1e-4
+    """Factor of the weights that is added to their gradients (SGD)."""
     power: float = 0.9
     """Exponent of the poly schedule: lr * (1 - i / n) ** power."""
 
@@ -99,6 +101,7 @@ class RunConfig:
     data_root: str | None = by_content(None)
     """Folder of the data; MiniVOC finds its own."""
     seed: int = 0
+    """Of the first weights, the order of the images, and their crops and flips."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

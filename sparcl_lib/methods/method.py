@@ -72,6 +72,7 @@ class Method:
     """A row of a results table."""
 
     name: str = later()
+    """What it is called in tables and pages."""
     terms: tuple[Term, ...]
     classifier_init: ClassifierInit = later("random")
     """How the convolution of new classes starts."""

@@ -85,14 +85,14 @@ class RegisteredTerm:
             if name not in self.options:
                 known = ", ".join([*COMMON, *self.options])
                 raise UserError(f"term {self.name} has no option {name!r}: it has {known}")
-            _check_value(f"method.terms.{self.name}.{name}", self._hints.get(name), value)
+            _check_value(f"method.terms.{self.name}.{name}", self.hints.get(name), value)
         chosen = [name for name in self.hidden_old if self.on(name, options)]
         if len(chosen) > 1:
             keys = " and ".join(f"method.terms.{self.name}.{name}" for name in chosen)
             raise UserError(f"{keys} exclude each other: set one of them")
 
     @cached_property
-    def _hints(self) -> dict[str, Any]:
+    def hints(self) -> dict[str, Any]:
         try:
             return get_type_hints(self.function)
         except NameError:  # a name that is imported for type checkers alone

@@ -50,6 +50,7 @@ class Regulariser:
     """The row of a method's table that holds weights in place."""
 
     name: Literal["ewc", "rw", "pi"]
+    """Which one: EWC, RW or PI."""
     weight: float = later(1.0)
     """Factor of the penalty in the total."""
     alpha: float = 0.9

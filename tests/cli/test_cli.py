@@ -38,6 +38,7 @@ COMMANDS = [
         "split",
         "env",
         "methods",
+        "settings",
         "ablate",
         "sweep",
         "compare",

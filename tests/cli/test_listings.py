@@ -1,4 +1,4 @@
-"""`sparcl methods`: one list for the eye, made of the one table."""
+"""`sparcl methods` and `settings`: lists for the eye, made of the declarations themselves."""
 
 import subprocess
 import sys
@@ -6,7 +6,13 @@ import sys
 import pytest
 
 from sparcl_lib.cli import main
+from sparcl_lib.config import known_keys
+from sparcl_lib.config.describing import described_settings, option_meanings
 from sparcl_lib.method_table import METHODS, ROWS
+from sparcl_lib.methods import TERMS
+
+# Options whose docstrings are about to be written.
+PENDING = {"distance", "distances", "division", "floor", "labels", "reshaped", "signed", "strength"}
 
 
 def printed(capsys, *arguments: str) -> str:
@@ -35,10 +41,94 @@ def test_every_paper_is_named_with_its_year():
         assert name in ("FT", "Joint") or row.paper[-4:].isdecimal(), name
 
 
-@pytest.mark.parametrize("arguments", [["methods"], ["methods", "--help"]])
-def test_listing_methods_needs_no_torch(arguments):
+@pytest.mark.parametrize("arguments", [["methods"], ["methods", "--help"], ["settings", "--help"]])
+def test_methods_and_every_help_need_no_torch(arguments):
     code = (
         "import sys; from sparcl_lib.cli.program import app\n"
         f"app({arguments}, standalone_mode=False); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_every_setting_is_listed_with_a_meaning_of_its_own():
+    rows = described_settings()
+    assert sorted(row.key for row in rows) == sorted(known_keys())
+    assert len({row.key for row in rows}) == len(rows)
+    for row in rows:
+        pending = row.key.rpartition(".")[2] in PENDING
+        assert row.values and (row.meaning or pending), row.key
+
+
+def test_settings_shows_default_recipe_values_and_meaning(capsys):
+    text = printed(capsys, "settings", "optim", "--dataset", "minivoc", "--method", "LwF")
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert text.startswith(
+        "optim\n  optim.lr = [0.001, 0.0001]\n      minivoc, LwF: [0.05, 0.037]\n"
+    )
+    assert "SGD updates of each step [list, each a whole number; may be empty;" in text
+    assert text.count("minivoc, LwF") == 2 and "data.size" not in text  # power is nobody's
+
+
+def test_settings_lists_all_in_80_columns_and_a_common_meaning_once(capsys):
+    text = printed(capsys, "settings")
+    assert all(len(line) <= 80 for line in text.splitlines())
+    for key in known_keys():
+        assert f"\n  {key} = " in text
+    assert " ".join(text.split()).count("Factor of the term in the total") == 1
+    assert "minivoc" not in text.partition("model\n")[2].partition("optim\n")[0]
+
+
+def test_settings_of_a_method_alone_and_of_a_custom_data_set(capsys):
+    text = printed(capsys, "settings", "method.terms.kd", "--method", "mib")
+    assert "method.terms.kd.weight = 1.0\n      mib: 10.0\n" in text
+    text = printed(capsys, "settings", "data.border", "--dataset", "mine.yaml")
+    assert 'data.border = "background"\n      mine.yaml: "ignore"\n' in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optimm"], "unknown setting 'optimm': did you mean optim?"),
+        (["data.sizes"], "unknown setting 'data.sizes': did you mean data.size?"),
+        (["--method", "SRD"], "unknown method 'SRD'"),
+        (["--dataset", "cityscapes"], "unknown data set 'cityscapes'"),
+    ],
+)
+def test_settings_refuses_what_is_unknown(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        main(["settings", *arguments])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_the_meaning_of_an_option_ends_where_the_next_begins():
+    def mine(context, *, power=2.0, squeeze=False, floor=0.0):
+        """Features stay. They do; power: exponent of the gap (2: squares).
+
+        squeeze: over the channels first, see power: it comes later.
+        floor: least gap; smaller ones count as 0.
+        """
+
+    registered = TERMS["kd"].__class__(
+        name="mine", function=mine, needs_teacher=False, needs_maps=False, first_step=0,
+        hidden_old=(), acts_later=(),
+    )  # fmt: skip
+    assert option_meanings(registered) == {
+        "power": "exponent of the gap (2: squares).",
+        "squeeze": "over the channels first, see power: it comes later.",
+        "floor": "least gap; smaller ones count as 0.",
+    }
+
+
+def test_a_term_of_a_plugin_is_listed_too(capsys, tmp_path):
+    file = tmp_path / "terms_of_mine.py"
+    file.write_text(
+        "from sparcl_lib import term\n\n\n@term\ndef drift(context, *, reach: int = 3):\n"
+        '    """Logits drift apart.\n\n    reach: in pixels.\n    """\n',
+        "utf-8",
+    )
+    try:
+        text = printed(capsys, "settings", "method.terms.drift", "--plugin", str(file))
+    finally:
+        TERMS.pop("drift", None)
+    assert text.startswith("method.terms.drift: Logits drift apart\n")
+    assert "drift.reach = 3\n      in pixels [a whole number]\n" in text
