@@ -210,7 +210,7 @@ def ablate(
 
 
 def _settings(settings: Settings | None) -> dict[str, Any]:
-    nested = nest(settings)
+    nested = nest({} if settings is None else settings)
     for name in _ARGUMENTS:
         if name in nested:
             raise UserError(f"{name} is an argument, not a setting: {name}={nested[name]!r}")

@@ -48,7 +48,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def nest(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by dotted keys, nested ones or both, as nested plain data.
 
     Raises UserError for what is no mapping of keys to values.
@@ -56,11 +56,11 @@ def nest(settings: Mapping[str, Any] | None) -> dict[str, Any]:
     >>> nest({"optim.lr": [0.01, 0.001], "data": {"size": 32}, "data.batch_size": 4})
     {'optim': {'lr': [0.01, 0.001]}, 'data': {'size': 32, 'batch_size': 4}}
     """
-    if settings is None:
-        return {}
     wanted = 'settings are a mapping, as in {"optim.lr": 0.01} or {"optim": {"lr": 0.01}}'
     if not isinstance(settings, Mapping):
-        raise UserError(f"{wanted}; got {settings!r}")
+        raise UserError(
+            f"{wanted}, not {settings!r}; parse_settings(['optim.lr=0.01']) reads what --set takes"
+        )
     nested: dict[str, Any] = {}
     for key, value in settings.items():
         if not isinstance(key, str) or not all(key.split(".")):

@@ -89,7 +89,6 @@ def test_examples_in_docstrings(run, name, tmp_path, monkeypatch):
 
 # Settings
 def test_settings_by_dotted_and_nested_keys():
-    assert nest(None) == {}
     mixed = {"optim.lr": [0.01, 0.001], "data": {"size": 32}, "method": {"terms.kd.weight": 2}}
     assert nest(mixed) == {
         "optim": {"lr": [0.01, 0.001]},
@@ -99,7 +98,7 @@ def test_settings_by_dotted_and_nested_keys():
 
 
 WRONG = {
-    "a list": (["optim.lr=0.1"], r'settings are a mapping, as in .*"optim.lr": 0.01.*; got \['),
+    "a list": (["optim.lr=0.1"], r'settings are a mapping, as in .*"optim.lr": 0.01.*, not \['),
     "text": ("optim.lr=0.1", "settings are a mapping"),
     "no key": ({"optim..lr": 1}, "got the key 'optim..lr'"),
     "misspelt": ({"optim.lrr": 1}, "unknown setting 'optim.lrr': did you mean optim.lr?"),

@@ -16,7 +16,7 @@ from sparcl_lib.config.keys import VARIANT, check_keys
 from sparcl_lib.config.settings import CONTENT, ModelConfig, RunConfig, read_config
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import METHODS, method_name, variant_settings
-from sparcl_lib.plain import flatten, is_yaml, merge
+from sparcl_lib.plain import flatten, is_yaml, merge, nest
 from sparcl_lib.tasks.classes import DATASET_CLASSES, unknown_name
 
 
@@ -26,9 +26,10 @@ def resolve(
     """The configuration of one run.
 
     Later wins: class defaults, METHODS, recipes/<dataset>.yaml, its entry for the method, what
-    `method.variant` stands for, each of `overrides` (nested data), `fixed`. The variant itself is
-    not kept, what it stands for is; what config.yaml of another run says of its content is no
-    setting and is passed over. Paths become absolute: a run must find them from any folder.
+    `method.variant` stands for, each of `overrides` (dotted keys, nested ones or both), `fixed`.
+    The variant itself is not kept, what it stands for is; what config.yaml of another run says of
+    its content is no setting and is passed over. Paths become absolute: a run must find them from
+    any folder.
 
     Raises UserError naming the key and the nearest known one.
     """
@@ -48,12 +49,9 @@ def resolve(
 
 
 def _layer(layer: Any) -> Mapping[str, Any]:
-    if not isinstance(layer, Mapping):
-        raise UserError(
-            f"settings are nested, as in [{{'optim': {{'lr': 0.1}}}}], not {layer!r}: "
-            "parse_settings(['optim.lr=0.1']) reads what --set takes"
-        )
-    return {key: value for key, value in layer.items() if key != CONTENT}
+    if isinstance(layer, Mapping):
+        layer = {key: value for key, value in layer.items() if key != CONTENT}
+    return nest(layer)
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:

@@ -188,7 +188,9 @@ def test_bad_setting(setting, message):
 
 @pytest.mark.parametrize("layers", [["optim.lr=0.1"], "optim.lr=0.1", [None], {"optim": {"lr": 1}}])
 def test_settings_that_are_not_nested_say_what_is_wanted(layers):
-    message = r"settings are nested, as in \[\{'optim'.*parse_settings\(\['optim.lr=0.1'\]\)"
+    message = (
+        r"settings are a mapping, as in .*optim.lr.*parse_settings\(\['optim.lr=0.01'\]\) reads"
+    )
     with pytest.raises(UserError, match=message) as error:
         resolve("minivoc", "FT", layers, task="6-4")
     assert "\n" not in str(error.value)
@@ -361,3 +363,11 @@ def test_every_field_is_described():
                     described = isinstance(after, ast.Expr) and isinstance(after.value.value, str)
                     missing += [] if described else [f"{node.name}.{field.target.id}"]
     assert seen > 20 and missing == []
+
+
+def test_dotted_keys_reach_as_far_as_nested_ones():
+    """In a file for --config too; only `content`, which is no setting, keeps its keys."""
+    dotted = {"optim.lr": [0.1, 0.2], "method": {"terms.ce.weight": 2}, "content": {"tv.x": 1}}
+    nested = {"optim": {"lr": [0.1, 0.2]}, "method": {"terms": {"ce": {"weight": 2}}}}
+    one, other = (resolve("minivoc", "FT", [layer], task="6-4") for layer in (dotted, nested))
+    assert one == other and one.optim.lr == (0.1, 0.2)
