@@ -122,8 +122,8 @@ def text_digest(text: str) -> str:
 def statements_digest(text: str | bytes) -> str:
     """Digest of the statements of a module, the same in every version of Python.
 
-    Left out: comments, layout, docstrings, `pass`, the release's `__version__`, and annotations;
-    those in the body of a class stay, for they make the fields of a dataclass.
+    Left out: comments, layout, docstrings, `pass`, and annotations; those in the body of a class
+    stay, for they make the fields of a dataclass.
     """
     return tree_digest(ast.parse(text))
 
@@ -173,7 +173,7 @@ def _statements(body: list[ast.stmt], in_class: bool) -> list[ast.AST]:
         if isinstance(node, ast.AnnAssign) and not in_class:
             if node.value is not None:
                 said.append(ast.Assign(targets=[node.target], value=node.value))
-        elif not (isinstance(node, ast.Pass) or _is_text(node) or _is_version(node)):
+        elif not isinstance(node, ast.Pass) and not _is_text(node):
             said.append(node)
     return said
 
@@ -187,11 +187,6 @@ def _text(node: ast.expr) -> str | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     return None
-
-
-def _is_version(node: ast.stmt) -> bool:
-    target = node.targets[0] if isinstance(node, ast.Assign) else None
-    return isinstance(target, ast.Name) and target.id == "__version__"
 
 
 def _joined(values: list[ast.expr]) -> list[ast.expr]:

@@ -9,7 +9,7 @@ import csv
 import dataclasses
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sparcl_lib.config import RunConfig, parse_settings, resolve
+from sparcl_lib.config import RunConfig, all_settings, parse_settings, resolve
 from sparcl_lib.data import minivoc
 from sparcl_lib.experiments.pool import one_thread
 from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.methods import METHODS
-from sparcl_lib.revision.recorded import Values
+from sparcl_lib.plain import as_plain
+from sparcl_lib.revision.recorded import Record, Values
 from sparcl_lib.tasks import SETUPS
 from sparcl_lib.training import RunDirectory, open_workspace, train
 from sparcl_lib.training import step as training_step
@@ -80,6 +81,16 @@ def configurations(data_root: str) -> dict[str, RunConfig]:
         for name, (method, *more) in asked.items()
         for setup in (SETUPS if name in SEVERAL_SETUPS else ("disjoint",))
     }
+
+
+def golden_defaults() -> dict[str, Any]:
+    """Every setting of those runs that has a default, and may change a number -> that default."""
+    found = {}
+    for config in configurations("").values():
+        for key, setting in all_settings(config).items():
+            if setting.default is not dataclasses.MISSING and setting.acts != "never":
+                found[key] = as_plain(setting.default)
+    return dict(sorted(found.items()))
 
 
 def golden_values() -> Values:
@@ -160,16 +171,21 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def moved(recorded: Values, now: Values) -> list[str]:
-    """Where values are not those recorded, a line each; a run on one side alone is none."""
-    return [
-        f"{run}, {name}: recorded {_shown(before)}, now {_shown(after)}"
-        for run in recorded
-        for name in sorted(recorded[run].keys() | now.get(run, recorded[run]).keys())
-        if not _close(
-            before := recorded[run].get(name), after := now.get(run, recorded[run]).get(name)
-        )
+def moved(record: Record, values: Values, defaults: Mapping[str, Any]) -> list[str]:
+    """Where this is not what was recorded, a line each; what one side alone has is new or gone."""
+    lines = [
+        f"default of {key}: recorded {default!r}, now {defaults[key]!r}"
+        for key, default in record.defaults.items()
+        if key in defaults and defaults[key] != default
     ]
+    for run in record.values.keys() & values.keys():
+        before, after = record.values[run], values[run]
+        lines += [
+            f"{run}, {name}: recorded {_shown(before.get(name))}, now {_shown(after.get(name))}"
+            for name in before.keys() | after.keys()
+            if not _close(before.get(name), after.get(name))
+        ]
+    return sorted(lines)
 
 
 def _close(before: list[float] | None, after: list[float] | None) -> bool:

@@ -1,13 +1,16 @@
 """The training revision, and the file that says what it is."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sparcl_lib.writing import write_text
 
 TRAINING_REVISION = 1
-"""Raised by one whenever the same configuration and data train other numbers, and only then."""
+"""Raised by one whenever the same configuration and data train other numbers, and only then. A
+changed default of a setting is such a case, for keys leave out what stands at its default."""
 
 RECORD = Path(__file__).with_name("recorded.json")
 
@@ -34,6 +37,8 @@ class Record:
     """File, by its path in the package -> what it said."""
     values: Values = field(default_factory=dict)
     """See golden.golden_values."""
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """Setting -> its default."""
 
 
 def read_record(path: Path = RECORD) -> Record:
@@ -42,7 +47,7 @@ def read_record(path: Path = RECORD) -> Record:
         return Record()
     plain = json.loads(path.read_text("utf-8"))
     code = {name: CodeRecord(*row) for name, row in plain["code"].items()}
-    return Record(plain["revision"], code, plain["values"])
+    return Record(plain["revision"], code, plain["values"], plain["defaults"])
 
 
 def write_record(record: Record, path: Path = RECORD) -> None:
@@ -50,9 +55,10 @@ def write_record(record: Record, path: Path = RECORD) -> None:
     code = {name: [row.text, row.statements] for name, row in sorted(record.code.items())}
     runs = [f"{json.dumps(run)}: {_lines(rows)}" for run, rows in record.values.items()]
     values = "{\n" + ",\n".join(runs) + "\n}"
-    text = f'{{"revision": {record.revision},\n"code": {_lines(code)},\n"values": {values}}}\n'
-    write_text(path, text)
+    parts = {"code": _lines(code), "defaults": _lines(record.defaults), "values": values}
+    rest = ",\n".join(f'"{name}": {text}' for name, text in parts.items())
+    write_text(path, f'{{"revision": {record.revision},\n{rest}}}\n')
 
 
-def _lines(rows: dict[str, list[str]] | dict[str, list[float]]) -> str:
+def _lines(rows: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in rows.items()) + "}"

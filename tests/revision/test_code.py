@@ -43,7 +43,7 @@ def fresh(monkeypatch):
         '"""About."""\nimport os' + PLAIN.replace("    return", '    """Scaled."""\n    return'),
         "import os  # for later\n\n\n" + PLAIN.replace("(x, by=2.0)", "(\n    x, by = 2.0,\n)"),
         "import os" + PLAIN.replace("(x, by=2.0)", "(x: float, by: 'float' = 2.0) -> str"),
-        '__version__ = "9.9"\nimport os' + PLAIN.replace("    return", "    pass\n    return"),
+        "import os" + PLAIN.replace("    return", "    pass\n    return"),
         "import os" + PLAIN.replace("    return", "    y: int\n    return"),
         "import os" + PLAIN.replace('f"{x:.3g}"', 'f"" f"{x:.3g}"'),
     ],
@@ -165,7 +165,7 @@ def test_edited_code_is_told_once_in_a_line(fresh, capsys):
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path):
-    record = Record(3, record_code(), {"FT, disjoint": {"step 0 ce": [1.5, 2.0]}})
+    record = Record(3, record_code(), {"FT, disjoint": {"step 0 ce": [1.5]}}, {"a.b": [1, None]})
     write_record(record, tmp_path / "r.json")
     assert read_record(tmp_path / "r.json") == record
     assert read_record(tmp_path / "none.json") == Record()
