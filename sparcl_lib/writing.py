@@ -1,4 +1,8 @@
-"""Files and folders that appear whole or not at all, whatever interrupts the writing."""
+"""Files and folders that appear whole or not at all, whatever interrupts the writing.
+
+Two ways of `data.acquiring` are not here, for what they write must outlive an interruption or join
+what is there: a download goes on from its `.part`, and an archive may be unpacked into a tree.
+"""
 
 import os
 import tempfile

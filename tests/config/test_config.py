@@ -327,7 +327,7 @@ def test_round_trip_through_yaml(method):
     ],
 )
 def test_bad_file(tmp_path, content, message):
-    file = tmp_path / "recipe.yaml"
+    file = tmp_path / "settings.yaml"
     file.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
         read_yaml(file)
@@ -337,8 +337,8 @@ def test_bad_file(tmp_path, content, message):
 
 
 def test_good_file(tmp_path):
-    (tmp_path / "recipe.yaml").write_text("optim: {lr: 1e-3}\n", "utf-8")
-    layer = read_yaml(tmp_path / "recipe.yaml")
+    (tmp_path / "settings.yaml").write_text("optim: {lr: 1e-3}\n", "utf-8")
+    layer = read_yaml(tmp_path / "settings.yaml")
     assert resolve("voc", "FT", [layer], task="19-1").optim.lr == (1e-3,)
 
 

@@ -20,7 +20,7 @@ from sparcl_lib.training import train
 FOLDER = os.environ.get("SPARCL_TEST_DATA")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="SPARCL_TEST_DATA names no folder of real data")
 STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
-RECIPE = STUDIES / "real_one_by_one" / "settings.yaml"
+SETTINGS = STUDIES / "real_one_by_one" / "settings.yaml"
 TASK = STUDIES / "real_two_at_once" / "task.yaml"
 
 
@@ -60,7 +60,7 @@ def test_real_photographs_train(method, tmp_path):
         "optim": {"iterations": 3},
         "model": {"weights": str(Path(FOLDER, "weights", "mobilenet_v2_imagenet.pth"))},
     }
-    overrides = [yaml.safe_load(RECIPE.read_text("utf-8")), small]
+    overrides = [yaml.safe_load(SETTINGS.read_text("utf-8")), small]
     config = resolve("voc", method, overrides, task=str(TASK), setup="disjoint", data_root=FOLDER)
     metrics = train(config, tmp_path / "run", accelerator="cpu")
     assert metrics["steps"][-1]["miou_all"] > 0

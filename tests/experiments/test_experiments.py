@@ -414,8 +414,8 @@ def test_a_journal_of_another_sweep_is_refused(plan, recorder, tmp_path, monkeyp
     with pytest.raises(UserError, match=r"holds a sweep of MiB with seeds \[100\], not \[7\]"):
         sweep(other, recorder.store)
     monkeypatch.setattr("sparcl_lib.revision.code.TRAINING_REVISION", 99)
-    told = r"holds a sweep of MiB with recipe, data and code MiB-\w+, not MiB-\w+: name another"
-    with pytest.raises(UserError, match=told):
+    message = r"holds a sweep of MiB with recipe, data and code MiB-\w+, not MiB-\w+: name another"
+    with pytest.raises(UserError, match=message):
         sweep(plan(), recorder.store)
     monkeypatch.undo()
     (tmp_path / "text.log").write_text("no journal\n", "utf-8")

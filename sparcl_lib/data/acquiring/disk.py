@@ -24,7 +24,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def write_error(error: OSError, folder: Path) -> UserError:
-    """What the user is told when a file under `folder` cannot be written."""
+    """The error for a file under `folder` that cannot be written: what to do about it."""
     if error.errno in _FULL:
         return UserError(
             f"the disk of {folder} is full: free some space and run the same command again; "

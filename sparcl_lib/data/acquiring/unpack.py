@@ -69,7 +69,7 @@ def unpack(archive: Path, folder: Path, place: Place, limit: int, progress: bool
     """Write the wanted files of a tar or zip archive into `folder`.
 
     Args:
-        archive: file; what it is, is told by its content.
+        archive: file; its content says whether it is a tar or a zip.
         folder: made if need be.
         place: where a file goes.
         limit: bytes that the archive may hold at most, wanted or not.
