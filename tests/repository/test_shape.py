@@ -98,10 +98,6 @@ def test_tasks_are_plain_python_and_numpy():
         assert "torch" not in {parts[0] for parts in imports(parsed(path))}
 
 
-def test_no_room_is_called_utils():
-    assert not [path for path in FILES if path.stem in ("utils", "helpers", "common", "misc")]
-
-
 @pytest.mark.parametrize("folder", ["sparcl_lib", "data_scripts", "tests", "benchmarks"])
 def test_text_is_read_and_written_in_one_encoding(folder):
     """Ruff's PLW1514 sees this only where it knows that a value is a path."""
