@@ -8,12 +8,12 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def training_transform(size: int, scale: tuple[float, float] | None) -> v2.Compose:
+def training_transform(size: int, scale: tuple[float, ...] | None) -> v2.Compose:
     """uint8 image (3, H, W) and mask (H, W) -> (3, size, size) and (size, size), still uint8.
 
-    A random crop of `scale` times the image's area and ratio 3/4..4/3, resized (image bilinear,
-    mask nearest), flipped at random: the protocol of MiB and SDR. Without `scale` the whole image
-    is used as in evaluation, flipped at random.
+    A random crop, `scale` (smallest, largest) times the image's area and of ratio 3/4..4/3, resized
+    (image bilinear, mask nearest), flipped at random: the protocol of MiB and SDR. Without `scale`
+    the whole image is used as in evaluation, flipped at random.
     """
     if scale is None:
         return v2.Compose([*_whole_image(size), v2.RandomHorizontalFlip()])
