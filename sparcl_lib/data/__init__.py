@@ -1,7 +1,7 @@
 """Data sets, class presence, partitions and loaders. Importing it does not import torch."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparcl_lib.data.checksums import fingerprint, image_checksums
 from sparcl_lib.data.lists import read_lists, split_checksum, write_lists
@@ -10,22 +10,21 @@ from sparcl_lib.data.sources.catalog import open_source
 from sparcl_lib.data.sources.source import Source, Split, ade20k_source, voc_source
 from sparcl_lib.data.splits import evaluation_ids, partition, remap_labels
 
-# Public name -> module that defines it; imported on first use because it needs torch.
-_LAZY = {
-    "ImageReader": "sparcl_lib.data.loading.dataset",
-    "SegmentationDataset": "sparcl_lib.data.loading.dataset",
-    "StepBatch": "sparcl_lib.data.loading.dataset",
-    "evaluation_transform": "sparcl_lib.data.loading.transforms",
-    "training_transform": "sparcl_lib.data.loading.transforms",
-}
+if TYPE_CHECKING:
+    from sparcl_lib.data.loading.dataset import ImageReader, SegmentationDataset, StepBatch
+    from sparcl_lib.data.loading.transforms import evaluation_transform, training_transform
 
 __all__ = [
+    "ImageReader",
     "Presence",
+    "SegmentationDataset",
     "Source",
     "Split",
+    "StepBatch",
     "ade20k_source",
     "check_pairs",
     "evaluation_ids",
+    "evaluation_transform",
     "fingerprint",
     "image_checksums",
     "open_source",
@@ -34,13 +33,24 @@ __all__ = [
     "remap_labels",
     "scan",
     "split_checksum",
+    "training_transform",
     "voc_source",
     "write_lists",
-    *_LAZY,
 ]
 
+_LAZY = {
+    "ImageReader": "sparcl_lib.data.loading.dataset",
+    "SegmentationDataset": "sparcl_lib.data.loading.dataset",
+    "StepBatch": "sparcl_lib.data.loading.dataset",
+    "evaluation_transform": "sparcl_lib.data.loading.transforms",
+    "training_transform": "sparcl_lib.data.loading.transforms",
+}
+"""Public name -> module that defines it; imported on first use because it needs torch."""
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+if not TYPE_CHECKING:  # type checkers see the imports above, and a misspelt name is an error
+
+    def __getattr__(name: str) -> Any:
+        if name in _LAZY:
+            return getattr(import_module(_LAZY[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
