@@ -7,11 +7,8 @@ from typing import Any, get_type_hints
 
 from sparcl_lib.config.settings import RunConfig
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import TERMS, Regulariser, term_options
+from sparcl_lib.methods import TERMS, VARIANT, Regulariser, term_options
 from sparcl_lib.plain import flatten
-
-VARIANT = "method.variant"
-"""Stands for other settings: see sparcl_lib.methods.variants."""
 
 
 def known_keys() -> list[str]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from sparcl_lib.config.keys import VARIANT, check_keys
+from sparcl_lib.config.keys import check_keys
 from sparcl_lib.config.settings import CONTENT, ModelConfig, RunConfig, read_config
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import METHODS, method_name, variant_settings
+from sparcl_lib.methods import METHODS, method_name, with_variant
 from sparcl_lib.plain import flatten, is_yaml, merge, nest
 from sparcl_lib.tasks.classes import DATASET_CLASSES, unknown_name
 
@@ -37,12 +37,7 @@ def resolve(
     after = [_layer(layer) for layer in overrides]
     for layer in [*before, *after]:
         check_keys(layer)
-    asked = flatten(reduce(merge, [*before, *after]))
-    variant = variant_settings(asked, ModelConfig.head) if VARIANT in asked else {}
-    plain: Mapping[str, Any] = reduce(merge, [*before, variant, *after])
-    if VARIANT in asked:
-        named = {k: v for k, v in plain["method"].items() if k != "variant"}
-        plain = {**plain, "method": named}
+    plain = with_variant(before, after, ModelConfig.head)
     config = read_config({**plain, "dataset": dataset, **fixed})
     config.method.check_terms()
     return with_absolute_paths(config)

@@ -6,17 +6,16 @@ features of class c in the batch. Labels are at the feature resolution; 255, and
 a prototype, takes no part and gets exactly zero gradient. A sum over nothing is 0 and keeps its
 path to the features, so that `backward` works.
 
-Source of all: SDR (Michieli & Zanuttigh, CVPR 2021, arXiv 2103.06342), section 4. Options that are
-called released turn a formula into what the authors' released code computes (`released.py`).
+Source of all: SDR (Michieli & Zanuttigh, CVPR 2021, arXiv 2103.06342), section 4. What the authors'
+released code computes instead is `released.py`.
 """
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sparcl_lib.losses.precision import full_precision
-from sparcl_lib.losses.released import RELEASED_EPSILON, matmul_distances, nested_weights
 from sparcl_lib.prototypes.class_sums import (
     check_same_locations,
     class_means,
@@ -36,8 +35,6 @@ __all__ = [
 ]
 
 Distance = Literal["l2", "mse"]
-Division = Literal["mean", "nested"]
-Distances = Literal["exact", "matmul"]
 
 # Two class means closer than this have no direction to be pushed in: the value is capped
 # (at 1 / MIN_DISTANCE) and the gradient is zero.
@@ -62,7 +59,7 @@ def vector_distance(difference: Tensor, distance: Distance) -> Tensor:
     raise ValueError(f"unknown distance {distance!r}: expected 'l2' or 'mse'")
 
 
-def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
+def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     """Mean of values where chosen, 0 if none is, without a host sync."""
     return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
 
@@ -90,27 +87,39 @@ def matching_from_sums(
     distances = vector_distance(class_means(sums, counts) - prototypes, distance)
     present = counts > 0
     not_background = torch.arange(len(counts), device=counts.device) > 0
-    return _mean_over(distances, present & not_background)
+    return mean_over(distances, present & not_background)
 
 
 @full_precision
 def attraction(
-    features: Tensor,
-    labels: Tensor,
-    prototypes: Tensor,
-    distance: Distance = "l2",
-    division: Division = "mean",
+    features: Tensor, labels: Tensor, prototypes: Tensor, distance: Distance = "l2"
 ) -> Tensor:
     """Mean over the classes present of the mean distance of their features to p_c.
 
     features (B, D, h, w); labels (B, h, w) int64; prototypes (C, D), no gradient flows into them.
     Background counts as a class like any other: set its labels to 255 to leave it out.
-    division: over the classes, "mean", or "nested" (released), see `nested_weights`.
-    Returns a scalar. Raises ValueError for shapes that do not fit and for an unknown distance or
-    division.
+    Returns a scalar. Raises ValueError for shapes that do not fit and for an unknown distance.
     """
+    shares = distance_shares(features, labels, prototypes, distance)
+    return shares.values.sum() / (shares.counts > 0).sum().clamp(min=1)
+
+
+class DistanceShares(NamedTuple):
+    """What each location adds to the mean distance of its class."""
+
+    values: Tensor
+    """(N,): distance to the prototype / locations of the class; 0 for a label without one."""
+    ids: Tensor
+    """(N,) class of each location, 0 where `values` is 0 for want of one."""
+    counts: Tensor
+    """(C,) locations of each class."""
+
+
+def distance_shares(
+    features: Tensor, labels: Tensor, prototypes: Tensor, distance: Distance
+) -> DistanceShares:
+    """The parts of `attraction`, before the mean over the classes."""
     _check_prototypes(features, prototypes)
-    _check_choice("division", division, Division)
     check_same_locations(features, labels)
     num_classes, ids = prototypes.shape[0], labels.flatten()
     known = (ids >= 0) & (ids < num_classes)
@@ -121,54 +130,32 @@ def attraction(
     counts = torch.zeros(num_classes, dtype=distances.dtype, device=ids.device)
     counts = counts.index_add(0, ids, known.to(distances.dtype))
     share = known / counts.clamp(min=1)[ids]
-    values = torch.where(known, distances, 0) * share
-    if division == "nested":
-        return (values * nested_weights(counts)[ids]).sum()
-    return values.sum() / (counts > 0).sum().clamp(min=1)
+    return DistanceShares(torch.where(known, distances, 0) * share, ids, counts)
 
 
 @full_precision
-def repulsion(
-    features: Tensor,
-    labels: Tensor,
-    num_classes: int | None = None,
-    distances: Distances = "exact",
-) -> Tensor:
+def repulsion(features: Tensor, labels: Tensor, num_classes: int | None = None) -> Tensor:
     """Mean over ordered pairs (j, k) of classes present of 1 / ||p^_j - p^_k||.
 
     features (B, D, h, w); labels (B, h, w) int64. num_classes: an upper bound of the labels;
     without it the labels are searched, which costs a host sync on a GPU. Background counts as a
-    class: set its labels to 255 to leave it out. distances: "exact" for any number of classes, or
-    "matmul" (released), see `matmul_distances`, with a host sync. Returns a scalar: 0 for fewer
-    than two classes, at most 1e4 for means that coincide. Raises ValueError when features and
-    labels do not fit and for unknown distances.
+    class: set its labels to 255 to leave it out. Returns a scalar: 0 for fewer than two classes, at
+    most 1e4 for means that coincide. Raises ValueError when features and labels do not fit.
     """
     sums, counts = class_sums(features, labels, num_classes or count_classes(labels))
-    return repulsion_from_sums(sums, counts, distances)
+    return repulsion_from_sums(sums, counts)
 
 
-def repulsion_from_sums(sums: Tensor, counts: Tensor, distances: Distances = "exact") -> Tensor:
+def repulsion_from_sums(sums: Tensor, counts: Tensor) -> Tensor:
     """`repulsion` from class sums (C, D) and counts (C,) that are already there."""
-    _check_choice("distances", distances, Distances)
     means, present = class_means(sums, counts), counts > 0
-    if distances == "matmul":  # absent classes must not count among the 26
-        means, present = means[present], present[present]
     j, k = torch.triu_indices(len(means), len(means), offset=1, device=counts.device)
-    if distances == "matmul":
-        gaps = matmul_distances(means)[j, k]
-    else:
-        gaps = torch.linalg.vector_norm(means[j] - means[k], dim=1)  # (pairs,)
-    return _mean_over(1 / gaps.clamp(min=MIN_DISTANCE), present[j] & present[k])
+    gaps = torch.linalg.vector_norm(means[j] - means[k], dim=1)  # (pairs,)
+    return mean_over(1 / gaps.clamp(min=MIN_DISTANCE), present[j] & present[k])
 
 
 @full_precision
-def sparsification(
-    features: Tensor,
-    labels: Tensor,
-    num_classes: int | None = None,
-    floor: float = MIN_ACTIVITY,
-    signed: bool = False,
-) -> Tensor:
+def sparsification(features: Tensor, labels: Tensor, num_classes: int | None = None) -> Tensor:
     """Mean over labelled locations of sum_j exp(fbar_ij) / sum_j fbar_ij.
 
     fbar = f / (maximum of f over all locations of the same class and all channels), so fbar is in
@@ -178,24 +165,31 @@ def sparsification(
     features (B, D, h, w), not negative (after a ReLU; negative values count as zero, which the
     formula would reward without bound); labels (B, h, w) int64. num_classes as in `repulsion`.
     Locations in which no channel is active have no pattern to be made sparse and are left out of
-    the mean; sum_j fbar_ij is taken as at least `floor`. Released: floor=0, no floor and no
-    location left out, so that a silent one alone is D / 1e-15; signed=True, negative values stay.
-    Returns a scalar. Raises ValueError when features and labels do not fit.
+    the mean; sum_j fbar_ij is taken as at least 1 (MIN_ACTIVITY), a floor that is ours. Returns a
+    scalar. Raises ValueError when features and labels do not fit.
     """
     check_same_locations(features, labels)
     num_classes = num_classes or count_classes(labels)
-    rows, ids = flatten_features(features), labels.flatten()
-    rows = rows if signed else rows.clamp(min=0)
+    rows, ids = flatten_features(features).clamp(min=0), labels.flatten()
     known = (ids >= 0) & (ids < num_classes)
     ids = torch.where(known, ids, num_classes)
-    active = known & ((rows.detach().abs().sum(1) > 0) | (floor == 0))
+    active = known & (rows.detach().abs().sum(1) > 0)
+    activity, exponentials = class_activity(rows, ids, num_classes, active)
+    return mean_over(exponentials / activity.clamp(min=MIN_ACTIVITY), active)
+
+
+def class_activity(
+    rows: Tensor, ids: Tensor, num_classes: int, active: Tensor
+) -> tuple[Tensor, Tensor]:
+    """sum_j fbar_ij and sum_j exp(fbar_ij), both (N,), of feature vectors (N, D).
+
+    ids (N,): classes, num_classes for a location of none of them; active (N,) bool: which count.
+    """
     peaks = _class_peaks(rows, ids, num_classes)[ids]
     scale = torch.where(active & (peaks != 0), peaks, 1)
     # Rows that take no part become zero: their exponential must not overflow into the gradient.
     normalised = torch.where(active.unsqueeze(1), rows, 0) / scale.unsqueeze(1)
-    activity = normalised.sum(1)
-    activity = activity.clamp(min=floor) if floor > 0 else activity + RELEASED_EPSILON
-    return _mean_over(normalised.exp().sum(1) / activity, active)
+    return normalised.sum(1), normalised.exp().sum(1)
 
 
 def _class_peaks(rows: Tensor, ids: Tensor, num_classes: int) -> Tensor:
@@ -210,9 +204,3 @@ def _check_prototypes(features: Tensor, prototypes: Tensor) -> None:
             f"prototypes must be (C, D) with D = {features.shape[1]} channels as the features, "
             f"got {tuple(prototypes.shape)}"
         )
-
-
-def _check_choice(name: str, value: str, choices: object) -> None:
-    known = get_args(choices)
-    if value not in known:
-        raise ValueError(f"unknown {name} {value!r}: expected {' or '.join(map(repr, known))}")

@@ -1,22 +1,157 @@
-"""What the released code of SDR computes where it parts from the formulas, as plain functions.
+"""What the released code of SDR computes where it parts from the formulas of `latent.py`.
 
-Each is the opposite number of one line of `latent.py` and there for measuring what that line is
-worth; nothing else should use them. Shapes as there.
+Whole losses, each with a switch for every difference, so that what one is worth can be measured
+alone: with all of them at the formula's side a loss here is the one there. The defaults are the
+released side. Shapes as in `latent.py`. For measuring; nothing else should use them.
 
 Source: read and measured in the authors' release (github.com/LTTM/SDR, 2021), written here anew.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from sparcl_lib.prototypes.class_sums import check_same_locations
+from sparcl_lib.losses.latent import (
+    Distance,
+    attraction,
+    class_activity,
+    distance_shares,
+    mean_over,
+    prototypes_matching,
+    repulsion_from_sums,
+)
+from sparcl_lib.losses.precision import full_precision
+from sparcl_lib.prototypes.class_sums import (
+    check_same_locations,
+    class_means,
+    class_sums,
+    count_classes,
+    flatten_features,
+)
+from sparcl_lib.tasks.labels import VOID
 
-__all__ = ["reshaped_features"]
+__all__ = [
+    "released_attraction",
+    "released_matching",
+    "released_repulsion",
+    "released_sparsification",
+    "reshaped_features",
+]
 
+Division = Literal["mean", "nested"]
+Distances = Literal["exact", "matmul"]
 # Keeps the released quotient of the sparsification finite where a location is silent.
 RELEASED_EPSILON = 1e-15
+
+
+@full_precision
+def released_matching(
+    features: Tensor,
+    labels: Tensor,
+    prototypes: Tensor,
+    distance: Distance = "mse",
+    reshaped: bool = True,
+) -> Tensor:
+    """`prototypes_matching` of features whose entries are read as (n, D): wrong in any batch.
+
+    16 equal features and their own prototype 0..63 are 302.5 apart (mse) where 0 is due.
+
+    features (B, D, h, w); labels (B, h, w) int64; prototypes (C, D), a row of zeros for a class
+    never seen, to which its features are drawn. reshaped: False reads them as they are. Returns a
+    scalar. Raises ValueError for shapes that do not fit and for an unknown distance.
+    """
+    read = reshaped_features(features, labels, "locations") if reshaped else features
+    return prototypes_matching(read, labels, prototypes, distance)
+
+
+@full_precision
+def released_attraction(
+    features: Tensor,
+    labels: Tensor,
+    prototypes: Tensor,
+    distance: Distance = "mse",
+    reshaped: bool = True,
+    division: Division = "nested",
+) -> Tensor:
+    """`attraction` of reshaped features, divided by the number of classes after each addition.
+
+    features (B, D, h, w); labels (B, h, w) int64; prototypes (C, D), no gradient flows into them.
+    reshaped: False reads the features as they are; division: "mean" over the classes, or "nested",
+    see `nested_weights`. Returns a scalar. Raises ValueError for shapes that do not fit and for an
+    unknown distance or division.
+    """
+    _check_choice("division", division, Division)
+    read = reshaped_features(features, labels) if reshaped else features
+    if division == "mean":
+        return attraction(read, labels, prototypes, distance)
+    shares = distance_shares(read, labels, prototypes, distance)
+    return (shares.values * nested_weights(shares.counts)[shares.ids]).sum()
+
+
+@full_precision
+def released_repulsion(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int | None = None,
+    reshaped: bool = True,
+    distances: Distances = "matmul",
+) -> Tensor:
+    """`repulsion` of reshaped features, by a matrix product above 25 classes.
+
+    |a|^2 + |b|^2 - 2 a b then loses the digits of distances that are small against the means, and
+    a mean is often not at distance zero from itself: the inverse of every distance that is not zero
+    is counted, the diagonal's among them, so that the value is many times too large there. Means
+    that coincide are dropped.
+
+    features (B, D, h, w); labels (B, h, w) int64; num_classes: an upper bound of the labels, which
+    are searched without it. reshaped: False reads the features as they are; distances: "exact" as
+    in `repulsion`. Costs a host sync on a GPU. Returns a scalar, 0 for fewer than two classes.
+    Raises ValueError when features and labels do not fit and for unknown distances.
+    """
+    _check_choice("distances", distances, Distances)
+    read = reshaped_features(features, labels) if reshaped else features
+    sums, counts = class_sums(read, labels, num_classes or count_classes(labels))
+    if distances == "exact":
+        return repulsion_from_sums(sums, counts)
+    means = class_means(sums, counts)[counts > 0]  # absent classes must not count among the 26
+    gaps = torch.cdist(means, means, compute_mode="use_mm_for_euclid_dist_if_necessary")
+    j, k = torch.triu_indices(len(means), len(means), offset=1, device=counts.device)
+    pairs, itself = gaps[j, k], gaps.diagonal()
+    inverse = [torch.where(d > 0, 1 / torch.where(d > 0, d, 1), 0).sum() for d in (pairs, itself)]
+    number = 2 * (pairs > 0).sum() + (itself > 0).sum()
+    return (2 * inverse[0] + inverse[1]) / number.clamp(min=1)
+
+
+@full_precision
+def released_sparsification(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int | None = None,
+    floor: float = 0.0,
+    signed: bool = True,
+    void: bool = True,
+) -> Tensor:
+    """`sparsification` without a floor, of all values and all locations.
+
+    A silent location alone is D / 1e-15; negative features make the value smaller without bound.
+
+    features (B, D, h, w); labels (B, h, w) int64; num_classes as in `released_repulsion`.
+    floor: of sum_j fbar_ij, where 0 is none and leaves no location out; signed: False counts
+    negative values as zero; void: 255 is one more class, False leaves it out. Returns a scalar.
+    Raises ValueError when features and labels do not fit.
+    """
+    check_same_locations(features, labels)
+    num_classes = num_classes or count_classes(labels)
+    rows, ids = flatten_features(features), labels.flatten()
+    rows = rows if signed else rows.clamp(min=0)
+    known = (ids >= 0) & (ids < num_classes)
+    chosen = known | (ids == VOID) if void else known
+    ids = torch.where(known, ids, num_classes)
+    active = chosen & ((rows.detach().abs().sum(1) > 0) | (floor == 0))
+    activity, exponentials = class_activity(rows, ids, num_classes, active)
+    activity = activity.clamp(min=floor) if floor > 0 else activity + RELEASED_EPSILON
+    return mean_over(exponentials / activity, active)
 
 
 def reshaped_features(
@@ -50,12 +185,11 @@ def nested_weights(counts: Tensor) -> Tensor:
     """
     present = counts > 0
     number = present.sum().clamp(min=1).to(counts.dtype)
-    return number ** (present.cumsum(0) - 1 - number)
+    weights: Tensor = number ** (present.cumsum(0) - 1 - number)
+    return weights
 
 
-def matmul_distances(means: Tensor) -> Tensor:
-    """(n, n) distances between n means (n, D), from 26 on by a matrix product.
-
-    |a|^2 + |b|^2 - 2 a b then loses the digits of distances that are small against the means.
-    """
-    return torch.cdist(means, means, compute_mode="use_mm_for_euclid_dist_if_necessary")
+def _check_choice(name: str, value: str, choices: object) -> None:
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}: expected {' or '.join(map(repr, known))}")

@@ -1,7 +1,9 @@
 """Methods as data: lists of weighted loss terms over the context of one training step."""
 
 from sparcl_lib.method_table import METHODS, method_name
-from sparcl_lib.methods import terms as _library_terms  # noqa: F401, registers them
+
+from sparcl_lib.methods import terms as _terms  # noqa: F401  # isort: skip
+from sparcl_lib.methods import released_terms as _released  # noqa: F401  # isort: skip
 from sparcl_lib.methods.context import StepContext, labelled_sums
 from sparcl_lib.methods.fusion import new_share
 from sparcl_lib.methods.mechanism import LossValues, Mechanism, state_of
@@ -17,12 +19,13 @@ from sparcl_lib.methods.pseudo_labels import entropy_histogram, entropy_threshol
 from sparcl_lib.methods.registry import TERMS, RegisteredTerm, get_term, term, term_options
 from sparcl_lib.methods.regularisers import Regulariser, WeightPenalty
 from sparcl_lib.methods.saliency import salient
-from sparcl_lib.methods.variants import variant_settings
+from sparcl_lib.methods.variants import VARIANT, with_variant
 
 __all__ = [
     "MECHANISMS",
     "METHODS",
     "TERMS",
+    "VARIANT",
     "LossValues",
     "Mechanism",
     "Method",
@@ -47,5 +50,5 @@ __all__ = [
     "state_of",
     "term",
     "term_options",
-    "variant_settings",
+    "with_variant",
 ]

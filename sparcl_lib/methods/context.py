@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparcl_lib.losses.precision import full_precision
-from sparcl_lib.methods.pseudo_labels import confident_guess, entropy
+from sparcl_lib.methods.pseudo_labels import Pseudo, confident_guess, entropy
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.prototypes.class_sums import class_sums
@@ -89,10 +89,10 @@ class StepContext:
         known = self.bank.counts[self.completed_labels.clamp(max=self.num_classes - 1)] > 0
         return torch.where(known, self.completed_labels, VOID)
 
-    @cached_property
-    def pseudo_target(self) -> tuple[Tensor, Tensor]:
+    def pseudo_target(self, rule: Pseudo) -> tuple[Tensor, Tensor]:
         """(B, H, W) target with the teacher's sure guesses where it is background, 255 where they
-        are not sure; (B,) share of an image's background that is sure, 1 where there is none.
+        are not sure; (B,) share of an image's background that is sure. Where there is none it is 1,
+        and 0 by the released rule, whose image then does not count.
         """
         logits = self.teacher_output.logits
         guess = logits.argmax(dim=1)
@@ -101,7 +101,7 @@ class StepContext:
         filled = torch.where(sure, guess, torch.where(background, VOID, self.target))
         pixels = background.sum(dim=(1, 2))
         share = sure.sum(dim=(1, 2)) / pixels.clamp(min=1)
-        return filled, torch.where(pixels > 0, share, 1)
+        return filled, torch.where(pixels > 0, share, 0 if rule == "released" else 1)
 
     def binary_target(self, threshold: float) -> Tensor:
         """(B, H, W) target of `output.binary_logits`: salient background is K, the unknown object;

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from sparcl_lib.errors import UserError
 from sparcl_lib.fields import later
@@ -80,8 +80,8 @@ class Method:
     """Learn all classes of the task at once: the upper bound, not a continual method."""
     regulariser: Regulariser | None = None
     """EWC, RW or PI: hold the weights that mattered for earlier steps."""
-    reshaped_prototypes: bool = False
-    """Prototypes as SDR's released code fills them: wrong for more than one image a batch."""
+    prototypes: Literal["means", "released"] = "means"
+    """Class means, or what SDR's released code takes for them: methods.released_prototypes."""
     frozen: tuple[Part, ...] | None = later(None)
     """What learns at its first step alone: features (backbone and head), old (the classifier of
     earlier steps); empty: nothing."""

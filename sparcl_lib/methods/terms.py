@@ -1,19 +1,16 @@
 """Loss terms: each wires one loss function to the context of a training step."""
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sparcl_lib import losses
-from sparcl_lib.losses.latent import MIN_ACTIVITY, Distance, Distances, Division
+from sparcl_lib.losses.latent import Distance
 from sparcl_lib.methods.context import StepContext
 from sparcl_lib.methods.pseudo_labels import Pseudo
 from sparcl_lib.methods.registry import term
 from sparcl_lib.tasks.labels import BACKGROUND, VOID
-
-Labels = Literal["completed", "raw"]
 
 
 @term(hidden_old=("unbiased", "pseudo", "labelled_only"), needs_teacher=("pseudo",))
@@ -36,7 +33,7 @@ def ce(
     if unbiased and (fold_labels or not context.old_labelled):
         return losses.unbiased_cross_entropy(logits, target, context.num_old)
     if pseudo != "none" and context.hides_old:
-        return losses.adaptive_cross_entropy(logits, *context.pseudo_target)
+        return losses.adaptive_cross_entropy(logits, *context.pseudo_target(pseudo))
     if labelled_only and context.hides_old:
         target = torch.where(target == BACKGROUND, VOID, target)
     return losses.cross_entropy(logits, target)
@@ -70,7 +67,10 @@ def bce_kd(context: StepContext) -> Tensor:
 
 @term(needs_teacher=True)
 def entropy_kd(context: StepContext, *, strength: float = 1.0) -> Tensor:
-    """CIL's distillation on pixels without a label, stronger where the teacher is in doubt."""
+    """CIL's distillation on pixels without a label, stronger where the teacher is in doubt.
+
+    strength: how much a bit of the teacher's entropy adds to a pixel's weight of 1.
+    """
     unlabelled = (context.target == BACKGROUND) | (context.target == VOID)
     return losses.entropy_weighted_distillation(
         context.output.logits, context.teacher_output.logits, unlabelled, strength
@@ -102,82 +102,34 @@ def pod(context: StepContext, *, logits: float = 0.05) -> Tensor:
 
 
 @term(needs_teacher=True)
-def matching(context: StepContext, *, distance: Distance = "l2", reshaped: bool = False) -> Tensor:
+def matching(context: StepContext, *, distance: Distance = "l2") -> Tensor:
     """Prototypes matching: class means of the batch stay at the old classes' prototypes.
 
-    reshaped: as released, see losses.reshaped_features, here wrong even for one image.
+    distance: l2, the Euclidean norm, or mse, the mean of squares over the channels.
     """
     old = slice(0, context.num_old)
-    prototypes = context.bank.prototypes[old]
-    if reshaped:
-        labels = context.anchored_labels
-        features = losses.reshaped_features(context.output.features, labels, "locations")
-        return losses.prototypes_matching(features, labels, prototypes, distance)
     sums, counts = context.anchored_sums
-    return losses.matching_from_sums(sums[old], counts[old], prototypes, distance)
+    return losses.matching_from_sums(sums[old], counts[old], context.bank.prototypes[old], distance)
 
 
 @term(needs_teacher=True, first_step=0)
-def attraction(
-    context: StepContext,
-    *,
-    distance: Distance = "l2",
-    division: Division = "mean",
-    labels: Labels = "completed",
-    reshaped: bool = False,
-) -> Tensor:
+def attraction(context: StepContext, *, distance: Distance = "l2") -> Tensor:
     """Features of a class gather around its prototype.
 
-    Released: division nested; labels raw, see `_contrasted`; reshaped, losses.reshaped_features.
+    distance: l2, the Euclidean norm, or mse, the mean of squares over the channels.
     """
-    prototypes = context.bank.prototypes
-    return losses.attraction(
-        *_contrasted(context, labels, reshaped), prototypes, distance, division
-    )
+    features, prototypes = context.output.features, context.bank.prototypes
+    return losses.attraction(features, context.anchored_labels, prototypes, distance)
 
 
 @term(needs_teacher=True, first_step=0)
-def repulsion(
-    context: StepContext,
-    *,
-    distances: Distances = "exact",
-    labels: Labels = "completed",
-    reshaped: bool = False,
-) -> Tensor:
-    """Class means of the batch move apart.
-
-    Released: distances by a matrix product; labels raw, see `_contrasted`; reshaped,
-    losses.reshaped_features.
-    """
-    if labels == "completed" and not reshaped:
-        return losses.repulsion_from_sums(*context.anchored_sums, distances)
-    inputs = _contrasted(context, labels, reshaped)
-    return losses.repulsion(*inputs, context.num_classes, distances)
-
-
-def _contrasted(context: StepContext, labels: Labels, reshaped: bool) -> tuple[Tensor, Tensor]:
-    """Features (B, D, h, w) and labels (B, h, w) of the contrastive terms.
-
-    completed: pseudo-labels where old classes are hidden, no class without a prototype; raw: the
-    labels of the step, hidden old classes being background, whose prototype may be zero.
-    """
-    ids = context.anchored_labels if labels == "completed" else context.labels
-    features = context.output.features
-    return losses.reshaped_features(features, ids) if reshaped else features, ids
+def repulsion(context: StepContext) -> Tensor:
+    """Class means of the batch move apart."""
+    return losses.repulsion_from_sums(*context.anchored_sums)
 
 
 @term(needs_teacher=True, first_step=0)
-def sparsification(
-    context: StepContext,
-    *,
-    floor: float = MIN_ACTIVITY,
-    signed: bool = False,
-    labels: Labels = "completed",
-) -> Tensor:
-    """Few channels carry the activation of a location.
-
-    Released: floor 0 and signed, see losses.sparsification; labels raw, those of the step.
-    """
-    ids = context.completed_labels if labels == "completed" else context.labels
-    features = context.output.features
-    return losses.sparsification(features, ids, context.num_classes, floor, signed)
+def sparsification(context: StepContext) -> Tensor:
+    """Few channels carry the activation of a location."""
+    features, labels = context.output.features, context.completed_labels
+    return losses.sparsification(features, labels, context.num_classes)

@@ -24,7 +24,7 @@ from sparcl_lib.config import (
 )
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import METHODS, Method, Regulariser, build_method
-from sparcl_lib.methods.variants import RELEASED_CE, RELEASED_TERMS
+from sparcl_lib.methods.variants import LATENT
 from sparcl_lib.plain import merge, read_yaml
 
 SELF_EXPLANATORY = {"seed", "data", "model", "optim", "momentum", "weight_decay"}
@@ -240,13 +240,19 @@ def test_released_stands_for_its_settings(resolved, head, method):
     paper, released = resolved(method=method), resolved(RELEASED, method=method)
     assert released.model == dataclasses.replace(paper.model, head=head, batch_norm="slow")
     before, after = paper.method, released.method
-    assert after.reshaped_prototypes and not before.reshaped_prototypes
-    assert dataclasses.replace(after, terms=before.terms, reshaped_prototypes=False) == before
-    for old, new in zip(before.terms, after.terms, strict=True):
-        changed = dict({**RELEASED_TERMS, "ce": RELEASED_CE}.get(old.name, {}))
-        assert new.name == old.name and new.weight == old.weight
-        assert new.from_step == changed.pop("from_step", old.from_step)
-        assert new.options == {**old.options, **changed}
+    assert (before.prototypes, after.prototypes) == ("means", "released")
+    assert dataclasses.replace(after, terms=before.terms, prototypes="means") == before
+    names = [term.name for term in before.terms]
+    assert [term.name for term in after.terms] == [*names, *(f"released_{t}" for t in LATENT)]
+    assert after.term("ce").options == {"unbiased": True, "fold_labels": True}
+    assert after.term("kd") == before.term("kd")
+    for name in LATENT:
+        old, new = before.term(name), after.term(f"released_{name}")
+        assert after.term(name) == dataclasses.replace(old, weight=0.0)
+        assert new.weight == old.weight > 0
+        assert new.from_step == (1 if name in ("attraction", "repulsion") else old.from_step)
+        # The released side of every switch is the term's own default.
+        assert new.options == new.registered.options
     assert dataclasses.replace(released, method=paper.method, model=paper.model) == paper
 
 
@@ -254,13 +260,13 @@ def test_released_stands_for_its_settings(resolved, head, method):
 def test_paper_is_the_default(resolved):
     assert resolved("method.variant=paper") == resolved()
     plain = to_plain(resolved())
-    assert "variant" not in plain["method"] and "reshaped" not in str(plain)
+    assert "variant" not in plain["method"] and "released" not in str(plain)
 
 
 SWITCHES = [
-    "method.terms.attraction.division=mean",
-    "method.terms.sparsification.floor=0.5",
-    "method.reshaped_prototypes=false",
+    "method.terms.released_attraction.division=mean",
+    "method.terms.released_sparsification.floor=0.5",
+    "method.prototypes=means",
 ]
 
 
@@ -277,22 +283,41 @@ def test_settings_of_the_user_win_in_any_layer():
     for layers in ([own, parse_settings([RELEASED])], [parse_settings([RELEASED]), own]):
         config = resolve("minivoc", "SDR", layers, task="6-4")
         assert (config.model.head, config.model.batch_norm) == ("aspp", "slow")
-        assert config.method.term("repulsion").from_step == 2
+        assert config.method.term("released_repulsion").from_step == 2
     saved = to_plain(minivoc(RELEASED))  # as --config of another run
     for layers in ([saved], [saved, parse_settings([RELEASED])]):
         assert resolve("minivoc", "SDR", layers, task="6-4") == minivoc(RELEASED)
 
 
-def test_a_variant_adds_no_term():
+def test_what_is_said_of_a_formula_is_said_of_its_released_form():
+    by_formula = minivoc("method.terms.matching.weight=0.7", RELEASED)
+    by_its_name = minivoc(RELEASED, "method.terms.released_matching.weight=0.7")
+    both = minivoc("method.terms.released_matching.weight=0.7", "method.terms.matching.weight=9")
+    assert by_formula.method.term("released_matching").weight == 0.7
+    assert by_formula == by_its_name
+    assert both.method.term("matching").weight == 9  # without a variant they are two terms
+    one = minivoc("method.variant=[norm, step 0]")
+    assert [t.name for t in one.method.terms] == [t.name for t in minivoc().method.terms]
+
+
+def test_a_variant_adds_no_loss():
     config = minivoc("method.terms.matching.weight=0.1", RELEASED, method="MiB")
-    assert {term.name for term in config.method.terms} == {*METHODS["MiB"]["terms"], "matching"}
-    matching = config.method.term("matching")
+    active = {term.name for term in config.method.active_terms(1)}
+    assert active == {*METHODS["MiB"]["terms"], "released_matching"}
+    matching = config.method.term("released_matching")
     assert matching.options == {"distance": "mse", "reshaped": True} and matching.weight == 0.1
+    alone = minivoc("method.terms.matching.weight=0.1", "method.variant=[matching]", method="MiB")
+    assert alone.method.term("released_matching").options == {"distance": "l2", "reshaped": True}
 
 
 BAD_VARIANTS = {
-    ("SDR", "method.variant=published"): "method.variant must be paper or released, got 'publ",
-    ("SDR", "method.variant=null"): "method.variant must be paper or released, got None",
+    (
+        "SDR",
+        "method.variant=published",
+    ): "must be paper or released, or a list of matching, .*: got 'publ",
+    ("SDR", "method.variant=null"): "must be paper or released, or a list of .*: got None",
+    ("SDR", "method.variant=[division, speed]"): "list of .*: got .'division', 'speed'",
+    ("SDR", "method.variant=[]"): "or a list of .*: got ..",
     ("FT", RELEASED): "is for methods with a term of matching, .* method FT has none, SDR and SDR",
     ("PLOP", "method.variant=paper"): "method PLOP has none",
     ("SDR", "method.varient=paper"): "did you mean method.variant",

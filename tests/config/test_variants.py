@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from sparcl_lib.config import known_keys, parse_settings, resolve, to_plain
 from sparcl_lib.experiments.base import read_variants
+from sparcl_lib.methods.variants import DIFFERENCES, LATENT, SWITCHES
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.plain import flatten
 
@@ -22,20 +24,55 @@ def settings(*layers: dict, dataset: str = "minivoc") -> dict[str, object]:
     return flatten(to_plain(resolve(dataset, "SDR", layers, task=task)))
 
 
-def rows(prefix: str) -> list[dict]:
-    return [row.settings for name, row in ROWS.items() if name.startswith(prefix)]
+def rows(prefix: str) -> dict[str, dict[str, object]]:
+    """Difference -> its settings."""
+    return {
+        name.removeprefix(prefix): flatten(row.settings)
+        for name, row in ROWS.items()
+        if name.startswith(prefix)
+    }
 
 
 def test_the_differences_of_the_benchmark_are_the_variant():
-    paper, released = settings(), settings(RELEASED)
-    assert settings(*rows("paper")[:1]) == paper and settings(*rows("released")[:1]) == released
-    assert settings(*rows("paper + ")) == released
-    undone = settings(*rows("released - "))
-    assert {key: undone[key] for key in paper} == paper
-    for name, row in ROWS.items():
-        if name.startswith("paper + "):
-            back = ROWS[name.replace("paper +", "released -")].settings
-            assert settings(row.settings, back) == settings(back)
+    """But for those that MiniVOC's recipe has in both forms, and for void, which it has not."""
+    assert ROWS["paper"].settings == {} and ROWS["released"].settings == RELEASED
+    alone, undone = rows("paper + "), rows("released - ")
+    assert alone.keys() == undone.keys()
+    assert {*alone, "norm", "step 0", "void"} == set(DIFFERENCES)
+    for name, chosen in alone.items():
+        assert chosen == {"method.variant": [name]}
+    everything = parse_settings([f"method.variant=[{', '.join(DIFFERENCES)}]"])
+    assert settings(everything) == settings(RELEASED)
+
+
+def test_what_a_row_undoes_is_the_other_side_of_its_switches():
+    paper = settings()
+    for name, chosen in rows("released - ").items():
+        undone = {key: value for key, value in chosen.items() if key != "method.variant"}
+        if name in SWITCHES:
+            assert undone == {
+                f"method.terms.released_{switch.term}.{switch.option}": switch.formula
+                for switch in SWITCHES[name]
+            }
+        else:
+            defaults = {"method.prototypes": "means", "method.terms.ce.fold_labels": False}
+            assert undone == {key: paper.get(key, defaults.get(key)) for key in undone}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_one_difference_alone_has_every_other_switch_at_the_formulas_side(name):
+    found, paper = settings(parse_settings([f"method.variant=[{name}]"])), settings()
+    for difference, switches in SWITCHES.items():
+        for term, option, released, formula in switches:
+            key = f"method.terms.released_{term}.{option}"
+            assert found.get(key) in (released if difference == name else formula, None)
+            assert (key in found) == any(term == switch.term for switch in SWITCHES[name])
+    moved = {switch.term for switch in SWITCHES[name]}
+    for term in LATENT:
+        weight = paper[f"method.terms.{term}.weight"]
+        there = found.get(f"method.terms.released_{term}.weight")
+        expected = (0, weight) if term in moved else (weight, None)
+        assert (found[f"method.terms.{term}.weight"], there) == expected
 
 
 def test_every_row_of_the_benchmark_is_another_run():
@@ -44,12 +81,13 @@ def test_every_row_of_the_benchmark_is_another_run():
 
 
 def test_the_page_names_every_switch_and_row():
-    changed = {
-        key
-        for dataset in ("minivoc", "voc")
-        for key, value in settings(RELEASED, dataset=dataset).items()
-        if settings(dataset=dataset).get(key) != value
-    }
+    changed = set()
+    for dataset in ("minivoc", "voc"):
+        paper = settings(dataset=dataset)
+        for key, value in settings(RELEASED, dataset=dataset).items():
+            formula = key.replace("released_", "")  # which has what no switch changes
+            if value not in (paper.get(key), paper.get(formula)) and not key.endswith(".weight"):
+                changed.add(formula if key.endswith((".distance", ".from_step")) else key)
     known = set(known_keys())
     table = [line for line in PAGE.splitlines() if line.startswith("|")]
     for key in changed:

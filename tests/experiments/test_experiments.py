@@ -109,13 +109,13 @@ def test_keys_do_not_follow_place_and_time_of_the_data(tmp_path):
 
 
 def test_step_0_is_shared_only_where_its_prototypes_are_the_same(base):
-    reshaped = {"method": {"reshaped_prototypes": True}}
+    reshaped = {"method": {"prototypes": "released"}}
     plain, later = base.config("SDR", 0), base.config("SDR", 0, {"method": {"terms": {"kd": {}}}})
     mixed = base.config("SDR", 0, reshaped)
     assert run_keys(plain).first == run_keys(later).first != run_keys(mixed).first
     assert first_step_difference(plain, later) is None
     for here, there in ((plain, mixed), (mixed, plain)):
-        assert "method.reshaped_prototypes" in first_step_difference(here, there)
+        assert "method.prototypes" in first_step_difference(here, there)
 
 
 def test_loader_processes_do_not_depend_on_the_machine(base):

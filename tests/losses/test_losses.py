@@ -17,8 +17,7 @@ from torch import Tensor
 
 from sparcl_lib import losses
 from sparcl_lib.losses.latent import MIN_ACTIVITY, MIN_DISTANCE
-from sparcl_lib.losses.released import RELEASED_EPSILON, nested_weights
-from sparcl_lib.prototypes.class_sums import class_means, class_sums
+from sparcl_lib.losses.released import RELEASED_EPSILON
 
 HELPERS = {
     "fold_new_classes",
@@ -133,13 +132,13 @@ def slow_feature_distillation(x, teacher):
     return mean([length(row - told, "mse") for row, told in pairs])
 
 
-def slow_matching(x, labels, prototypes, distance="l2"):
+def slow_matching(x, labels, prototypes, distance="l2", reshaped=False):
     p = prototypes.double().numpy()
     groups = labelled(x, labels, len(p))
     return mean([length(sum(m) / len(m) - p[c], distance) for c, m in groups.items() if c > 0])
 
 
-def slow_attraction(x, labels, prototypes, distance="l2", division="mean"):
+def slow_attraction(x, labels, prototypes, distance="l2", division="mean", reshaped=False):
     p = prototypes.double().numpy()
     groups = sorted(labelled(x, labels, len(p)).items())
     values = [mean([length(row - p[c], distance) for row in m]) for c, m in groups]
@@ -149,12 +148,12 @@ def slow_attraction(x, labels, prototypes, distance="l2", division="mean"):
     return mean(values)
 
 
-def slow_repulsion(x, labels, num_classes=VOID, distances="exact"):
+def slow_repulsion(x, labels, num_classes=VOID, distances="exact", reshaped=False):
     means = [sum(m) / len(m) for m in labelled(x, labels, num_classes).values()]
     return mean([1 / max(length(a - b, "l2"), MIN_DISTANCE) for a, b in permutations(means, 2)])
 
 
-def slow_sparsification(x, labels, num_classes=VOID, floor=MIN_ACTIVITY, signed=False):
+def slow_sparsification(x, labels, num_classes=VOID, floor=MIN_ACTIVITY, signed=False, void=False):
     values = []
     for members in labelled(x if signed else x.clamp(min=0), labels, num_classes).values():
         peak = max(row.max() for row in members) or 1
@@ -196,15 +195,36 @@ ENTRIES = [
     Entry("prototypes_matching", slow_matching, ("labels", "prototypes"), {"distance": "mse"}),
     Entry("attraction", slow_attraction, ("labels", "prototypes"), {"distance": "l2"}),
     Entry("attraction", slow_attraction, ("labels", "prototypes"), {"distance": "mse"}),
-    Entry("attraction", slow_attraction, ("labels", "prototypes"), {"division": "nested"}),
+    Entry(
+        "released_matching",
+        slow_matching,
+        ("labels", "prototypes"),
+        {"distance": "mse", "reshaped": False},
+    ),
+    Entry(
+        "released_attraction",
+        slow_attraction,
+        ("labels", "prototypes"),
+        {"distance": "mse", "division": "nested", "reshaped": False},
+    ),
     Entry("repulsion", slow_repulsion, ("labels",)),
-    Entry("repulsion", slow_repulsion, ("labels", "classes"), {"distances": "matmul"}),
+    Entry(
+        "released_repulsion",
+        slow_repulsion,
+        ("labels", "classes"),
+        {"distances": "matmul", "reshaped": False},
+    ),
     Entry("repulsion", slow_repulsion, ("labels", "classes")),
     Entry("sparsification", slow_sparsification, ("labels",)),
     Entry("sparsification", slow_sparsification, ("labels", "classes")),
-    Entry("sparsification", slow_sparsification, ("labels",), {"floor": 0}),
-    Entry("sparsification", slow_sparsification, ("labels",), {"floor": 0, "signed": True}),
-    Entry("sparsification", slow_sparsification, ("labels", "classes"), {"signed": True}),
+    *(
+        Entry("released_sparsification", slow_sparsification, needs, {"void": False, **options})
+        for needs, options in [
+            (("labels",), {"floor": 0, "signed": False}),
+            (("labels",), {"floor": 0, "signed": True}),
+            (("labels", "classes"), {"floor": 1.0, "signed": True}),
+        ]
+    ),
     Entry("binary_cross_entropy", slow_bce, ("labels",)),
     Entry("binary_knowledge_distillation", slow_bce_kd, ("teacher",)),
     Entry("entropy_weighted_distillation", slow_entropy_kd, ("teacher", "mask")),
@@ -282,7 +302,8 @@ def test_battery_covers_every_public_loss():
 def test_every_loss_is_tested_at_its_optimum():
     """At the teacher, at the prototypes, at the label; what is none of these by name."""
     others = [e.name for e in LATENT if "prototypes" not in e.needs]
-    assert set(others) == {"repulsion", "sparsification"}
+    known = ("repulsion", "sparsification")
+    assert set(others) == {*known, *(f"released_{name}" for name in known)}
     known = {"same", "teacher", "prototypes"}
     assert all(e.latent or e in LABELLED or known & set(e.needs) for e in ENTRIES)
 
@@ -361,33 +382,31 @@ CONSTANTS = {
         losses.sparsification(column([2, 1], [0, 0], [5, 0]), line(1, 1, VOID)),
         (math.e + math.exp(0.5)) / 1.5,
     ),
-    "attraction, nested": (
-        losses.attraction(column([1], [3]), line(0, 1), torch.zeros(2, 1), "mse", "nested"),
+    "released_attraction": (
+        losses.released_attraction(column([1], [3]), line(0, 1), torch.zeros(2, 1)),
         1 / 4 + 9 / 2,
     ),
-    "repulsion, matmul": (
-        losses.repulsion(column([0, 0], [3, 4], [0, 4]), line(0, 1, 2), distances="matmul"),
+    "released_repulsion": (
+        losses.released_repulsion(column([0, 0], [3, 4], [0, 4]), line(0, 1, 2)),
         (1 / 5 + 1 / 4 + 1 / 3) / 3,
     ),
     # Half of two all-zero channels' 2 / 1e-15, and another location.
-    "sparsification, no floor": (
-        losses.sparsification(column([0, 0], [2, 0]), line(1, 1), floor=0), 1e15
+    "released_sparsification": (
+        losses.released_sparsification(column([0, 0], [2, 0]), line(1, 1)), 1e15
     ),
-    "sparsification, signed": (
-        losses.sparsification(column([2, -1]), line(1), signed=True), math.e + math.exp(-0.5)
+    "released_sparsification, floor": (
+        losses.released_sparsification(column([2, -1]), line(1), floor=1.0),
+        math.e + math.exp(-0.5),
     ),
-    "sparsification, signed, no floor": (
-        losses.sparsification(column([4, -3]), line(1), floor=0, signed=True),
+    "released_sparsification, signed": (
+        losses.released_sparsification(column([4, -3]), line(1)),
         4 * (math.e + math.exp(-0.75)),
     ),
     # The constant of the released code: 64 channels 0..63, the same at 4 x 4 locations.
-    "prototypes_matching, reshaped": (
-        losses.prototypes_matching(
-            losses.reshaped_features(
-                torch.arange(64.0).view(1, 64, 1, 1).expand(1, 64, 4, 4),
-                torch.ones(1, 4, 4, dtype=torch.int64), "locations",
-            ),
-            torch.ones(1, 4, 4, dtype=torch.int64), torch.arange(64.0).expand(2, 64), "mse",
+    "released_matching": (
+        losses.released_matching(
+            torch.arange(64.0).view(1, 64, 1, 1).expand(1, 64, 4, 4),
+            torch.ones(1, 4, 4, dtype=torch.int64), torch.arange(64.0).expand(2, 64),
         ),
         302.5,
     ),
@@ -416,7 +435,7 @@ def test_equals_slow_loop(entry, batch, classes, dim, h, w, scene, seed):
     assert entry(x, *args).item() == pytest.approx(expected, rel=1e-5, abs=rounding)
 
 
-@each()
+@each([e for e in ENTRIES if e.options.get("distances") != "matmul"])  # tests/losses/test_released
 @pytest.mark.parametrize("scene", SCENES)
 def test_equals_slow_loop_above_25_classes(entry, scene):
     x, *args = make(entry, 2, 40, 64, 9, 11, scene)
@@ -758,12 +777,16 @@ MISUSES = {
         "'L2': expected 'l2' or 'mse'",
     ),
     "attraction, distance": (lambda: losses.attraction(F, Y, P, "cos"), "unknown distance 'cos'"),
-    "attraction, division": (
-        lambda: losses.attraction(F, Y, P, "l2", "sum"),
+    "released_matching": (lambda: losses.released_matching(F, Y[..., :2], P), SAME),
+    "released_attraction": (lambda: losses.released_attraction(F, Y[..., :2], P), SAME),
+    "released_repulsion": (lambda: losses.released_repulsion(F, Y[..., :2]), SAME),
+    "released_sparsification": (lambda: losses.released_sparsification(F, Y[..., :2]), SAME),
+    "released_attraction, division": (
+        lambda: losses.released_attraction(F, Y, P, "l2", division="sum"),
         "'sum': expected 'mean' or 'n",
     ),
-    "repulsion, distances": (
-        lambda: losses.repulsion(F, Y, 5, "l2"),
+    "released_repulsion, distances": (
+        lambda: losses.released_repulsion(F, Y, 5, distances="l2"),
         "distances 'l2': expected 'exact' or",
     ),
     "reshaped_features": (lambda: losses.reshaped_features(F, Y[..., :2]), SAME),
@@ -779,76 +802,6 @@ MISUSES = {
 def test_misuse(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-# What the released code does instead
-def test_nested_division_of_four_classes():
-    """The released code weighs them .0039, .0156, .0625, .25; absent ones do not count."""
-    weights = nested_weights(torch.tensor([5.0, 0, 1, 2, 0, 9]))[[0, 2, 3, 5]]
-    assert weights.tolist() == [1 / 256, 1 / 64, 1 / 16, 1 / 4]
-    assert nested_weights(torch.tensor([0.0, 3]))[1] == 1
-
-
-@pytest.mark.parametrize("label", [0, 3])
-def test_divisions_agree_on_one_class(label):
-    x, _, prototypes = make(LATENT[2])
-    labels = torch.full((2, 3, 4), label)
-    one, other = (losses.attraction(x, labels, prototypes, "mse", d) for d in ("mean", "nested"))
-    assert one == other > 0
-
-
-def means_of_eight(batch: int) -> tuple[Tensor, Tensor]:
-    """True and reshaped class means (4, 32) of eight images, `batch` at a time."""
-    g = torch.Generator().manual_seed(0)
-    centres, labels = torch.rand(4, 32, generator=g), torch.randint(4, (8, 5, 5), generator=g)
-    x = centres[labels].movedim(-1, 1)
-    parts = zip(x.split(batch), labels.split(batch), strict=True)
-    read = torch.cat([losses.reshaped_features(*part) for part in parts])
-    return tuple(class_means(*class_sums(t, labels, 4)) for t in (x, read))
-
-
-def test_reshaped_prototypes_are_right_for_one_image_at_a_time_alone():
-    true, read = means_of_eight(batch=1)
-    assert torch.equal(true, read)
-    true, read = means_of_eight(batch=8)
-    assert torch.corrcoef(torch.stack([true.flatten(), read.flatten()]))[0, 1].abs() < 0.3
-    torch.testing.assert_close(true.mean(1), read.mean(1))  # nothing is lost, all is mixed
-
-
-@pytest.mark.parametrize("first", ["channels", "locations"])
-def test_reshaped_features_are_the_entries_of_each_class_in_another_order(first):
-    g = torch.Generator().manual_seed(0)
-    x = torch.rand(2, 3, 4, 5, generator=g, dtype=torch.float64).requires_grad_()
-    labels = torch.tensor([0, 2, VOID])[torch.randint(3, (2, 4, 5), generator=g)]
-    read = losses.reshaped_features(x, labels, first)
-    for label in (0, 2, VOID):
-        there = (labels == label)[:, None].expand_as(x)
-        assert not torch.equal(read[there], x[there])
-        assert torch.equal(read[there].sort().values, x[there].sort().values)
-    assert torch.autograd.gradcheck(lambda x: losses.reshaped_features(x, labels, first), (x,))
-
-
-@pytest.mark.parametrize(
-    "present, total, wrong", [(25, 25, False), (25, 40, False), (26, 40, True)]
-)
-def test_matmul_distances_lose_close_means_above_25_classes_present(present, total, wrong):
-    x = 100 + 0.1 * torch.rand(1, 64, 1, present, generator=torch.Generator().manual_seed(0))
-    ids = line(*range(present))
-    exact, released = (losses.repulsion(x, ids, total, d) for d in ("exact", "matmul"))
-    error = abs(released / exact - 1)
-    assert (error > 0.01) if wrong else (error < 1e-5)
-    x.requires_grad_()
-    losses.repulsion(x, ids, total, "matmul").backward()
-    assert x.grad.isfinite().all()
-
-
-def test_negative_features_are_rewarded_without_bound_where_they_count():
-    values = [
-        losses.sparsification(column([2, -v]), line(1), floor=0, signed=True).item()
-        for v in (0, 3, 1.9999)
-    ]
-    assert values[0] == pytest.approx(math.e + 1) and values[1] < -2 and values[2] > 1e4
-    assert losses.sparsification(column([2, -3]), line(1)).item() == pytest.approx(math.e + 1)
 
 
 @pytest.mark.parametrize("silence", [1 / 50, 1 / 64, 1 / 70, 1e-3, 1e-4, 1e-6])

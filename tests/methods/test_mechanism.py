@@ -132,7 +132,7 @@ def test_mechanisms_have_names_of_their_own():
         for number in (0, 1)
         for m in build_method({**row, "name": name}).mechanisms(number)
     }
-    released = build_method({"name": "x", "terms": {"ce": {}}, "reshaped_prototypes": True})
+    released = build_method({"name": "x", "terms": {"ce": {}}, "prototypes": "released"})
     assert used | {type(m) for m in released.mechanisms(0)} == set(MECHANISMS)
 
 

@@ -25,8 +25,6 @@ from sparcl_lib.methods import (
     term_options,
 )
 from sparcl_lib.methods.context import nearest_grid
-from sparcl_lib.methods.released_prototypes import ReleasedPrototypes
-from sparcl_lib.methods.variants import RELEASED_TERMS
 from sparcl_lib.models import GrowingClassifier, Segmenter, SegmenterOutput, freeze, grow
 from sparcl_lib.models.backbones import Backbone
 from sparcl_lib.prototypes import PrototypeBank
@@ -140,10 +138,9 @@ def test_what_may_enter_the_bank(old_labelled, background, allowed):
     (name, options) for name in TERMS
     for options in (
         {}, {"unbiased": True}, {"distance": "mse"}, {"distance": "l2"}, {"pseudo": "exact"},
-        {"labelled_only": True}, {"strength": 2}, {"logits": 0}, {"reshaped": True},
-        {"labels": "raw"}, {"labels": "raw", "reshaped": True}, {"division": "nested"},
-        {"distances": "matmul"}, {"floor": 0.0}, {"signed": True},
-        {"threshold": 0.7},
+        {"labelled_only": True}, {"strength": 2}, {"logits": 0}, {"threshold": 0.7},
+        {"reshaped": False}, {"labels": "completed"}, {"division": "mean"}, {"distances": "exact"},
+        {"floor": 1.0}, {"signed": False}, {"void": False},
     )
     if set(options) <= set(term_options(name))
 ])  # fmt: skip
@@ -207,57 +204,6 @@ def test_released_unbiased_folds_labels_of_old_classes():
     assert folded != TERMS["ce"](step, unbiased=True)
 
 
-def test_released_options_are_the_losses_on_other_arguments():
-    step = context()
-    features, bank, raw = step.output.features, step.bank.prototypes, step.labels
-    assert (raw == 5).any() and step.bank.counts[5] == 0  # pulled to a prototype of zeros
-    mixed = losses.reshaped_features(features, raw)
-    expected = {
-        "attraction": losses.attraction(mixed, raw, bank, "mse", "nested"),
-        "repulsion": losses.repulsion(mixed, raw, distances="matmul"),
-        "sparsification": losses.sparsification(features, raw, floor=0),
-        "matching": losses.prototypes_matching(
-            losses.reshaped_features(features, step.anchored_labels, "locations"),
-            step.anchored_labels, bank[:OLD], "mse",
-        ),
-    }  # fmt: skip
-    plain = method("SDR").losses(step).terms
-    for name, value in expected.items():
-        options = {k: v for k, v in RELEASED_TERMS[name].items() if k != "from_step"}
-        torch.testing.assert_close(TERMS[name](step, **options), value)
-        assert value != plain[name]
-
-
-@pytest.mark.parametrize("name", ["attraction", "repulsion", "sparsification"])
-def test_raw_labels_are_the_completed_ones_where_nothing_is_hidden(name):
-    """Classes without a prototype aside."""
-    step = context(old_labelled=True, target=torch.randint(5, (2, 32, 32)))
-    torch.testing.assert_close(TERMS[name](step, labels="raw"), TERMS[name](step))
-
-
-def test_raw_labels_pull_background_to_zeros_where_it_has_no_prototype():
-    """As in the released code in the overlapped setup."""
-    bank = PrototypeBank(ALL, DIM)
-    step = context(target=torch.zeros(2, 32, 32, dtype=torch.int64), bank=bank)
-    assert TERMS["attraction"](step) == 0
-    squares = step.output.features.detach().square().mean()
-    pulled = TERMS["attraction"](step, distance="mse", labels="raw")
-    torch.testing.assert_close(pulled.detach(), squares)
-
-
-def test_reshaped_sums_are_the_class_sums_of_one_image_alone():
-    for images, equal in ((1, True), (2, False)):
-        target = torch.tensor([0, 4, 5, 255])[torch.randint(4, (images, 32, 32))]
-        features = torch.rand(images, DIM, 8, 8, requires_grad=True)
-        output = SegmenterOutput(torch.randn(images, ALL, 32, 32), features)
-        step = context(output=output, target=target, teacher=None)
-        read = ReleasedPrototypes().prototype_sums(step)
-        (sums, counts), (mixed, same) = (labelled_sums(step, True, given) for given in (None, read))
-        assert torch.equal(counts, same) and not mixed.requires_grad
-        assert torch.allclose(sums, mixed) == equal
-        torch.testing.assert_close(sums.sum(1), mixed.sum(1))
-
-
 def test_pod_is_the_mean_over_maps_times_the_growth():
     step = context()
     (features, scores), (told, old_scores) = step.output.maps, step.teacher.maps
@@ -271,7 +217,7 @@ def test_pod_is_the_mean_over_maps_times_the_growth():
 
 def test_pseudo_target_by_hand():
     step = context()
-    filled, share = step.pseudo_target
+    filled, share = step.pseudo_target("exact")
     for image in range(2):
         sure = background = 0
         for i, j in product(range(32), range(32)):
@@ -285,8 +231,22 @@ def test_pseudo_target_by_hand():
             assert filled[image, i, j] == expected
         assert 0 < sure < background and share[image] == pytest.approx(sure / background)
     assert (filled == 3).sum() == 0  # a threshold of 0 accepts nothing
-    _, none = context(target=torch.full((2, 32, 32), 5)).pseudo_target
-    assert none.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("rule, weight", [("exact", 1), ("released", 0)])
+def test_an_image_without_background(rule, weight):
+    """The release weighs it by its share of sure background, which is zero."""
+    target = torch.full((2, 32, 32), 5)
+    target[1, 0, 0] = 0
+    step = context(target=target, extras={"thresholds": torch.full((OLD,), 9.0)})
+    assert step.pseudo_target(rule)[1].tolist() == [weight, 1]
+    logits = step.output.logits
+    alone = (
+        torch.stack([losses.cross_entropy(logits[i : i + 1], step.pseudo_target(rule)[0][i : i + 1])
+                     for i in range(2)])
+    )  # fmt: skip
+    expected = (weight * alone[0] + alone[1]) / 2
+    torch.testing.assert_close(TERMS["ce"](step, pseudo=rule), expected)
 
 
 @pytest.mark.parametrize("options", [{"pseudo": "exact"}, {"labelled_only": True}])
@@ -331,7 +291,8 @@ def names(built: Method, step: int) -> list[str]:
 def test_terms_start_at_their_step():
     terms = {name: {} for name in TERMS} | {"sparsification": {"from_step": 2}}
     built = build_method({"name": "x", "terms": terms})
-    assert names(built, 0) == ["ce", "bce", "attraction", "repulsion"]
+    released = [f"released_{name}" for name in ("attraction", "repulsion", "sparsification")]
+    assert names(built, 0) == ["ce", "bce", "attraction", "repulsion", *released]
     assert names(built, 1) == [name for name in TERMS if name != "sparsification"]
     assert names(built, 2) == list(TERMS)
 
@@ -380,13 +341,32 @@ BAD = {
     "pseudo": ({"terms": {"ce": {"pseudo": "median"}}}, "pseudo must be none or exact or released"),
     "number": ({"terms": {"pod": {"logits": -1}}}, "pod.logits must be a number >= 0"),
     "words": ({"terms": {"pod": {"logits": "1e-3"}}}, "written as 0.001, got '1e-3'"),
-    "division": ({"terms": {"attraction": {"division": "sum"}}}, "must be mean or nested, got"),
-    "distances": ({"terms": {"repulsion": {"distances": "l2"}}}, "must be exact or matmul"),
-    "labels": ({"terms": {"repulsion": {"labels": "all"}}}, "labels must be completed or raw"),
-    "reshaped": ({"terms": {"matching": {"reshaped": 1}}}, "reshaped must be true or false, got 1"),
-    "floor": ({"terms": {"sparsification": {"floor": -1}}}, "floor must be a number >= 0"),
-    "signed": ({"terms": {"sparsification": {"signed": "no"}}}, "signed must be true or false"),
-    "prototypes": ({"terms": {"ce": {}}, "reshaped_prototypes": 1}, "reshaped_prototypes must be"),
+    "division": (
+        {"terms": {"released_attraction": {"division": "sum"}}},
+        "must be mean or nested, got",
+    ),
+    "distances": (
+        {"terms": {"released_repulsion": {"distances": "l2"}}},
+        "must be exact or matmul",
+    ),
+    "labels": (
+        {"terms": {"released_repulsion": {"labels": "all"}}},
+        "labels must be raw or completed",
+    ),
+    "reshaped": (
+        {"terms": {"released_matching": {"reshaped": 1}}},
+        "reshaped must be true or false, got 1",
+    ),
+    "floor": (
+        {"terms": {"released_sparsification": {"floor": -1}}},
+        "floor must be a number >= 0",
+    ),
+    "no floor": ({"terms": {"sparsification": {"floor": 0}}}, "has no option 'floor'"),
+    "signed": (
+        {"terms": {"released_sparsification": {"signed": "no"}}},
+        "signed must be true or false",
+    ),
+    "prototypes": ({"terms": {"ce": {}}, "prototypes": 1}, "prototypes must be one of means, rel"),
     "variant": ({"terms": {"ce": {}}, "variant": "released"}, "unknown setting method.'variant'"),
     "regulariser": ({"terms": {"ce": {}}, "regulariser": {"name": "l2"}}, "one of ewc, rw, pi"),
     "strength": ({"terms": {"ce": {}}, "regulariser": {"weight": 1}}, "regulariser.*'name'"),
@@ -515,32 +495,34 @@ def test_thirty_iterations(name, setup):
 @pytest.mark.parametrize("name", ["SDR", "SDR+MiB"])
 def test_thirty_iterations_of_the_released_form(name, setup):
     """With our floor: dead locations of so small a network run off without it."""
-    asked = ["method.variant=released", "method.terms.sparsification.floor=1.0"]
+    asked = ["method.variant=released", "method.terms.released_sparsification.floor=1.0"]
     built = resolve("voc", name, [parse_settings(asked)], task="19-1").method
     previous, bank = tiny(), PrototypeBank(OLD, DIM)
     first = squares([0, 1, 2, 3])
     logged, _ = fit(built, 0, previous, None, bank, first, setup, 1)
-    assert set(logged[29]) == {"ce", "sparsification", "total", "lr"}
+    assert set(logged[29]) == {"ce", "released_sparsification", "total", "lr"}
     counted = 30 * torch.bincount(first[:, ::4, ::4].flatten())
     assert torch.equal(bank.counts[1:], counted[1:])
     student, bank = grow(previous, 2, built.classifier_init), bank.grow(ALL)
     target = squares([*([0, 1] if setup == "sequential" else [0]), 4, 5, 255])
     logged, _ = fit(built, 1, student, freeze(previous), bank, target, setup, OLD, {})
-    assert set(logged[59]) == {*METHODS[name]["terms"], "total", "lr"}
+    latent = {f"released_{term}" for term in LATENT}
+    assert set(logged[59]) == {"ce", "kd", *latent, "total", "lr"}
     assert logged[59]["total"] < logged[30]["total"]
     assert all(math.isfinite(v) for values in logged.values() for v in values.values())
 
 
 def test_prototypes_in_training_are_the_reshaped_sums():
     target, banks = squares([0, 1, 2, 3]), {}
-    for reshaped in (False, True):
+    for kind in ("means", "released"):
         torch.manual_seed(0)
-        built = build_method({"name": "x", "terms": {"ce": {}}, "reshaped_prototypes": reshaped})
-        banks[reshaped] = PrototypeBank(OLD, DIM)
-        fit(built, 0, tiny(), None, banks[reshaped], target, "disjoint", 1)
-    assert torch.equal(banks[False].counts, banks[True].counts)
-    assert not torch.allclose(banks[False].sums, banks[True].sums)
-    torch.testing.assert_close(banks[False].sums.sum(1), banks[True].sums.sum(1))
+        built = build_method({"name": "x", "terms": {"ce": {}}, "prototypes": kind})
+        banks[kind] = PrototypeBank(OLD, DIM)
+        fit(built, 0, tiny(), None, banks[kind], target, "disjoint", 1)
+    means, released = banks["means"], banks["released"]
+    assert torch.equal(means.counts, released.counts)
+    assert not torch.allclose(means.sums, released.sums)
+    torch.testing.assert_close(means.sums.sum(1), released.sums.sum(1))
 
 
 def test_a_broken_loss_stops_before_the_update():

@@ -90,8 +90,13 @@ def outcome(run: Path) -> dict[str, Any]:
         }
     for file in sorted(run.glob("logs/step-*/metrics.csv")):
         with file.open(newline="") as rows:
-            left["logs"][file.parent.name] = list(csv.DictReader(rows))
+            left["logs"][file.parent.name] = [_by_first_names(row) for row in csv.DictReader(rows)]
     return left
+
+
+def _by_first_names(row: dict[str, str]) -> dict[str, str]:
+    """The first edition logged the released losses of SDR under the names of their formulas."""
+    return {name.removeprefix("released_"): value for name, value in row.items()}
 
 
 def outcomes(jobs: int) -> dict[str, Any]:
