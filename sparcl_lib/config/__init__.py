@@ -6,7 +6,7 @@ from sparcl_lib.config.first_step import (
     first_step_difference,
     first_step_settings,
 )
-from sparcl_lib.config.keys import VARIANT, check_keys, known_keys
+from sparcl_lib.config.keys import check_keys, known_keys
 from sparcl_lib.config.resolving import parse_settings, resolve, with_absolute_paths
 from sparcl_lib.config.settings import (
     CONTENT,
@@ -21,7 +21,6 @@ from sparcl_lib.fields import at_step
 
 __all__ = [
     "CONTENT",
-    "VARIANT",
     "DataConfig",
     "ModelConfig",
     "OptimConfig",

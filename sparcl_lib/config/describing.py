@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from sparcl_lib.config.keys import VARIANT
 from sparcl_lib.config.settings import RunConfig
 from sparcl_lib.fields import acts
-from sparcl_lib.methods import TERMS, RegisteredTerm, Term, variants
+from sparcl_lib.methods import TERMS, VARIANT, RegisteredTerm, Term, variants
 from sparcl_lib.plain import as_plain
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -41,7 +40,9 @@ class Described(NamedTuple):
 def described_settings() -> list[Described]:
     """Every setting that --set and recipe files may use, group by group."""
     meaning = " ".join((variants.__doc__ or "").partition(": ")[2].split())
-    choices = f"one of {', '.join(variants.VARIANTS)}"
+    choices = (
+        f"one of {', '.join(variants.VARIANTS)}; or a list of {', '.join(variants.DIFFERENCES)}"
+    )
     rows = [*_of_class(RunConfig, ""), Described(VARIANT, variants.VARIANTS[0], choices, meaning)]
     rows.sort(key=lambda row: _GROUPS.index(group_of(row.key)))
     return [*rows, *(row for term in TERMS.values() for row in _of_term(term))]

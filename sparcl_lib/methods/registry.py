@@ -133,6 +133,7 @@ def term(
     function: takes a `StepContext` and, by keyword, options with defaults; returns a scalar tensor
     with a gradient path to `context.output`. Options are checked by their annotations bool, int,
     float (>= 0), str or Literal. One that differs from its default is called "on".
+    What its docstring says behind `OPTION: ` is what `sparcl settings` shows.
     needs_teacher: the frozen model of the previous step is needed, or the names of the options that
     need it when on. Without it `context.teacher` may be None, and hidden old classes stay
     background in `context.completed_labels`.

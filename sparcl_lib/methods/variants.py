@@ -1,8 +1,8 @@
 """`method.variant`: one word for the settings that turn SDR's formulas into its released code.
 
 paper: the formulas, as every setting has them by default; released: what the authors' code of 2021
-computes; or a list of differences, names of DIFFERENCES, to have those alone. Each setting is
-reached by its own name, too: docs/paper_and_released.md is the table.
+computes; or a list of differences between the two, to have those alone. Each setting is reached by
+its own name, too: docs/paper_and_released.md is the table.
 """
 
 from collections.abc import Iterable, Mapping
