@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sparcl_lib.errors import UserError
 
 # Weights are those of the released codes on VOC (MSE distances for SDR, see docs); a data set's
-# own recipe file may override any of them.
+# recipe file may override any of them.
 _CE: dict[str, Any] = {"ce": {}}
 _LWF: dict[str, Any] = {"ce": {}, "kd": {"weight": 100.0}}
 _MIB: dict[str, Any] = {"ce": {"unbiased": True}, "kd": {"unbiased": True, "weight": 10.0}}

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparcl_lib.losses.precision import full_precision
+from sparcl_lib.tasks.labels import VOID
 
 __all__ = [
     "adaptive_cross_entropy",
@@ -24,7 +25,7 @@ def _check_pixels(logits: Tensor, target: Tensor) -> None:
 
 
 @full_precision
-def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
+def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = VOID) -> Tensor:
     """Mean cross-entropy over the pixels that are not ignored; 0 if all are.
 
     Source: the usual loss of the field, MiB (Cermelli et al., CVPR 2020), equation 1.
@@ -38,7 +39,7 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Te
 
 @full_precision
 def unbiased_cross_entropy(
-    logits: Tensor, target: Tensor, num_old: int, ignore_index: int = 255
+    logits: Tensor, target: Tensor, num_old: int, ignore_index: int = VOID
 ) -> Tensor:
     """Cross-entropy in which "background" means "background or any old class".
 
@@ -67,7 +68,7 @@ def unbiased_cross_entropy(
 
 
 @full_precision
-def binary_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
+def binary_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = VOID) -> Tensor:
     """One yes or no per class: sum over classes, mean over the pixels that are not ignored.
 
     sum over c of log(1 + exp(x_c)) - x_target, which is binary cross-entropy of sigmoid(x).
@@ -85,7 +86,7 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255
 
 @full_precision
 def adaptive_cross_entropy(
-    logits: Tensor, target: Tensor, share: Tensor, ignore_index: int = 255
+    logits: Tensor, target: Tensor, share: Tensor, ignore_index: int = VOID
 ) -> Tensor:
     """Cross-entropy on pseudo-labels, each image weighed by how many of them were accepted.
 

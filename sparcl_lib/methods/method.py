@@ -87,9 +87,9 @@ class Method:
     earlier steps); empty: nothing."""
     unknown: float = 0.0
     """Background pixels whose colour stands out this many times more than the image's mean are an
-    unknown object, one more answer of the classifier: see methods.saliency; 0: no such answer."""
+    unknown object, one more output of the classifier: see methods.saliency; 0: none."""
     head_per_step: bool = False
-    """Each step's classifier, and the unknown answer, has a 3x3 convolution, batch norm and ReLU
+    """Each step's classifier, and the unknown one, has a 3x3 convolution, batch norm and ReLU
     before its 1x1."""
     fuse: float = later(0.0)
     """After a later step the network is (1 - s) * old + s * new, s = (new classes / all classes) **

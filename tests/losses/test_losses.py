@@ -65,8 +65,8 @@ def slow_ce(x, labels, num_old=1):
 
 def slow_kd(x, teacher, unbiased=False):
     values = []
-    for row, told in zip(rows(x), rows(teacher), strict=True):
-        e, t, old = [math.exp(v) for v in row], [math.exp(v) for v in told], len(told)
+    for row, other in zip(rows(x), rows(teacher), strict=True):
+        e, t, old = [math.exp(v) for v in row], [math.exp(v) for v in other], len(other)
         student = [e[0] + (sum(e[old:]) if unbiased else 0), *e[1:old]]
         for truth, guess in zip(t, student, strict=True):
             values.append(-truth / sum(t) * math.log(guess / sum(student)))
@@ -84,8 +84,8 @@ def slow_bce(x, labels):
 
 def slow_bce_kd(x, teacher):
     values = []
-    for row, told in zip(rows(x), rows(teacher), strict=True):
-        p, t = ([1 / (1 + math.exp(-v)) for v in vs] for vs in (row, told))
+    for row, other in zip(rows(x), rows(teacher), strict=True):
+        p, t = ([1 / (1 + math.exp(-v)) for v in vs] for vs in (row, other))
         pairs = zip(t, p, strict=False)  # new classes have no teacher
         values.append(-sum(a * math.log(b) + (1 - a) * math.log(1 - b) for a, b in pairs))
     return mean(values)
@@ -93,9 +93,9 @@ def slow_bce_kd(x, teacher):
 
 def slow_entropy_kd(x, teacher, mask, strength=1.0):
     values = []
-    for row, told, chosen in zip(rows(x), rows(teacher), mask.flatten().tolist(), strict=True):
+    for row, other, chosen in zip(rows(x), rows(teacher), mask.flatten().tolist(), strict=True):
         if chosen:
-            e, t = [math.exp(v) for v in row], [math.exp(v) for v in told]
+            e, t = [math.exp(v) for v in row], [math.exp(v) for v in other]
             p, q = [v / sum(e) for v in e], [v / sum(t) for v in t]
             bits = -sum(v * math.log2(v) for v in q)
             crossed = -sum(v * math.log(w) for v, w in zip(q, p, strict=False))
@@ -129,7 +129,7 @@ def slow_local_pod(x, teacher):
 
 def slow_feature_distillation(x, teacher):
     pairs = zip(rows(x), rows(teacher), strict=True)
-    return mean([length(row - told, "mse") for row, told in pairs])
+    return mean([length(row - other, "mse") for row, other in pairs])
 
 
 def slow_matching(x, labels, prototypes, distance="l2", reshaped=False):
@@ -295,8 +295,8 @@ def line(*labels) -> Tensor:
 def test_battery_covers_every_public_loss():
     """With a slow loop, a value by hand and an error text."""
     assert {entry.name for entry in ENTRIES} == set(PUBLIC)
-    for told in (CONSTANTS, MISUSES):
-        assert set(PUBLIC) <= {key.partition(",")[0] for key in told}
+    for other in (CONSTANTS, MISUSES):
+        assert set(PUBLIC) <= {key.partition(",")[0] for key in other}
 
 
 def test_every_loss_is_tested_at_its_optimum():

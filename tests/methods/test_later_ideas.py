@@ -90,13 +90,13 @@ def test_salient_finds_the_odd_patch_and_nothing_in_one_colour():
 # Pseudo-labels
 def test_confident_guess_by_hand():
     """Four old classes and the unknown; sigmoid(1) = .731, sigmoid(.8) = .690."""
-    answers = torch.tensor(
+    scores = torch.tensor(
         [[3.0, 1, 0, 0, -1], [0, 1, 0, 0, -1], [0, 0.8, 0, 0, -1], [0, 1, 0, 0, 2], [0, 0, 0, 1, 0]]
     ).T[None, :, None]
-    guess, sure = confident_guess(answers, OLD, 0.7)
+    guess, sure = confident_guess(scores, OLD, 0.7)
     assert guess.tolist() == [[[0, 1, 1, 4, 3]]]
     assert sure.tolist() == [[[False, True, False, False, True]]]
-    assert not confident_guess(100 * answers, OLD, 1.0)[1].any()
+    assert not confident_guess(100 * scores, OLD, 1.0)[1].any()
 
 
 def context(**changes) -> StepContext:
@@ -125,9 +125,12 @@ def test_binary_target_by_hand(threshold):
     target, kinds = step.binary_target(threshold), set()
     for b, i, j in product(range(2), range(8), range(8)):
         label, out = int(step.target[b, i, j]), int(step.extras["salient"][b, i, j])
-        told = [*step.teacher.logits[b, :, i, j].tolist(), step.teacher.unknown[b, 0, i, j].item()]
-        guess = told.index(max(told))
-        sure = 0 < guess < OLD and 1 / (1 + math.exp(-told[guess])) > threshold
+        scores = [
+            *step.teacher.logits[b, :, i, j].tolist(),
+            step.teacher.unknown[b, 0, i, j].item(),
+        ]
+        guess = scores.index(max(scores))
+        sure = 0 < guess < OLD and 1 / (1 + math.exp(-scores[guess])) > threshold
         expected = label if label else guess if sure else ALL if out else 0
         assert target[b, i, j] == expected
         kinds.add("label" if label else "guess" if sure else "unknown" if out else "background")
@@ -144,8 +147,8 @@ def test_no_guesses_where_nothing_is_hidden(changes):
 def test_the_unknown_is_one_more_answer_of_the_binary_loss():
     step = context()
     value = TERMS["bce"](step, threshold=0.7)
-    answers = torch.cat([step.output.logits, step.output.unknown], dim=1)
-    expected = losses.binary_cross_entropy(answers, step.binary_target(0.7))
+    scores = torch.cat([step.output.logits, step.output.unknown], dim=1)
+    expected = losses.binary_cross_entropy(scores, step.binary_target(0.7))
     assert value == expected
     value.backward()
     ignored = (step.target == 255).unsqueeze(1)
@@ -196,9 +199,9 @@ def test_new_classes_start_as_the_unknown(head_per_step, num_new):
     for name, value in classifier.named_buffers():
         value.add_(torch.rand(value.shape) if "running" in name else 0)
     grown = classifier.grow(num_new, "unknown").eval()
-    told = classifier.unknown(x)
-    assert torch.equal(grown(x)[:, :OLD], classifier(x)) and torch.equal(grown.unknown(x), told)
-    torch.testing.assert_close(grown(x)[:, OLD:], told.expand(-1, num_new, -1, -1))
+    scores = classifier.unknown(x)
+    assert torch.equal(grown(x)[:, :OLD], classifier(x)) and torch.equal(grown.unknown(x), scores)
+    torch.testing.assert_close(grown(x)[:, OLD:], scores.expand(-1, num_new, -1, -1))
     with pytest.raises(ValueError, match="needs a classifier with an unknown class"):
         grow(small(unknown=False), 2, "unknown")
 
@@ -364,7 +367,7 @@ def test_another_classifier_is_another_step_0(run, tmp_path, setting, difference
 
 
 def test_what_later_steps_do_leaves_step_0_alone():
-    """Only the answers of the classifier are part of its key."""
+    """Only the outputs of the classifier are part of its key."""
     config = resolve("minivoc", "SSUL-like", task="6-4")
     same = ["method.terms.bce.threshold=0.9", "method.frozen=null", "method.fuse=1"]
     other = resolve("minivoc", "SSUL-like", [parse_settings(same)], task="6-4")

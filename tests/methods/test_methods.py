@@ -206,12 +206,12 @@ def test_released_unbiased_folds_labels_of_old_classes():
 
 def test_pod_is_the_mean_over_maps_times_the_growth():
     step = context()
-    (features, scores), (told, old_scores) = step.output.maps, step.teacher.maps
+    (features, scores), (other, old_scores) = step.output.maps, step.teacher.maps
     folded = scores[:, :OLD].clone()
     folded[:, 0] += scores[:, 4] + scores[:, 5]
-    expected = losses.local_pod(features, told) + 0.05 * losses.local_pod(folded, old_scores)
+    expected = losses.local_pod(features, other) + 0.05 * losses.local_pod(folded, old_scores)
     torch.testing.assert_close(TERMS["pod"](step), math.sqrt(ALL / 2) * expected / 2)
-    alone = math.sqrt(ALL / 2) * losses.local_pod(features, told) / 2
+    alone = math.sqrt(ALL / 2) * losses.local_pod(features, other) / 2
     torch.testing.assert_close(TERMS["pod"](step, logits=0), alone)
 
 

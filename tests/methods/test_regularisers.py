@@ -45,7 +45,7 @@ def in_float64():
 def train(net, penalty=None, updates=25, lr=0.2, seed=1):
     """Gradients before the penalty and parameters before and after, of every update."""
     g = torch.Generator().manual_seed(seed)
-    optimizer, told = torch.optim.SGD(net.parameters(), lr, momentum=0.9), []
+    optimizer, trace = torch.optim.SGD(net.parameters(), lr, momentum=0.9), []
     for _ in range(updates):
         x = torch.randn(8, 3, generator=g)
         loss = (net(x) - x[:, :1]).square().mean()
@@ -59,8 +59,8 @@ def train(net, penalty=None, updates=25, lr=0.2, seed=1):
         if penalty:
             penalty.after_update()
         after = {n: p.detach().clone() for n, p in net.named_parameters()}
-        told.append((gradient, before, after))
-    return told
+        trace.append((gradient, before, after))
+    return trace
 
 
 def grown(net):
@@ -70,29 +70,29 @@ def grown(net):
 
 
 # The formulas, once more and slowly: one parameter entry at a time.
-def slow_fisher(told, name, index, start=0.0, alpha=0.9):
+def slow_fisher(trace, name, index, start=0.0, alpha=0.9):
     value = start
-    for gradient, _, _ in told:
+    for gradient, _, _ in trace:
         value = alpha * gradient[name][index].item() ** 2 + (1 - alpha) * value
     return value
 
 
-def slow_path(told, name, index):
+def slow_path(trace, name, index):
     return sum(
         -g[name][index].item() * (after[name][index] - before[name][index]).item()
-        for g, before, after in told
+        for g, before, after in trace
     )
 
 
-def slow_pi(told, name, index, earlier=0.0):
-    change = (told[-1][2][name][index] - told[0][1][name][index]).item()
-    return earlier + max(slow_path(told, name, index), 0) / (change**2 + DAMPING)
+def slow_pi(trace, name, index, earlier=0.0):
+    change = (trace[-1][2][name][index] - trace[0][1][name][index]).item()
+    return earlier + max(slow_path(trace, name, index), 0) / (change**2 + DAMPING)
 
 
-def slow_rw(told, name, index, start=0.0, earlier=None, interval=10):
+def slow_rw(trace, name, index, start=0.0, earlier=None, interval=10):
     score, fisher = 0.0, start
-    for first in range(0, len(told), interval):
-        part = told[first : first + interval]
+    for first in range(0, len(trace), interval):
+        part = trace[first : first + interval]
         fisher = slow_fisher(part, name, index, fisher)
         change = (part[-1][2][name][index] - part[0][1][name][index]).item()
         score += slow_path(part, name, index) / (fisher * change**2 / 2 + SCORE_FLOOR)
@@ -112,7 +112,7 @@ def entries(net):
 def test_two_steps_equal_the_slow_loop(name):
     first = Net()
     penalty = WeightPenalty(Regulariser(name=name, weight=3), first)
-    told = train(first, penalty)
+    trace = train(first, penalty)
     state = penalty.state_dict()
     assert set(state) == {"ewc": {"fisher"}, "pi": {"score"}, "rw": {"fisher", "score"}}[name]
     second = grown(first)
@@ -123,14 +123,14 @@ def test_two_steps_equal_the_slow_loop(name):
     for n, i in entries(second):
         known = n in old
         if "fisher" in state:
-            start = slow_fisher(told, n, i) if known else 0
+            start = slow_fisher(trace, n, i) if known else 0
             assert not known or state["fisher"][n][i].item() == pytest.approx(start)
             expected = slow_fisher(later, n, i, start)
             assert final["fisher"][n][i].item() == pytest.approx(expected)
         if "score" in state:
             slow = slow_pi if name == "pi" else slow_rw
             options = {"start": start} if name == "rw" else {}
-            was = slow(told, n, i) if known else None
+            was = slow(trace, n, i) if known else None
             assert not known or state["score"][n][i].item() == pytest.approx(was, rel=1e-6)
             earlier = (was or 0.0) if name == "pi" else was
             expected = slow(later, n, i, earlier=earlier, **options)
