@@ -11,7 +11,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs.")],
     out: Annotated[Path, typer.Option(help="Folder of the maps; made if it is not there.")],
     step: Annotated[
-        int, typer.Option(help="After which step, from 0; the last one if not given.")
+        int,
+        typer.Option(
+            help="After which step, from 0; the last one if not given.", show_default=False
+        ),
     ] = -1,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the files of an earlier call.")

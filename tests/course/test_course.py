@@ -12,7 +12,6 @@ from sparcl_lib.course import build, check, compare_guess, explore, minivoc_conf
 from sparcl_lib.course.chapter import TAGS, Times, duration, read_chapter, read_chapters, render
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import UserError
-from sparcl_lib.experiments import store
 from sparcl_lib.training.run_directory import RunDirectory
 
 
@@ -121,7 +120,7 @@ def test_key_follows_configuration_and_data(tiny, cache, monkeypatch):
     assert later[0] != base[0] and later[1] == base[1]
     earlier = runs.run_keys(config_of(tiny, "MiB", "optim.lr=[0.01,0.058]"))
     assert earlier[0] != base[0] and earlier[1] != base[1]
-    monkeypatch.setattr(store, "checksum", lambda root: "other")
+    monkeypatch.setattr("sparcl_lib.training.content.checksum", lambda root: "other")
     assert set(runs.run_keys(config_of(tiny))).isdisjoint(base)
 
 
