@@ -164,10 +164,10 @@ print(f"distillation {kd:.3f}, of features {features:.3f}: the library says the 
 for name in ("FT", "LwF", "ILT", "MiB"):
     method = minivoc_config(name).method
     terms = [
-        f"{row.get('weight', 1)} x {'unbiased ' if row.get('unbiased') else ''}{term}"
-        for term, row in method["terms"].items()
+        f"{term.weight:g} x {'unbiased ' if term.options.get('unbiased') else ''}{term.name}"
+        for term in method.terms
     ]
-    print(f"{name}: {' + '.join(terms)}; new classifier: {method.get('classifier_init', 'random')}")
+    print(f"{name}: {' + '.join(terms)}; new classifier: {method.classifier_init}")
 
 # %% [markdown]
 # ## Background shift on one pixel
