@@ -4,10 +4,12 @@ A setting counts for every step, and so for the key of step 0, unless it says ot
 """
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar
 
 from sparcl_lib.errors import UserError
 
+T = TypeVar("T")
 Acts = Literal["always", "later", "per step", "by content", "never"]
 
 _KEY = "acts"
@@ -45,7 +47,7 @@ def _field(default: Any, said: Acts) -> Any:
     return dataclasses.field(default=default, metadata={_KEY: said})
 
 
-def at_step(values: tuple[Any, ...], step: int) -> Any:
+def at_step(values: Sequence[T], step: int) -> T:
     """The value for a step of a per-step setting: the last one holds for all later steps."""
     return values[min(step, len(values) - 1)]
 

@@ -97,17 +97,17 @@ class StepMatrix:
         """Per class of an earlier step: best IoU at an earlier step minus the last one, in points.
 
         Source: Chaudhry et al. (ECCV 2018), equation 3, with IoU for accuracy. Negative when a
-        class got better; empty for fewer than two steps. A class without an IoU after the last
-        step (no test image shows it, nothing is taken for it) is left out.
+        class got better; empty for fewer than two steps. NaN for a class without an IoU
+        after the last step: no test image shows it, and nothing is taken for it.
         """
         steps = sorted(self.rows)
         last, earlier = steps[-1:], steps[:-1]
         result = {}
         for name in self.old(last[0]) if last else []:
             history = [self.rows[s][name] for s in earlier if name in self.rows[s]]
-            known, now = [iou for iou in history if not np.isnan(iou)], self.rows[last[0]][name]
-            if known and not np.isnan(now):
-                result[name] = max(known) - now
+            known = [iou for iou in history if not np.isnan(iou)]
+            if known:
+                result[name] = max(known) - self.rows[last[0]][name]
         return result
 
     def intransigence(self, joint: "StepMatrix") -> dict[str, float]:
@@ -144,8 +144,8 @@ class StepMatrix:
         return [
             {
                 "step": step,
-                **{name: _json_number(getattr(self, name)(step)) for name in names},
-                "class_iou": {n: _json_number(iou) for n, iou in self.rows[step].items()},
+                **{name: json_number(getattr(self, name)(step)) for name in names},
+                "class_iou": {n: json_number(iou) for n, iou in self.rows[step].items()},
             }
             for step in sorted(self.rows)
         ]
@@ -162,7 +162,8 @@ class StepMatrix:
         return matrix
 
 
-def _json_number(value: float) -> float | None:
+def json_number(value: float) -> float | None:
+    """Four digits after the point; None for NaN, which JSON does not have."""
     return None if np.isnan(value) else round(value, 4)
 
 

@@ -9,6 +9,7 @@ from sparcl_lib.fields import by_content, later, never, per_step, require
 from sparcl_lib.methods import Method, build_method, method_to_plain
 from sparcl_lib.plain import as_plain, build
 
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 CONTENT = "content"
 """Beside the settings in a run's config.yaml: what the files that they name held."""
 
@@ -105,7 +106,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     """Lightning Fabric's name of the arithmetic."""
 
 

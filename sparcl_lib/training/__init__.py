@@ -1,9 +1,10 @@
 """Training and evaluation over the steps of a task, on whatever device Lightning Fabric finds."""
 
+from sparcl_lib.training.plan import StepPlan
 from sparcl_lib.training.restore import restore_bank, restore_model
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.runner import evaluate, make_fabric, train
-from sparcl_lib.training.step import StepPlan, StepTrainer, poly_lr
+from sparcl_lib.training.step import StepTrainer, poly_lr
 from sparcl_lib.training.workspace import Workspace, open_workspace
 
 __all__ = [

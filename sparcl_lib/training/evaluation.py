@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from numpy.typing import NDArray
 from torch import nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 from tqdm.auto import tqdm
@@ -20,7 +21,7 @@ def confusion_matrix(
     batches: Iterable[StepBatch],
     num_classes: int,
     label: str = "",
-) -> np.ndarray:
+) -> NDArray[np.int64]:
     """int64 (K, K) pixel counts over all batches and ranks; rows truth, columns prediction.
 
     Pixels labelled 255 are left out. The model is evaluated in eval mode and left in it.
@@ -34,7 +35,7 @@ def confusion_matrix(
     return metric.compute().cpu().numpy().astype(np.int64)
 
 
-def picture_arrays(model: nn.Module, batches: Iterable[StepBatch]) -> dict[str, np.ndarray]:
+def picture_arrays(model: nn.Module, batches: Iterable[StepBatch]) -> dict[str, NDArray[np.uint8]]:
     """images (n, S, S, 3), truth (n, S, S) and prediction (n, S, S), all uint8."""
     model.eval()
     images, truth, prediction = [], [], []

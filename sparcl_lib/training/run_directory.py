@@ -6,12 +6,14 @@ whole files or none.
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from sparcl_lib.config import (
     CONTENT,
@@ -177,14 +179,14 @@ class RunDirectory:
             ) from error
         return metrics
 
-    def save_predictions(self, step: int, arrays: dict[str, np.ndarray]) -> None:
+    def save_predictions(self, step: int, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
         def write(draft: Path) -> None:
             with draft.open("wb") as file:  # a name would get another suffix
-                np.savez_compressed(file, **arrays)
+                np.savez_compressed(file, **dict[str, Any](arrays))
 
         write_atomically(self.predictions_file(step), write)
 
-    def predictions(self, step: int) -> dict[str, np.ndarray] | None:
+    def predictions(self, step: int) -> dict[str, NDArray[np.uint8]] | None:
         """images (n, S, S, 3) uint8, truth and prediction (n, S, S) uint8; None if not there."""
         path = self.predictions_file(step)
         if not path.is_file():

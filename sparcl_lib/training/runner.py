@@ -6,17 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
+from lightning.fabric.loggers.csv_logs import CSVLogger
+from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from torch import nn
 
-from sparcl_lib.config import RunConfig, first_step_difference, to_plain
+from sparcl_lib.config import Precision, RunConfig, first_step_difference, to_plain
 from sparcl_lib.errors import UserError
-from sparcl_lib.metrics import StepMatrix, class_iou
+from sparcl_lib.metrics import StepMatrix, class_iou, json_number
 from sparcl_lib.seeding import seed_everything
 from sparcl_lib.training.content import content_to_plain
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
@@ -28,8 +30,10 @@ from sparcl_lib.training.step import StepTrainer
 from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.writing import write_atomically
 
+Log = Callable[[dict[str, float], int], None]
 
-def make_fabric(precision: str = "32-true", **options: Any) -> Fabric:
+
+def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
     """Fabric on whatever device there is, launched. options: accelerator, devices, strategy ..."""
     fabric = Fabric(precision=precision, **options)
     fabric.launch()
@@ -37,19 +41,22 @@ def make_fabric(precision: str = "32-true", **options: Any) -> Fabric:
 
 
 @contextmanager
-def _logging(fabric: Fabric, directory: RunDirectory, step: int) -> Iterator[Callable]:
+def _logging(fabric: Fabric, directory: RunDirectory, step: int) -> Iterator[Log]:
     """A function of (values, iteration) that writes step-k/metrics.csv and TensorBoard events."""
     if not fabric.is_global_zero:
         yield lambda values, iteration: None
         return
     folder = directory.path / "logs"
     shutil.rmtree(folder / f"step-{step}", ignore_errors=True)  # of an attempt that was stopped
-    options = {"root_dir": folder, "name": None, "version": f"step-{step}"}
-    loggers = [CSVLogger(**options), TensorBoardLogger(**options)]
+    version = f"step-{step}"
+    loggers: list[CSVLogger | TensorBoardLogger] = [
+        CSVLogger(folder, name=None, version=version),
+        TensorBoardLogger(folder, name=None, version=version),
+    ]
 
     def log(values: dict[str, float], iteration: int) -> None:
         for logger in loggers:
-            logger.log_metrics(values, iteration)
+            logger.log_metrics({**values}, iteration)
 
     try:
         yield log
@@ -214,7 +221,7 @@ def _check_first_step(origin: RunDirectory, workspace: Workspace) -> None:
 def _copy_first_step(origin: RunDirectory, directory: RunDirectory) -> None:
     for file in filter(Path.is_file, (origin.predictions_file(0), origin.checkpoint_file(0))):
         target = directory.path / "step-0" / file.name
-        write_atomically(target, lambda draft, file=file: shutil.copyfile(file, draft))
+        write_atomically(target, partial(shutil.copyfile, file))
 
 
 def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, step: int) -> None:
@@ -301,7 +308,7 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
         "images": {str(k): len(ids) for k, ids in workspace.train_ids.items()},
         "images_sha256": workspace.images_sha256,
         "steps": matrix.to_results(),
-        "forgetting": {name: round(value, 4) for name, value in matrix.forgetting().items()},
+        "forgetting": {name: json_number(value) for name, value in matrix.forgetting().items()},
         "seconds": seconds,
     }
     if fabric.is_global_zero:

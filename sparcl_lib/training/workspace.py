@@ -131,7 +131,8 @@ class Workspace:
         """Batches of a step for one of `world` processes, each image with its own crop and flip."""
         data = self.config.data
         table = training_table(self.learned, step, self.config.setup, self.policy)
-        transform = training_transform(data.size, data.scale)
+        scale = None if data.scale is None else (data.scale[0], data.scale[1])
+        transform = training_transform(data.size, scale)
         dataset = SegmentationDataset(self.train_reader, self.train_ids[step], table, transform)
         return training_batches(
             dataset, data.batch_size, iterations, self.workers, seed, rank, world, device
@@ -234,8 +235,8 @@ def _choose_pictures(val: Presence, task: Task, ids: list[str]) -> tuple[str, ..
     while len(chosen) < min(NUM_PICTURES, len(ids)):
         if covered >= set().union(*shown.values()):
             covered = set()
-        news = {i: len(shown[i] - covered) for i in ids if i not in chosen}
-        best = max(news, key=lambda i, news=news: (steps[i], news[i]))
+        ranks = {i: (steps[i], len(shown[i] - covered)) for i in ids if i not in chosen}
+        best = max(ranks, key=ranks.__getitem__)
         chosen.append(best)
         covered |= shown[best]
     return tuple(chosen)

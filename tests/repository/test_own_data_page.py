@@ -37,10 +37,10 @@ def sparcl(capsys, command: list[str]) -> tuple[int, str, str]:
 def test_the_walk_through(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     camvid_tree(Path("camvid"))
-    camvid, streets, *_ = blocks("yaml")
+    camvid, streets, longer, *_ = blocks("yaml")
     Path("camvid/camvid.yaml").write_text(camvid, "utf-8")
     Path("camvid/streets.yaml").write_text(streets, "utf-8")
-    check, counts, disjoint, train, _ = map(commands, blocks("sh"))
+    check, counts, disjoint, train, later, _ = map(commands, blocks("sh"))
 
     (status, out, _), (_, index, _) = [sparcl(capsys, command) for command in check]
     assert status == 0 and "OK   train: 6 masks decode, with values 0 to 11 or 255" in out
@@ -68,9 +68,18 @@ def test_the_walk_through(tmp_path, monkeypatch, capsys):
     assert (status, errors) == (0, "")
     assert (tmp_path / "runs/mib/metrics.json").read_text("utf-8") == before
 
+    monkeypatch.chdir(tmp_path)
+    described = camvid.replace("bicyclist]", "bicyclist, marking]").replace("void: 11\n", "")
+    assert len(described.splitlines()) < len(camvid.splitlines())
+    Path("camvid/camvid.yaml").write_text(described, "utf-8")
+    Path("camvid/longer.yaml").write_text(longer, "utf-8")
+    assert sparcl(capsys, later[0])[::2] == (0, "")
+    metrics = json.loads(Path("runs/mib/metrics.json").read_text("utf-8"))
+    assert metrics["classes"][-1] == ["marking"] and len(metrics["steps"]) == 4
+
 
 def test_the_table_of_files(tmp_path, capsys):
-    description, (table,) = blocks("yaml")[2], blocks("csv")
+    description, (table,) = blocks("yaml")[3], blocks("csv")
     (tmp_path / "streets.yaml").write_text(description, "utf-8")
     for name in ("train", "val"):
         (tmp_path / f"{name}.csv").write_text(table, "utf-8")
@@ -90,8 +99,8 @@ def test_masks_in_colours(tmp_path, monkeypatch, capsys):
             save_pair(
                 Path(f"coloured/{split}/{n}.png"), Path(f"coloured/{split}annot/{n}.png"), mask
             )
-    Path("coloured/coloured.yaml").write_text(blocks("yaml")[3], "utf-8")
-    convert, check = commands(blocks("sh")[4])
+    Path("coloured/coloured.yaml").write_text(blocks("yaml")[4], "utf-8")
+    convert, check = commands(blocks("sh")[5])
     status, out, _ = sparcl(capsys, convert)
     assert (status, out) == (0, "use it with --dataset converted/dataset.yaml\n")
     status, out, _ = sparcl(capsys, check)
