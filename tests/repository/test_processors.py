@@ -77,3 +77,17 @@ def test_ci_takes_one_of_them_and_says_which(tmp_path):
     assert first.stdout == second.stdout and first.returncode == 0, first.stderr
     name = re.search(r"^make test for (\w+)$", first.stdout, re.M).group(1)
     assert name in PROCESSORS and f"SPARCL_TEST_PROCESSOR={name}" in first.stdout
+
+
+@pytest.mark.parametrize(("processor", "checked"), [("own", 1), ("avx2", 1), ("oldest", 0)])
+def test_ci_checks_lint_and_types_before_it_tests(tmp_path, processor, checked):
+    (tmp_path / "make").write_text('#!/bin/sh\necho "make $*"\n', "utf-8")
+    (tmp_path / "make").chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "SPARCL_TEST_PROCESSOR": processor,
+    }
+    done = subprocess.run([ROOT / ".ci" / "run"], env=environment, capture_output=True, text=True)
+    called = [line for line in done.stdout.splitlines() if line.startswith("make c")]
+    assert called == ["make check"] * checked and done.stdout.endswith("make test\n")
