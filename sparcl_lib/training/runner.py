@@ -166,10 +166,13 @@ def _tell_of_other_images(
 
 
 def _evaluate_outdated(fabric: Fabric, workspace: Workspace, directory: RunDirectory) -> None:
-    """Evaluate the steps again whose numbers were measured on other labels, images or pictures."""
+    """Evaluate the steps again whose numbers were measured on other labels, images or pictures.
+
+    Those of version 0.2 too, which did not write down what they were measured on.
+    """
     for step in directory.steps_done():
         known = directory.load_checkpoint(step).get("evaluation_sha256")
-        if known not in (None, workspace.evaluation_sha256(step)):
+        if known != workspace.evaluation_sha256(step):
             _evaluate_again(fabric, workspace, directory, step)
 
 

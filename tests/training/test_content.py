@@ -411,6 +411,9 @@ def test_a_run_without_a_record_is_checked_by_the_names_of_its_classes(place):
         del state[key]
     run.save_checkpoint(0, state)
     assert evaluated(place / "run") == [0]
+    run.save_checkpoint(0, state)
+    fit(place / "mine", place / "run", steps=[0], resume=True)
+    assert "evaluation_sha256" in run.load_checkpoint(0), "what it was measured on is not known"
     state = {k: v for k, v in run.load_checkpoint(0).items() if k != "content"}
     run.save_checkpoint(0, state)
     (place / "mine" / "task.yaml").write_text("steps: [[b, a], [c]]\n", "utf-8")
