@@ -67,7 +67,7 @@ def with_variant(
     merged = reduce(merge, [*before, *after])
     asked = flatten(merged)
     if VARIANT not in asked:
-        return dict(merged)
+        return _in_order(merged)
     wanted = _differences(asked[VARIANT])
     there = {key.split(".")[2] for key in asked if key.startswith("method.terms.")}
     latent = [term for term in LATENT if {term, f"released_{term}"} & there]
@@ -86,7 +86,21 @@ def with_variant(
     ]
     plain = reduce(merge, layers)
     method = {key: value for key, value in plain["method"].items() if key != "variant"}
-    return {**plain, "method": method}
+    return _in_order({**plain, "method": method})
+
+
+def _in_order(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Each released form behind its formula: losses are summed in one order, in either form."""
+    method = plain.get("method")
+    rows = method.get("terms") if isinstance(method, Mapping) else None
+    if not isinstance(method, Mapping) or not isinstance(rows, Mapping):
+        return dict(plain)
+    names = list(rows)
+    for term in LATENT:
+        if {term, f"released_{term}"} <= set(names):
+            names.remove(f"released_{term}")
+            names.insert(names.index(term) + 1, f"released_{term}")
+    return {**plain, "method": {**method, "terms": {name: rows[name] for name in names}}}
 
 
 def _differences(variant: object) -> tuple[str, ...]:

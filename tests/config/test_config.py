@@ -242,8 +242,8 @@ def test_released_stands_for_its_settings(resolved, head, method):
     before, after = paper.method, released.method
     assert (before.prototypes, after.prototypes) == ("means", "released")
     assert dataclasses.replace(after, terms=before.terms, prototypes="means") == before
-    names = [term.name for term in before.terms]
-    assert [term.name for term in after.terms] == [*names, *(f"released_{t}" for t in LATENT)]
+    pairs = [name for term in LATENT for name in (term, f"released_{term}")]
+    assert [term.name for term in after.terms] == ["ce", "kd", *pairs]
     assert after.term("ce").options == {"unbiased": True, "fold_labels": True}
     assert after.term("kd") == before.term("kd")
     for name in LATENT:
