@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sparcl_lib.seeding import seed_everything
     from sparcl_lib.tasks import get_task
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "Run",
