@@ -314,7 +314,7 @@ def test_help(command, capsys):
         (["--set", "method.terms.kd.weight=-1"], "must be >= 0"),
         (["--set", "model.output_stride=16"], "output stride 4, not 16"),
         (["--set", "model.backbone=vgg"], "unknown backbone 'vgg'.*resnet101"),
-        (["--backbone-weights", "no.pth"], "weights file no.pth does not exist"),
+        (["--backbone-weights", "no.pth"], "weights file .*no.pth does not exist"),
         (["--config", "no.yaml"], "cannot read no.yaml"),
         (["--steps", "1,0"], "in order"),
         (["--steps", "0,2"], "no step 2"),
@@ -336,14 +336,14 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(train_mini, tmp_path):
     assert train_mini("--steps", "0")[0] == 0
     status, _, errors = train_mini("--steps", "0")
     assert status == 2 and "already has step 0: add --resume" in errors
-    status, _, errors = train_mini("--resume", "--task", "6-2")
-    assert status == 2 and "task=6-4, not 6-2" in errors
-    # A checkpoint moved in from a run of another task.
-    assert train_mini("--task", "6-2", out=tmp_path / "other")[0] == 0
+    status, _, errors = train_mini("--resume", "--setup", "overlapped")
+    assert status == 2 and "belongs to setup disjoint, not overlapped" in errors
+    # A checkpoint moved in from a run of another setup.
+    assert train_mini("--setup", "overlapped", "--steps", "0", out=tmp_path / "other")[0] == 0
     target = tmp_path / "run" / "step-0" / "checkpoint.pt"
     shutil.copy(tmp_path / "other" / "step-0" / "checkpoint.pt", target)
     status, _, errors = train_mini("--resume")
-    assert status == 2 and "belongs to task 6-2, not 6-4" in errors
+    assert status == 2 and "belongs to setup overlapped, not disjoint" in errors
 
 
 def test_an_output_that_cannot_be_written(train_mini, tmp_path):
