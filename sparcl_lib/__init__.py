@@ -4,7 +4,7 @@
 
     run = sparcl_lib.train("minivoc", "SDR", task="6-4")  # kept: at once the next time
     run.matrix.to_frame()                                 # IoU of every class after every step
-    run.predict("photo.jpg")                              # a map of places in run.classes
+    run.predict("photo.jpg")                              # a map of indices of run.classes
 
 Importing it is cheap: what is named here comes from its module on first use, and torch with it.
 """

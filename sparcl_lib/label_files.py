@@ -25,7 +25,7 @@ def write_label_maps(
 ) -> pd.DataFrame:
     """Write NAME.png and NAME-overlay.png for each image, and areas.csv, which is returned.
 
-    NAME.png holds class ids (places in `run.classes`) and VOC's palette. areas.csv has a row per
+    NAME.png holds class ids (indices of `run.classes`) and VOC's palette. areas.csv has a row per
     image and class that the network knows: image, class_id, class, pixels, percent.
 
     Raises UserError before anything is written: for an image that cannot be read, two images of

@@ -44,7 +44,7 @@ ROWS = {
         {"terms": _LWF},
     ),
     "LwF-MC": Row(
-        "LwF with one yes or no per class",
+        "LwF with one sigmoid per class",
         "Rebuffi et al., CVPR 2017",
         {"terms": {"bce": {}, "bce_kd": {"weight": 10.0}}},
     ),

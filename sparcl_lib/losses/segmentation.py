@@ -69,7 +69,7 @@ def unbiased_cross_entropy(
 
 @full_precision
 def binary_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = VOID) -> Tensor:
-    """One yes or no per class: sum over classes, mean over the pixels that are not ignored.
+    """One sigmoid per class: sum over classes, mean over the pixels that are not ignored.
 
     sum over c of log(1 + exp(x_c)) - x_target, which is binary cross-entropy of sigmoid(x).
     Source: iCaRL (Rebuffi et al., CVPR 2017), equation 1, first sum, in the dense form of MiB's

@@ -20,7 +20,8 @@ from sparcl_lib.models.classifier import ClassifierInit
 from sparcl_lib.models.segmenter import Part
 from sparcl_lib.plain import as_plain, build
 
-# In the order in which their hooks are called.
+# In the order in which their hooks are called, which matters: what Fusion brings nearer to the old
+# network is what those before it left as the student.
 MECHANISMS: tuple[type[Mechanism], ...] = (
     FrozenParts,
     PseudoLabels,
@@ -41,7 +42,8 @@ class Term:
     weight: float = 1.0
     """Factor of the term in the total, >= 0; a term of weight 0 is not computed."""
     from_step: int = 0
-    """First step at which the term counts; terms that need a teacher start at 1 by nature."""
+    """First step at which the term counts, if its own first step is not later: that is 1 for a term
+    that compares with the old model, 0 for any other."""
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword options of the term, e.g. distance."""
 
@@ -110,7 +112,7 @@ class Method:
                 raise UserError(f"method.{key} must be >= 0, got {value}")
         if self.unknown and "bce" not in (term.name for term in self.active_terms(0)):
             raise UserError(
-                "method.unknown is one more yes or no and needs the term bce from step 0 on: "
+                "method.unknown is one more sigmoid and needs the term bce from step 0 on: "
                 "set method.terms.bce.weight=1, or method.unknown=0"
             )
         if self.classifier_init == "unknown" and not self.unknown:

@@ -2,7 +2,7 @@
 
     @term(needs_teacher=True)
     def feature_gap(context: StepContext, *, power: float = 2.0) -> Tensor:
-        gap = context.output.features - context.teacher.features
+        gap = context.output.features - context.teacher_output.features
         return gap.abs().pow(power).mean()
 
 The term is then a setting of every method: method.terms.feature_gap.weight=0.1. It may stand in a

@@ -35,7 +35,7 @@ class SegmenterOutput(NamedTuple):
 
     @property
     def binary_logits(self) -> Tensor:
-        """(B, K or K + 1, H, W): all logits that are a yes or no, the unknown last."""
+        """(B, K or K + 1, H, W): all logits that go through a sigmoid, the unknown last."""
         return self.logits if self.unknown is None else torch.cat([self.logits, self.unknown], 1)
 
 
