@@ -78,14 +78,15 @@ def build(cls: type, nested: Mapping[str, Any], prefix: str = "") -> Any:
     for name, value in nested.items():
         if name not in hints:
             raise UserError(f"unknown setting {prefix}{name!r}")
-        values[name] = _convert(hints[name], value, prefix + name)
+        values[name] = convert(hints[name], value, prefix + name)
     try:
         return cls(**values)
     except TypeError as error:
         raise UserError(f"incomplete {prefix or 'configuration'}: {error}") from error
 
 
-def _convert(hint: Any, value: Any, key: str) -> Any:
+def convert(hint: Any, value: Any, key: str) -> Any:
+    """A value as the type of its setting takes it. Raises UserError naming the key."""
     origin, choices = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
@@ -96,12 +97,12 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None:
             return None
-        return _convert(next(c for c in choices if c is not type(None)), value, key)
+        return convert(next(c for c in choices if c is not type(None)), value, key)
     if origin is Literal and value in choices:
         return value
     if origin is tuple:
         items = value if isinstance(value, (list, tuple)) and value else [value]
-        return tuple(_convert(choices[0], item, key) for item in items)
+        return tuple(convert(choices[0], item, key) for item in items)
     if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as text

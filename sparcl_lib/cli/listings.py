@@ -16,16 +16,26 @@ from sparcl_lib.method_table import ROWS, Row
 
 _WIDTH = 80
 _NO_BREAK = "\u00a0"
+_WEIGHTS = (
+    "Weights are those on VOC. The recipe of a data set may change them: sparcl settings --dataset "
+    "minivoc --method MiB shows what it sets."
+)
+_ARGUMENTS = (
+    "In Python dataset, task, setup, data_root and seed are arguments, which settings= refuses; of "
+    "a command they are options, but for seed of sparcl train, which --set gives."
+)
 
 
 def methods() -> None:
-    """Every method: what it does, where it is from, and its loss with the weights on VOC."""
+    """Every method: what it does, where it is from, its loss with the weights on VOC, and what else
+    it sets."""
     for name, row in ROWS.items():
         print(f"{name:<10} {row.summary}")
-        text = "; ".join(filter(None, [row.paper, f"loss: {_loss(row)}"]))
+        text = "; ".join(filter(None, [row.paper, f"loss: {_loss(row)}", _others(row)]))
         indent = " " * 11
         filled = textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=indent)
         print(filled.replace(_NO_BREAK, " "))
+    print(f"\n{textwrap.fill(_WEIGHTS, _WIDTH)}")
 
 
 def settings(
@@ -52,6 +62,8 @@ def settings(
     shown = set()
     for group, members in groupby(chosen, key=lambda row: group_of(row.key)):
         print("\n".join(textwrap.wrap(group_title(group) or "the run", _WIDTH)))
+        if not group:
+            print(textwrap.indent(textwrap.fill(_ARGUMENTS, _WIDTH - 2), "  "))
         for row in members:
             print(f"  {row.key} = {_shown(row.default)}")
             if row.key in recipe and recipe[row.key] != row.default:
@@ -82,6 +94,12 @@ def _loss(row: Row) -> str:
     if held := row.settings.get("regulariser"):
         parts.append(_summand(f"{held['name']}{_NO_BREAK}penalty", {"weight": held["weight"]}))
     return f" +{_NO_BREAK}".join(parts)
+
+
+def _others(row: Row) -> str:
+    """Such as `classifier_init=mib, frozen=[old]`."""
+    said = {k: v for k, v in row.settings.items() if k not in ("terms", "regulariser")}
+    return ", ".join(f"{k}={json.dumps(v)}".replace('"', "") for k, v in said.items())
 
 
 def _summand(name: str, options: Mapping[str, Any]) -> str:

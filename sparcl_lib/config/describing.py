@@ -58,7 +58,7 @@ def group_title(group: str) -> str:
     term = TERMS.get(group.removeprefix("method.terms."))
     if term is None:
         return group
-    summary = re.split(r"[.;:](?: |$)", _one_line(inspect.getdoc(term.function) or ""))[0]
+    summary = re.split(r"\.(?: |$)", _one_line(inspect.getdoc(term.function) or ""))[0]
     return f"{group}: {summary}"
 
 
@@ -103,11 +103,13 @@ def field_meanings(cls: type) -> dict[str, str]:
 
 
 def option_meanings(term: RegisteredTerm) -> dict[str, str]:
-    """Option of a term -> what its docstring says behind `OPTION:`, up to the next option."""
+    """Option of a term -> what its docstring says behind `OPTION:`, until a blank line."""
     names = "|".join(map(re.escape, term.options)) or "(?!)"
-    text = _one_line(inspect.getdoc(term.function) or "")
-    parts = re.split(rf"(?:^|(?<=[.;:] ))({names}): ", text)
-    return {name: said.strip().rstrip(";") for name, said in zip(parts[1::2], parts[2::2])}
+    found = {}
+    for paragraph in (inspect.getdoc(term.function) or "").split("\n\n"):
+        parts = re.split(rf"(?:^|(?<=[.;:] ))({names}): ", _one_line(paragraph))
+        found |= {name: said.strip().rstrip(";") for name, said in zip(parts[1::2], parts[2::2])}
+    return found
 
 
 def _one_line(text: str) -> str:

@@ -108,7 +108,5 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise UserError(f"--set {setting}: {text!r} is not a YAML value") from error
-        for part in reversed(key.strip().split(".")):
-            value = {part: value}
-        plain = merge(plain, value)
+        plain = merge(plain, nest({key.strip(): value}))
     return plain

@@ -1,13 +1,16 @@
 """Typed settings of a run, and the plain nested data that config.yaml holds of them."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sparcl_lib.fields import by_content, later, never, per_step, require
 from sparcl_lib.methods import Method, build_method, method_to_plain
+from sparcl_lib.models.spec import BackboneName
 from sparcl_lib.plain import as_plain, build
+from sparcl_lib.tasks import Setup
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 CONTENT = "content"
@@ -51,8 +54,8 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    backbone: str = "resnet101"
-    """resnet101, resnet50, mobilenet_v2, mini or mini_wide."""
+    backbone: BackboneName = "resnet101"
+    """What computes the features, before the head; mini and mini_wide are for MiniVOC on a CPU."""
     weights: str | None = by_content("imagenet")
     """imagenet (downloaded by torchvision), the path of a state dict, or empty."""
     output_stride: int = 16
@@ -74,7 +77,7 @@ class OptimConfig:
     iterations: tuple[int, ...] | None = per_step(None)
     """SGD updates of each step."""
     momentum: float = 0.9
-    """Share of the last update in the next one (SGD)."""
+    """Share of the last update in the next one (SGD, Nesterov's); 0: none."""
     weight_decay: float = 1e-4
     """Factor of the weights that is added to their gradients (SGD)."""
     power: float = 0.9
@@ -85,6 +88,10 @@ class OptimConfig:
         require(all(n > 0 for n in self.epochs), "optim.epochs", "above 0", self.epochs)
         positive = all(n >= 1 for n in self.iterations or (1,))
         require(positive, "optim.iterations", "at least 1", self.iterations)
+        momentum, decay = self.momentum, self.weight_decay
+        require(0 <= momentum < 1, "optim.momentum", "at least 0 and below 1", momentum)
+        require(0 <= decay < math.inf, "optim.weight_decay", "at least 0", decay)
+        require(0 <= self.power < math.inf, "optim.power", "at least 0", self.power)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +100,9 @@ class RunConfig:
     """minivoc, voc, ade20k, or the YAML file of a data set of one's own."""
     task: str = by_content()
     """Name of a task, or a YAML file."""
-    setup: str = "disjoint"
-    """sequential, disjoint or overlapped."""
+    setup: Setup = "disjoint"
+    """Which images and labels a step has: sequential, old classes stay labelled; disjoint and
+    overlapped, they are background, and only overlapped has images with classes of later steps."""
     class_order: tuple[int, ...] | None = by_content(None)
     """Another learning order of the task's class ids; the sizes of the steps stay."""
     method: Method

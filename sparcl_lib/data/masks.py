@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from sparcl_lib.errors import UserError
-from sparcl_lib.tasks.labels import VOID
+from sparcl_lib.labels import VOID
 
 # What Pillow raises for a file that is missing or damaged.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error,

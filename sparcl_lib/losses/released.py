@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from sparcl_lib.labels import VOID
 from sparcl_lib.losses.latent import (
     Distance,
     attraction,
@@ -29,7 +30,6 @@ from sparcl_lib.prototypes.class_sums import (
     count_classes,
     flatten_features,
 )
-from sparcl_lib.tasks.labels import VOID
 
 __all__ = [
     "released_attraction",

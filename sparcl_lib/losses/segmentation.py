@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sparcl_lib.labels import VOID
 from sparcl_lib.losses.precision import full_precision
-from sparcl_lib.tasks.labels import VOID
 
 __all__ = [
     "adaptive_cross_entropy",

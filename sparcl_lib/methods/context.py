@@ -10,12 +10,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.losses.precision import full_precision
 from sparcl_lib.methods.pseudo_labels import Pseudo, confident_guess, entropy
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.prototypes.class_sums import class_sums
-from sparcl_lib.tasks.labels import BACKGROUND, VOID
 
 
 def nearest_grid(size: Sequence[int], grid: Sequence[int], device: torch.device) -> list[Tensor]:

@@ -52,7 +52,7 @@ class Term:
             if not 0 <= value < math.inf:
                 raise UserError(f"method.terms.{self.name}.{key} must be >= 0, got {value}")
         if self.registered is not None:
-            self.registered.check_options(self.options)
+            object.__setattr__(self, "options", self.registered.checked(self.options))
 
     @property
     def registered(self) -> RegisteredTerm | None:

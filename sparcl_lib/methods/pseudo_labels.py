@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sparcl_lib.labels import BACKGROUND
 from sparcl_lib.losses.precision import full_precision
 from sparcl_lib.methods.mechanism import Mechanism
-from sparcl_lib.tasks.labels import BACKGROUND
 
 if TYPE_CHECKING:
     from sparcl_lib.data.loading.dataset import StepBatch

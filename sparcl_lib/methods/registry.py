@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import Any, Literal, TypeVar, get_origin, get_type_hints, overload
 
 from torch import Tensor
 
 from sparcl_lib.errors import UserError
+from sparcl_lib.plain import convert
 
 LossTerm = Callable[..., Tensor]
 F = TypeVar("F", bound=LossTerm)
@@ -79,17 +80,21 @@ class RegisteredTerm:
         path = self.plugin or getattr(module, "__file__", None)
         return None if path is None else Path(path)
 
-    def check_options(self, options: Mapping[str, object]) -> None:
-        """Raise UserError for an option that the term has not, or a value that it cannot take."""
-        for name, value in options.items():
+    def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options as the term takes them. Raises UserError for one that it has not, or a value
+        that it cannot take."""
+        for name in options:
             if name not in self.options:
                 known = ", ".join([*COMMON, *self.options])
                 raise UserError(f"term {self.name} has no option {name!r}: it has {known}")
-            _check_value(f"method.terms.{self.name}.{name}", self.hints.get(name), value)
         chosen = [name for name in self.hidden_old if self.on(name, options)]
         if len(chosen) > 1:
             keys = " and ".join(f"method.terms.{self.name}.{name}" for name in chosen)
             raise UserError(f"{keys} exclude each other: set one of them")
+        return {
+            name: _checked(f"method.terms.{self.name}.{name}", self.hints.get(name), value)
+            for name, value in options.items()
+        }
 
     @cached_property
     def hints(self) -> dict[str, Any]:
@@ -225,14 +230,11 @@ def _check_definition(found: RegisteredTerm) -> None:
             raise UserError(f"term {found.name} has no option {name!r} that @term speaks of")
 
 
-def _check_value(key: str, hint: Any, value: object) -> None:
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
-    if hint is bool and not isinstance(value, bool):
-        raise UserError(f"{key} must be true or false, got {value!r}")
-    if choices and value not in choices:
-        raise UserError(f"{key} must be {' or '.join(map(str, choices))}, got {value!r}")
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is float and not (number and 0 <= value < math.inf):  # type: ignore[operator]
-        raise UserError(f"{key} must be a number >= 0, written as 0.001, got {value!r}")
-    if hint in (int, str) and type(value) is not hint:
-        raise UserError(f"{key} must be {hint.__name__}, got {value!r}")
+def _checked(key: str, hint: Any, value: Any) -> Any:
+    """The value of an option, text of a number as a number; of other types anything goes."""
+    if hint not in (bool, int, float, str) and get_origin(hint) is not Literal:
+        return value
+    converted = convert(hint, value, key)
+    if hint is float and not 0 <= converted < math.inf:
+        raise UserError(f"{key} must be a number >= 0, got {value!r}")
+    return converted if isinstance(value, str) else value  # 1 stays 1, for it is in keys of runs

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from sparcl_lib import losses
+from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.losses.latent import Distance
 from sparcl_lib.methods.context import StepContext
 from sparcl_lib.methods.pseudo_labels import Pseudo
 from sparcl_lib.methods.registry import term
-from sparcl_lib.tasks.labels import BACKGROUND, VOID
 
 
 @term(hidden_old=("unbiased", "pseudo", "labelled_only"), needs_teacher=("pseudo",))
@@ -22,12 +22,15 @@ def ce(
     labelled_only: bool = False,
     fold_labels: bool = False,
 ) -> Tensor:
-    """Cross-entropy on the labels of the step. What to do about old classes in the background:
+    """Cross-entropy on the labels of the step.
 
-    unbiased: MiB's, background means "background or old"; pseudo: PLOP's, the teacher's sure
-    guesses become labels; labelled_only: CIL's, background is no label from step 1 on.
-    In the sequential setup old classes are labelled, none hides, and all three are the plain loss;
-    fold_labels: the unbiased one counts those labels as background all the same, as released.
+    unbiased: MiB's: background means "background or an old class", where old classes hide in it.
+    pseudo: PLOP's: the teacher's sure guesses become labels where old classes hide in background.
+    labelled_only: CIL's: background is no label from step 1 on, where old classes hide in it.
+    fold_labels: the unbiased loss counts labels of old classes, which only the sequential setup
+    has, as background, as SDR's released code does.
+
+    In the sequential setup none hides, and the first three are the plain loss.
     """
     logits, target = context.output.logits, context.target
     if unbiased and (fold_labels or not context.old_labelled):
@@ -41,7 +44,7 @@ def ce(
 
 @term(hidden_old=("threshold",), needs_teacher=("threshold",))
 def bce(context: StepContext, *, threshold: float = 1.0) -> Tensor:
-    """Binary cross-entropy on the labels of the step: one yes or no per class.
+    """Binary cross-entropy on the labels of the step: one sigmoid per class.
 
     threshold: the teacher's guesses with a larger sigmoid become labels on background (SSUL: 0.7;
     1: none do).
@@ -52,7 +55,10 @@ def bce(context: StepContext, *, threshold: float = 1.0) -> Tensor:
 
 @term(needs_teacher=True)
 def kd(context: StepContext, *, unbiased: bool = False) -> Tensor:
-    """Output distillation from the teacher; unbiased: MiB's, new classes hide in background."""
+    """Output distillation from the teacher.
+
+    unbiased: MiB's: new classes count as background, where the teacher saw them.
+    """
     loss = losses.unbiased_knowledge_distillation if unbiased else losses.knowledge_distillation
     return loss(context.output.logits, context.teacher_output.logits)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparcl_lib.tasks.labels import VOID
+from sparcl_lib.labels import VOID
 
 
 def flatten_features(features: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Tasks, setups and label rules of class-incremental segmentation. Imports no torch."""
 
+from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.tasks.catalog import get_task, task_names
 from sparcl_lib.tasks.classes import (
     ADE_CLASSES,
@@ -9,12 +10,11 @@ from sparcl_lib.tasks.classes import (
     dataset_classes,
 )
 from sparcl_lib.tasks.labels import (
-    BACKGROUND,
     PLOP_POLICY,
     SDR_POLICY,
     SETUPS,
-    VOID,
     LabelPolicy,
+    Setup,
     check_setup,
     evaluation_table,
     training_table,
@@ -32,6 +32,7 @@ __all__ = [
     "VOC_CLASSES",
     "VOID",
     "LabelPolicy",
+    "Setup",
     "Task",
     "check_setup",
     "dataset_classes",

@@ -1,16 +1,16 @@
 """What the target of a pixel is: lookup tables from raw mask values to training indices."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.tasks.classes import unknown_name
 from sparcl_lib.tasks.task import Task
 
-SETUPS = ("sequential", "disjoint", "overlapped")
-BACKGROUND = 0
-VOID = 255
+Setup = Literal["sequential", "disjoint", "overlapped"]
+SETUPS: tuple[Setup, ...] = get_args(Setup)
 
 _MEANING = {"background": BACKGROUND, "ignore": VOID}
 # What value 0 is: in training, at test.

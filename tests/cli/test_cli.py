@@ -301,7 +301,10 @@ def test_help(command, capsys):
     ("arguments", "message"),
     [
         (["--task", "7-3"], "unknown task of minivoc '7-3'.*6-4"),
-        (["--setup", "joint"], "unknown setup 'joint'.*sequential, disjoint, overlapped"),
+        (
+            ["--setup", "joint"],
+            "setup must be one of sequential, disjoint, .*got 'joint'",
+        ),
         (["--method", "SRD"], "unknown method 'SRD'.*FT, Joint, .*MiB, .*SDR"),
         (["--dataset", "cityscapes"], "unknown data set 'cityscapes'.*minivoc"),
         (["--data-root", "nowhere", "--dataset", "voc"], "nowhere is not a folder.*VOCdevkit"),
@@ -313,7 +316,7 @@ def test_help(command, capsys):
         (["--set", "optim.iterations=0"], "optim.iterations must be at least 1"),
         (["--set", "method.terms.kd.weight=-1"], "must be >= 0"),
         (["--set", "model.output_stride=16"], "output stride 4, not 16"),
-        (["--set", "model.backbone=vgg"], "unknown backbone 'vgg'.*resnet101"),
+        (["--set", "model.backbone=vgg"], "model.backbone must be one of resnet101, .*got 'vgg'"),
         (["--backbone-weights", "no.pth"], "weights file .*no.pth does not exist"),
         (["--config", "no.yaml"], "cannot read no.yaml"),
         (["--steps", "1,0"], "in order"),

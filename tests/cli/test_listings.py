@@ -1,5 +1,6 @@
 """`sparcl methods` and `settings`: lists for the eye, made of the declarations themselves."""
 
+import re
 import subprocess
 import sys
 
@@ -21,15 +22,24 @@ def printed(capsys, *arguments: str) -> str:
 
 def test_methods_names_every_method_with_its_loss_and_paper(capsys):
     text = printed(capsys, "methods")
-    lines = text.splitlines()
+    lines = text.partition("\n\n")[0].splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(METHODS)
-    assert all(len(line) <= 80 for line in lines)
+    assert all(len(line) <= 80 for line in text.splitlines())
     whole = " ".join(text.split())
     for name, row in ROWS.items():
         assert f"{name} {row.summary} {row.paper}".strip() in whole
     assert "Cermelli et al., CVPR 2020; loss: ce(unbiased) + 10 kd(unbiased)" in whole
     assert "Kirkpatrick et al., PNAS 2017; loss: ce + 500 ewc penalty" in whole
     assert whole.count("0.01 matching(distance=mse) + 0.001 attraction(distance=mse)") == 2
+    assert "sparcl settings --dataset" in whole.partition("EWF")[2]
+
+
+def test_no_two_methods_are_shown_alike(capsys):
+    text = printed(capsys, "methods").partition("\n\n")[0]
+    shown = [" ".join(part.split()[1:]) for part in re.split(r"\n(?=\S)", text)]
+    losses = [part.partition("loss: ")[2] for part in shown]
+    assert len(losses) == len(set(losses)) == len(METHODS)
+    assert "10 kd(unbiased); classifier_init=mib, frozen=[old], fuse=0.5" in losses[-1]
 
 
 def test_every_paper_is_named_with_its_year():
@@ -68,6 +78,7 @@ def test_settings_shows_default_recipe_values_and_meaning(capsys):
 def test_settings_lists_all_in_80_columns_and_a_common_meaning_once(capsys):
     text = printed(capsys, "settings")
     assert all(len(line) <= 80 for line in text.splitlines())
+    assert "data_root and seed are arguments, which settings= refuses" in " ".join(text.split())
     for key in known_keys():
         assert f"\n  {key} = " in text
     assert " ".join(text.split()).count("Factor of the term in the total") == 1
@@ -102,6 +113,8 @@ def test_the_meaning_of_an_option_ends_where_the_next_begins():
 
         squeeze: over the channels first, see power: it comes later.
         floor: least gap; smaller ones count as 0.
+
+        What belongs to none of them stands in a paragraph of its own.
         """
 
     registered = TERMS["kd"].__class__(
@@ -113,6 +126,16 @@ def test_the_meaning_of_an_option_ends_where_the_next_begins():
         "squeeze": "over the channels first, see power: it comes later.",
         "floor": "least gap; smaller ones count as 0.",
     }
+
+
+def test_a_group_has_the_whole_first_sentence_of_its_term(capsys):
+    text = printed(capsys, "settings", "method.terms.bce_kd")
+    said = "Binary distillation: the teacher's sigmoid is the target of the old classes"
+    assert " ".join(text.split()).startswith(f"method.terms.bce_kd: {said} method")
+    meanings = option_meanings(TERMS["ce"])
+    assert meanings.keys() == TERMS["ce"].options.keys()
+    assert all("sequential" not in meanings[name] for name in ("unbiased", "pseudo"))
+    assert meanings["labelled_only"].endswith("hide in it.")
 
 
 def test_a_term_of_a_plugin_is_listed_too(capsys, tmp_path):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from sparcl_lib import losses
+from sparcl_lib.labels import VOID
 from sparcl_lib.losses.released import RELEASED_EPSILON, nested_weights
 from sparcl_lib.prototypes.class_sums import class_means, class_sums
-from sparcl_lib.tasks.labels import VOID
 
 
 def column(*values) -> Tensor:

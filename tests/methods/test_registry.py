@@ -118,13 +118,19 @@ def test_a_term_of_ones_own_is_a_setting_of_every_method(root):
     assert (found.name, found.weight, found.options) == ("bare", 0.5, {"strength": 3})
     with pytest.raises(UserError, match="unknown setting .*bare.stren'.*bare.strength"):
         tiny(root, "method.terms.bare.stren=3")
-    with pytest.raises(UserError, match="bare.strength must be a number >= 0"):
+    with pytest.raises(UserError, match="bare.strength must be float, got True"):
         tiny(root, "method.terms.bare.strength=yes")
 
 
 @pytest.mark.parametrize(
     "hint, good, bad",
-    [(bool, True, 1), (int, 2, 2.0), (str, "a", 3), (Literal["a", "b"], "b", "c"), (float, 1, "1")],
+    [
+        (bool, True, 1),
+        (int, 2, 2.0),
+        (str, "a", 3),
+        (Literal["a", "b"], "b", "c"),
+        (float, 1, "fast"),
+    ],
 )
 def test_options_are_checked_by_their_annotation(hint, good, bad):
     def checked(context, *, given=None):
@@ -135,6 +141,16 @@ def test_options_are_checked_by_their_annotation(hint, good, bad):
     assert build_method({"name": "x", "terms": {"checked": {"given": good}}})
     with pytest.raises(UserError, match=r"method\.terms\.checked\.given must be"):
         build_method({"name": "x", "terms": {"checked": {"given": bad}}})
+
+
+def test_text_of_a_number_is_a_number_as_for_a_weight():
+    """YAML reads 1e-3 as text."""
+    build = {"bce": {"threshold": "1e-3", "weight": "1e-3"}}
+    (row,) = build_method({"name": "x", "terms": build}).terms
+    assert row.options == {"threshold": 0.001} and row.weight == 0.001
+    assert isinstance(row.options["threshold"], float)
+    (row,) = build_method({"name": "x", "terms": {"bce": {"threshold": 1}}}).terms
+    assert type(row.options["threshold"]) is int  # as keys of kept runs have it
 
 
 def test_running_a_cell_again_replaces_its_term():

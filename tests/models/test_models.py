@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from sparcl_lib.models import (
     predict,
     train_mode,
 )
+from sparcl_lib.models.spec import BackboneName
 
 
 @pytest.fixture(autouse=True)
@@ -187,6 +189,10 @@ def test_weights_that_do_not_fit(tmp_path, kind, message):
     with pytest.raises(UserError, match=message) as error:
         build_backbone("mini", 4, str(file))
     assert str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_every_backbone_can_be_set():
+    assert get_args(BackboneName) == tuple(BACKBONES)
 
 
 def test_backbone_errors(tmp_path):

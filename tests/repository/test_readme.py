@@ -1,6 +1,8 @@
 """The README keeps its word: code runs, paths exist, numbers are those that were measured."""
 
 import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +28,14 @@ def test_the_loss_can_be_lifted_out():
     scope: dict = {}
     exec(example, scope)
     assert scope["loss"].item() > 0 and scope["features"].grad.abs().sum() > 0
+
+
+def test_a_loss_imports_what_the_page_says():
+    """Of ours; torch has neighbours of its own."""
+    code = "import sys, sparcl_lib.losses; print(*(m for m in sys.modules if 'sparcl_lib.' in m))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    rooms = {module.split(".")[1] for module in done.stdout.split()}
+    assert rooms == {"losses", "prototypes", "labels"}
 
 
 def test_python_trains_and_predicts(tmp_path, monkeypatch, capsys):

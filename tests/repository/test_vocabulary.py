@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sparcl_lib.tasks.labels import BACKGROUND, VOID
+from sparcl_lib.labels import BACKGROUND, VOID
 
 ROOT = Path(__file__).parents[2] / "sparcl_lib"
 OUT = {

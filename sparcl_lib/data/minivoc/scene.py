@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sparcl_lib.tasks.labels import VOID
+from sparcl_lib.labels import VOID
 
 Random = np.random.RandomState
 Coordinates = tuple[np.ndarray, np.ndarray, int]

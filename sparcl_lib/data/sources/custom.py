@@ -10,9 +10,9 @@ from sparcl_lib.data.masks import Colour
 from sparcl_lib.data.sources.pairs import PairList, read_pairs
 from sparcl_lib.data.sources.source import Source, Split
 from sparcl_lib.errors import UserError
+from sparcl_lib.labels import VOID
 from sparcl_lib.plain import read_yaml
 from sparcl_lib.tasks.classes import BACKGROUND_NAME, DATASET_CLASSES, unknown_name
-from sparcl_lib.tasks.labels import VOID
 
 _KEYS = ("name", "classes", "void", "palette", "train", "val")
 _SPLIT_KEYS = ("photos", "masks", "list", "pairs")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sparcl_lib.data.sources.pairs import PairList
 from sparcl_lib.errors import UserError
+from sparcl_lib.labels import VOID
 from sparcl_lib.tasks.classes import ADE_CLASSES, VOC_CLASSES, unknown_name
-from sparcl_lib.tasks.labels import VOID
 
 PHOTO_SUFFIXES = (".jpg", ".png")
 MASK_SUFFIX = ".png"
