@@ -105,7 +105,7 @@ def field_meanings(cls: type) -> dict[str, str]:
 def option_meanings(term: RegisteredTerm) -> dict[str, str]:
     """Option of a term -> what its docstring says behind `OPTION:`, until a blank line."""
     names = "|".join(map(re.escape, term.options)) or "(?!)"
-    found = {}
+    found: dict[str, str] = {}
     for paragraph in (inspect.getdoc(term.function) or "").split("\n\n"):
         parts = re.split(rf"(?:^|(?<=[.;:] ))({names}): ", _one_line(paragraph))
         found |= {name: said.strip().rstrip(";") for name, said in zip(parts[1::2], parts[2::2])}
