@@ -4,7 +4,6 @@ The same question asked twice is answered from disk, whoever asks: the course, a
 or a comparison. Step 0 is kept under a key of its own and shared by all runs that agree on it.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -18,11 +17,10 @@ import platformdirs
 from filelock import FileLock
 
 from sparcl_lib.config import RunConfig
-from sparcl_lib.methods import Term, get_term
+from sparcl_lib.methods import Term
 from sparcl_lib.revision import note_edits, trained_by
-from sparcl_lib.revision.functions import function_digest
 from sparcl_lib.run import Run
-from sparcl_lib.training.identity import read_identity
+from sparcl_lib.training.identity import read_identity, read_terms
 from sparcl_lib.training.run_directory import RunDirectory
 
 STORE_VARIABLE = "SPARCL_STORE"
@@ -49,16 +47,8 @@ def run_keys(config: RunConfig) -> RunKeys:
 
 
 def _trained_by(terms: Iterable[Term]) -> dict[str, Any]:
-    """The code: of the library by its revision; terms that are not the library's by what each says
-    and what @term was told of it.
-    """
-    outside = {}
-    for term in map(get_term, (term.name for term in terms)):
-        if not term.of_library:
-            facts = {f.name: getattr(term, f.name) for f in dataclasses.fields(term)}
-            source = function_digest(facts.pop("function"))
-            del facts["plugin"]  # where it lies says nothing about it
-            outside[term.name] = {**facts, "source": source}
+    """The code: of the library by its revision, and of terms that are not the library's."""
+    outside = read_terms(terms)
     return {"training": trained_by(), **({"terms": outside} if outside else {})}
 
 

@@ -22,6 +22,7 @@ from sparcl_lib.metrics import StepMatrix, class_iou, json_number
 from sparcl_lib.seeding import seed_everything
 from sparcl_lib.training.content import content_to_plain
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
+from sparcl_lib.training.identity import check_same_terms, read_terms
 from sparcl_lib.training.places import find_places
 from sparcl_lib.training.plan import make_plan
 from sparcl_lib.training.restore import load_step, restore_model, start_step
@@ -99,6 +100,7 @@ def train(
     places = dict.fromkeys(directory.steps_done(), directory)
     if origin is not None:
         places = {0: origin, **places}
+    check_same_terms(workspace.method, places)
     workspace = _as_trained(workspace, places)
     directory.open_for_writing(config, workspace.content)
     if origin is not None and not directory.checkpoint_file(0).exists():
@@ -232,6 +234,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     config, started = workspace.config, time.perf_counter()
     seed = config.seed + 1000 * step  # a resumed run draws what an uninterrupted one would
     seed_everything(seed)
+    terms = read_terms(workspace.method.active_terms(step))
     start = start_step(workspace, directory, step)
     plan = make_plan(workspace, step, fabric.world_size)
     batches = workspace.training_batches(
@@ -255,6 +258,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
         "seconds": round(seconds, 1),
         "content": content_to_plain(workspace.content),
         "images": workspace.trained_on(step),
+        "terms": terms,
         **_evaluate(fabric, workspace, directory, trainer.model, step),
     }
     if fabric.is_global_zero:

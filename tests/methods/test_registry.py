@@ -1,5 +1,7 @@
 """@term: the facts of a term at its definition, terms of one's own, and files that define some."""
 
+import linecache
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -285,6 +287,43 @@ def test_a_run_with_a_term_of_ones_own_is_evaluated_without_it(root, plugin, tmp
     assert to_plain(saved) == to_plain(config)
     with pytest.raises(UserError, match="unknown loss term 'quiet'.*--plugin"):
         train(saved, tmp_path / "run", resume=True, accelerator="cpu")
+
+
+def test_a_run_directory_knows_the_source_of_its_terms(root, plugin, tmp_path):
+    """It answered with the old numbers, or went on with another loss."""
+
+    def fit(source, out, **options):
+        plugin.write_text(dedent(source), "utf-8")
+        forget()
+        load_plugins([plugin])
+        config = tiny(root, "method.terms.quiet.weight=0.1", "method.terms.near.weight=0.1")
+        return train(config, out, accelerator="cpu", **options)
+
+    def forget():
+        for name in [name for name in sys.modules if name.startswith("sparcl_plugin_")]:
+            del sys.modules[name]
+        linecache.clearcache()
+
+    run, other, moved = (tmp_path / name for name in ("run", "other", "moved"))
+    louder = PLUGIN.replace(".pow(power).mean()", ".pow(power).mean() * 1000")
+    nearer = PLUGIN.replace(".abs().mean()", ".abs().mean() * 2")
+    fit(PLUGIN, run, steps=[0])
+    changed = "the term quiet says something else now than when step 0 of .*run was trained: rest"
+    for source, out, options in (
+        (louder, run, {"resume": True, "steps": [0]}),
+        (louder, run, {"resume": True}),
+        (louder, other, {"start_from": run}),
+    ):
+        with pytest.raises(UserError, match=changed):
+            fit(source, out, **options)
+    fit(nearer, other, start_from=run)  # a term that does not act at step 0
+    fit(PLUGIN + "\n    # a comment says nothing\n", run, resume=True)
+    with pytest.raises(UserError, match="the term near says something else now than when step 1"):
+        fit(nearer, run, resume=True)
+    del TERMS["quiet"], TERMS["near"]
+    assert len(evaluate(run, accelerator="cpu")["steps"]) == 2
+    shutil.copytree(run, moved)
+    assert fit(PLUGIN, moved, resume=True)["steps"] == evaluate(run, accelerator="cpu")["steps"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
