@@ -1,8 +1,10 @@
 """What `sparcl_lib` offers at its top: train a run, compare methods, switch loss terms off.
 
-The same as the commands `sparcl train`, `compare` and `ablate`, in a cell of a notebook.
+What the commands `sparcl train`, `compare` and `ablate` do, in a cell of a notebook; steps one by
+one and a step 0 of another run (`--steps`, `--start-from`) are of the command alone, as are pages.
 """
 
+import inspect
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
+from lightning.fabric import Fabric
 
 from sparcl_lib import training
 from sparcl_lib.config import RunConfig, resolve
@@ -19,6 +22,7 @@ from sparcl_lib.experiments.store import RunStore, Trainer, default_store, run_k
 from sparcl_lib.methods import method_name
 from sparcl_lib.plain import nest
 from sparcl_lib.run import Run, load_run
+from sparcl_lib.tasks.classes import unknown_name
 
 Settings = Mapping[str, Any]
 """Dotted keys, nested ones or both: {"optim.lr": [0.01, 0.001], "data": {"size": 32}}."""
@@ -53,7 +57,7 @@ def train(
         seed: of weights, batches and crops.
         settings: what differs from the recipe of the data set and method, by dotted keys, nested
             ones or both: {"optim.lr": [0.01, 0.001], "data": {"size": 32}}. `sparcl settings`
-            lists them all.
+            lists them all; those that are arguments here (seed, task ...) are none of them.
         data_root: folder of the data; MiniVOC and a YAML file find their own.
         out: run directory, as `sparcl train --out` makes it. One that holds this run is loaded,
             or goes on; one that holds a run with other settings is refused. Without it the run
@@ -61,7 +65,8 @@ def train(
         store: folder that keeps runs by their settings, data and code, and step 0 once for all
             runs that agree on it. By default the folder in the environment variable SPARCL_STORE,
             or one in the user's cache. It does not tell a GPU's runs from a CPU's.
-        fabric_options: accelerator ("auto"), devices (1), strategy ... of lightning.Fabric.
+        fabric_options: accelerator ("auto"), devices (1), num_nodes, strategy ... of
+            lightning.Fabric.
 
     Raises:
         UserError: in one line, for whatever the caller can mend.
@@ -80,6 +85,7 @@ def train(
     config = configure(
         dataset, method, task=task, setup=setup, seed=seed, settings=settings, data_root=data_root
     )
+    _check_fabric_options(fabric_options)
     options = {"accelerator": "auto", "devices": 1, **fabric_options}
     fit: Trainer = partial(training.train, **options)
     if out is None:
@@ -132,15 +138,16 @@ def compare(
             their own, as {"SDR, no kd": ("SDR", {"method.terms.kd.weight": 0})}.
         jobs: processes of one thread each, a run in each; None: one per core, 1: none beside this
             one. Processes import a script again: call this under `if __name__ == "__main__":`.
-        accelerator: of lightning.Fabric; each run uses one device.
+        accelerator: of lightning.Fabric; each run uses one device. `train` takes a GPU if there
+            is one, and the store does not tell: name the same here, or another store.
 
     The other arguments are those of `train`, tasks, setups and seeds in lists.
 
     Returns:
         A row per run and step: dataset, task, setup, method, seed, step, mIoUs in percent; as of
         that step the means over classes of forgetting and intransigence (NaN without Joint beside
-        it) and the mean over steps of miou_all; seconds of the step, run (its folder's name in
-        the store). A run that fails is warned of and left out.
+        it) and the mean over steps of miou_all; seconds of the step, run (its name in the store),
+        folder (for `load_run`). A run that fails is warned of and left out.
 
     Raises:
         UserError: for whatever the caller can mend, and when no run finished.
@@ -160,7 +167,7 @@ def compare(
     ]
     found = comparison.compare(blocks, open_store(_folder(store), accelerator), jobs)
     _warn(found.errors)
-    return found.table()
+    return _with_folders(found.table(), store)
 
 
 def ablate(
@@ -188,8 +195,8 @@ def ablate(
 
     Returns:
         A row per variant and seed: variant, a truth value per term, seed, mIoUs of the last step
-        in percent, seconds, run (its folder's name in the store). A run that fails is warned of
-        and left out.
+        in percent, seconds, run (its name in the store), folder (for `load_run`). A run that
+        fails is warned of and left out.
 
     Raises:
         UserError: for whatever the caller can mend, and when no run finished.
@@ -206,7 +213,7 @@ def ablate(
         list(seeds), open_store(_folder(store), accelerator), leave_one_out, jobs,
     )  # fmt: skip
     _warn(found.errors)
-    return found.table
+    return _with_folders(found.table, store)
 
 
 def _settings(settings: Settings | None) -> dict[str, Any]:
@@ -235,6 +242,11 @@ def _variants(
 ) -> Sequence[str | Variant]:
     if not isinstance(methods, Mapping):
         return _several(methods, "methods")
+    for name, row in methods.items():
+        if not isinstance(row, Sequence) or isinstance(row, str) or len(row) != 2:
+            raise UserError(
+                f"{name!r} must be (method, settings), as in ('SDR', {{}}), got {row!r}"
+            )
     return [
         Variant(name=name, method=method_name(method), settings=_settings(settings))
         for name, (method, settings) in methods.items()
@@ -245,6 +257,19 @@ def _several(values: Iterable[T], what: str) -> list[T]:
     if isinstance(values, str):
         raise UserError(f"{what} are a list, as in [{values!r}]")
     return list(values)
+
+
+def _check_fabric_options(options: Mapping[str, Any]) -> None:
+    """Raise UserError for what neither `train` nor Fabric takes: a misspelt argument above all."""
+    own = [name for name in inspect.signature(train).parameters if name != "fabric_options"]
+    fabric = [name for name in inspect.signature(Fabric).parameters if name != "precision"]
+    for name in options:
+        if name not in fabric:
+            raise unknown_name("argument of train", name, [*own, *fabric])
+
+
+def _with_folders(table: pd.DataFrame, store: str | Path | None) -> pd.DataFrame:
+    return table.assign(folder=[str(_folder(store) / name) for name in table["run"]])
 
 
 def _folder(store: str | Path | None) -> Path:

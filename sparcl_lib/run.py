@@ -36,6 +36,9 @@ class Run:
     Wherever a step is asked for, it counts from 0, and -1 is the last one that was trained. Joint
     training has a single step, 0, whatever its task; its row in `matrix` is the task's last.
 
+    config: every setting that it was trained with. directory: the folder as files. first: where
+    step 0 is, in a store shared by all runs that agree on it.
+
     >>> run
     Run(FT, minivoc 6-4 disjoint, seed 0, steps 0, 1)
     >>> run.classes[:3], len(run.classes)
@@ -47,10 +50,8 @@ class Run:
     """
 
     config: RunConfig
-    """Every setting that it was trained with."""
     directory: RunDirectory
     first: RunDirectory
-    """Where step 0 is: in a store it is shared by all runs that agree on it."""
     _networks: dict[tuple[int, str], Segmenter] = field(
         default_factory=dict, init=False, compare=False
     )
@@ -73,7 +74,7 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in learning order, background first: a label map holds places in it."""
+        """Class names in learning order, background first; label maps hold their indices."""
         return (BACKGROUND_NAME, *(name for names in self.metrics["classes"] for name in names))
 
     @property
@@ -114,16 +115,15 @@ class Run:
         return confusion
 
     def log(self, step: int = -1) -> pd.DataFrame:
-        """Loss terms, their total and the learning rate of a step, a row every tenth iteration;
-        column `step` counts the iterations of the whole run.
+        """Loss terms, their total and the learning rate of a step, a row every tenth iteration
+        and for the last one; column `step` counts the iterations of the whole run.
 
-        Raises UserError where they are not in this folder: a step 0 that was taken from another
-        run has its log there.
+        Raises UserError where the log was not kept.
         """
         step = self._step(step)
         path = self._place(step).path / "logs" / f"step-{step}" / "metrics.csv"
         if not path.is_file():
-            raise UserError(f"{path} is missing: step {step} was trained in another folder")
+            raise UserError(f"{path} is missing: the log of step {step} was not kept")
         return pd.read_csv(path)
 
     @overload
@@ -159,8 +159,8 @@ class Run:
         Files and PIL images are turned upright where their EXIF tag says so. device: where the
         network runs, as "cpu"; a GPU if there is one, unless said.
 
-        Returns a uint8 map (H, W) for each, of its own size: places in `.classes`; viz.colorize
-        paints it. One photograph gives one map, a list gives a list.
+        Returns a uint8 map (H, W) for each, of its own size: class ids, the indices of `.classes`;
+        viz.colorize paints it. One photograph gives one map, a list gives a list.
 
         The network sees each photograph whole, its shorter side at the size that the run was
         tested at (`data.test_size`, else `data.size`), and its logits are brought back to the

@@ -402,3 +402,35 @@ def test_what_sparcl_predict_refuses(run, photograph, tmp_path, capsys):
         assert status == 2 and printed == "" and message in error, arguments
         assert error.startswith("sparcl: ") and "\n" not in error
     assert not out.exists() and png.read_bytes() == before
+
+
+# What a reader found
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"seeds": 3}, "unknown argument of train 'seeds'; did you mean 'seed'?"),
+        (
+            {"acelerator": "cpu"},
+            "unknown argument of train 'acelerator'; did you mean 'accelerator'",
+        ),
+    ],
+)
+def test_a_misspelt_argument_is_not_swallowed(options, message):
+    with pytest.raises(UserError) as error:
+        train("minivoc", "FT", task="6-4", settings=QUICK, **options)
+    assert str(error.value).startswith(message)
+
+
+def test_a_row_of_a_table_leads_to_its_run(tmp_path):
+    table = sparcl_lib.compare(
+        "minivoc", ["FT"], tasks=["6-4"], settings=QUICK, store=tmp_path, jobs=1
+    )
+    found = load_run(table["folder"].iloc[-1])
+    assert found.metrics["steps"][-1]["miou_all"] == table["miou_all"].iloc[-1]
+    # Step 0 was trained in a folder that runs share: its log came along.
+    assert {"ce", "total", "lr"} <= set(found.log(0)) and len(found.log(0)) == 2
+
+
+def test_a_variant_without_settings_is_refused():
+    with pytest.raises(UserError, match="'a' must be \\(method, settings\\)"):
+        sparcl_lib.compare("minivoc", {"a": "FT"}, tasks=["6-4"])
