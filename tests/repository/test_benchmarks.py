@@ -248,3 +248,12 @@ def test_runs_side_by_side_are_as_measured():
         assert line(runs, threads, seconds, f"{per_hour:.0f}") in page("lanes")
     rates = lanes.set_index(["runs side by side", "threads a run"])["runs per hour"]
     assert f"by {rates[2, 1] / rates[1, 2]:.1f}, so" in page("lanes")
+
+
+def test_shipped_runs_trained_again_are_as_told():
+    found = table("kept_runs_again", "results.csv").set_index(["run", "step", "measure"])
+    for run, (kind, step) in {"step 0": ("first", 0), "FT": ("FT", 1), "MiB": ("MiB", 1)}.items():
+        row = found.loc[(kind, step, "miou_all")]
+        assert line(run, *(f"{value:.2f}" for value in row)) in page("kept_runs_again")
+        spread = (row[["AVX2", "SSE4.1"]] - row["own"]).abs().max()
+        assert abs(row["own"] - row["shipped"]) < spread
