@@ -5,6 +5,7 @@ from sparcl_lib.config.first_step import (
     all_settings,
     first_step_difference,
     first_step_settings,
+    settings_difference,
 )
 from sparcl_lib.config.keys import check_keys, known_keys
 from sparcl_lib.config.resolving import parse_settings, resolve, with_absolute_paths
@@ -37,6 +38,7 @@ __all__ = [
     "parse_settings",
     "read_config",
     "resolve",
+    "settings_difference",
     "to_plain",
     "with_absolute_paths",
 ]

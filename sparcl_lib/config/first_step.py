@@ -7,12 +7,13 @@ is compared there.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from sparcl_lib.config.settings import RunConfig
-from sparcl_lib.fields import Acts, acts
+from sparcl_lib.fields import Acts, acts, at_step
 from sparcl_lib.methods import Term
+from sparcl_lib.plain import as_plain
 
 
 class Setting(NamedTuple):
@@ -88,3 +89,25 @@ def first_step_difference(here: RunConfig, there: RunConfig) -> str | None:
         if theirs.get(key) != mine.get(key):
             return f"{key} ({theirs.get(key)} there, {mine.get(key)} here)"
     return None
+
+
+def settings_difference(here: RunConfig, there: RunConfig, steps: Iterable[int]) -> str | None:
+    """The first setting that makes these steps of two runs differ, or None."""
+    steps = list(steps)
+    mine, theirs = (
+        {key: _at_steps(setting, steps) for key, setting in all_settings(config).items()}
+        for config in (here, there)
+    )
+    for key in dict.fromkeys([*mine, *theirs]):
+        if theirs.get(key) != mine.get(key):
+            return f"{key}={theirs.get(key)}, not {mine.get(key)}"
+    return None
+
+
+def _at_steps(setting: Setting, steps: Iterable[int]) -> Any:
+    """What of a setting these steps depend on."""
+    if setting.acts in ("by content", "never"):
+        return None
+    if setting.acts == "per step" and setting.value is not None:
+        return [at_step(setting.value, step) for step in steps]
+    return as_plain(setting.value)

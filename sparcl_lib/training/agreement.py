@@ -63,7 +63,11 @@ def _difference(workspace: Workspace, step: int, checkpoint: dict[str, Any]) -> 
     extended = then.steps != now.steps
     for (_, key), verb in zip(pairs, ("trains", "is tested"), strict=True):
         listed = key == "images" and workspace.config.data.splits is not None
-        found = None if extended and not listed else list_difference(checkpoint[key], asked[key])
+        now_there = asked[key]
+        if extended and not listed:  # others may have come, none may be gone
+            split = "train" if key == "images" else "val"
+            now_there = sorted(checkpoint[key].keys() & workspace.images[split].keys())
+        found = list_difference(checkpoint[key], now_there)
         if found:
             return f"step {step} {verb} {found} now"
     return None

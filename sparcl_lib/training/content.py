@@ -16,6 +16,7 @@ from sparcl_lib.data.minivoc import checksum
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import as_plain, build
 from sparcl_lib.tasks import VOID, Task
+from sparcl_lib.tasks.classes import BACKGROUND_NAME
 
 VOID_NAME = "void"
 MISSING = "missing"
@@ -122,7 +123,8 @@ def class_difference(then: Content, now: Content, trained: Collection[int]) -> s
     before, after = _meanings(then), _meanings(now)
     for value, name in before.items():
         found = after.get(value, "no class")
-        if found != name and (found not in new or name in learned):
+        same = found == name or _as_labelled(found, now) == _as_labelled(name, then)
+        if not same and (found not in new or name in learned):
             return f"mask value {value} is {_named(found)} now and was {_named(name)}"
     return None
 
@@ -174,6 +176,14 @@ def _meanings(content: Content) -> dict[int, str]:
     """Mask value -> class, or void."""
     meanings = {v: name for name, values in content.classes.items() for v in values}
     return dict(sorted({**meanings, **dict.fromkeys(content.void, VOID_NAME)}.items()))
+
+
+def _as_labelled(meaning: str, content: Content) -> str:
+    """What its pixels are labelled as: a class that no step learns is background or void."""
+    unused = content.classes.keys() - {name for step in content.steps for name in step}
+    if meaning not in unused - {BACKGROUND_NAME}:
+        return meaning
+    return BACKGROUND_NAME if content.unused == "background" else VOID_NAME
 
 
 def _named(meaning: str) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from sparcl_lib.config import first_step_difference, read_config, settings_difference
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Mechanism
 from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, grow
@@ -22,8 +23,30 @@ def load_step(workspace: Workspace, directory: RunDirectory, step: int) -> dict[
             f"{directory.checkpoint_file(step)} belongs to setup {theirs}, not {mine}: "
             f"give the run of this setup"
         )
+    _check_settings(workspace, directory, step, checkpoint)
     check_agreement(workspace, directory, step, checkpoint)
     return checkpoint
+
+
+def _check_settings(
+    workspace: Workspace, directory: RunDirectory, step: int, checkpoint: dict[str, Any]
+) -> None:
+    """Raise UserError for a checkpoint of another run, or a config.yaml that was edited since.
+
+    A step 0 may come from a run of another method: what it depends on must agree.
+    """
+    if "content" not in checkpoint:
+        return  # version 0.2, whose settings had other names
+    then, now = read_config(checkpoint["config"]), workspace.config
+    if step == 0:
+        difference = first_step_difference(now, then)
+    else:
+        difference = settings_difference(now, then, [step])
+    if difference:
+        raise UserError(
+            f"{directory.checkpoint_file(step)} was trained with other settings ({difference}): "
+            f"restore them, or the checkpoint of this run"
+        )
 
 
 @dataclass(frozen=True)

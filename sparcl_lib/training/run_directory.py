@@ -18,15 +18,13 @@ from numpy.typing import NDArray
 from sparcl_lib.config import (
     CONTENT,
     RunConfig,
-    Setting,
-    all_settings,
-    at_step,
     read_config,
+    settings_difference,
     to_plain,
 )
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import dump_json
-from sparcl_lib.plain import as_plain, read_yaml
+from sparcl_lib.plain import read_yaml
 from sparcl_lib.training.content import Content, content_from_plain, content_to_plain
 from sparcl_lib.writing import write_atomically, write_text
 
@@ -73,27 +71,21 @@ class RunDirectory:
         Places are no settings: the same files may lie elsewhere now, and what they hold is
         compared with the checkpoints. Settings per step may differ in later steps.
         """
-        if self.config_file.exists() and self.steps_done():
-            self._check_same(config)
+        self.check_settings(config)
         write_text(self.config_file, config_text(config, content, self.path.absolute()))
 
-    def _check_same(self, config: RunConfig) -> None:
-        here, asked = all_settings(self.config()), all_settings(config)
-        for key in dict.fromkeys([*asked, *here]):
-            mine, theirs = (self._counting(found.get(key)) for found in (here, asked))
-            if mine != theirs:
-                raise UserError(
-                    f"{self.path} holds a run with {key}={mine}, not {theirs}: "
-                    f"choose another --out, or give the same settings"
-                )
-
-    def _counting(self, setting: Setting | None) -> Any:
-        """What of a setting the steps that are here depend on."""
-        if setting is None or setting.acts in ("by content", "never"):
-            return None
-        if setting.acts == "per step" and setting.value is not None:
-            return [at_step(setting.value, step) for step in self.steps_done()]
-        return as_plain(setting.value)
+    def check_settings(self, config: RunConfig) -> None:
+        """Raise UserError if the steps that are here have other settings."""
+        if not (self.config_file.exists() and self.steps_done()):
+            return
+        # A step that was deleted counts too where later ones grew from it.
+        steps = range(self.steps_done()[-1] + 1)
+        difference = settings_difference(config, self.config(), steps)
+        if difference:
+            raise UserError(
+                f"{self.path} holds a run with {difference}: "
+                f"choose another --out, or give the same settings"
+            )
 
     def config(self) -> RunConfig:
         """The run's configuration; UserError where there is none, or a wrong one."""

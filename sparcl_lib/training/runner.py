@@ -95,6 +95,7 @@ def train(
     workspace = open_workspace(config, trained=trained)
     workspace.method.check_terms()
     steps = _check_steps(workspace, directory, steps, resume)
+    directory.check_settings(config)
     if origin is not None:
         _check_first_step(origin, workspace)
     places = dict.fromkeys(directory.steps_done(), directory)

@@ -205,7 +205,12 @@ def _open_task(config: RunConfig, source: Source, run: RunDirectory | None) -> T
     content = None if run is None else run.content()
     if content is not None and is_yaml(config.task) and not os.path.exists(config.task):
         return task_of(content, source)
-    return get_task(source.name, config.task, order=config.class_order, classes=source.classes)
+    task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
+    if content is None:
+        return task
+    names = tuple(tuple(task.classes[c] for c in step) for step in task.steps)
+    grown = len(names) > len(content.steps) and names[: len(content.steps)] == content.steps
+    return task_of(content, source) if grown else task  # steps that this run does not have yet
 
 
 def _training_ids(

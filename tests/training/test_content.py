@@ -418,3 +418,52 @@ def test_a_run_without_a_record_is_checked_by_the_names_of_its_classes(place):
     run.save_checkpoint(0, state)
     (place / "mine" / "task.yaml").write_text("steps: [[b, a], [c]]\n", "utf-8")
     refused(place, r"step 0 learns \[b, a\] now and learned \[a, b\]")
+
+
+# A checkpoint belongs to the run in whose folder it lies
+def test_a_checkpoint_of_another_run(place):
+    """Another seed's network was evaluated, and its numbers written down as this run's."""
+    fit(place / "mine", place / "run", resume=True)
+    fit(place / "mine", place / "seed5", "seed=5")
+    for step, key in ((0, "seed"), (1, "seed")):
+        file = f"step-{step}/checkpoint.pt"
+        kept = (place / "run" / file).read_bytes()
+        shutil.copy(place / "seed5" / file, place / "run" / file)
+        before = (place / "run" / "metrics.json").read_bytes()
+        with pytest.raises(UserError, match=f"was trained with other settings .*{key}.*5"):
+            evaluate(place / "run", accelerator="cpu")
+        assert (place / "run" / "metrics.json").read_bytes() == before
+        (place / "run" / file).write_bytes(kept)
+
+
+@pytest.mark.parametrize(
+    "old, new", [("seed: 0", "seed: 7"), ("future: ignore", "future: background")]
+)
+def test_a_setting_edited_in_config_yaml(place, old, new):
+    file = place / "run" / "config.yaml"
+    text = file.read_text("utf-8")
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new), "utf-8")
+    with pytest.raises(UserError, match="was trained with other settings"):
+        evaluate(place / "run", accelerator="cpu")
+
+
+def test_a_deleted_step_is_not_trained_with_other_settings_below_later_ones(place):
+    fit(place / "mine", place / "run", resume=True)
+    (place / "run" / "step-0" / "checkpoint.pt").unlink()
+    with pytest.raises(UserError, match="holds a run with optim.iterations="):
+        fit(place / "mine", place / "run", "optim.iterations=[9,2]", resume=True)
+    fit(place / "mine", place / "run", resume=True)  # as it was: it may be trained again
+
+
+def test_a_task_file_that_grew_does_not_make_a_finished_run_unfinished(grown):
+    before = json.loads((grown / "run" / "metrics.json").read_text("utf-8"))
+    assert evaluate(grown / "run", accelerator="cpu") == before
+
+
+def test_a_test_image_that_is_gone_is_missed_after_a_step_was_appended(grown):
+    fit(grown / "mine", grown / "run", resume=True)
+    for folder in ("val", "valannot"):
+        (grown / "mine" / folder / "0001TP_000003.png").unlink()
+    with pytest.raises(UserError, match="is tested without 0001TP_000003 now"):
+        evaluate(grown / "run", accelerator="cpu")
