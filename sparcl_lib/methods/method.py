@@ -1,9 +1,14 @@
 """A method is data: weighted loss terms, how the new classifier starts, what holds weights."""
 
+import inspect
 import math
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
+
+import torch
+from torch import Tensor
 
 from sparcl_lib.errors import UserError
 from sparcl_lib.fields import later
@@ -152,9 +157,44 @@ class Method:
     def losses(self, context: StepContext) -> LossValues:
         """The terms of the context's step. Raises UserError for one that is not defined here."""
         active = self.active_terms(context.step)
-        values = {t.name: get_term(t.name)(context, **t.options) for t in active}
+        values = {t.name: _loss(get_term(t.name), context, t.options) for t in active}
         first, *others = (t.weight * values[t.name] for t in active)
         return LossValues(sum(others, start=first), values)
+
+
+def _loss(found: RegisteredTerm, context: StepContext, options: Mapping[str, Any]) -> Tensor:
+    """The value of a term. Raises UserError, naming it, where one of the user's own fails."""
+    if found.of_library:
+        return found(context, **options)
+    try:
+        value: object = found(context, **options)
+    except Exception as error:  # whatever the user's code may raise
+        raise UserError(_what_failed(found, context, error)) from error
+    if not isinstance(value, Tensor) or value.ndim > 0:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise UserError(
+            f"term {found.name} must return a scalar tensor, as .mean() makes it, got {got}"
+        )
+    if torch.is_grad_enabled() and not value.requires_grad:
+        raise UserError(
+            f"term {found.name} returns a tensor without a gradient: compute it from "
+            f"context.output, and where there is nothing to learn return "
+            f"0 * context.output.logits.sum()"
+        )
+    return value
+
+
+def _what_failed(found: RegisteredTerm, context: StepContext, error: Exception) -> str:
+    """The error of a term in a line, with the last place in the file where the term stands."""
+    file = inspect.unwrap(found.function).__code__.co_filename
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    where = f" ({file}, line {lines[-1]})" if lines else ""
+    text = " ".join(str(error).split())
+    advice = ""
+    if isinstance(error, AttributeError) and error.obj is None and context.teacher is None:
+        advice = "; context.teacher is None at step 0, and without @term(needs_teacher=True)"
+    return f"term {found.name}{where}: {type(error).__name__}: {text}{advice}"
 
 
 def build_method(plain: Mapping[str, Any], *, any_term: bool = False) -> Method:

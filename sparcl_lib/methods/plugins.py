@@ -36,7 +36,7 @@ def _load(file: Path) -> None:
     except UserError as error:
         del sys.modules[name]
         raise UserError(f"--plugin {file}: {error}") from error
-    except Exception as error:  # whatever the code of the file may raise
+    except (Exception, SystemExit) as error:  # whatever the code of the file may raise
         del sys.modules[name]
         where = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
                  if frame.filename == str(file)]  # fmt: skip

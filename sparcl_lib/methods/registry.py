@@ -156,6 +156,11 @@ def term(
     """
 
     def register(function: F) -> F:
+        if not inspect.isfunction(function) or function.__name__ == "<lambda>":
+            raise UserError(
+                f"@term takes a function, not {function!r}: give it a name with def, as in "
+                f"def mine(context): ..."
+            )
         first = int(needs_teacher is True) if first_step is None else first_step
         found = RegisteredTerm(
             name=function.__name__, function=function, needs_teacher=needs_teacher,

@@ -9,6 +9,7 @@ from textwrap import dedent
 from typing import Literal
 
 import pytest
+import torch
 
 from sparcl_lib.config import parse_settings, resolve, to_plain
 from sparcl_lib.data import minivoc
@@ -19,12 +20,15 @@ from sparcl_lib.methods import (
     METHODS,
     TERMS,
     Method,
+    StepContext,
     build_method,
     files_of,
     load_plugins,
     method_to_plain,
     term,
 )
+from sparcl_lib.models import SegmenterOutput
+from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training import RunDirectory, evaluate, train
 
 PLUGIN = """
@@ -228,6 +232,52 @@ def test_terms_that_nobody_defines_are_kept_but_not_trained():
         kept.check_terms()
 
 
+# Mistakes in a term of one's own
+def fails_with_lines(context):
+    raise KeyError("boom\nboom")
+
+
+MISTAKES = {
+    "raises": (
+        fails_with_lines,
+        r"^term mine \(.*test_registry.py, line \d+\): KeyError: 'boom.*boom'$",
+    ),
+    "attribute": (lambda c: c.outputs.features, "AttributeError: .*no attribute 'outputs'$"),
+    "teacher": (
+        lambda c: c.teacher.features,
+        r"AttributeError: .*context.teacher is None at step 0, .*needs_teacher=True\)$",
+    ),
+    "none": (lambda c: None, "must return a scalar tensor, as .mean.. makes it, got None"),
+    "number": (lambda c: 1.0, "must return a scalar tensor, .*got 1.0"),
+    "map": (lambda c: c.output.logits, r"must return a scalar tensor, .*got shape \(1, 2, 4, 4\)"),
+    "shape 1": (lambda c: c.output.logits.mean().reshape(1), r"got shape \(1,\)"),
+    "no gradient": (lambda c: torch.tensor(1.0), "mine returns a tensor without a gradient"),
+}
+
+
+@pytest.mark.parametrize("function, message", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_in_a_term_names_it_in_a_line(function, message):
+    function.__name__ = "mine"
+    term(function)
+    built = build_method({"name": "x", "terms": {"mine": {}}})
+    logits = torch.zeros(1, 2, 4, 4, requires_grad=True)
+    context = StepContext(
+        output=SegmenterOutput(logits=logits, features=logits), teacher=None,
+        target=torch.zeros(1, 4, 4, dtype=torch.long), bank=PrototypeBank(2, 2), num_old=1,
+        old_labelled=False,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=message) as error:
+        built.losses(context)
+    assert "\n" not in str(error.value)
+    assert isinstance(error.value.__cause__, (KeyError, AttributeError, type(None)))
+
+
+@pytest.mark.parametrize("function", [lambda c: c.output.logits.mean(), 3, dict])
+def test_a_term_is_a_function_with_a_name(function):
+    with pytest.raises(UserError, match=r"@term takes a function, not .*: give it a name with def"):
+        term(function)
+
+
 # Files
 def test_a_plugin_is_read_once(plugin):
     load_plugins([plugin, str(plugin)])
@@ -241,6 +291,7 @@ def test_a_plugin_is_read_once(plugin):
 
 FAULTY = {
     "raise KeyError('a b')": r"--plugin .*bad.py, line 2: KeyError: 'a b'$",
+    "import sys; sys.exit(3)": r"--plugin .*bad.py, line 2: SystemExit: 3$",
     "def broken(:": r"--plugin .*bad.py: SyntaxError: ",
     "from sparcl_lib import term_that_is_not": "ImportError",
     "from sparcl_lib.methods import term\ndef kd(context): ...\nterm(kd)": "kd is a loss term of",
