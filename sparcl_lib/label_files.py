@@ -29,7 +29,8 @@ def write_label_maps(
     image and class that the network knows: image, class_id, class, pixels, percent.
 
     Raises UserError before anything is written: for an image that cannot be read, two images of
-    one name, a file that is there already (unless `overwrite`), or one of the images themselves.
+    one name, a file that is there already (unless `overwrite`, and the areas.csv there lists it),
+    or one of the images themselves.
     """
     images = list(dict.fromkeys(images))
     places = _places(images, out, overwrite)
@@ -69,7 +70,23 @@ def _places(images: Iterable[Path], out: Path, overwrite: bool) -> dict[Path, tu
     there = next((file for file in taken if file.exists()), None)
     if there is not None and not overwrite:
         raise UserError(f"{there} is there already: choose another --out, or add --overwrite")
+    ours = _written_before(out)
+    foreign = next((file for file in taken if file.exists() and file.name not in ours), None)
+    if foreign is not None:
+        raise UserError(
+            f"{foreign} is not listed in an {AREAS} of an earlier call: choose another --out"
+        )
     return places
+
+
+def _written_before(out: Path) -> set[str]:
+    """Names of the files that an earlier call wrote into a folder, as its areas.csv lists them."""
+    try:
+        images = pd.read_csv(out / AREAS)["image"]
+    except (OSError, ValueError, KeyError):  # none, or a table of something else
+        return set()
+    stems = [Path(str(image)).stem for image in images.unique()]
+    return {AREAS, *(f"{stem}{end}" for stem in stems for end in (".png", "-overlay.png"))}
 
 
 def _palette_image(labels: LabelMap) -> Image.Image:
