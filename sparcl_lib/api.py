@@ -161,7 +161,9 @@ def compare(
 
     asked = _variants(methods)
     blocks = [
-        comparison.Block(_base(dataset, task, setup, settings, data_root), asked, list(seeds))
+        comparison.Block(
+            _base(dataset, task, setup, settings, data_root), asked, _several(seeds, "seeds")
+        )
         for task in _several(tasks, "tasks")
         for setup in _several(setups, "setups")
     ]
@@ -210,7 +212,7 @@ def ablate(
 
     found = ablation.ablate(
         _base(dataset, task, setup, settings, data_root), method, _several(terms, "terms"),
-        list(seeds), open_store(_folder(store), accelerator), leave_one_out, jobs,
+        _several(seeds, "seeds"), open_store(_folder(store), accelerator), leave_one_out, jobs,
     )  # fmt: skip
     _warn(found.errors)
     return _with_folders(found.table, store)
@@ -249,14 +251,17 @@ def _variants(
             )
     return [
         Variant(name=name, method=method_name(method), settings=_settings(settings))
-        for name, (method, settings) in methods.items()
+        for name, (method, settings) in _several(methods.items(), "methods")
     ]
 
 
 def _several(values: Iterable[T], what: str) -> list[T]:
-    if isinstance(values, str):
+    if isinstance(values, str) or not isinstance(values, Iterable):
         raise UserError(f"{what} are a list, as in [{values!r}]")
-    return list(values)
+    found = list(values)
+    if not found:
+        raise UserError(f"{what} are a list of at least one, got an empty one")
+    return found
 
 
 def _check_fabric_options(options: Mapping[str, Any]) -> None:

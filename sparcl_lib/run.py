@@ -84,6 +84,8 @@ class Run:
 
     def _step(self, step: int) -> int:
         steps = self.steps
+        if not isinstance(step, (int, np.integer)):
+            raise UserError(f"the step is a whole number, as in {steps[-1]}, got {step!r}")
         if not -len(steps) <= step < len(steps):
             known = ", ".join(map(str, steps))
             raise UserError(f"{self.folder} has no step {step}: it has {known}")
@@ -259,6 +261,8 @@ def load_run(folder: str | Path) -> Run:
     >>> load_run(run.folder).metrics == run.metrics
     True
     """
+    if not isinstance(folder, (str, Path)):
+        raise UserError(f"{folder!r} is no run directory: give the out of a training")
     directory = RunDirectory(Path(folder).expanduser())
     if not directory.path.is_dir():
         raise UserError(f"{folder} is no run directory: give the out of a training")

@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,8 @@ def test_folders_that_hold_no_run(tmp_path):
         load_run(tmp_path / "none")
     with pytest.raises(UserError, match="no run directory: it has no config.yaml"):
         load_run(tmp_path)
+    with pytest.raises(UserError, match="None is no run directory: give the out of a training"):
+        load_run(None)
 
 
 # A run
@@ -173,6 +176,13 @@ def test_what_a_run_holds(run):
     for step in (2, -3):
         with pytest.raises(UserError, match=f"has no step {step}: it has 0, 1"):
             run.model(step)
+
+
+@pytest.mark.parametrize("step", [1.5, "1", None])
+def test_a_step_is_a_whole_number(run, photograph, step):
+    for call in (lambda: run.predict(photograph, step), lambda: run.model(step)):
+        with pytest.raises(UserError, match="the step is a whole number, as in 1, got "):
+            call()
 
 
 def test_a_run_shows_itself(run):
@@ -325,6 +335,26 @@ def test_compare_and_ablate(tmp_path, monkeypatch):
             call()
 
 
+def test_many_runs_want_at_least_one_of_each():
+    """Empty lists were an IndexError, a number a TypeError."""
+    compare = partial(sparcl_lib.compare, "minivoc", settings=QUICK, jobs=1)
+    ablate = partial(sparcl_lib.ablate, "minivoc", "MiB", task="6-4", settings=QUICK, jobs=1)
+    for what, call in (
+        ("methods", lambda: compare([], tasks=["6-4"])),
+        ("methods", lambda: compare({}, tasks=["6-4"])),
+        ("tasks", lambda: compare(["FT"], tasks=[])),
+        ("setups", lambda: compare(["FT"], tasks=["6-4"], setups=())),
+        ("seeds", lambda: compare(["FT"], tasks=["6-4"], seeds=[])),
+        ("seeds", lambda: ablate(["kd"], seeds=[])),
+        ("terms", lambda: ablate([])),
+    ):
+        with pytest.raises(UserError, match=f"{what} are a list of at least one, got an empty one"):
+            call()
+    for call in (lambda: compare(["FT"], tasks=["6-4"], seeds=0), lambda: ablate(["kd"], seeds=0)):
+        with pytest.raises(UserError, match=r"seeds are a list, as in \[0\]"):
+            call()
+
+
 def test_a_run_that_fails_is_warned_of(tmp_path):
     broken = {"fine": ("FT", {}), "broken": ("FT", {"optim.lr": 1e30})}
     settings = {**QUICK, "optim.iterations": 4}
@@ -341,6 +371,18 @@ def sparcl(capsys, *arguments) -> tuple[int, str, str]:
         main([str(argument) for argument in arguments])
     printed = capsys.readouterr()
     return exit_.value.code, printed.out, printed.err.split("\r")[-1].strip()
+
+
+def test_sparcl_compare_wants_at_least_one_method(tmp_path, capsys):
+    command = ("compare", "--dataset", "minivoc", "--tasks", "6-4", "--out", tmp_path / "out")
+    empty = tmp_path / "rows.yaml"
+    empty.write_text("{}", "utf-8")
+    for more, message in (
+        (("--methods", ""), "--methods '': expected names with commas, as in a,b"),
+        (("--variants", empty), "rows.yaml has no row: give one, as random start: {method: MiB"),
+    ):
+        status, _, error = sparcl(capsys, *command, *more)
+        assert status == 2 and message in error and "\n" not in error
 
 
 def test_sparcl_predict(run, photograph, tmp_path, capsys):
@@ -372,6 +414,27 @@ def test_sparcl_predict(run, photograph, tmp_path, capsys):
     assert status == 2 and "photo.png is there already: choose another --out, or add --ov" in error
     assert sparcl(capsys, *first, "--overwrite")[0] == 0
     assert pd.read_csv(out / "areas.csv")["class"].tolist() == list(run.classes[:7])
+
+
+def test_sparcl_predict_replaces_its_own_files_alone(run, photograph, tmp_path, capsys):
+    """--overwrite replaced a photograph that lay in the folder."""
+    out = tmp_path / "maps"
+    out.mkdir()
+    mine = out / "photo.png"
+    Image.fromarray(np.full((9, 9, 3), 7, np.uint8)).save(mine)
+    before = mine.read_bytes()
+    command = ("predict", run.folder, photograph, "--out", out, "--overwrite")
+    for areas in (None, "image,class_id\nother.jpg,0\n", "a,b\n1,2\n", ""):
+        if areas is not None:
+            (out / "areas.csv").write_text(areas, "utf-8")
+        status, _, error = sparcl(capsys, *command)
+        assert (
+            status == 2
+            and "is not listed in an areas.csv of an earlier call: choose another" in error
+        )
+        assert mine.read_bytes() == before and "\n" not in error
+    mine.unlink(), (out / "areas.csv").unlink()
+    assert sparcl(capsys, *command)[0] == sparcl(capsys, *command)[0] == 0
 
 
 def test_what_sparcl_predict_refuses(run, photograph, tmp_path, capsys):

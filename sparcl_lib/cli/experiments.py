@@ -140,7 +140,7 @@ def compare(
     if methods is None and variants is None:
         raise UserError("nothing to compare: give --methods, --variants or both")
     compared: list[str | Variant] = []
-    compared += names(methods, "--methods") if methods else []
+    compared += [] if methods is None else names(methods, "--methods")
     compared += read_variants(variants) if variants else []
     overrides = tuple(layers(config, settings))
     blocks = [

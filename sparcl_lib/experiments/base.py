@@ -29,7 +29,10 @@ def read_variants(path: str | Path) -> list[Variant]:
 
     Raises UserError naming the file and the row that is not like this.
     """
-    return [_read_variant(path, str(name), row) for name, row in read_yaml(path).items()]
+    rows = read_yaml(path)
+    if not rows:
+        raise UserError(f"{path} has no row: give one, as random start: {{method: MiB, set: []}}")
+    return [_read_variant(path, str(name), row) for name, row in rows.items()]
 
 
 def _read_variant(path: str | Path, name: str, row: Any) -> Variant:

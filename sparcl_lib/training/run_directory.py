@@ -165,7 +165,8 @@ class RunDirectory:
             raise UserError(f"{self.path} has no metrics.json: train it first (sparcl train --out)")
         try:
             metrics: dict[str, Any] = json.loads(self.metrics_file.read_text("utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            metrics["classes"], metrics["steps"], metrics["seconds"]
+        except (ValueError, KeyError, TypeError) as error:  # no JSON, or not that of a run
             raise UserError(
                 f"cannot read {self.metrics_file}: run sparcl evaluate {self.path}"
             ) from error

@@ -202,9 +202,10 @@ def test_missing_checkpoint(run):
 def test_metrics(run):
     with pytest.raises(UserError, match="has no metrics.json: train it first"):
         run.metrics()
-    run.save_metrics({"miou": [1.5, None]})
-    assert run.metrics() == {"miou": [1.5, None]}
-    for content in (b"", b"{", b"\xff\xfe"):
+    metrics = {"classes": [["a"]], "steps": [{"miou_all": None}], "seconds": [1.5]}
+    run.save_metrics(metrics)
+    assert run.metrics() == metrics
+    for content in (b"", b"{", b"\xff\xfe", b"{}", b"[]", b"null"):
         run.metrics_file.write_bytes(content)
         with pytest.raises(UserError, match="cannot read .*metrics.json: run sparcl evaluate"):
             run.metrics()
