@@ -120,12 +120,13 @@ class Run:
         """Loss terms, their total and the learning rate of a step, a row every tenth iteration
         and for the last one; column `step` counts the iterations of the whole run.
 
-        Raises UserError where the log was not kept.
+        Raises UserError where they are not in this folder: a step 0 that was taken from another
+        run has its log there.
         """
         step = self._step(step)
         path = self._place(step).path / "logs" / f"step-{step}" / "metrics.csv"
         if not path.is_file():
-            raise UserError(f"{path} is missing: the log of step {step} was not kept")
+            raise UserError(f"{path} is missing: step {step} was trained in another folder")
         return pd.read_csv(path)
 
     @overload

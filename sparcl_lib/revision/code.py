@@ -86,8 +86,6 @@ def compare_code(recorded: dict[str, CodeRecord], package: Path = PACKAGE) -> di
 def edited_code() -> dict[str, str]:
     """`compare_code` of this process; all files where nothing is recorded for the revision."""
     record = read_record()
-    if not record.code:  # until the second edition is whole
-        return {}
     return compare_code(record.code if record.revision == TRAINING_REVISION else {})
 
 

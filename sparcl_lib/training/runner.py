@@ -225,10 +225,9 @@ def _check_first_step(origin: RunDirectory, workspace: Workspace) -> None:
 
 
 def _copy_first_step(origin: RunDirectory, directory: RunDirectory) -> None:
-    log = origin.path / "logs" / "step-0" / "metrics.csv"
-    # The checkpoint last: where it is, the step is done.
-    for file in filter(Path.is_file, (log, origin.predictions_file(0), origin.checkpoint_file(0))):
-        target = directory.path / file.relative_to(origin.path)
+    # The checkpoint last: where it is, the step is done. The log stays with the run it is of.
+    for file in filter(Path.is_file, (origin.predictions_file(0), origin.checkpoint_file(0))):
+        target = directory.path / "step-0" / file.name
         write_atomically(target, partial(shutil.copyfile, file))
 
 

@@ -332,30 +332,33 @@ BAD = {
     ),
     "weight": ({"terms": {"kd": {"weight": -1}}}, "kd.weight must be >= 0, got -1"),
     "option": ({"terms": {"kd": {"distance": "l2"}}}, "kd has no option 'distance': it has weight"),
-    "bool": ({"terms": {"kd": {"unbiased": "yes"}}}, "kd.unbiased must be true or false"),
-    "distance": ({"terms": {"matching": {"distance": "l1"}}}, "distance must be l2 or mse"),
+    "bool": ({"terms": {"kd": {"unbiased": "yes"}}}, "kd.unbiased must be bool"),
+    "distance": ({"terms": {"matching": {"distance": "l1"}}}, "distance must be one of l2, mse"),
     "two": (
         {"terms": {"ce": {"unbiased": True, "pseudo": "exact"}}},
         "method.terms.ce.unbiased and method.terms.ce.pseudo exclude each other",
     ),
-    "pseudo": ({"terms": {"ce": {"pseudo": "median"}}}, "pseudo must be none or exact or released"),
+    "pseudo": (
+        {"terms": {"ce": {"pseudo": "median"}}},
+        "pseudo must be one of none, exact, released",
+    ),
     "number": ({"terms": {"pod": {"logits": -1}}}, "pod.logits must be a number >= 0"),
-    "words": ({"terms": {"pod": {"logits": "1e-3"}}}, "written as 0.001, got '1e-3'"),
+    "words": ({"terms": {"pod": {"logits": "a lot"}}}, "pod.logits must be float, got 'a lot'"),
     "division": (
         {"terms": {"released_attraction": {"division": "sum"}}},
-        "must be mean or nested, got",
+        "must be one of mean, nested, got",
     ),
     "distances": (
         {"terms": {"released_repulsion": {"distances": "l2"}}},
-        "must be exact or matmul",
+        "must be one of exact, matmul",
     ),
     "labels": (
         {"terms": {"released_repulsion": {"labels": "all"}}},
-        "labels must be raw or completed",
+        "labels must be one of raw, completed",
     ),
     "reshaped": (
         {"terms": {"released_matching": {"reshaped": 1}}},
-        "reshaped must be true or false, got 1",
+        "reshaped must be bool, got 1",
     ),
     "floor": (
         {"terms": {"released_sparsification": {"floor": -1}}},
@@ -364,7 +367,7 @@ BAD = {
     "no floor": ({"terms": {"sparsification": {"floor": 0}}}, "has no option 'floor'"),
     "signed": (
         {"terms": {"released_sparsification": {"signed": "no"}}},
-        "signed must be true or false",
+        "signed must be bool",
     ),
     "prototypes": ({"terms": {"ce": {}}, "prototypes": 1}, "prototypes must be one of means, rel"),
     "variant": ({"terms": {"ce": {}}, "variant": "released"}, "unknown setting method.'variant'"),

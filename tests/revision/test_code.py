@@ -85,6 +85,10 @@ def test_bodies_and_branches_are_not_mixed_up():
     assert len({statements_digest(text) for text in texts}) == 4
 
 
+# What a term says is compared there, so that a run is refused; no number depends on it.
+COMPARING = {"training/identity.py": frozenset({"revision/functions.py"})}
+
+
 def test_nothing_that_counts_imports_what_does_not():
     """So no code that is left out decides what is trained."""
     counted, package = files_that_train(), code.PACKAGE
@@ -98,7 +102,8 @@ def test_nothing_that_counts_imports_what_does_not():
                 files = {f"{place}.py", f"{place}/__init__.py"}
                 inside = module.startswith("sparcl_lib.")
                 there = {f for f in files if inside and (package / f).is_file()}
-                assert there <= counted.keys() | CONFIGURED, f"{name} imports {module}"
+                allowed = counted.keys() | CONFIGURED | COMPARING.get(name, frozenset())
+                assert there <= allowed, f"{name} imports {module}"
 
 
 def test_what_does_not_count_is_there():
@@ -190,8 +195,6 @@ def test_the_revision_needs_no_torch():
 def test_the_code_is_recorded():
     """Keys of the runs that come with the course name no digest, so this must hold for them."""
     record = read_record()
-    if not record.code:
-        pytest.skip("nothing is recorded before the second edition is whole")
     edited = compare_code(record.code)
     assert edited == {}, (
         f"{', '.join(edited)}: not as recorded for training revision {record.revision}; run "
