@@ -340,7 +340,7 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(train_mini, tmp_path):
     status, _, errors = train_mini("--steps", "0")
     assert status == 2 and "already has step 0: add --resume" in errors
     status, _, errors = train_mini("--resume", "--setup", "overlapped")
-    assert status == 2 and "belongs to setup disjoint, not overlapped" in errors
+    assert status == 2 and "holds a run with setup=disjoint, not overlapped" in errors
     # A checkpoint moved in from a run of another setup.
     assert train_mini("--setup", "overlapped", "--steps", "0", out=tmp_path / "other")[0] == 0
     target = tmp_path / "run" / "step-0" / "checkpoint.pt"
