@@ -26,8 +26,9 @@ LAYERS = (
     {"cli"},
     {"__init__", "__main__"},
 )
-# A key is made of the code's digest, and what is recorded is trained in the pool.
-BESIDE = {("experiments", "revision"), ("revision", "experiments")}
+# A key is made of the code's digest, and what is recorded is trained in the pool; a run goes on
+# only with the terms of its own that it was trained with, which are known by their digest.
+BESIDE = {("experiments", "revision"), ("revision", "experiments"), ("training", "revision")}
 # Within data: a room and those that it must not know.
 DATA = {
     "": {"acquiring", "loading"},
