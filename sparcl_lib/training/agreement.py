@@ -54,20 +54,26 @@ def _difference(workspace: Workspace, step: int, checkpoint: dict[str, Any]) -> 
     )
     if difference:
         return difference
-    source, pairs = workspace.source, (("train", "images"), ("val", "evaluated"))
-    for split, key in pairs:
+    source = workspace.source
+    for split, key in (("train", "images"), ("val", "evaluated")):
         found = file_difference(checkpoint[key], workspace.images[split], source, split)
         if found:
             return found
-    asked = {"images": workspace.train_ids[step], "evaluated": workspace.evaluation_ids[step]}
-    extended = then.steps != now.steps
-    for (_, key), verb in zip(pairs, ("trains", "is tested"), strict=True):
-        listed = key == "images" and workspace.config.data.splits is not None
-        now_there = asked[key]
-        if extended and not listed:  # others may have come, none may be gone
-            split = "train" if key == "images" else "val"
-            now_there = sorted(checkpoint[key].keys() & workspace.images[split].keys())
-        found = list_difference(checkpoint[key], now_there)
+    return _list_difference(workspace, step, checkpoint, extended=then.steps != now.steps)
+
+
+def _list_difference(
+    workspace: Workspace, step: int, checkpoint: dict[str, Any], extended: bool
+) -> str | None:
+    """Images that a step gained or lost; of an extended task's images only those that are lost."""
+    listed = workspace.config.data.splits is not None
+    for split, key, verb, today in (
+        ("train", "images", "trains", workspace.train_ids[step]),
+        ("val", "evaluated", "is tested", workspace.evaluation_ids[step]),
+    ):
+        if extended and not (listed and split == "train"):
+            today = sorted(checkpoint[key].keys() & workspace.images[split].keys())
+        found = list_difference(checkpoint[key], today)
         if found:
             return f"step {step} {verb} {found} now"
     return None

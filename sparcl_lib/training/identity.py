@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from sparcl_lib.config import RunConfig, all_settings, first_step_settings
 from sparcl_lib.data import open_source
 from sparcl_lib.data.lists import file_checksum, list_files
+from sparcl_lib.digests import function_digest
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Method, Term, get_term
 from sparcl_lib.plain import as_plain
-from sparcl_lib.revision.functions import function_digest
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training.content import content_to_plain, read_content
 from sparcl_lib.training.run_directory import RunDirectory

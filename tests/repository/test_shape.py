@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2] / "sparcl_lib"
 FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up: a room, or a file beside the rooms, knows what stands in a line above its own.
 LAYERS = (
-    {"errors", "labels", "published"},
+    {"digests", "errors", "labels", "published"},
     {"plain", "writing", "seeding", "fields", "method_table"},
     {"tasks"},
     {"data", "metrics", "models", "prototypes"},
@@ -26,9 +26,8 @@ LAYERS = (
     {"cli"},
     {"__init__", "__main__"},
 )
-# A key is made of the code's digest, and what is recorded is trained in the pool; a run goes on
-# only with the terms of its own that it was trained with, which are known by their digest.
-BESIDE = {("experiments", "revision"), ("revision", "experiments"), ("training", "revision")}
+# A key is made of the code's digest, and what is recorded is trained in the pool.
+BESIDE = {("experiments", "revision"), ("revision", "experiments")}
 # Within data: a room and those that it must not know.
 DATA = {
     "": {"acquiring", "loading"},

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from sparcl_lib.revision.functions import function_digest
+from sparcl_lib.digests import function_digest
 
 SOURCE = """
 import math

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
-from sparcl_lib.revision.code import text_digest, tree_digest
+from sparcl_lib.digests.statements import text_digest, tree_digest
 
 
 def function_digest(function: Callable[..., Any]) -> str:
