@@ -205,9 +205,9 @@ def index_table(chapters: list[Chapter], times: dict[str, Times]) -> str:
         running = duration(known.shipped) if known else "not measured"
         empty = duration(known.empty) if known and known.empty else "no runs"
         title = f"[{c.number} {c.meta.title}]({c.notebook.name})"
-        lines.append(
-            f"| {title} | {c.meta.ends_with} | {c.meta.reading_minutes} min | {running} | {empty} |"
-        )
+        further = f" + {c.meta.further_minutes}" if c.meta.further_minutes else ""
+        reading = f"{c.meta.reading_minutes}{further} min"
+        lines.append(f"| {title} | {c.meta.ends_with} | {reading} | {running} | {empty} |")
     return "\n".join(lines)
 
 

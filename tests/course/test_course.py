@@ -9,7 +9,16 @@ import torch
 
 from sparcl_lib.config import parse_settings
 from sparcl_lib.course import build, check, compare_guess, explore, minivoc_config, panels, runs
-from sparcl_lib.course.chapter import TAGS, Times, duration, read_chapter, read_chapters, render
+from sparcl_lib.course.chapter import (
+    TAGS,
+    Times,
+    duration,
+    read_chapter,
+    read_chapters,
+    render,
+    split_claims,
+    tags_of,
+)
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import UserError
 from sparcl_lib.training.run_directory import RunDirectory
@@ -223,6 +232,24 @@ SOURCE = '''# %% [raw]
 # %% tags=["setup"]
 import math
 
+# %% tags=["predict"]
+my_guess = None  # a number from 0 to 9, or "pass"
+guess_first(my_guess)
+
+# %% tolerance={"abs": 0.1, "spread": 0.0}
+total = 2 + 2
+print(total)
+# Four, and no more.
+assert total == 4
+assert total < 5, "more"
+
+# %% tags=["draw"]
+def draw():
+    return panels(width=7)[0]
+
+
+show(draw(), "an empty figure")
+
 # %% tags=["exercise"]
 def add(a, b):
     """The sum."""
@@ -249,16 +276,99 @@ def sources(tmp_path):
 def test_one_source_gives_stub_solution_header_and_closing(sources):
     chapters = read_chapters(sources)
     notebook = render(chapters, 1, Times(shipped=12, empty=130))
-    kinds = [cell.cell_type for cell in notebook.cells]
-    assert kinds == ["markdown", "markdown", "code", "code", "code", "markdown", "markdown"]
-    head, _, _, exercise, test, folded, tail = (cell.source for cell in notebook.cells)
+    kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
+    assert kinds == "mm" + "ccccc" + "cc" + "mm"
+    head, tail = notebook.cells[0].source, notebook.cells[-1].source
+    exercise, test, folded = (cell.source for cell in notebook.cells[-4:-1])
     assert exercise == (
         'def add(a, b):\n    """The sum."""\n    raise NotImplementedError("write your answer here")'  # noqa: E501
     )
     assert test.startswith("check(") and "    return a + b" in folded and "# END" not in folded
-    assert "1. add" in head and "1. It is four." in tail
+    assert "1. add" in head and "1. **Add.**  \n   It is four." in tail
     assert "[00 Two and two](00_add.ipynb)" in head
     assert "10 s with the runs that come with the course, 2.2 min" in head
+    assert "**Reading:** 1 minutes with exercises and quiz." in head
+    for text in (head, tail):
+        assert "[Glossary](../docs/glossary.md)" in text
+
+
+def sources_of(notebook):
+    return "\n".join(cell.source for cell in notebook.cells)
+
+
+@pytest.mark.parametrize(
+    ("form", "guess", "answer", "solution"),
+    [
+        ("published", '"pass"', False, True),
+        ("working", "None", False, True),
+        ("student", "None", False, False),
+        ("solutions", '"pass"', True, False),
+    ],
+)
+def test_each_form_has_its_guess_its_answers_and_its_solutions(
+    form, guess, answer, solution, sources
+):
+    notebook = render(read_chapters(sources), 0, None, form)
+    (predict,) = [cell for cell in notebook.cells if "predict" in tags_of(cell)]
+    assert predict.source.startswith(f"my_guess = {guess}  # a number")
+    exercise, check = (cell for cell in notebook.cells if {"exercise", "check"} & {*tags_of(cell)})
+    assert (exercise.id, check.id) == ("00-exercise-1", "00-check-1")
+    assert ("return a + b" in exercise.source) == answer
+    assert ("NotImplementedError" in exercise.source) != answer
+    assert ("<summary>Solution" in sources_of(notebook)) == solution
+    assert "# SOLUTION" not in sources_of(notebook)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+
+
+def test_drawing_and_the_asserts_at_the_end_of_a_cell_are_folded(sources):
+    cells = render(read_chapters(sources), 0, None).cells
+    folded = [cell for cell in cells if cell.metadata.get("jupyter") == {"source_hidden": True}]
+    verify, draw = folded
+    assert verify.source.splitlines()[1:] == [
+        "# Four, and no more.", "assert total == 4", 'assert total < 5, "more"'
+    ]  # fmt: skip
+    assert tags_of(verify) == ["verify", "hide-input"] and tags_of(draw) == ["draw", "hide-input"]
+    shown = cells[cells.index(verify) - 1]
+    assert shown.source == "total = 2 + 2\nprint(total)" and "tolerance" in shown.metadata
+    assert "tolerance" not in verify.metadata  # it prints nothing
+
+
+SPLITS = {
+    "none": ("x = 1\nx", "x = 1\nx", ""),
+    "inner": ("for x in y:\n    assert x", "for x in y:\n    assert x", ""),
+    "alone": ("assert x", "", "assert x"),
+    "not at the end": ("assert x\ny", "assert x\ny", ""),
+    "long": ("y\n\nassert all(\n    x\n)", "y", "assert all(\n    x\n)"),
+    "one line": ("y; assert x", "y; assert x", ""),
+    "one line of two": ("y\nassert x; assert z", "y", "assert x; assert z"),
+}
+
+
+@pytest.mark.parametrize("source, shown, claims", SPLITS.values(), ids=SPLITS)
+def test_claims_are_split_off_line_by_line(source, shown, claims):
+    assert split_claims(source) == (shown, claims)
+
+
+FURTHER = """
+# %% [markdown]
+# ## Further: three and three
+#
+# More.
+"""
+
+
+def test_a_further_part_has_minutes_of_its_own(sources):
+    path = sources / "00_add.py"
+    path.write_text(
+        SOURCE.replace("# reading_minutes: 1", "# reading_minutes: 20\n# further_minutes: 15")
+        + FURTHER,
+        "utf-8",
+    )
+    chapters = read_chapters(sources)
+    head = render(chapters, 0, None).cells[0].source
+    assert "20 minutes with exercises and quiz, 15 more for the further part." in head
+    assert "| 20 + 15 min |" in build.index_table(chapters, {})
 
 
 BAD = {
@@ -267,6 +377,16 @@ BAD = {
     "tag": ('["check"]', '["chekc"]', "unknown tag 'chekc'; valid: ablation"),
     "open": ("    # END\n", "", "needs one # SOLUTION ... # END"),
     "key": ("# ends_with", "# end_with", "end_with"),
+    "guess": ("my_guess = None", "guess = None", "predict starts with my_guess = None"),
+    "no code": ("total = 2 + 2", "total = = 2", "invalid syntax: 'total = = 2'"),
+    "no minutes": ("# Text.", "# ## Further: more", "further_minutes is 0 and 1 cells"),
+    "no further part": ("# ends", "# further_minutes: 9\n# ends", "further_minutes is 9 and 0"),
+    "order": (
+        "# ends_with: four\n# reading_minutes: 1\n\n# %% [markdown]\n# Text.",
+        "# ends_with: four\n# reading_minutes: 1\n# further_minutes: 2\n\n# %% [markdown]\n"
+        "# ## Further: more\n\n# %% [markdown]\n# ## Quiz",
+        "the further part comes after exercises and quiz",
+    ),
 }
 
 
@@ -312,6 +432,6 @@ def test_the_template_of_a_chapter_runs(capsys):
     assert {tag for cell in cells for tag in cell.metadata.get("tags", [])} <= TAGS
     names: dict = {}
     for cell in cells:
-        exec(cell.source, names)
+        exec(cell.source.replace("my_guess = None", "my_guess = 50"), names)
     printed = capsys.readouterr().out
     assert "mIoU: measured" in printed and "Exercise 0.1: right." in printed

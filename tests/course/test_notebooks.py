@@ -1,5 +1,7 @@
 """The notebooks as data: in step with their sources, tidy, linked, and their exercises solvable."""
 
+import ast
+import base64
 import contextlib
 import io
 import json
@@ -11,10 +13,20 @@ import pandas as pd
 import pytest
 import yaml
 from nbval.plugin import get_sanitize_patterns
+from PIL import Image
 
 from sparcl_lib.config import read_config
 from sparcl_lib.course.build import NOTEBOOKS, index_table, read_times
-from sparcl_lib.course.chapter import TAGS, read_chapters, render, solution, stub
+from sparcl_lib.course.chapter import (
+    FOLDED,
+    HIDDEN,
+    TAGS,
+    read_chapters,
+    render,
+    solution,
+    stub,
+    tags_of,
+)
 from sparcl_lib.course.comparison import numbers_in, tolerance_of, value
 from sparcl_lib.course.runs import SHIPPED, run_keys
 
@@ -34,10 +46,6 @@ def notebook_of(chapter) -> nbformat.NotebookNode:
 
 def code_cells(notebook) -> list:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def tags_of(cell) -> list[str]:
-    return cell.metadata.get("tags", [])
 
 
 def outputs_of(notebook) -> list:
@@ -68,24 +76,53 @@ def test_notebook_is_whole_and_tidy(chapter):
     counts = [cell.execution_count for cell in code_cells(notebook)]
     assert counts == list(range(1, len(counts) + 1))
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-    assert notebook.metadata.kernelspec.name == "python3"
+    assert dict(notebook.metadata.kernelspec) == {
+        "name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"
+    }  # fmt: skip
     assert "widgets" not in notebook.metadata
     assert chapter.notebook.stat().st_size <= 500_000
-    assert max(len(cell.source.splitlines()) for cell in code_cells(notebook)) <= 30
     assert not any(output.output_type == "error" for output in outputs_of(notebook))
 
 
 @each_chapter()
-def test_pictures_are_png_with_a_text(chapter):
-    kinds = {"text/plain", "text/html", "image/png"}
+def test_what_is_read_is_short_and_the_rest_is_folded(chapter):
+    for cell in code_cells(render(CHAPTERS, CHAPTERS.index(chapter), None)):
+        folded = bool(FOLDED & set(tags_of(cell)))
+        assert (HIDDEN in tags_of(cell)) == folded
+        assert cell.metadata.get("jupyter", {}).get("source_hidden", False) == folded
+        assert len(cell.source.splitlines()) <= (30 if folded else 25), cell.source
+
+
+@each_chapter()
+def test_what_only_draws_is_folded(chapter):
+    for cell in chapter.cells:
+        if cell.cell_type == "code" and re.search(r"\bpanels\(", cell.source):
+            assert "draw" in tags_of(cell), cell.source
+
+
+@each_chapter()
+def test_pictures_are_sharp_pngs_with_a_text(chapter):
+    kinds = {"text/plain", "text/html"}
     pictures = 0
     for output in outputs_of(notebook_of(chapter)):
         data = output.get("data", {})
         assert set(data) <= kinds
-        if "image/png" in data:
+        for image in re.findall(r"<img [^>]+>", data.get("text/html", "")):
             pictures += 1
-            assert len(output.metadata["image/png"]["alt"]) > 15
+            given = dict(re.findall(r'([\w-]+)="([^"]*)"', image))
+            assert len(given["alt"]) > 15
+            png = given["src"].removeprefix("data:image/png;base64,")
+            with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+                assert picture.format == "PNG" and picture.width == 2 * int(given["width"])
     assert pictures >= 2
+
+
+@each_chapter()
+def test_tables_are_shown_as_tables_and_settings_are_no_text(chapter):
+    for cell in code_cells(notebook_of(chapter)):
+        assert not re.search(r"^import re$|\bdpi *=", cell.source, re.M), cell.source
+        for output in cell.outputs:  # a frame that is printed: names over columns, a name per row
+            assert not re.search(r"^ {2,}\S.*\n\S.* -?\d", output.get("text", "")), output.text
 
 
 @each_chapter()
@@ -93,7 +130,7 @@ def test_few_outputs_are_left_unchecked(chapter):
     cells = code_cells(notebook_of(chapter))
     ignored = [cell for cell in cells if "nbval-ignore-output" in tags_of(cell)]
     assert len(ignored) <= 0.05 * len(cells)
-    assert {tag for cell in cells for tag in tags_of(cell)} <= TAGS
+    assert {tag for cell in cells for tag in tags_of(cell)} <= TAGS | {HIDDEN}
 
 
 def printed_by(cell) -> str:
@@ -151,8 +188,11 @@ def test_header_and_closing_mirror_each_other(chapter):
     head, tail = cells[0].source, cells[-1].source
     goals, found = (re.findall(r"^(\d+)\. ", text, re.M) for text in (head, tail))
     assert len(goals) >= 3 and goals == found
+    assert all(goal.lower() in tail.lower() for goal in chapter.meta.goals)
     for word in ("Before this:", "Reading:", "Running, on 2 CPU cores:", "Afterwards you can"):
         assert word in head
+    for page in ("notation", "glossary", "troubleshooting"):
+        assert f"(../docs/{page}.md)" in head
     assert "### References" in tail and "### Differs from the paper" in tail
     assert all(
         re.search(r"section|equation|table|figure", line) for line in chapter.meta.references
@@ -164,13 +204,37 @@ def test_chapter_asks_predicts_and_quizzes(chapter):
     tags = [tag for cell in chapter.cells for tag in tags_of(cell)]
     assert tags.count("exercise") >= 3
     assert tags.count("check") >= 3
-    assert tags.count("predict") == 1
-    quiz = "\n".join(c.source for c in chapter.cells if c.cell_type == "markdown").split("## Quiz")
-    assert len(quiz) == 2
-    questions = re.findall(r"^\*\*\d\. .+\*\*$", quiz[1], re.M)
-    answers = re.findall(r"^<details><summary>.+</summary>(.+)</details>$", quiz[1], re.M)
-    assert len(questions) >= 3 and len(answers) >= 2 * len(questions)
-    assert all(len(answer) > 30 for answer in answers)
+    assert tags.count("predict") == 1 and tags.count("quiz") >= 3
+    for cell in chapter.cells:
+        if "predict" in tags_of(cell):
+            guess = r"my_guess = None  # .+, or \"pass\"\nguess_first\(my_guess\)"
+            assert re.fullmatch(guess, cell.source)
+        assert "<details>" not in cell.source
+
+
+@each_chapter()
+def test_quiz_questions_have_one_right_answer_and_a_reason_for_each(chapter):
+    for cell in chapter.cells:
+        if "quiz" in tags_of(cell):
+            (call,) = [node.value for node in ast.parse(cell.source).body]
+            question, answers = (ast.literal_eval(node) for node in call.args)
+            (right,) = [ast.literal_eval(k.value) for k in call.keywords if k.arg == "right"]
+            assert call.func.id == "quiz" and len(question) > 20 and len(answers) >= 2
+            assert 0 <= right < len(answers) and all(len(reason) > 30 for _, reason in answers)
+
+
+@each_chapter()
+def test_core_and_further_part_have_their_sections(chapter):
+    headings = [
+        line
+        for cell in chapter.cells
+        if cell.cell_type == "markdown"
+        for line in re.findall(r"^## .+", cell.source, re.M)
+    ]
+    core = [heading for heading in headings if not heading.startswith("## Further: ")]
+    assert core[-2:] == ["## Exercises", "## Quiz"]
+    assert len(headings) - len(core) == bool(chapter.meta.further_minutes)
+    assert headings[: len(core)] == core  # nothing at this level after the further part has begun
 
 
 @each_chapter()
@@ -227,7 +291,7 @@ def test_solution_is_right_and_stub_is_only_not_written_yet(entry):
     name = exercise_id(entry)
     assert f"Exercise {name}: right." in run_check(chapter, solution(exercise.source), check.source)
     told = run_check(chapter, stub(exercise.source), check.source)
-    assert f"Exercise {name}: not started yet. Hint: " in told
+    assert f"Exercise {name}: not started" in told and "Hint" not in told
 
 
 def test_exercises_are_numbered_by_chapter_in_order():
