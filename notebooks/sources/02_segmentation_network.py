@@ -136,7 +136,7 @@ def draw_features(chosen):
 variety = torch.tensor([len(mask.unique()) for mask in truth])
 chosen = variety.argsort(descending=True, stable=True)[:2].tolist()
 alt = "Photographs, masks, features as colours on a 16 x 16 grid, predictions"
-show(draw_features(chosen), alt, dpi=60)
+show(draw_features(chosen), alt)
 
 # %% [markdown]
 # How well do the features tell classes apart? A simple test, and the one on which prototypes rest: take the mean vector of every class over
@@ -262,7 +262,7 @@ def draw_taps():
 
 
 alt = "Inputs that an output reads: the same ones with stride as with dilation in its place"
-show(draw_taps(), alt, dpi=70)
+show(draw_taps(), alt)
 
 # %% [markdown]
 # The same holds for a whole network. MobileNetV2 with random weights, as torchvision builds it (stride 32) and as the library does (stride 16):
@@ -380,7 +380,7 @@ def draw_fields():
 
 
 alt = "Gradient of one location by pixel: bright in the middle, dark towards the white frame"
-show(draw_fields(), alt, dpi=70)
+show(draw_fields(), alt)
 
 # %% [markdown]
 # Three things to take along. The middle counts far more than the rim. With the head, a location sees nearly the whole picture. And the field
@@ -549,7 +549,7 @@ def draw_stealing():
 
 
 alt = "Winning logits lie far right of fresh ones; only rows many times larger win locations"
-show(draw_stealing(), alt, dpi=70)
+show(draw_stealing(), alt)
 
 # %% [markdown]
 # So on this network a random start steals nothing; it would take rows several times larger, or a network several times less sure. What then
@@ -739,7 +739,7 @@ def draw_log():
 
 
 alt = "The loss falls over 600 iterations, fast at first; the learning rate falls to zero"
-show(draw_log(), alt, dpi=70)
+show(draw_log(), alt)
 first_rows, last_rows = log.total[1:11].mean(), log.total[-10:].mean()
 print(f"mean loss of iterations 10 to 100: {first_rows:.2f}, of the last hundred: {last_rows:.2f}")
 assert last_rows < first_rows / 2
@@ -820,7 +820,7 @@ after = picture_arrays(ft.model(1), workspace.picture_batches())["prediction"]
 strips = {"fine-tuning": after[:2], "joint": pictures["prediction"][:2]}
 figure = prediction_strips(pictures["images"][:2], pictures["truth"][:2], strips, names, names[7:])
 alt = "Two photographs, truth, fine-tuning without old classes, joint training with all of them"
-show(figure, alt, dpi=60)
+show(figure, alt)
 
 # %% [markdown]
 # ### In what sense a bound?

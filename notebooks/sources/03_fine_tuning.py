@@ -147,7 +147,7 @@ for row, i in enumerate((0, 10)):
 steps = run_or_load(minivoc_config("FT", task="6-2")).matrix
 figure = step_heat_map(steps, "Fine-tuning on 6-2: IoU after every step")
 alt = "Every class has IoU zero one step after the step that taught it; background stays above 80"
-show(figure, alt, dpi=70)
+show(figure, alt)
 
 # %% [markdown]
 # The **forgetting** of class $c$ after step $k$ is its best IoU at an earlier step minus the one it has now (Chaudhry et al., equation 3,
@@ -269,7 +269,7 @@ def draw_flow(after):
 
 explore(
     draw_flow, "After step 1 nearly all pixels of the six old classes flow into background",
-    dpi=72, after=["step 1", "step 0"],
+    after=["step 1", "step 0"],
 )
 
 # %%
@@ -760,7 +760,7 @@ def draw_strips(after, picture):
 
 explore(
     draw_strips, "A test image, its truth, fine-tuning without the old objects, joint training with all",
-    dpi=64, after=["step 1", "step 0"], picture=list(range(6)),
+    after=["step 1", "step 0"], picture=list(range(6)),
 )
 
 # %% [markdown]

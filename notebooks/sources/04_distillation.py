@@ -101,7 +101,7 @@ def draw_teacher(picture):
 explore(
     draw_teacher, "A training image of step 1, its true mask, its label without the old disc, and "
     "the teacher's answer: the disc is there, and the stars are squares and triangles",
-    dpi=70, picture=list(range(6)),
+    picture=list(range(6)),
 )  # fmt: skip
 
 # %% [markdown]
@@ -243,7 +243,7 @@ def draw_plain():
 # %%
 show(
     draw_plain(), "Two pixels. Hidden: cross-entropy pushes background up and the triangle down, "
-    "distillation the other way but weakly. Unseen: distillation pushes background up.", dpi=70,
+    "distillation the other way but weakly. Unseen: distillation pushes background up.",
 )  # fmt: skip
 for name, pixel in PIXELS.items():
     for loss, values in pushes(pixel).items():
@@ -320,7 +320,7 @@ def draw_tug(sureness, old_classes):
 
 explore(
     draw_tug, "Probability of background falls and that of the old class rises with the weight; "
-    "they cross a little above K_old", dpi=70,
+    "they cross a little above K_old",
     sureness=[0.93, 0.7, 0.5], old_classes=[7, 16, 21, 101],
 )  # fmt: skip
 
@@ -481,7 +481,7 @@ def draw_compared():
 show(
     draw_compared(), "Three pixels, their probabilities, plain and unbiased pushes. Unbiased "
     "cross-entropy no longer pushes the hidden triangle down; unbiased distillation rests on the "
-    "unseen pixel and pushes the look-alike's true class down.", dpi=66,
+    "unseen pixel and pushes the look-alike's true class down.",
 )  # fmt: skip
 
 # %% tolerance={"abs": 0.001, "spread": 1e-08}
@@ -552,7 +552,7 @@ def draw_real(picture):
 
 explore(
     draw_real, "On the hidden old objects of a training image, plain cross-entropy pushes the true "
-    "class down almost everywhere, the unbiased one slightly up", dpi=70, picture=list(range(6)),
+    "class down almost everywhere, the unbiased one slightly up", picture=list(range(6)),
 )  # fmt: skip
 
 # %% [markdown]
@@ -615,7 +615,7 @@ assert table.loc["FT", "old"] < 5 and table.loc[["LwF", "ILT"], "old"].min() > 4
 show(
     forgetting_curves({name: [run.matrix] for name, run in runs.items()}),
     "mIoU before and after step 1: FT loses the old classes, LwF and ILT keep two thirds, "
-    "MiB more, Joint most", dpi=62,
+    "MiB more, Joint most",
 )  # fmt: skip
 
 # %% [markdown]
@@ -657,7 +657,7 @@ def draw_strips(picture):
 
 explore(
     draw_strips, "Test image, truth, and predictions of the teacher, FT, MiB and Joint",
-    picture=list(range(6)), dpi=62,
+    picture=list(range(6)),
 )  # fmt: skip
 
 # %% [markdown]
@@ -714,7 +714,7 @@ def draw_parts():
 
 show(
     draw_parts(), "Three seeds of each variant: without the unbiased cross-entropy the old classes "
-    "are at zero; the other two variants lie level with MiB or slightly above", dpi=70,
+    "are at zero; the other two variants lie level with MiB or slightly above",
 )  # fmt: skip
 
 # %%
@@ -791,7 +791,7 @@ def draw_threshold():
 
 show(
     draw_threshold(), "LwF and ILT keep the old classes only at weights above 7, where the "
-    "calculated share of winning pixels rises from zero; MiB keeps them at every weight", dpi=70,
+    "calculated share of winning pixels rises from zero; MiB keeps them at every weight",
 )  # fmt: skip
 
 # %% [markdown]
@@ -837,7 +837,7 @@ def draw_sweep():
 
 show(
     draw_sweep(), "Old against new classes at three weights: from 0.3 to the usual one old classes "
-    "gain, from there to 7.5 only new classes lose", dpi=70,
+    "gain, from there to 7.5 only new classes lose",
 )  # fmt: skip
 
 # %% [markdown]
@@ -893,7 +893,7 @@ def draw_called():
 
 show(
     draw_called(), "Pixels of star, bar, frame and moon. The teacher calls most of them square, "
-    "triangle, diamond or cross; MiB keeps a part of just these mistakes, Joint much less", dpi=64,
+    "triangle, diamond or cross; MiB keeps a part of just these mistakes, Joint much less",
 )  # fmt: skip
 by_background = {name: rows[:, 0].mean() for name, rows in called.items()}
 told = ", ".join(f"{name} {value:.0f} %" for name, value in by_background.items())

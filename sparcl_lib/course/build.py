@@ -26,7 +26,7 @@ from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
 from sparcl_lib.course.chapter import Chapter, Times, duration, header, read_chapters, render
-from sparcl_lib.course.pictures import WIDGET_VIEW
+from sparcl_lib.course.output import WIDGET_VIEW
 from sparcl_lib.course.runs import CACHE_VARIABLE, SHIPPED, USES_VARIABLE
 from sparcl_lib.training.run_directory import RunDirectory, config_text
 from sparcl_lib.writing import write_text
@@ -77,8 +77,8 @@ def clean_outputs(notebook: NotebookNode) -> None:
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when it ran: another time in every build
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET_VIEW, None)
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if set(o.get("data", {})) != {WIDGET_VIEW}]
 
 
 def make(

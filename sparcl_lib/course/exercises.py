@@ -1,13 +1,36 @@
-"""Self-checks of exercises: offline, and with a hint instead of a traceback."""
+"""Predictions and self-checks of exercises: offline, and with a hint instead of a traceback."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from IPython.display import display
+
+from sparcl_lib.course.output import Output, as_html
+from sparcl_lib.errors import UserError
 
 Case = tuple[tuple[Any, ...], Any]
 """Arguments, and what the answer must return for them."""
+PASS = "pass"
+"""The guess of those who make none."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check found."""
+
+    exercise: str
+    """Its number, such as 3.1."""
+    outcome: Literal["right", "wrong", "not started"]
+    problem: str = ""
+    """What is wrong, in which case; empty otherwise."""
+
+
+results: list[Result] = []
+"""One entry for each call of `check` in this process, in order: what marks a folder reads."""
 
 
 def check(
@@ -17,24 +40,72 @@ def check(
     hint: str = "",
     tolerance: float = 1e-4,
 ) -> None:
-    """Call `answer` on every case, print what is wrong with the first that fails, and a hint.
+    """Call `answer` on every case; show what is wrong with the first that fails, then a hint.
 
-    cases: pairs (arguments, expected). tolerance: relative and absolute, for floats."""
-    cases = list(cases)
+    An answer that raises NotImplementedError is not started, and gets no hint. What was found is
+    appended to `results`.
+
+    cases: pairs (arguments, expected). tolerance: relative and absolute, for floats.
+    """
+    result = _result(exercise, answer, list(cases), tolerance)
+    results.append(result)
+    display(_said(result, hint))
+
+
+def guess_first(guess: float | str | None) -> None:
+    """Stop here until there is a guess: a number, or "pass".
+
+    Raises UserError for None and for whatever is neither.
+    """
+    if guess is None:
+        raise UserError('first your guess: write a number (or "pass") for None and run this again')
+    passed = isinstance(guess, str) and guess.strip().lower() == PASS
+    if not passed and not _is_number(guess):
+        got = " ".join(repr(guess).split())
+        raise UserError(f'a guess is a number without quotes, or "pass", not {got:.40}')
+
+
+def compare_guess(what: str, guess: float | str | None, measured: float) -> None:
+    """Print a prediction made before the run beside what came out."""
+    mine = f"guessed {guess:.1f}" if _is_number(guess) else "not guessed"
+    print(f"{what}: measured {measured:.1f}, {mine}")
+
+
+def _is_number(guess: Any) -> bool:
+    return isinstance(guess, Real) and not isinstance(guess, bool)
+
+
+def _result(
+    exercise: str, answer: Callable[..., Any], cases: list[Case], tolerance: float
+) -> Result:
     for number, (arguments, expected) in enumerate(cases, start=1):
         problem = _problem(answer, arguments, expected, tolerance)
+        if problem == _NOT_STARTED:
+            return Result(exercise, "not started")
         if problem:
-            where = f", case {number} of {len(cases)}" if len(cases) > 1 else ""
-            where = "" if problem == _NOT_STARTED else where
-            print(f"Exercise {exercise}{where}: {problem}." + (f" Hint: {hint}" if hint else ""))
-            return
-    print(f"Exercise {exercise}: right.")
+            where = f"case {number} of {len(cases)}: " if len(cases) > 1 else ""
+            return Result(exercise, "wrong", where + problem)
+    return Result(exercise, "right")
 
 
-def compare_guess(what: str, guess: float | None, measured: float) -> None:
-    """Print a prediction made before the run beside what came out."""
-    mine = "no guess yet" if guess is None else f"guessed {guess:.1f}"
-    print(f"{what}: measured {measured:.1f}, {mine}")
+def _said(result: Result, hint: str) -> Output:
+    """In a page and in a terminal; in both the words say it, and colour repeats them."""
+    name = f"Exercise {result.exercise}"
+    if result.outcome == "not started":
+        return Output(f"<p>{name}: not started yet.</p>", f"{name}: not started yet.")
+    if result.outcome == "right":
+        return Output(f"<p>{name}: {_coloured('success', '✓ right.')}</p>", f"{name}: right.")
+    page = f"<p>{name}: {_coloured('error', '✗ not yet.')} {as_html(result.problem)}.</p>"
+    plain = f"{name}: {result.problem}."
+    if hint:
+        page += f"<p>Hint: {as_html(hint)}</p>"
+        plain += f" Hint: {hint}"
+    return Output(page, plain)
+
+
+def _coloured(kind: str, words: str) -> str:
+    colour = {"success": "#1a7f37", "error": "#c62828"}[kind]
+    return f'<b style="color:var(--jp-{kind}-color1,{colour})">{words}</b>'
 
 
 _NOT_STARTED = "not started yet"

@@ -1,20 +1,24 @@
-"""Figures and sliders of the notebooks: a picture with a text for those who cannot see it first,
-then, where Jupyter can, controls that draw it anew."""
+"""Figures and sliders of the notebooks: a picture with a text for those who cannot see it, and,
+where Jupyter can, controls that draw it anew."""
 
+import base64
+import html
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import seaborn
-from IPython.display import Image, display
+from IPython.display import display
 from matplotlib.figure import Figure
 
+from sparcl_lib.course.output import Output, as_html, display_live
 from sparcl_lib.viz import small_png
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_CSS_PIXELS = 100  # of a page, per inch of a figure
+_SCALE = 2  # pixels of the picture for each of the page: sharp on the displays of today
 _STYLE: "dict[RcKeyType, Any]" = {
     "axes.titlesize": 11,
     "axes.labelsize": 10,
@@ -44,35 +48,50 @@ def panels(
     return figure, axes
 
 
-def show(figure: Figure, alt: str, dpi: int = 80) -> None:
-    """Display a figure as a PNG. alt: what it shows, in a sentence."""
-    display(Image(small_png(figure, dpi), alt=alt, metadata={"alt": alt}))
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure, an inch of it as 100 pixels of the page. alt: what it shows, in a sentence.
+
+    The output is an HTML image, because JupyterLab, nbconvert, GitHub and the site all read the
+    text of that one.
+    """
+    display(Output(_image(figure, alt), alt))
 
 
-def explore(draw: Callable[..., Figure], alt: str, dpi: int = 80, **choices: Sequence[Any]) -> None:
-    """Show draw(...) for the first value of every choice, then controls that draw it anew.
+def explore(draw: Callable[..., Figure], alt: str, **choices: Sequence[Any]) -> None:
+    """Show draw(...) for the first value of every choice, with controls that draw it anew.
 
     choices: argument of `draw` -> its values; numbers get a slider, texts a row of buttons.
-    Without ipywidgets, or in a page that runs nothing, the figure alone remains.
+    Without ipywidgets, or in a page that runs nothing, there is the first picture.
     """
-    start = {name: values[0] for name, values in choices.items()}
-    figure = draw(**start)
-    show(figure, alt, dpi)
+    still = _image(draw(**{name: values[0] for name, values in choices.items()}), alt)
+    names = ", ".join(choices).replace("_", " ")
+    line = as_html(f"Run this cell in JupyterLab to choose: {names}.")
+    output = Output(f"{still}<p>{line}</p>", alt)
     try:
         import ipywidgets
     except ImportError:
+        display(output)
         return
-    natural = ipywidgets.Layout(align_self="flex-start", max_width="100%")
-    picture = ipywidgets.Image(value=small_png(figure, dpi), format="png", layout=natural)
+    picture = ipywidgets.HTML(still)
     controls = {name: _control(ipywidgets, name, values) for name, values in choices.items()}
 
     def redraw(change: Any) -> None:
         values = {name: control.value for name, control in controls.items()}
-        picture.value = small_png(draw(**values), dpi)
+        picture.value = _image(draw(**values), alt)
 
     for control in controls.values():
         control.observe(redraw, names="value")
-    _display_widget(ipywidgets.VBox([*controls.values(), picture]), list(choices))
+    display_live(output, ipywidgets.VBox([*controls.values(), picture]))
+
+
+def _image(figure: Figure, alt: str) -> str:
+    """With both sizes, so that the page keeps its place while another picture is loaded."""
+    width, height = (round(_CSS_PIXELS * inches) for inches in figure.get_size_inches())
+    data = base64.b64encode(small_png(figure, _CSS_PIXELS * _SCALE)).decode("ascii")
+    return (
+        f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" '
+        f'style="max-width:100%;height:auto" src="data:image/png;base64,{data}">'
+    )
 
 
 def _control(ipywidgets: Any, name: str, values: Sequence[Any]) -> Any:
@@ -80,11 +99,3 @@ def _control(ipywidgets: Any, name: str, values: Sequence[Any]) -> Any:
     if all(isinstance(value, str) for value in values):
         return ipywidgets.ToggleButtons(options=list(values), description=label)
     return ipywidgets.SelectionSlider(options=list(values), description=label)
-
-
-def _display_widget(widget: Any, names: Sequence[str]) -> None:
-    """The widget, and for readers without one a line that is the same in every run."""
-    bundle = widget._repr_mimebundle_() or {}
-    view = {WIDGET_VIEW: bundle[WIDGET_VIEW]} if WIDGET_VIEW in bundle else {}
-    text = f"Run this cell in JupyterLab to choose: {', '.join(names).replace('_', ' ')}."
-    display({**view, "text/plain": text}, raw=True)

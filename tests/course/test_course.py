@@ -1,14 +1,13 @@
-"""The workshop of the course: self-checks, kept runs, sliders, sources to notebooks."""
+"""The workshop of the course: kept runs, sources to notebooks."""
 
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from sparcl_lib.config import parse_settings
-from sparcl_lib.course import build, check, compare_guess, explore, minivoc_config, panels, runs
+from sparcl_lib.course import build, minivoc_config, runs
 from sparcl_lib.course.chapter import (
     TAGS,
     Times,
@@ -22,58 +21,6 @@ from sparcl_lib.course.chapter import (
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import UserError
 from sparcl_lib.training.run_directory import RunDirectory
-
-
-# Self-checks
-def raising(x):
-    raise KeyError("old")
-
-
-def unfinished(x):
-    raise NotImplementedError
-
-
-ANSWERS = {
-    "right": (lambda x: 2 * x, 3, 6, "right."),
-    "close enough": (lambda x: x + 1e-6, 3.0, 3.0, "right."),
-    "right array": (lambda x: np.ones(x), 2, np.ones(2), "right."),
-    "tensor for number": (lambda x: torch.tensor(2.5), 0, 2.5, "right."),
-    "not started": (unfinished, 1, 1, "not started yet. Hint: look"),
-    "raises": (raising, 1, 1, "raised KeyError: 'old'. Hint: look"),
-    "nothing": (lambda x: None, 1, 1, "returned nothing; is there a return"),
-    "number": (lambda x: x, 1, 2, "is 1, expected 2"),
-    "truth": (lambda x: 1, 1, True, "returned a number, expected a truth value"),
-    "kind": (lambda x: [x], 1, np.ones(1), "returned a list, expected an array"),
-    "shape": (lambda x: np.ones(3), 1, np.ones(2), r"has shape (3,), expected (2,)"),
-    "place": (lambda x: np.array([1, 5.0]), 1, np.ones(2), "is 5 at index (1,), expected 1"),
-    "nan": (lambda x: np.nan, 1, 2.0, "is nan, expected 2"),
-    "keys": (lambda x: {"a": 1}, 1, {"b": 1}, "has the keys ['a'], expected ['b']"),
-    "entry": (lambda x: {"a": 1}, 1, {"a": 2}, "at 'a': is 1, expected 2"),
-    "length": (lambda x: [1], 1, [1, 2], "has 1 entries, expected 2"),
-    "list": (lambda x: [1, 3], 1, [1, 2], "entry 1: is 3, expected 2"),
-    "text": (lambda x: "a", 1, "b", "returned 'a', expected 'b'"),
-}
-
-
-@pytest.mark.parametrize("answer, given, expected, told", ANSWERS.values(), ids=ANSWERS)
-def test_check_tells_what_is_wrong(answer, given, expected, told, capsys):
-    check("9.9", answer, [((given,), expected)], hint="look there")
-    printed = capsys.readouterr().out
-    assert printed.startswith("Exercise 9.9: ") and told in printed
-    assert ("Hint: look there" in printed) == ("right" not in printed)
-
-
-def test_check_names_the_first_wrong_case(capsys):
-    check("1.1", abs, [((-1,), 1), ((-2,), 3), ((-3,), 9)])
-    assert capsys.readouterr().out == "Exercise 1.1, case 2 of 3: is 2, expected 3.\n"
-
-
-def test_guess(capsys):
-    compare_guess("old classes", None, 3.14)
-    compare_guess("old classes", 50, 3.14)
-    assert capsys.readouterr().out == (
-        "old classes: measured 3.1, no guess yet\nold classes: measured 3.1, guessed 50.0\n"
-    )
 
 
 # Kept runs
@@ -176,46 +123,6 @@ def test_shipping_keeps_what_is_looked_at(tiny, cache, tmp_path, monkeypatch):
 
     build.remove_unused({run.first.path.name})
     assert [path.name for path in shipped.iterdir()] == [run.first.path.name]
-
-
-# Sliders
-def draw(step, method):
-    figure, axes = panels(width=2, height=2)
-    axes.plot([step, len(method)])
-    return figure
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    seen = []
-    from sparcl_lib.course import pictures
-
-    monkeypatch.setattr(pictures, "display", lambda what, **kw: seen.append(what))
-    return seen
-
-
-def test_controls_draw_anew(shown, monkeypatch):
-    boxes = []
-    import ipywidgets
-
-    box = ipywidgets.VBox
-    monkeypatch.setattr(ipywidgets, "VBox", lambda kids: boxes.append(kids) or box(kids))
-    explore(draw, "a line that rises", step=[0, 1, 2], method=["FT", "MiB"])
-    static, bundle = shown
-    assert static.data[:4] == b"\x89PNG" and static.metadata["alt"] == "a line that rises"
-    assert bundle["text/plain"] == "Run this cell in JupyterLab to choose: step, method."
-    ((slider, buttons, picture),) = boxes
-    before = picture.value
-    slider.value = 2
-    middle = picture.value
-    buttons.value = "MiB"
-    assert len({before, middle, picture.value}) == 3
-
-
-def test_without_widgets_the_figure_remains(shown, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ipywidgets", None)
-    explore(draw, "a line that rises", step=[0, 1], method=["FT"])
-    assert len(shown) == 1
 
 
 # Sources to notebooks
@@ -405,11 +312,13 @@ def test_durations_as_one_says_them():
 
 
 def test_what_a_page_cannot_show_is_not_saved():
-    view = {build.WIDGET_VIEW: {"model_id": "1"}, "text/plain": "choose"}
+    view, still = {build.WIDGET_VIEW: {"model_id": "1"}}, {"text/html": "choose"}
     cell = {
         "cell_type": "code", "source": "", "execution_count": 1,
         "metadata": {"execution": {"iopub.execute_input": "now"}},
-        "outputs": [{"output_type": "display_data", "data": view, "metadata": {}}],
+        "outputs": [
+            {"output_type": "display_data", "data": data, "metadata": {}} for data in (still, view)
+        ],
     }  # fmt: skip
     notebook = build.nbformat.from_dict(
         {"cells": [cell], "metadata": {"widgets": {}}, "nbformat": 4, "nbformat_minor": 5}
@@ -417,6 +326,7 @@ def test_what_a_page_cannot_show_is_not_saved():
     build.clean_outputs(notebook)
     assert "model_id" not in json.dumps(notebook) and "widgets" not in notebook.metadata
     assert notebook.cells[0].metadata == {}
+    assert [output.data for output in notebook.cells[0].outputs] == [still]
 
 
 def test_a_prerequisite_must_come_before(sources):

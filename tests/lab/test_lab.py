@@ -113,7 +113,7 @@ def cells_with_widgets(notebook: dict) -> list[int]:
 
 def move_every_control(page, cell) -> int:
     """Sliders one to the right, buttons to the last one; how many changed the picture."""
-    image = cell.locator("img.widget-image, .widget-image img").last
+    image = cell.locator(".jupyter-widgets img").last
     image.wait_for(timeout=MINUTE)
     changed = 0
     handles, groups = cell.locator(".noUi-handle"), cell.locator(".widget-toggle-buttons")

@@ -1,0 +1,54 @@
+"""What a cell shows: HTML where there is a page, a plain text where there is none, and with a
+kernel a widget in the place of the HTML.
+
+A saved widget is lost when its kernel is gone: JupyterLab then says "Error displaying widget".
+So a widget is always the second output of its cell, after a still form of the same thing, and a
+style in the still form hides it while the widget lives, and the widget once it is lost.
+"""
+
+import html
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from IPython import get_ipython
+from IPython.display import display
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_STILL = "sparcl-still"
+# JupyterLab's page alone has these classes; elsewhere the still form is all there is.
+_STYLE = f"""<style>
+.jp-OutputArea-child:has(.{_STILL}):has(+ .jp-OutputArea-child .jupyter-widgets *),
+.jp-OutputArea-child:has(.{_STILL}) + .jp-OutputArea-child > .jp-OutputArea-output:not(:has(*)) {{
+  display: none;
+}}
+</style>"""
+
+
+@dataclass(frozen=True, repr=False)
+class Output:
+    """One output of a cell; `plain` is its repr too, so that it can be printed."""
+
+    html: str
+    plain: str
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/html": self.html, "text/plain": self.plain}
+
+    def __repr__(self) -> str:
+        return self.plain
+
+
+def display_live(still: Output, widget: Any) -> None:
+    """The still form, and where there is a kernel and a page the widget in its place."""
+    page = f'<div class="{_STILL}">{still.html}</div>\n{_STYLE}'
+    display(Output(page, still.plain))
+    view = (widget._repr_mimebundle_() or {}).get(WIDGET_VIEW)
+    if view is not None and get_ipython() is not None:
+        # Without a text: where no widget can be, nothing stands below the still form.
+        display({WIDGET_VIEW: view}, raw=True)
+
+
+def as_html(text: str) -> str:
+    """A plain text in a page: `code` between backticks, and $formulas$ as they are."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))

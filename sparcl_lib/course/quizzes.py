@@ -1,0 +1,73 @@
+"""Questions with answers to choose from: each says whether it is right, and why."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from IPython.display import display
+
+from sparcl_lib.course.output import Output, as_html, display_live
+from sparcl_lib.errors import UserError
+
+
+def quiz(question: str, answers: Sequence[tuple[str, str]], right: int) -> None:
+    """Show a question and its answers, to be clicked; in a page that runs nothing, to be unfolded.
+
+    Args:
+        question: a text with $formulas$ and `code`, as are all others.
+        answers: pairs (answer, reason); the reason is shown below "Right" or "Wrong".
+        right: index of the right answer.
+
+    Raises UserError for fewer than two answers, or where none of them is right.
+    """
+    if len(answers) < 2 or not 0 <= right < len(answers):
+        raise UserError(f"quiz: {len(answers)} answers, of which right={right} is none: {question}")
+    verdicts = [_verdict(number == right, reason) for number, (_, reason) in enumerate(answers)]
+    texts = [as_html(answer) for answer, _ in answers]
+    still = _still(question, texts, verdicts)
+    try:
+        import ipywidgets
+    except ImportError:
+        display(still)
+        return
+    rows = [
+        _row(ipywidgets, "abcdefgh"[number], text, verdict)
+        for number, (text, verdict) in enumerate(zip(texts, verdicts))
+    ]
+    title = ipywidgets.HTMLMath(f"<b>{as_html(question)}</b>")
+    space = ipywidgets.Layout(margin="4px 0 24px 0")
+    display_live(still, ipywidgets.VBox([title, *rows], layout=space))
+
+
+def _verdict(right: bool, reason: str) -> str:
+    word, colour = ("✓ Right.", "#1a7f37") if right else ("✗ Wrong.", "#c62828")
+    variable = "success" if right else "error"
+    style = f"color:var(--jp-{variable}-color1,{colour})"
+    return f'<b style="{style}">{word}</b> {as_html(reason)}'
+
+
+def _still(question: str, texts: Sequence[str], verdicts: Sequence[str]) -> Output:
+    folded = "\n".join(
+        f"<details><summary>{text}</summary><p>{verdict}</p></details>"
+        for text, verdict in zip(texts, verdicts)
+    )
+    page = f"<p><b>{as_html(question)}</b></p>\n{folded}\n<br>"
+    return Output(page, question)
+
+
+def _row(ipywidgets: Any, letter: str, text: str, verdict: str) -> Any:
+    """A button, the answer beside it, and below that the verdict once it is clicked.
+
+    The answer is no part of the button, which shows neither lines nor formulas.
+    """
+    narrow = ipywidgets.Layout(width="32px", flex="0 0 auto", padding="0")
+    button = ipywidgets.Button(description=letter, tooltip=f"Choose answer {letter}", layout=narrow)
+    told = ipywidgets.HTMLMath()
+
+    def choose(_: Any) -> None:
+        told.value = verdict
+
+    button.on_click(choose)
+    wide = ipywidgets.Layout(flex="1 1 0", min_width="0")
+    return ipywidgets.HBox(
+        [button, ipywidgets.VBox([ipywidgets.HTMLMath(text), told], layout=wide)]
+    )
