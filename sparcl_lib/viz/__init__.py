@@ -9,14 +9,22 @@ from sparcl_lib.viz.figures import (
     to_png,
 )
 from sparcl_lib.viz.flows import confusion_flow, row_shares
-from sparcl_lib.viz.palette import class_palette, colorize, method_colors
+from sparcl_lib.viz.palette import (
+    MethodStyle,
+    class_palette,
+    colorize,
+    method_colors,
+    method_styles,
+)
 
 __all__ = [
+    "MethodStyle",
     "class_palette",
     "colorize",
     "confusion_flow",
     "forgetting_curves",
     "method_colors",
+    "method_styles",
     "prediction_strips",
     "row_shares",
     "small_png",

@@ -3,19 +3,19 @@
 Pure, as in `figures`: tables in, matplotlib Figure out.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.viz.figures import spread
-from sparcl_lib.viz.palette import GRID_COLOR, MUTED_COLOR, TEXT_COLOR, method_colors
-
-# Of a name in the trade-off picture: its width, as a share of the axes, and the gap to the next
-# one, in percent of their height.
-_NAME_WIDTH, _NAME_GAP = 0.16, 4.4
+from sparcl_lib.viz.palette import GRID_COLOR, MUTED_COLOR, TEXT_COLOR, method_styles
 
 
 def switch_heat_map(states: pd.DataFrame, means: pd.DataFrame, deviations: pd.DataFrame) -> Figure:
@@ -63,20 +63,24 @@ def _switches(axes: Axes, states: pd.DataFrame) -> None:
     seaborn.despine(ax=axes, left=True, bottom=True)
 
 
-def trade_off(table: pd.DataFrame) -> Figure:
+def trade_off(table: pd.DataFrame, width: float = 6.4) -> Figure:
     """Methods as points: forgetting to the right, intransigence upwards; best is lower left.
 
     table: index method; columns forgetting, intransigence in points, and their deviations
     (`_std`), drawn as bars where there is one. Methods without both numbers are left out.
+    width: in inches.
     """
     known = table.dropna(subset=["forgetting", "intransigence"])
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(width, 4.6), layout="constrained")
     axes = figure.subplots()
-    for (_, row), color in zip(known.iterrows(), method_colors(known.index).values()):
+    for (_, row), style in zip(known.iterrows(), method_styles(known.index).values()):
         place = row["forgetting"], row["intransigence"]
         bars = {"xerr": row["forgetting_std"], "yerr": row["intransigence_std"]}
         drawn = {name: size for name, size in bars.items() if not np.isnan(size)}
-        axes.errorbar(*place, **drawn, fmt="o", markersize=8, color=color, elinewidth=1, alpha=0.9)
+        axes.errorbar(
+            *place, **drawn, fmt=style.marker, markersize=8.5, color=style.color, elinewidth=1,
+            markeredgecolor="white", markeredgewidth=0.6, alpha=0.9,
+        )  # fmt: skip
     axes.set_xlabel("forgetting (points of IoU)", color=TEXT_COLOR)
     axes.set_ylabel("intransigence (points of IoU)", color=TEXT_COLOR)
     axes.grid(color=GRID_COLOR, linewidth=0.8)
@@ -84,23 +88,39 @@ def trade_off(table: pd.DataFrame) -> Figure:
     axes.set_axisbelow(True)
     axes.tick_params(colors=MUTED_COLOR, length=0)
     seaborn.despine(ax=axes)
-    _label_methods(axes, known)
+    _label_methods(figure, axes, known)
     return figure
 
 
-def _label_methods(axes: Axes, known: pd.DataFrame) -> None:
+def _label_methods(figure: Figure, axes: Axes, known: pd.DataFrame) -> None:
     """The name beside each point; names that would cover each other move up and down, on a line."""
-    colors, bottom = method_colors(known.index), axes.get_ylim()[0]
-    width, height = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim()) / 100
-    table = known.sort_values("forgetting")
-    crowd = (table["forgetting"].diff() > _NAME_WIDTH * width).cumsum()
-    for _, points in table.groupby(crowd):
-        points = points.sort_values("intransigence")
-        places = spread((points["intransigence"] - bottom) / height, _NAME_GAP)
-        for (method, point), place in zip(points.iterrows(), places):
-            x, y, color = point["forgetting"], bottom + place * height, colors[method]
-            axes.annotate(
-                method, (x + 0.02 * width, y), va="center", color=color, fontsize=9.5, weight="bold"
-            )
-            line = [x, x + 0.018 * width], [point["intransigence"], y]
-            axes.plot(*line, color=color, linewidth=0.7, scalex=False, scaley=False)
+    styles, points = method_styles(known.index), known.sort_values("intransigence")
+    away = 0.2 * np.ptp(axes.get_xlim()) / figure.get_figwidth()  # a fifth of an inch
+    names = [
+        axes.annotate(
+            method, (x, y), xytext=(x + away, y), annotation_clip=False, va="center", fontsize=9.5,
+            color=styles[method].color, weight="bold",
+            arrowprops={"arrowstyle": "-", "color": styles[method].color, "linewidth": 0.7,
+                        "shrinkA": 0, "shrinkB": 5, "relpos": (0, 0.5)},
+        )
+        for method, x, y in zip(points.index, points["forgetting"], points["intransigence"])
+    ]  # fmt: skip
+    figure.draw_without_rendering()  # now the layout and the sizes of the texts are known
+    drawn = [Text.get_window_extent(name) for name in names]  # without the line to the point
+    boxes = [box.transformed(axes.transData.inverted()) for box in drawn]
+    gap = 1.1 * max((box.height for box in boxes), default=0)
+    for column in _columns(boxes):
+        places = spread([names[k].xy[1] for k in column], gap, *axes.get_ylim())
+        for k, place in zip(column, places):
+            names[k].set_position((boxes[k].x0, place))
+
+
+def _columns(boxes: Sequence[Bbox]) -> list[list[int]]:
+    """Indices of boxes, in groups that share no horizontal place with each other."""
+    columns: list[list[int]] = []
+    for k in sorted(range(len(boxes)), key=lambda k: boxes[k].x0):
+        if columns and boxes[k].x0 <= max(boxes[other].x1 for other in columns[-1]):
+            columns[-1].append(k)
+        else:
+            columns.append([k])
+    return [sorted(column) for column in columns]

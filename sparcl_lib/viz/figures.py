@@ -1,6 +1,7 @@
 """Figures of results. Pure: data in, matplotlib Figure out; no pyplot state, no files."""
 
 import io
+import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
@@ -21,10 +22,12 @@ from sparcl_lib.viz.palette import (
     VOID_COLORS,
     class_palette,
     colorize,
-    method_colors,
+    method_styles,
 )
 
 _ANNOTATED_CLASSES = 30
+_LABELS_IN_PANEL, _LONGEST_NAME = 15, 30
+"""As many labels as a panel of curves holds one above the other, of so many letters at most."""
 
 
 def to_png(figure: Figure, dpi: int = 110) -> bytes:
@@ -101,17 +104,24 @@ def _class_legend(
         text.set_fontweight("bold" if name in new_classes else "normal")
 
 
-def forgetting_curves(matrices: Mapping[str, Sequence[StepMatrix]]) -> Figure:
+def forgetting_curves(
+    matrices: Mapping[str, Sequence[StepMatrix]], stacked: bool = False
+) -> Figure:
     """mIoU after each step, in percent: of all classes learned so far, and of those of step 0.
 
-    matrices: method -> its runs (seeds) of one task. Lines are means, bands one standard deviation.
-    A run that has only the last of several steps (joint training) is a dashed level.
+    matrices: method -> its runs (seeds) of one task. Lines are means, bands one standard deviation
+    over several seeds. A run that has only the last of several steps (joint training) is a dashed
+    level.
+    stacked: one panel below the other, for a narrow page.
     """
-    figure = Figure(figsize=(9.6, 3.9), layout=ConstrainedLayoutEngine(wspace=0.06))
-    left, right = figure.subplots(1, 2, sharey=True)
-    _curves_panel(left, matrices, StepMatrix.miou_all, "All classes learned so far")
-    _curves_panel(right, matrices, _first_step_miou, "Classes of step 0 (without background)")
-    left.set_ylabel("mIoU (%)", color=TEXT_COLOR)
+    high = 3.9 * max(1, len(matrices) / _LABELS_IN_PANEL)
+    layout = ConstrainedLayoutEngine(wspace=0.06, hspace=0.06)
+    figure = Figure(figsize=(4.2, 2 * high) if stacked else (9.6, high), layout=layout)
+    first, second = figure.subplots(2, 1) if stacked else figure.subplots(1, 2, sharey=True)
+    _curves_panel(first, matrices, StepMatrix.miou_all, "All classes learned so far")
+    _curves_panel(second, matrices, _first_step_miou, "Classes of step 0 (without background)")
+    for axes in (first, second) if stacked else (first,):
+        axes.set_ylabel("mIoU (%)", color=TEXT_COLOR)
     return figure
 
 
@@ -128,20 +138,28 @@ def _curves_panel(
     step_classes = next(iter(matrices.values()))[0].step_classes
     last = len(step_classes) - 1
     starts, ends = [], []
-    for (method, runs), color in zip(matrices.items(), method_colors(matrices).values()):
+    for (method, runs), style in zip(matrices.items(), method_styles(matrices).values()):
+        color, dashes = style.color, style.dashes
         values = pd.DataFrame([{s: measure(run, s) for s in sorted(run.rows)} for run in runs])
         mean, std = values.mean(), values.std().fillna(0)
         if last > 0 and list(values) == [last]:
-            axes.hlines(mean[last], 0, last, color=color, linestyle="--", linewidth=1.8)
+            axes.hlines(mean[last], 0, last, color=color, linestyle=dashes, linewidth=1.8)
         else:
-            axes.plot(mean.index, mean, color=color, marker="o", markersize=7, linewidth=2.2)
-            axes.fill_between(mean.index, mean - std, mean + std, color=color, alpha=0.2)
+            axes.plot(
+                mean.index, mean, color=color, linestyle=dashes, linewidth=2.2,
+                marker=style.marker, markersize=7.5, markeredgecolor="white", markeredgewidth=0.6,
+            )  # fmt: skip
+            if len(runs) > 1:
+                low, high = (mean - std).clip(lower=0), (mean + std).clip(upper=100)
+                axes.fill_between(mean.index, low, high, color=color, alpha=0.15, linewidth=0)
             if last > 0:
                 starts.append((mean.iloc[0], f"{mean.iloc[0]:.1f}", color))
-        ends.append((mean.iloc[-1], f"{method}  {mean.iloc[-1]:.1f}", color))
+        name = textwrap.shorten(method, _LONGEST_NAME, placeholder=" …")
+        ends.append((mean.iloc[-1], f"{name}  {mean.iloc[-1]:.1f}", color))
     _style_panel(axes, step_classes, title)
-    _label_points(axes, _unique(starts), x=0, side="right")
-    _label_points(axes, ends, x=last, side="left")
+    gap = 100 / max(_LABELS_IN_PANEL, len(matrices))
+    _label_points(axes, _unique(starts), 0, "right", gap)
+    _label_points(axes, ends, last, "left", gap)
 
 
 def _style_panel(axes: Axes, step_classes: Sequence[Sequence[str]], title: str) -> None:
@@ -170,27 +188,38 @@ def _unique(labels: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, 
 
 
 def _label_points(
-    axes: Axes, labels: Sequence[tuple[float, str, str]], x: float, side: str, gap: float = 6.5
+    axes: Axes, labels: Sequence[tuple[float, str, str]], x: float, side: str, gap: float
 ) -> None:
-    """Texts beside the points (x, y), moved apart to at least `gap`; NaN points have none."""
+    """Texts beside the points (x, y), moved apart to at least `gap` and tied to their points."""
     labels = sorted(label for label in labels if not np.isnan(label[0]))
-    offset = -9 if side == "right" else 9
-    for y, (_, text, color) in zip(spread([y for y, _, _ in labels], gap), labels):
+    away = 0.06 * np.ptp(axes.get_xlim()) * (-1 if side == "right" else 1)
+    places = spread([y for y, _, _ in labels], gap)
+    for place, (y, text, color) in zip(places, labels):
         axes.annotate(
-            text, (x, y), xytext=(offset, 0), textcoords="offset points", ha=side, va="center",
-            fontsize=9.5, color=color, weight="bold", bbox={"color": "white", "pad": 0.6},
+            text, (x, y), xytext=(x + away, place), annotation_clip=False, ha=side, va="center",
+            fontsize=9.5, color=color, weight="bold",
+            bbox={"boxstyle": "square,pad=0.06", "color": "white"},
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 0,
+                        "shrinkB": 4, "relpos": (float(side == "right"), 0.5)},
         )  # fmt: skip
 
 
-def spread(values: Sequence[float], gap: float) -> list[float]:
-    """Ascending values moved as little as a few sweeps need to be `gap` apart and within 0..100."""
-    places = np.array(values, dtype=float)
-    for _ in range(100):
-        short = np.clip(gap - np.diff(places), 0, None) / 2
-        places[:-1] -= short
-        places[1:] += short
-        places = np.clip(places, 0, 100)
-    return [float(place) for place in places]
+def spread(values: Sequence[float], gap: float, low: float = 0, high: float = 100) -> list[float]:
+    """Ascending values moved as little as possible to be `gap` apart and within low..high.
+
+    Least squares: values too near each other share one centre, as in isotonic regression. Where
+    `high - low` is too small for all, they stand evenly.
+    """
+    gap = min(gap, (high - low) / max(len(values) - 1, 1))
+    blocks: list[tuple[float, int]] = []  # mean of the values less their rank times gap; how many
+    for rank, value in enumerate(values):
+        blocks.append((value - rank * gap, 1))
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (one, n), (other, m) = blocks[-2:]
+            blocks[-2:] = [((n * one + m * other) / (n + m), n + m)]
+    starts = np.repeat([mean for mean, _ in blocks], [n for _, n in blocks])
+    starts = np.clip(starts, low, high - gap * max(len(values) - 1, 0))
+    return [float(start) + rank * gap for rank, start in enumerate(starts)]
 
 
 def step_heat_map(matrix: StepMatrix, title: str = "") -> Figure:

@@ -1,6 +1,8 @@
-"""Colours of classes and methods, chosen to stay apart for colour-blind readers."""
+"""Colours of classes, and styles of methods, that colour-blind readers can tell apart."""
 
+import itertools
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,18 +22,47 @@ _CLASS_COLORS = (
 # After each round of the colours above: how far the next one goes to black (< 0) or white (> 0).
 _SHADES = (0.0, -0.4, 0.5, -0.6, 0.25, -0.2, 0.7, -0.5)
 
-_METHOD_COLORS = {
-    "FT": "#c44e00",
-    "LwF": "#b0508a",
-    "MiB": "#0072b2",
-    "SDR": "#00855f",
-    "SDR+MiB": "#6a2fb5",
-    "Joint": "#4d4d4d",
+
+class MethodStyle(NamedTuple):
+    """How a method is drawn: three ways to tell it from the others."""
+
+    color: str
+    """Hex, dark enough to write a name in it on white."""
+    marker: str
+    dashes: str | tuple[int, tuple[float, ...]]
+    """A line style of matplotlib."""
+
+
+_SOLID, _DASHED, _DOTTED = "solid", (0, (5.0, 2.0)), (0, (1.2, 1.4))
+_DASH_DOT = (0, (6.0, 1.6, 1.2, 1.6))
+
+# Twenty dark colours cannot all be far apart for a reader who sees neither red nor green. They are
+# chosen by search: the methods of the paper farthest, then those of one family, then all; two that
+# come near each other in any vision differ in marker and dashes too (a test says how near).
+_METHOD_STYLES = {
+    "FT": MethodStyle("#c44e00", "o", _SOLID),
+    "Joint": MethodStyle("#333333", "*", _DASHED),
+    "MiB": MethodStyle("#0072b2", "s", _SOLID),
+    "SDR": MethodStyle("#00855f", "^", _SOLID),
+    "SDR+MiB": MethodStyle("#3800d0", "D", _SOLID),
+    "LwF": MethodStyle("#803060", "v", _DOTTED),
+    "LwF-MC": MethodStyle("#4068f8", "o", _DASHED),
+    "ILT": MethodStyle("#183090", ">", _DASH_DOT),
+    "EWC": MethodStyle("#485880", "P", _DASHED),
+    "RW": MethodStyle("#e01860", "X", _DASH_DOT),
+    "PI": MethodStyle("#502810", "s", _DASHED),
+    "CIL": MethodStyle("#501058", "^", _DASH_DOT),
+    "PLOP": MethodStyle("#288090", "<", _SOLID),
+    "SSUL-like": MethodStyle("#984048", "D", _DOTTED),
+    "MiB+EWF": MethodStyle("#604800", "d", _DOTTED),
 }
-_OTHER_COLORS = (
-    "#8c6d00", "#0b8a99", "#a3202a", "#5a6b1f", "#8a5a3b", "#3f4fa8", "#c2307a", "#1b1464",
-    "#6e8b00", "#7a1f5c", "#2f7f6f", "#a05a00",
-)  # fmt: skip
+_OTHER_STYLES = (
+    MethodStyle("#d010b8", "X", _DOTTED),
+    MethodStyle("#285030", "P", _DASH_DOT),
+    MethodStyle("#3040f8", "<", _DOTTED),
+    MethodStyle("#985838", ">", _DASHED),
+    MethodStyle("#687878", "d", _DASHED),
+)
 
 
 def class_palette(num_classes: int) -> np.ndarray:
@@ -65,11 +96,17 @@ def colorize(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return np.asarray(np.where((labels >= num_classes)[..., None], hatch, table[labels]))
 
 
+def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
+    """Method -> how it is drawn: fixed for the library's methods, in order of coming for others.
+
+    Others take five styles of their own, then those of the library's methods that are not drawn.
+    """
+    names = dict.fromkeys(methods)
+    free = [*_OTHER_STYLES, *(s for name, s in _METHOD_STYLES.items() if name not in names)]
+    others = itertools.cycle(free)
+    return {name: _METHOD_STYLES.get(name) or next(others) for name in names}
+
+
 def method_colors(methods: Iterable[str]) -> dict[str, str]:
-    """Method -> hex colour: fixed for the library's own methods, in order of coming for others."""
-    colors: dict[str, str] = {}
-    for method in methods:
-        others = sum(name not in _METHOD_COLORS for name in colors)
-        other = _OTHER_COLORS[others % len(_OTHER_COLORS)]
-        colors.setdefault(method, _METHOD_COLORS.get(method, other))
-    return colors
+    """Method -> hex colour, of `method_styles`."""
+    return {method: style.color for method, style in method_styles(methods).items()}

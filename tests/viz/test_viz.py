@@ -2,11 +2,13 @@
 
 import io
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from sparcl_lib.methods import METHODS
@@ -15,19 +17,15 @@ from sparcl_lib.viz import (
     class_palette,
     colorize,
     forgetting_curves,
-    method_colors,
     prediction_strips,
     step_heat_map,
     to_png,
 )
 from sparcl_lib.viz.experiments import trade_off
+from sparcl_lib.viz.figures import spread
 
+COMPARISON = Path(__file__).parents[2] / "benchmarks/studies/minivoc_comparison/results.csv"
 STEPS = [["disc", "square"], ["bar"], ["moon"]]
-# Machado, Oliveira and Fernandes (2009), severity 1: protan, deutan.
-BLINDNESS = [
-    [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],  # noqa: E501
-    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],  # noqa: E501
-]  # fmt: skip
 
 
 def matrix(scale: float = 1.0, steps=(0, 1, 2)) -> StepMatrix:
@@ -46,22 +44,6 @@ def texts(axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def test_no_class_colour_comes_twice_and_none_depends_on_the_number():
-    palette = class_palette(151)
-    assert palette.shape == (151, 3) and palette.dtype == np.uint8
-    assert len({tuple(color) for color in palette.tolist()}) == 151
-    assert (class_palette(11) == palette[:11]).all()
-    assert palette[0].max() < 40
-
-
-@pytest.mark.parametrize("vision", BLINDNESS)
-def test_first_colours_stay_apart_for_colour_blind_readers(vision):
-    seen = np.clip((class_palette(21) / 255) ** 2.2 @ np.array(vision).T, 0, 1) ** (1 / 2.2)
-    apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + 9 * np.eye(21)
-    assert apart.min() > 0.05
-    assert apart[:11, :11].min() > 0.1
-
-
 def test_colorize_looks_up_classes_and_hatches_void():
     labels = np.zeros((32, 32), dtype=np.uint8)
     labels[:16], labels[16:20] = 2, 255
@@ -73,29 +55,32 @@ def test_colorize_looks_up_classes_and_hatches_void():
     assert len(void) == 2 and min(min(color) for color in void) > 150
 
 
-def test_method_colours_are_fixed_and_distinct():
-    colors = method_colors(["FT", "mine", "SDR", "MiB", "SDR+MiB", "yours", "LwF", "Joint"])
-    assert len(set(colors.values())) == len(colors)
-    assert method_colors(["SDR"])["SDR"] == colors["SDR"]
-    red, green, blue = bytes.fromhex(colors["Joint"][1:])
-    assert red == green == blue
+def overlapping(boxes: dict) -> list[tuple[str, str]]:
+    pairs = itertools.combinations(boxes.items(), 2)
+    return [(one, other) for (one, a), (other, b) in pairs if a.overlaps(b)]
 
 
-def test_every_method_has_a_colour_of_its_own():
-    names = [*METHODS, "mine", "yours"]
-    assert len(set(method_colors(names).values())) == len(names)
+def drawn_names(figure: Figure, axes) -> dict:
+    """Text -> its box, as drawn; every one of them inside the figure."""
+    pixels(figure)
+    boxes = {text.get_text(): Text.get_window_extent(text) for text in axes.texts}
+    for name, box in boxes.items():
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, name
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, name
+    return boxes
 
 
-def test_names_in_the_trade_off_do_not_cover_each_other():
-    points = {"EWC": (72.0, 6.0), "RW": (72.1, 6.1), "PI": (72.2, 5.9), "FT": (72.0, 6.0)}
-    table = pd.DataFrame(points, index=["forgetting", "intransigence"]).T
-    table.loc["SDR"] = (10.0, 3.0)
-    figure = trade_off(table.assign(forgetting_std=np.nan, intransigence_std=1.0))
-    figure.draw_without_rendering()
-    names = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
-    assert set(names) == set(table.index)
-    for one, other in itertools.combinations(names.values(), 2):
-        assert not one.overlaps(other)
+@pytest.mark.parametrize("width", [6.4, 3.9])
+@pytest.mark.parametrize("task", ["6-4", "6-1"])
+def test_names_in_the_trade_off_do_not_cover_each_other(task, width):
+    """All methods of the study of benchmarks: FT, EWC, RW and PI lie on each other."""
+    runs = pd.read_csv(COMPARISON).query("task == @task and setup == 'overlapped'")
+    last = runs.groupby("run").tail(1).groupby("method")[["forgetting", "intransigence"]]
+    table = pd.concat([last.mean(), last.std().add_suffix("_std")], axis=1)
+    figure = trade_off(table, width)
+    names = drawn_names(figure, figure.axes[0])
+    assert set(names) == set(METHODS) - {"Joint"}
+    assert overlapping(names) == []
 
 
 def test_strips_have_a_column_per_method_and_name_only_shown_classes():
@@ -127,12 +112,51 @@ def test_curves_show_mean_and_deviation_and_a_level_for_joint():
     np.testing.assert_allclose(right.lines[0].get_ydata()[2], 0.6 * np.mean([43, 36]))
 
 
-def test_labels_of_equal_methods_do_not_overlap():
-    figure = forgetting_curves({name: [matrix()] for name in ("FT", "MiB", "SDR", "SDR+MiB")})
-    pixels(figure)
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert len(boxes) == 5  # four ends, one shared start
-    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+def test_lines_differ_in_colour_marker_and_dashes():
+    figure = forgetting_curves({name: [matrix()] for name in ("FT", "LwF", "RW")})
+    lines = figure.axes[0].lines
+    for name in ("color", "marker", "linestyle"):
+        kinds = {str(getattr(line, f"get_{name}")()) for line in lines}
+        assert len(kinds) == (3 if name != "linestyle" else 2)
+    assert len({str(line._dash_pattern) for line in lines}) == 3
+
+
+def test_one_seed_has_no_band_and_no_band_leaves_0_to_100():
+    single = forgetting_curves({"FT": [matrix()], "MiB": [matrix(0.9)]})
+    assert not any(axes.collections for axes in single.axes)
+    several = forgetting_curves({"FT": [matrix(0.001), matrix(0.01), matrix(1.6)]})
+    for axes in several.axes:
+        (band,) = axes.collections
+        extent = band.get_paths()[0].get_extents()
+        assert extent.y0 >= 0 and extent.y1 <= 100
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("number", [15, 24])
+def test_labels_of_near_methods_do_not_overlap(number, stacked):
+    names = [*METHODS, *(f"a variant of some method, no {k}" for k in range(9))][:number]
+    figure = forgetting_curves(
+        {name: [matrix(0.9 + 0.002 * k)] for k, name in enumerate(names)}, stacked
+    )
+    for axes in figure.axes:
+        boxes = drawn_names(figure, axes)
+        assert len(boxes) >= number + 1
+        assert overlapping(boxes) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 50, 99], [1, 50, 99]),
+        ([50, 50, 50], [40, 50, 60]),
+        ([0, 1, 60], [0, 10, 60]),
+        ([0, 0, 12, 99, 99], [0, 10, 20, 90, 100]),
+        ([50] * 21, [5 * k for k in range(21)]),  # no room: evenly
+        ([], []),
+    ],
+)
+def test_labels_move_as_little_as_they_must(values, expected):
+    assert spread(values, 10) == pytest.approx(expected)
 
 
 def test_heat_map_annotates_what_is_known_and_leaves_the_rest_blank():
