@@ -55,8 +55,8 @@ test-lab: $(READY)  ## the notebooks in a real JupyterLab, driven by Chromium (D
 notebooks: $(READY)  ## make the notebooks from notebooks/sources; RETRAIN=1 trains every run anew
 	$(BIN)/python -m sparcl_lib.course.build $(if $(RETRAIN),--retrain)
 
-lab: $(READY)   ## open the notebooks
-	$(BIN)/jupyter lab notebooks
+lab: $(READY)   ## a working copy of the course in my-course, and JupyterLab on it
+	$(BIN)/sparcl course lab
 
 search: $(READY)  ## search learning rates and weights on MiniVOC again (52 minutes on two cores)
 	$(BIN)/sparcl sweep --dataset minivoc --task 6-4 --trials 14 --space benchmarks/studies/minivoc_search/space.yaml \

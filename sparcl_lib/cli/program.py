@@ -6,6 +6,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from sparcl_lib.cli import course as course_commands
 from sparcl_lib.cli import data as data_commands
 from sparcl_lib.cli import experiments
 from sparcl_lib.cli.listings import methods
@@ -37,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Class-incremental semantic segmentation: learn, forget, remember.",
 )
+app.add_typer(course_commands.app, name="course")
 app.add_typer(data_commands.app, name="data")
 
 

@@ -1,0 +1,114 @@
+"""Notebooks for people: a reader's working copy, and what a teacher hands out.
+
+Chapters link to `../docs` and read `../benchmarks`, so they are used in a folder beside
+`notebooks/`.
+"""
+
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from sparcl_lib.course.build import NOTEBOOKS, read_times
+from sparcl_lib.course.chapter import Chapter, Form, read_chapters, render
+from sparcl_lib.errors import UserError
+from sparcl_lib.writing import write_text
+
+INDEX = "README.md"
+_MARKER = ".gitignore"
+_FOR_AUTHORS = re.compile(r"<!-- authors -->.*?<!-- end of authors -->\n?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a working copy got, and what was there before."""
+
+    folder: Path
+    added: tuple[str, ...]
+    """Names of the chapters that are new in it."""
+    kept: tuple[str, ...]
+    """Names of the chapters that were there, untouched."""
+
+    def __str__(self) -> str:
+        parts = [f"added {', '.join(self.added)}"] if self.added else []
+        if self.kept:
+            parts.append(f"kept {', '.join(self.kept)} with all that you wrote")
+        return f"{self.folder}: {'; '.join(parts)}"
+
+
+def start(folder: Path) -> Started:
+    """Make a working copy, or add the chapters that a copy does not have yet.
+
+    Nothing that is there is overwritten but the index, which holds no answers. Raises UserError for
+    a folder that is not beside `notebooks/`, or that holds something else.
+    """
+    root = NOTEBOOKS.parent
+    if folder.resolve().parent != root.resolve():
+        raise UserError(
+            f"{folder} is not beside {NOTEBOOKS}: chapters link to ../docs and read ../benchmarks; "
+            f"give a folder there, such as {root / 'my-course'}"
+        )
+    check_made_here(folder, "working")
+    chapters = chapters_of_the_course()
+    missing = [chapter for chapter in chapters if not (folder / chapter.notebook.name).exists()]
+    _write(folder, chapters, missing, "working")
+    kept = [chapter.name for chapter in chapters if chapter not in missing]
+    return Started(folder, tuple(chapter.name for chapter in missing), tuple(kept))
+
+
+def hand_out(folder: Path, form: Form, numbers: list[str]) -> list[Path]:
+    """Write the chapters with these numbers (all if empty) in one form; returns the files.
+
+    What this made before is made anew. Raises UserError for an unknown number, and for a folder
+    that holds something else, such as a working copy.
+    """
+    check_made_here(folder, form)
+    chapters = chapters_of_the_course()
+    chosen = choose(chapters, numbers)
+    _write(folder, chapters, chosen, form)
+    return [folder / chapter.notebook.name for chapter in chosen]
+
+
+def chapters_of_the_course() -> list[Chapter]:
+    """All of them, in order."""
+    return read_chapters(NOTEBOOKS / "sources")
+
+
+def choose(chapters: list[Chapter], numbers: list[str]) -> list[Chapter]:
+    """The chapters with these numbers, all if none is given; UserError for an unknown one."""
+    known = [chapter.number for chapter in chapters]
+    unknown = [number for number in numbers if number not in known]
+    if unknown:
+        raise UserError(f"no chapter {unknown[0]}; there are {', '.join(known)}")
+    return [chapter for chapter in chapters if not numbers or chapter.number in numbers]
+
+
+def check_made_here(folder: Path, form: str) -> None:
+    """UserError for a folder that holds what was not made by us in this form."""
+    marker = folder / _MARKER
+    ours = marker.is_file() and marker.read_text("utf-8") == _marker(form)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not ours):
+        raise UserError(f"{folder} holds something else; give a new folder")
+
+
+def _marker(form: str) -> str:
+    """What git is told of a folder of copies, which also says what it is."""
+    return f"# Made by sparcl course ({form}): git leaves it alone.\n*\n"
+
+
+def _write(folder: Path, chapters: list[Chapter], chosen: list[Chapter], form: Form) -> None:
+    times = read_times()
+    write_text(folder / _MARKER, _marker(form))
+    write_text(folder / INDEX, index_of_a_copy())
+    for chapter in chosen:
+        notebook = render(chapters, chapters.index(chapter), times.get(chapter.name), form)
+        # JupyterLab adds it, and what it opens counts as changed; a copy stays on one machine.
+        notebook.metadata.language_info.version = platform.python_version()
+        write_text(folder / chapter.notebook.name, nbformat.writes(notebook) + "\n")
+
+
+def index_of_a_copy() -> str:
+    """The index without what it says to authors, such as where the solutions are."""
+    return _FOR_AUTHORS.sub("", (NOTEBOOKS / INDEX).read_text("utf-8")).rstrip() + "\n"

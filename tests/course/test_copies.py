@@ -1,0 +1,143 @@
+"""Working copies and hand-outs: what is added, what is kept, what is refused."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from sparcl_lib.cli import main
+from sparcl_lib.course import copies
+from sparcl_lib.course.build import NOTEBOOKS
+from sparcl_lib.course.chapter import read_chapters, tags_of
+from sparcl_lib.errors import UserError
+
+CHAPTERS = read_chapters(NOTEBOOKS / "sources")
+NAMES = tuple(chapter.name for chapter in CHAPTERS)
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    """A folder with the notebooks of this one, which copies take for the checkout."""
+    shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
+    monkeypatch.setattr(copies, "NOTEBOOKS", tmp_path / "notebooks")
+    return tmp_path
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_working_copy_is_whole_and_the_same_each_time(checkout):
+    started = copies.start(checkout / "my-course")
+    assert started.added == NAMES and started.kept == ()
+    first = everything(checkout / "my-course")
+    assert set(first) == {".gitignore", "README.md", *(f"{name}.ipynb" for name in NAMES)}
+    shutil.rmtree(checkout / "my-course")
+    copies.start(checkout / "my-course")
+    assert everything(checkout / "my-course") == first
+
+
+def test_answers_are_kept_and_missing_chapters_added(checkout):
+    copies.start(checkout / "my-course")
+    answered, gone, *_ = (checkout / "my-course" / f"{name}.ipynb" for name in NAMES)
+    answered.write_text("what I wrote", "utf-8")
+    gone.unlink()
+    started = copies.start(checkout / "my-course")
+    assert answered.read_text("utf-8") == "what I wrote" and gone.is_file()
+    assert started.added == NAMES[1:2] and started.kept == (NAMES[0], *NAMES[2:])
+    message = str(started)
+    assert f"added {NAMES[1]}; kept {NAMES[0]}, " in message
+    assert message.endswith("with all that you wrote") and "\n" not in message
+
+
+def test_a_copy_of_a_chapter_asks_and_shows_nothing_before(checkout):
+    copies.start(checkout / "my-course")
+    for path in (checkout / "my-course").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+        nbformat.validate(notebook)
+        assert not any(cell.get("outputs") for cell in notebook.cells)
+        (guess,) = [cell for cell in notebook.cells if "predict" in tags_of(cell)]
+        assert guess.source.startswith("my_guess = None")
+        assert sum("NotImplementedError" in cell.source for cell in notebook.cells) >= 3
+
+
+def test_links_of_the_index_hold_in_the_copy_and_name_no_sources(checkout):
+    copies.start(checkout / "my-course")
+    index = (checkout / "my-course" / "README.md").read_text("utf-8")
+    targets = re.findall(r"\]\(([^)]+)\)", index)
+    assert {f"{name}.ipynb" for name in NAMES} <= set(targets)
+    for target in targets:
+        inside = (checkout / "my-course" / target).is_file()
+        assert inside or (NOTEBOOKS / target).is_file() or target.startswith("../docs/")
+    assert "sources" not in index and "CONTRIBUTING" not in index
+
+
+def test_git_leaves_a_copy_alone_whatever_its_name(checkout):
+    subprocess.run(["git", "init", "--quiet"], cwd=checkout, check=True)
+    for name in ("my-course", "second"):
+        copies.start(checkout / name)
+    status = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=checkout, capture_output=True, text=True, check=True
+    )
+    assert status.stdout == "?? notebooks/\n"
+
+
+def test_what_is_no_copy_is_refused(checkout, tmp_path_factory):
+    with pytest.raises(UserError, match="is not beside .*such as .*my-course"):
+        copies.start(tmp_path_factory.mktemp("elsewhere") / "my-course")
+    with pytest.raises(UserError, match="notebooks holds something else"):
+        copies.start(checkout / "notebooks")
+    (checkout / "file").write_text("", "utf-8")
+    with pytest.raises(UserError, match="file holds something else"):
+        copies.start(checkout / "file")
+    copies.start(checkout / "my-course")
+    with pytest.raises(UserError, match="my-course holds something else"):
+        copies.hand_out(checkout / "my-course", "solutions", [])
+    (checkout / "empty").mkdir()
+    assert copies.start(checkout / "empty").added == NAMES
+
+
+def test_the_command_says_what_it_did(checkout, capsys):
+    for verb in ("added", "kept"):
+        with pytest.raises(SystemExit) as done:
+            main(["course", "start", str(checkout / "my-course")])
+        printed = capsys.readouterr().out
+        assert done.value.code == 0 and f"my-course: {verb} 00_welcome, " in printed
+
+
+def test_without_a_checkout_a_line_says_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sparcl_lib.cli.course.CHECKOUT", tmp_path)
+    for command in ("start", "lab"):
+        with pytest.raises(SystemExit) as done:
+            main(["course", command])
+        message = capsys.readouterr().err
+        assert done.value.code == 2 and message.count("\n") == 1
+        assert "clone the repository" in message
+
+
+def test_the_lab_opens_the_index_with_the_checkout_as_root(checkout, monkeypatch):
+    from sparcl_lib.course import lab
+
+    seen = {}
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "mine")
+
+    class Done:
+        returncode = 3
+
+    monkeypatch.setattr(
+        lab.subprocess, "run", lambda command, env: seen.update(c=command, e=env) or Done
+    )
+    with pytest.raises(SystemExit) as done:
+        main(["course", "lab", "--dir", str(checkout / "mine"), "--no-browser", "--port=1"])
+    assert done.value.code == 3 and (checkout / "mine" / "README.md").is_file()
+    assert seen["c"][3:] == [
+        f"--ServerApp.root_dir={checkout}", "--LabApp.default_url=/lab/tree/mine/README.md",
+        "--no-browser", "--port=1",
+    ]  # fmt: skip
+    settings, other = seen["e"]["JUPYTER_CONFIG_PATH"].split(os.pathsep)
+    assert other == "mine"
+    assert (Path(settings) / "labconfig" / "default_setting_overrides.json").is_file()
