@@ -1,15 +1,16 @@
 # %% [raw]
 # title: Welcome
 # goals:
-#   - check that your installation can run the whole course
-#   - read the course's notation and its pictures, and move its sliders
-#   - say in numbers what catastrophic forgetting is, from a confusion matrix
+#   - check that your installation can run the whole course, and use its cells, sliders, exercises and quizzes
+#   - read the course's notation, its masks and a confusion matrix
+#   - say in numbers what catastrophic forgetting is
 # summary:
-#   - The environment check names what is missing, a line each; nothing here needs a GPU or a download.
-#   - Every figure stands still first and moves when you run the cell; one notation holds in text and code.
-#   - Trained on four new classes alone, the network loses all six old ones; the step-by-class matrix shows where the points went.
+#   - The environment check names what is missing, a line each. Nothing here needs a GPU or a download; you write into a copy, guess before you run, and pass where you like.
+#   - One notation holds in text and code. IoU is hits over everything that is the class or is called so, counted over all test images together.
+#   - Fine-tuned on four new classes alone, the network has 0.0 mIoU on the six old ones, which stood above 70; the step-by-class matrix shows it class by class.
 # ends_with: a first forgetting curve
-# reading_minutes: 15
+# reading_minutes: 30
+# further_minutes: 10
 # differs:
 #   - MiniVOC is ours, made to fit a laptop. It has the folder layout of VOC2012 and its phenomena, not its numbers.
 # references:
@@ -19,24 +20,49 @@
 
 # %% [markdown]
 # A segmentation network gives every pixel a class. **Class-incremental** segmentation asks for more: the network knows some classes, the
-# photographs it learned from are gone, and now it is to learn others. Trained on the new ones alone, it forgets the old ones within a
-# minute. This course shows why, and adds, one at a time, the losses that prevent it:
+# photographs it learned from are gone, and now it is to learn others. Trained on the new ones alone, it forgets the old ones. This course
+# measures how much, finds out why, and adds, one at a time, the losses that prevent it:
 #
-# | chapters | question |
-# |---|---|
-# | 00 to 01 | What is forgotten, and what does "background" mean when classes come one after the other? |
-# | 02 to 03 | How good is one network that sees everything, how bad one that just trains on? |
-# | 04 | What does the old network still know that the new one can be held to? |
-# | 05 to 07 | What do the latent losses of SDR add: prototypes, attraction and repulsion, sparsity? |
-# | 08 to 11 | Do they add up, do they help other methods, and how is all that run at full scale? |
+# | chapter | question | |
+# |---|---|---|
+# | 00 Welcome | What does forgetting look like? | you are here |
+# | 01 Dataset partitioning | What does "background" mean when classes come one after the other? | ready |
+# | 02 The network and its classifier | How good is one network that sees everything? | ready |
+# | 03 Fine-tuning | How bad is one that just trains on, and why? | ready |
+# | 04 Distillation | What does the old network still know that the new one can be held to? | ready |
+# | 05 to 07 | What do the latent losses of SDR add: prototypes, attraction and repulsion, sparsity? | planned |
+# | 08 to 11 | Do they add up, do they help other methods, and how is all that run at full scale? | planned |
 #
-# The [index](README.md) lists the chapters that are ready. Each is read top to bottom: text, a few lines of code, an experiment. Training
-# runs come with the course, so a chapter takes seconds; change a number and that run is trained on your machine, with a progress bar.
+# The library has all of these methods already; what is planned are the chapters. The [index](README.md) links those that are ready.
+
+# %% [markdown]
+# ## How a chapter works
+#
+# You may just read. To work with a chapter, open it by `make lab`:
+#
+# - **Your copy.** `make lab` makes a folder `my-course/` and opens it. Everything that you write stays there; the originals in `notebooks/`
+#   are left alone, and a later `make lab` overwrites nothing.
+# - **Cells** are run from top to bottom, with Shift + Enter. Folded ones show three dots or a bar; a click opens them. They draw figures, or
+#   check what the text says. What is left open is the method.
+# - **A guess** comes before each main experiment. Put your number in place of `None`, or `"pass"`; until then the cell stops with a line
+#   that says so. Whoever guesses first remembers what came out.
+# - **Sliders and buttons** redraw a picture. They need a running notebook; on a page you see their first picture.
+# - **Exercises** have a cell with `NotImplementedError` for your answer. The cell below it checks the answer, offline, and gives a hint when
+#   it is wrong. A solution is folded below that.
+# - **Quiz**: click on an answer to see whether it is right, and why.
+# - **Training runs** come with the course, so a chapter takes seconds. Change a number, and that run is trained on your machine, with a
+#   progress bar, and kept.
+#
+# Each chapter has a core, and after the quiz a further part for those who want more. The header says how long each takes. If something goes
+# wrong, look into [Troubleshooting](../docs/troubleshooting.md); words of the field are in the [Glossary](../docs/glossary.md).
 
 # %% tags=["setup"]
 import numpy as np
+import pandas as pd
 
-from sparcl_lib.course import check, compare_guess, explore, minivoc_config, panels, run_or_load, show
+from sparcl_lib.course import (
+    check, compare_guess, explore, guess_first, minivoc_config, panels, quiz, run_or_load, show,
+)  # fmt: skip
 from sparcl_lib.environment import check_environment
 from sparcl_lib.metrics import class_iou
 from sparcl_lib.training.evaluation import picture_arrays
@@ -66,21 +92,23 @@ print("all checks OK" if all(fine for fine, _ in checks) else "see above")
 # %%
 config = minivoc_config("FT", task="6-4", setup="disjoint", seed=0)
 workspace = open_workspace(config, progress=False)
-for step, names in enumerate(workspace.step_names):
-    images = len(workspace.train_ids[step])
-    print(f"step {step}: {', '.join(names)} ({images} training images)")
+steps = [
+    {"classes": ", ".join(names), "training images": len(workspace.train_ids[step])}
+    for step, names in enumerate(workspace.step_names)
+]
+pd.DataFrame(steps).rename_axis("step")
 
 # %% [markdown]
-# Move the slider (it needs a running notebook; the first picture is here for everyone). Left the photograph, right its mask: a colour per
-# class, nearly black for background, hatched where the border of an object counts for nothing.
+# Move the slider. Left the photograph, right its mask: a colour per class, nearly black for background, hatched where the border of an
+# object counts for nothing.
 
-# %%
+# %% tags=["draw"]
 test_ids = workspace.evaluation_ids[1][:12]
 
 
 def draw_pair(picture):
     image, mask = workspace.evaluation_reader(test_ids[picture])  # (3, 64, 64), (64, 64) uint8
-    figure, (left, right) = panels(columns=2, width=5, height=2.7)
+    figure, (left, right) = panels(columns=2, width=7, height=3.6)
     left.imshow(image.permute(1, 2, 0), interpolation="nearest")
     right.imshow(colorize(mask.numpy(), 11), interpolation="nearest")
     for axes, title in ((left, "photograph"), (right, "mask")):
@@ -89,14 +117,13 @@ def draw_pair(picture):
     return figure
 
 
-explore(
-    draw_pair, "A MiniVOC photograph beside its mask", picture=list(range(len(test_ids)))
-)
+explore(draw_pair, "A MiniVOC photograph beside its mask", picture=list(range(len(test_ids))))
 
 # %% [markdown]
 # ## Notation
 #
-# The same letters in every chapter, the paper's where it has one.
+# The same letters in every chapter, the paper's where it has one. Skim them now; the page [Notation](../docs/notation.md) has all of them, and
+# every chapter links to it.
 #
 # | symbol | in code | meaning |
 # |---|---|---|
@@ -131,9 +158,9 @@ def plain_class_iou(confusion):  # (K, K) counts -> K values in percent
     return np.array(values)
 
 
-example = np.array([[50, 2, 0], [5, 30, 5], [0, 10, 20]])
-assert np.allclose(plain_class_iou(example), class_iou(example))
-print(plain_class_iou(example).round(1))
+example = np.array([[50, 2, 0], [5, 30, 5], [0, 10, 20]])  # rows: truth, columns: prediction
+print("IoU of the three classes:", plain_class_iou(example).round(1))
+assert np.allclose(plain_class_iou(example), class_iou(example))  # the library's
 
 # %% [markdown]
 # ## Forgetting, measured
@@ -144,7 +171,8 @@ print(plain_class_iou(example).round(1))
 # **Predict before you run:** what mIoU will those six classes have after step 1, in percent?
 
 # %% tags=["predict"]
-my_guess = None  # a number from 0 to 100
+my_guess = None  # a number from 0 to 100, or "pass"
+guess_first(my_guess)
 
 # %%
 ft = run_or_load(config, checkpoints=True)
@@ -155,16 +183,13 @@ print(f"the six classes of step 0: {before:.1f} after step 0")
 compare_guess("the same six after step 1", my_guess, after)
 assert before > 60 and after < 5
 
-# %%
+# %% tags=["draw"]
 def draw_curve():
-    figure, axes = panels(width=6, height=3.2)
-    for names, label, color in (
-        (matrix.step_classes[0], "classes of step 0", "#c44e00"),
-        (matrix.step_classes[1], "classes of step 1", "#0072b2"),
-    ):
-        steps = [k for k in matrix.rows if names[0] in matrix.rows[k]]
-        means = [np.mean([matrix.rows[k][name] for name in names]) for k in steps]
-        axes.plot(steps, means, marker="o", color=color, label=label)
+    figure, axes = panels(width=7, height=3.4)
+    for step, color, style in ((0, "#c44e00", "o-"), (1, "#0072b2", "s--")):
+        later = [k for k in matrix.rows if k >= step]
+        means = [np.mean([matrix.rows[k][name] for name in matrix.step_classes[step]]) for k in later]
+        axes.plot(later, means, style, color=color, label=f"classes of step {step}")
     axes.set(xticks=[0, 1], xlabel="step", ylabel="mIoU (%)", ylim=(-3, 100), title="Fine-tuning")
     axes.legend()
     return figure
@@ -175,13 +200,13 @@ show(draw_curve(), "mIoU of the first six classes falls to zero at step 1")
 # %% [markdown]
 # The **step-by-class matrix** holds the same story per class: a row for each step, a column for each class in learning order.
 
-# %%
+# %% tags=["draw"]
 show(step_heat_map(matrix, "IoU of every class after every step"), "Step by class matrix of fine-tuning")
 
 # %% [markdown]
 # And this is what it looks like. The old objects are gone: most have become background, a few bear the name of a new class. Chapter 03 counts them.
 
-# %%
+# %% tags=["draw"]
 pictures = picture_arrays(ft.model(1), workspace.picture_batches())
 earlier = picture_arrays(ft.model(0), workspace.picture_batches())["prediction"]
 names = workspace.task.class_names(1)
@@ -190,18 +215,17 @@ names = workspace.task.class_names(1)
 def draw_strips(picture):
     rows = slice(picture, picture + 1)
     predictions = {"after step 0": earlier[rows], "after step 1": pictures["prediction"][rows]}
-    return prediction_strips(
+    figure = prediction_strips(
         pictures["images"][rows], pictures["truth"][rows], predictions, names, matrix.step_classes[1]
     )
+    figure.set_size_inches(1.4 * figure.get_size_inches())
+    return figure
 
 
 explore(draw_strips, "Photograph, truth, predictions after step 0 and step 1", picture=list(range(6)))
 
 # %% [markdown]
 # ## Exercises
-#
-# A cell with `NotImplementedError` waits for you; the cell below it checks your answer offline and gives a hint. Below that, folded, is a
-# solution.
 #
 # ### 0.1 Old and new
 #
@@ -253,6 +277,41 @@ check(
 )
 
 # %% [markdown]
+# ## Quiz
+
+# %% tags=["quiz"]
+quiz(
+    'After step 1, FT has 0 IoU on "disc". Does that say that all pixels of discs are called background?',
+    [
+        ("Yes", "It says only that none is called disc. They could all be called star, and the IoU would be 0 as well."),
+        ("No", "Right. The row of the confusion matrix says where they went; chapter 03 draws it (most of them to background, as it happens)."),
+    ],
+    right=1,
+)
+
+# %% tags=["quiz"]
+quiz(
+    "Which is larger for FT, mIoU with background or without?",
+    [
+        ("With", "Right: background is large and survives, as a class that is labelled at every step. Always say which one you report."),
+        ("Without", "Background has the highest IoU of all classes here, so leaving it out lowers the mean."),
+    ],
+    right=0,
+)
+
+# %% tags=["quiz"]
+quiz(
+    "Would more training at step 0 prevent the forgetting?",
+    [
+        ("Yes", "It would start from a higher point and fall to the same one: nothing in the loss of step 1 speaks for the old classes."),
+        ("No", "Right. What is missing is not skill but any reason to keep it; chapter 04 adds the first such reason."),
+    ],
+    right=1,
+)
+
+# %% [markdown]
+# ## Further: another mean
+#
 # ### 0.3 Why not average over images?
 #
 # A tempting shortcut takes the mIoU of each image and averages those. Write it, for the classes that an image shows or is said to show,
@@ -277,21 +336,3 @@ check(
     hint="leave out, image by image, the classes whose union is empty",
 )
 print("over the data set:", class_iou(small + large).mean().round(1))
-
-# %% [markdown]
-# ## Quiz
-#
-# **1. After step 1, FT has 0 IoU on "disc". Does that say that all pixels of discs are called background?**
-#
-# <details><summary>Yes</summary>It says only that none is called disc. They could all be called star, and the IoU would be 0 as well.</details>
-# <details><summary>No</summary>Right. The row of the confusion matrix says where they went; chapter 03 draws it (most of them to background, as it happens).</details>
-#
-# **2. Which is larger for FT, mIoU with background or without?**
-#
-# <details><summary>With</summary>Right: background is large and survives, as a class that is labelled at every step. Always say which one you report.</details>
-# <details><summary>Without</summary>Background has the highest IoU of all classes here, so leaving it out lowers the mean.</details>
-#
-# **3. Would more training at step 0 prevent the forgetting?**
-#
-# <details><summary>Yes</summary>It would start from a higher point and fall to the same one: nothing in the loss of step 1 speaks for the old classes.</details>
-# <details><summary>No</summary>Right. What is missing is not skill but any reason to keep it; chapters 04 to 07 add reasons.</details>
