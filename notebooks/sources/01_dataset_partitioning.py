@@ -185,7 +185,7 @@ for c in sorted(sets[example]):
 # %% tags=["draw"]
 def draw_steps(image_id):
     photo, mask = (x.numpy() for x in reader(image_id))  # (3, 64, 64), (64, 64)
-    figure, grid = panels(columns=1 + six_one.num_steps, rows=3, width=9, height=5)
+    figure, grid = panels(columns=1 + six_one.num_steps, rows=3, width=8.4, height=4.7)
     grid[0, 0].imshow(photo.transpose(1, 2, 0), interpolation="nearest")
     grid[1, 0].imshow(colorize(mask, 11), interpolation="nearest")
     colors = class_palette(11) / 255
@@ -293,19 +293,16 @@ shares = pd.DataFrame(rows, index=columns).T
 shares.round(1)
 
 # %% tags=["draw"]
-HATCHES = {"old classes": "///", "future classes": "..", "unused classes": "xx"}
+HATCHES = {"old classes": "/", "future classes": "."}
 
 
 def draw_shares(task):
-    figure, grid = panels(columns=3, width=9, height=3.6, sharey=True)
+    figure, grid = panels(columns=3, width=8.4, height=3, sharey=True)
     steps = list(range(task.num_steps))
-    kinds = ["old classes", "future classes", "unused classes", "border"]
-    if len(task.used) + 1 == len(task.classes):
-        kinds.remove("unused classes")
     for axes, setup in zip(grid, SETUPS):
         table = np.array([background_shares(task, k, setup) for k in steps])  # (steps, 5)
         bottom = np.zeros(len(steps))
-        for kind in kinds:
+        for kind in ("old classes", "future classes", "border"):
             part = table[:, list(KINDS).index(kind) - 1]
             look = {"color": KINDS[kind], "hatch": HATCHES.get(kind), "edgecolor": "white", "linewidth": 0}
             bars = axes.bar(steps, part, bottom=bottom, width=0.8, label=kind, **look)
@@ -443,8 +440,8 @@ assert test_counts == PUBLISHED_TEST
 
 # %% tags=["draw"]
 def draw_counts(task):
-    figure, axes = panels(width=9, height=3.4)
-    for setup, shift, color, hatch in (("disjoint", -0.2, "#0072b2", None), ("overlapped", 0.2, "#e69f00", "//")):
+    figure, axes = panels(width=8.4, height=3)
+    for setup, shift, color, hatch in (("disjoint", -0.2, "#0072b2", None), ("overlapped", 0.2, "#e69f00", "/")):
         look = {"color": color, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
         bars = axes.bar(np.arange(task.num_steps) + shift, voc_counts(task, setup), 0.4, label=setup, **look)
         axes.bar_label(bars, fontsize=8)
@@ -581,8 +578,14 @@ checked = split_checks(mine, my_splits)
 pd.Series(checked, name="holds").to_frame()
 assert all(checked.values())
 
-# %% tags=["draw"]
-show(draw_shares(mine), "What target 0 hides at each step of the reader's own task, with unused classes")
+# %% [markdown]
+# And what does background hide in it? Here the unused classes count as well.
+
+# %%
+rows = {
+    (setup, step): background_shares(mine, step, setup) for setup in SETUPS for step in range(mine.num_steps)
+}
+pd.DataFrame(rows, index=list(KINDS)[1:]).T.round(1)
 
 # %% [markdown]
 # The same task as a file, for the command line. Put this into `my_task.yaml` and run
@@ -767,7 +770,7 @@ assert ranked[:, 2].min() > 25 and ranked[:, 3].max() < 11
 
 # %% tags=["draw"]
 def draw_cooccurrence():
-    figure, grid = panels(columns=2, width=9, height=4.6, width_ratios=[1, 1.5])
+    figure, grid = panels(columns=2, width=8.6, height=4.4, width_ratios=[1, 1.5])
     for axes, table, classes in zip(grid, (mini, real), (MINIVOC_CLASSES, VOC_CLASSES)):
         names, other = classes[1:], ~np.eye(len(table), dtype=bool)
         texts = np.where((table >= 20) & other, np.char.mod("%.0f", table), "")
@@ -835,7 +838,7 @@ assert (orders["all disjoint"] == 10582).all()  # every image once, in any order
 
 # %% tags=["draw"]
 def draw_orders():
-    figure, axes = panels(width=7, height=4)
+    figure, axes = panels(width=7, height=3.4)
     for early, marker, color, label in (
         ("yes", "o", "#0072b2", "person at step 0"), ("no", "^", "#d55e00", "person at a later step")
     ):
