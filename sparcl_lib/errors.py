@@ -1,11 +1,23 @@
 """The one exception that is meant for the person at the keyboard."""
 
+import traceback
+
 
 class UserError(ValueError):
     """A mistake that the user can mend: one line saying what is wrong, where, and how to mend it.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints it without a traceback and exits with status 2; a notebook prints the
+    line too, and all the rest when asked by `%tb`.
     """
+
+    _said = False
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the line first; asked again, where it was raised."""
+        if self._said:
+            return "".join(traceback.format_exception(self)).splitlines()
+        self._said = True
+        return [f"{type(self).__name__}: {self}  (%tb shows where)"]
 
 
 class LossDiverged(UserError):

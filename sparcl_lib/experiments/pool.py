@@ -162,7 +162,9 @@ def _side_by_side(
                 while alive and waiting and len(running) < jobs:
                     key, arguments = waiting[0]
                     try:
-                        running[pool.submit(_attempt, call, arguments, files)] = key
+                        with _deaf_to_interrupts():
+                            future = pool.submit(_attempt, call, arguments, files)
+                        running[future] = key
                     except BrokenProcessPool:
                         alive = False
                     else:
@@ -193,6 +195,23 @@ def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that begin in here never hear of an interrupt: their parent ends them.
+
+    An interrupt of this process waits until the end. To ignore it in the new process is too late,
+    which imports for seconds before, and would print a traceback each.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:

@@ -38,10 +38,15 @@ def to_png(figure: Figure, dpi: int = 110) -> bytes:
 
 
 def small_png(figure: Figure, dpi: int = 110) -> bytes:
-    """The same in 256 colours, a third of the size: for figures without photographs."""
+    """The same in at most 256 colours of 16 levels a channel: a quarter of the size.
+
+    Rounding the levels first, by 8 of 255 at most, costs nothing that the eye sees; a palette alone
+    would give up a small patch's colour for one more shade of a photograph.
+    """
     drawn = PIL.Image.open(io.BytesIO(to_png(figure, dpi))).convert("RGB")
+    rounded = drawn.point([17 * round(level / 17) for level in range(256)] * 3)
     buffer = io.BytesIO()
-    drawn.quantize(256, dither=PIL.Image.Dither.NONE).save(buffer, "png", optimize=True)
+    rounded.quantize(256, dither=PIL.Image.Dither.NONE).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import shutil
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -187,6 +188,15 @@ def test_processes_have_one_thread_and_a_death_costs_what_ran(base, tmp_path):
     for one, other in pairs:
         assert one.metrics["steps"] == other.metrics["steps"]
     assert len(list(stores[0].roots[0].glob("first-*"))) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no masks")
+def test_an_interrupt_never_reaches_the_processes():
+    """Where it does, while they still import, each prints a traceback of its own."""
+    calls = dict.fromkeys((1, 2), (signal.SIG_BLOCK, ()))
+    masks = run_calls(signal.pthread_sigmask, calls, 2, "masks")
+    assert all(signal.SIGINT in masks[number].value for number in calls)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_no_more_processes_than_cores_or_calls(monkeypatch):

@@ -18,6 +18,7 @@ from sparcl_lib.viz import (
     colorize,
     forgetting_curves,
     prediction_strips,
+    small_png,
     step_heat_map,
     to_png,
 )
@@ -38,6 +39,22 @@ def matrix(scale: float = 1.0, steps=(0, 1, 2)) -> StepMatrix:
 
 def pixels(figure: Figure) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(to_png(figure, dpi=60))).convert("RGB"))
+
+
+def test_a_small_picture_keeps_the_colour_of_a_small_patch_beside_a_photograph():
+    """With a palette alone, ring and moon became one colour beside an image of the course."""
+    figure = Figure(figsize=(4, 2))
+    photograph, patches = figure.subplots(1, 2)
+    noise = np.random.default_rng(0).integers(40, 150, (48, 48, 3), dtype=np.uint8)
+    photograph.imshow(noise, interpolation="nearest")
+    colours = np.array([[[213, 94, 0], [153, 70, 50]]], dtype=np.uint8)
+    patches.imshow(colours, interpolation="nearest", aspect="auto")
+    patches.set_position((0.7, 0.1, 0.02, 0.05))
+    small, whole = small_png(figure, 200), to_png(figure, 200)
+    assert len(small) < 0.5 * len(whole)
+    seen = np.asarray(Image.open(io.BytesIO(small)).convert("RGB")).reshape(-1, 3).astype(int)
+    for colour in colours.reshape(-1, 3).astype(int):
+        assert np.abs(seen - colour).max(axis=1).min() <= 8
 
 
 def texts(axes) -> list[str]:

@@ -1,0 +1,114 @@
+"""In a real kernel: mistakes and interrupts are one line, the rest comes when asked, cells fail."""
+
+import queue
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+MINUTE = 60
+
+
+class Kernel:
+    """A kernel, and what its cells show."""
+
+    def __init__(self, manager, client) -> None:
+        self.manager, self.client = manager, client
+
+    def run(self, code: str, interrupt_at: str = "") -> tuple[str, list[dict]]:
+        """Status of the cell, and its outputs; interrupted when it has printed `interrupt_at`."""
+        request, outputs, idle = self.client.execute(code), [], False
+        while True:
+            try:  # what other processes print comes when the cell is done
+                message = self.client.get_iopub_msg(timeout=0.5 if idle else 2 * MINUTE)
+            except queue.Empty:
+                break
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if kind == "status" and content["execution_state"] == "idle":
+                idle = True
+            if kind in ("stream", "error", "display_data", "execute_result"):
+                outputs.append({"kind": kind, **content})
+            if interrupt_at and interrupt_at in content.get("text", ""):
+                self.manager.interrupt_kernel()
+        reply = self.client.get_shell_msg(timeout=MINUTE)
+        while reply["parent_header"]["msg_id"] != request:  # of the kernel's start
+            reply = self.client.get_shell_msg(timeout=MINUTE)
+        return reply["content"]["status"], outputs
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    manager, client = start_new_kernel(startup_timeout=2 * MINUTE)
+    try:
+        yield Kernel(manager, client)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def lines_of(outputs: list[dict]) -> list[str]:
+    """All that is read below the cell but what it printed itself."""
+    errors = [line for o in outputs if o["kind"] == "error" for line in o["traceback"]]
+    streams = [o["text"] for o in outputs if o["kind"] == "stream"]
+    return "\n".join([*errors, *streams]).splitlines()
+
+
+MISTAKES = {
+    "setting": (
+        "import sparcl_lib\n"
+        "settings = {'method.terms.kd.wight': 3}\n"
+        "sparcl_lib.train('minivoc', 'MiB', task='6-4', settings=settings)",
+        "UserError: ",
+    ),
+    "guess": (
+        "from sparcl_lib.course import guess_first; guess_first('many')",
+        "UserError: a guess is a number without quotes",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code, start", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_the_rest_comes_when_asked(kernel, code, start):
+    status, outputs = kernel.run(code)
+    (line,) = lines_of(outputs)
+    assert status == "error" and line.startswith(start) and line.endswith("(%tb shows where)")
+    rest = lines_of(kernel.run("%tb")[1])
+    assert len(rest) > 3 and any("File " in line for line in rest)
+
+
+INTERRUPTED = {
+    "a loop": "import time, sparcl_lib.course\nprint('now', flush=True)\ntime.sleep(60)",
+    "a pool": """
+import time, threading, multiprocessing, sparcl_lib.course
+from sparcl_lib.experiments.pool import run_calls
+
+def tell():  # while the processes still import, where a traceback of each would be printed
+    while len(multiprocessing.active_children()) < 2:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    print('now', flush=True)
+
+threading.Thread(target=tell).start()
+run_calls(time.sleep, {1: (60,), 2: (60,)}, 2, 'waits')
+""",
+}
+
+
+@pytest.mark.parametrize("code", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_an_interrupt_is_one_line_and_the_cell_failed(kernel, code):
+    status, outputs = kernel.run(code, interrupt_at="now")
+    assert status == "error"
+    lines = [line for line in lines_of(outputs) if line not in ("", "now") and "it/s" not in line]
+    assert [line.partition(":")[0] for line in lines] == ["KeyboardInterrupt"], lines
+    rest = lines_of(kernel.run("%tb")[1])
+    assert len(rest) > 3 and "KeyboardInterrupt" in rest[-1]
+
+
+def test_nothing_is_echoed_below_a_check_or_a_guess(kernel):
+    code = "from sparcl_lib.course import check, guess_first\n"
+    _, checked = kernel.run(code + "check('1.1', abs, [((-1,), 1)])")
+    assert [o["kind"] for o in checked] == ["display_data"]
+    assert checked[0]["data"]["text/plain"] == "Exercise 1.1: right."
+    _, guessed = kernel.run(code + "guess_first(3)")
+    assert guessed == []
