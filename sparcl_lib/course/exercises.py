@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from IPython.display import display
 
-from sparcl_lib.course.output import Output, as_html
+from sparcl_lib.course.output import Output, as_html, coloured
 from sparcl_lib.errors import UserError
 
 Case = tuple[tuple[Any, ...], Any]
@@ -94,18 +94,13 @@ def _said(result: Result, hint: str) -> Output:
     if result.outcome == "not started":
         return Output(f"<p>{name}: not started yet.</p>", f"{name}: not started yet.")
     if result.outcome == "right":
-        return Output(f"<p>{name}: {_coloured('success', '✓ right.')}</p>", f"{name}: right.")
-    page = f"<p>{name}: {_coloured('error', '✗ not yet.')} {as_html(result.problem)}.</p>"
+        return Output(f"<p>{name}: {coloured('success', '✓ right.')}</p>", f"{name}: right.")
+    page = f"<p>{name}: {coloured('error', '✗ not yet.')} {as_html(result.problem)}.</p>"
     plain = f"{name}: {result.problem}."
     if hint:
         page += f"<p>Hint: {as_html(hint)}</p>"
         plain += f" Hint: {hint}"
     return Output(page, plain)
-
-
-def _coloured(kind: str, words: str) -> str:
-    colour = {"success": "#1a7f37", "error": "#c62828"}[kind]
-    return f'<b style="color:var(--jp-{kind}-color1,{colour})">{words}</b>'
 
 
 _NOT_STARTED = "not started yet"

@@ -9,7 +9,7 @@ style in the still form hides it while the widget lives, and the widget once it 
 import html
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from IPython import get_ipython
 from IPython.display import display
@@ -52,3 +52,9 @@ def display_live(still: Output, widget: Any) -> None:
 def as_html(text: str) -> str:
     """A plain text in a page: `code` between backticks, and $formulas$ as they are."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
+
+
+def coloured(kind: Literal["success", "error"], words: str) -> str:
+    """HTML of words in the colour that JupyterLab's theme has for them, light or dark."""
+    colour = {"success": "#1a7f37", "error": "#c62828"}[kind]
+    return f'<b style="color:var(--jp-{kind}-color1,{colour})">{words}</b>'

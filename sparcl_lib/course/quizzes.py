@@ -5,24 +5,24 @@ from typing import Any
 
 from IPython.display import display
 
-from sparcl_lib.course.output import Output, as_html, display_live
+from sparcl_lib.course.output import Output, as_html, coloured, display_live
 from sparcl_lib.errors import UserError
 
 
-def quiz(question: str, answers: Sequence[tuple[str, str]], right: int) -> None:
+def quiz(question: str, choices: Sequence[tuple[str, str]], right: int) -> None:
     """Show a question and its answers, to be clicked; in a page that runs nothing, to be unfolded.
 
     Args:
         question: a text with $formulas$ and `code`, as are all others.
-        answers: pairs (answer, reason); the reason is shown below "Right" or "Wrong".
+        choices: pairs (answer, reason); the reason is shown below "Right" or "Wrong".
         right: index of the right answer.
 
     Raises UserError for fewer than two answers, or where none of them is right.
     """
-    if len(answers) < 2 or not 0 <= right < len(answers):
-        raise UserError(f"quiz: {len(answers)} answers, of which right={right} is none: {question}")
-    verdicts = [_verdict(number == right, reason) for number, (_, reason) in enumerate(answers)]
-    texts = [as_html(answer) for answer, _ in answers]
+    if len(choices) < 2 or not 0 <= right < len(choices):
+        raise UserError(f"quiz: {len(choices)} answers, of which right={right} is none: {question}")
+    verdicts = [_verdict(number == right, reason) for number, (_, reason) in enumerate(choices)]
+    texts = [as_html(answer) for answer, _ in choices]
     still = _still(question, texts, verdicts)
     try:
         import ipywidgets
@@ -39,10 +39,8 @@ def quiz(question: str, answers: Sequence[tuple[str, str]], right: int) -> None:
 
 
 def _verdict(right: bool, reason: str) -> str:
-    word, colour = ("✓ Right.", "#1a7f37") if right else ("✗ Wrong.", "#c62828")
-    variable = "success" if right else "error"
-    style = f"color:var(--jp-{variable}-color1,{colour})"
-    return f'<b style="{style}">{word}</b> {as_html(reason)}'
+    word = coloured("success", "✓ Right.") if right else coloured("error", "✗ Wrong.")
+    return f"{word} {as_html(reason)}"
 
 
 def _still(question: str, texts: Sequence[str], verdicts: Sequence[str]) -> Output:
@@ -61,13 +59,12 @@ def _row(ipywidgets: Any, letter: str, text: str, verdict: str) -> Any:
     """
     narrow = ipywidgets.Layout(width="32px", flex="0 0 auto", padding="0")
     button = ipywidgets.Button(description=letter, tooltip=f"Choose answer {letter}", layout=narrow)
-    told = ipywidgets.HTMLMath()
+    below = ipywidgets.HTMLMath()
 
     def choose(_: Any) -> None:
-        told.value = verdict
+        below.value = verdict
 
     button.on_click(choose)
     wide = ipywidgets.Layout(flex="1 1 0", min_width="0")
-    return ipywidgets.HBox(
-        [button, ipywidgets.VBox([ipywidgets.HTMLMath(text), told], layout=wide)]
-    )
+    beside = ipywidgets.VBox([ipywidgets.HTMLMath(text), below], layout=wide)
+    return ipywidgets.HBox([button, beside], layout=ipywidgets.Layout(margin="4px 0"))

@@ -32,7 +32,7 @@ def test_a_click_says_right_or_wrong_and_why(shown, monkeypatch):
 
     boxes = []
     box = ipywidgets.HBox
-    monkeypatch.setattr(ipywidgets, "HBox", lambda kids: boxes.append(kids) or box(kids))
+    monkeypatch.setattr(ipywidgets, "HBox", lambda kids, **options: boxes.append(kids) or box(kids))
     quiz(QUESTION, ANSWERS, right=1)
     for number, (word, (answer, reason)) in enumerate(zip(("Wrong.", "Right."), ANSWERS)):
         button, beside = boxes[number]
