@@ -26,10 +26,10 @@
 # | chapter | question | |
 # |---|---|---|
 # | 00 Welcome | What does forgetting look like? | you are here |
-# | 01 Dataset partitioning | What does "background" mean when classes come one after the other? | ready |
-# | 02 The network and its classifier | How good is one network that sees everything? | ready |
-# | 03 Fine-tuning | How bad is one that just trains on, and why? | ready |
-# | 04 Distillation | What does the old network still know that the new one can be held to? | ready |
+# | [01 Dataset partitioning](01_dataset_partitioning.ipynb) | What does "background" mean when classes come one after the other? | ready |
+# | [02 The network and its classifier](02_segmentation_network.ipynb) | How good is one network that sees everything? | ready |
+# | [03 Fine-tuning](03_fine_tuning.ipynb) | How bad is one that just trains on, and why? | ready |
+# | [04 Distillation](04_distillation.ipynb) | What does the old network still know that the new one can be held to? | ready |
 # | 05 to 07 | What do the latent losses of SDR add: prototypes, attraction and repulsion, sparsity? | planned |
 # | 08 to 11 | Do they add up, do they help other methods, and how is all that run at full scale? | planned |
 #
@@ -218,7 +218,7 @@ def draw_strips(picture):
     figure = prediction_strips(
         pictures["images"][rows], pictures["truth"][rows], predictions, names, matrix.step_classes[1]
     )
-    figure.set_size_inches(1.4 * figure.get_size_inches())
+    figure.set_size_inches(7.7, 3.2)
     return figure
 
 

@@ -136,7 +136,8 @@ assert all(
 # ## The labels of a step
 #
 # The second half of the rule is about pixels. The full mask holds raw values; the target of step $k$ holds training indices, 0 for
-# background, then 1, 2, ... in the order of learning. For one pixel, written plainly:
+# background, then 1, 2, ... in the order of learning. For one pixel, written plainly, and below it the answer for every class at three
+# steps of `6-1`:
 
 # %%
 def plain_target(raw, task, step, setup):  # a raw mask value -> a training index
@@ -365,7 +366,8 @@ voc = pd.read_csv(io.StringIO(text), dtype={"classes": str})
 voc_sets = [{int(c) for c in classes.split()} for classes in voc["classes"]]
 print(len(voc), "sets;", voc["train_aug"].sum(), "training and", voc["val"].sum(), "test images")
 frequent = voc.sort_values("train_aug", ascending=False).head(4)
-frequent.assign(classes=[", ".join(VOC_CLASSES[c] for c in voc_sets[row]) for row in frequent.index])
+frequent.index = [", ".join(VOC_CLASSES[c] for c in voc_sets[row]) for row in frequent.index]
+frequent.rename_axis("classes shown")[["train_aug", "train", "val"]]
 
 # %% [markdown]
 # Tasks on VOC2012 are named by their steps: `15-1` teaches 15 classes, then one at a time, in alphabetical order. The rule needs only
@@ -843,7 +845,7 @@ def draw_orders():
         ("yes", "o", "#0072b2", "person at step 0"), ("no", "^", "#d55e00", "person at a later step")
     ):
         chosen = orders[orders["person at step 0"] == early]
-        axes.scatter(chosen["disjoint"], chosen["overlapped"], 16, color, marker, label=label)
+        axes.scatter(chosen["disjoint"], chosen["overlapped"], 16, color, marker=marker, label=label)
     axes.scatter(8437, 9568, marker="*", s=180, color="#222222", label="alphabetical")
     axes.plot([3500, 9500], [3500, 9500], color="#999999", linewidth=1, label="equal")
     axes.set(xlabel="images of step 0, disjoint", ylabel="images of step 0, overlapped")

@@ -9,7 +9,7 @@
 #   - An image becomes 16 x 16 locations of 64 channels, the features $f_i$; a head and one matrix make logits of them, bilinear up-sampling makes pixels. Exchange the backbone alone, and the old classes are nearly all lost.
 #   - A stride replaced by dilation keeps the weights and what they look at, and gives four times the locations. (In the further part, thin shapes fall through a grid of stride 16; one $f_i$ of ours sees 47 x 47 pixels, the head makes that 63 x 63.)
 #   - Growing is appending rows. Random rows keep old logits bit for bit and here win no pixels; MiB's rows keep every old class's probability and share out the background's, yet 4 % of the pixels change sides.
-#   - Forward, loss, backward, update, under a falling learning rate; written out, it retraces the kept run. Joint training reaches 69.9 mIoU on seed 0 and is the best method over all classes on each of three seeds.
+#   - Forward, loss, backward, update, under a falling learning rate; written out, it retraces the kept run. Joint training reaches 69.9 mIoU on seed 0 and is the best of four methods over all classes on each of five seeds; on the new classes alone it is not.
 # ends_with: joint training, the upper bound
 # reading_minutes: 60
 # further_minutes: 30
@@ -448,10 +448,9 @@ tied = background_won & ~overtaken
 print(f"background won {100 * background_won.float().mean():.1f} % of the pixels")
 print(f"with MiB's start an old class wins {100 * overtaken.float().mean():.1f} %")
 print(f"and background ties with the four new classes on {100 * tied.float().mean():.1f} %")
-safe = tied & (old_logits[:, 0] - best_old > math.log(5) + 1e-3)
 assert (mib_logits[:, 7:] - mib_logits[:, :1]).abs().max() < 1e-3  # a tie, up to rounding
 assert 0.02 < overtaken.float().mean() < 0.07
-assert not (mib_logits.argmax(1)[safe][:, None] == torch.arange(1, 7)).any()
+assert ((old_logits[:, 0] - best_old)[(mib_logits.argmax(1) - 3.5).abs() < 3] <= math.log(5) + 1e-3).all()  # 1 to 6 only there
 
 # %% [markdown]
 # On a tie the last bit of a rounding decides, so "how many pixels the new classes win" has no answer for this start, and we print none.
@@ -612,14 +611,15 @@ show(figure, "Two photographs, truth, fine-tuning without old classes, joint tra
 # %% [markdown]
 # ### In what sense a bound?
 #
-# One seed proves little. The repository keeps three, of four methods, in `benchmarks/studies/minivoc_seeds`; MiB and SDR are those of the later
-# chapters, with weights from a search.
+# One seed proves little. The repository keeps five, of these four methods, in `benchmarks/studies/minivoc_comparison`: MiB is built in chapter 04,
+# SDR is the paper's method (planned: chapters 05 to 08), both with weights from a search. Means over the seeds:
 
 # %%
-seeds = pd.read_csv("../benchmarks/studies/minivoc_seeds/results.csv")
-final = seeds[seeds.step == 1]  # a row for each method and seed
+study = pd.read_csv("../benchmarks/studies/minivoc_comparison/results.csv")
+study = study.query("task == '6-4' and setup == 'disjoint' and step == 1")  # a row for each method and seed
+final = study[study.method.isin(["FT", "MiB", "SDR", "Joint"])]
 table = final.groupby("method")[["miou_old_no_bg", "miou_new", "miou_all"]].mean()
-table.loc[["FT", "MiB", "SDR", "Joint"]].round(1)
+table.sort_values("miou_all").round(1)
 
 # %% [markdown]
 # Means hide which run stood against which. So take **differences within a seed**: joint training minus the best of the others, over all
@@ -634,14 +634,14 @@ lead = pd.DataFrame({
 lead.round(1)
 assert overall["Joint"].mean() >= 65
 assert (overall.idxmax(axis=1) == "Joint").all()  # best over all classes, on each seed
-assert lead["new classes"].max() < 6
+assert lead["new classes"].max() < 6 and (lead["new classes"] < 0).sum() == 1
 assert abs(overall.loc[0, "Joint"] - joint.matrix.miou_all(1)) < 2  # the run above is one of these
 
 # %% [markdown]
-# Over all classes joint training is the best on each seed. It is a bound in spirit, not a theorem:
+# Over all classes joint training is the best of the four on each seed. It is a bound in spirit, not a theorem:
 #
 # - it was given another budget (700 iterations in all, against 600 + 300) and its own learning rate: not the same training with more labels;
-# - on the new classes alone a method that has a whole step for nothing else comes within a point of it on one seed, as the last column shows;
+# - on the new classes alone a method that has a whole step for nothing else comes near it, and is ahead of it on one seed (last column);
 # - nothing says that a better loss, or a longer schedule, could not lift a continual method above this number. It might lift joint training too.
 #
 # So read "distance to Joint" as: what is still lost because classes come one after the other. Fine-tuning, at the other end, is the subject of
@@ -769,8 +769,8 @@ quiz(
 quiz(
     "Could a continual method have a higher mIoU than Joint?",
     [
-        ("Never", "No theorem says so. On the new classes alone a continual method comes within a point on one of our seeds, and Joint's budget and learning rate are its own."),
-        ("It could", "Right, though over all classes it did not on any of the three seeds. Joint is a reference point, trained as well as we knew how."),
+        ("Never", "No theorem says so. On the new classes alone a continual method is ahead of Joint on one of our five seeds, and Joint's budget and learning rate are its own."),
+        ("It could", "Right, though over all classes none of ours did, on any of the five seeds. Joint is a reference point, trained as well as we knew how."),
     ],
     right=1,
 )
