@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm.auto import tqdm
 
 from sparcl_lib.data.masks import voc_palette
 from sparcl_lib.errors import UserError
 from sparcl_lib.labels import BACKGROUND
 from sparcl_lib.prediction import LabelMap, read_photograph
+from sparcl_lib.progress import tqdm
 from sparcl_lib.run import Run
 from sparcl_lib.writing import write_atomically
 

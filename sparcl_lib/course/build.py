@@ -23,11 +23,11 @@ import pandas as pd
 import torch
 from nbclient import NotebookClient
 from nbformat import NotebookNode
-from tqdm.auto import tqdm
 
 from sparcl_lib.course.chapter import Chapter, Times, duration, header, read_chapters, render
 from sparcl_lib.course.output import WIDGET_VIEW
 from sparcl_lib.course.runs import CACHE_VARIABLE, SHIPPED, USES_VARIABLE
+from sparcl_lib.progress import tqdm
 from sparcl_lib.training.run_directory import RunDirectory, config_text
 from sparcl_lib.writing import write_text
 

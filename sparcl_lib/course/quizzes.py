@@ -14,7 +14,8 @@ def quiz(question: str, choices: Sequence[tuple[str, str]], right: int) -> None:
 
     Args:
         question: a text with $formulas$ and `code`, as are all others.
-        choices: pairs (answer, reason); the reason is shown below "Right" or "Wrong".
+        choices: pairs (answer, reason); the reason is shown after "Right" or "Wrong",
+            with which it may begin.
         right: index of the right answer.
 
     Raises UserError for fewer than two answers, or where none of them is right.
@@ -39,8 +40,11 @@ def quiz(question: str, choices: Sequence[tuple[str, str]], right: int) -> None:
 
 
 def _verdict(right: bool, reason: str) -> str:
-    word = coloured("success", "✓ Right.") if right else coloured("error", "✗ Wrong.")
-    return f"{word} {as_html(reason)}"
+    """The reason after its word; that of a right answer may begin with "Right" itself."""
+    word = "Right" if right else "Wrong"
+    rest = reason.removeprefix(word) if reason.startswith(word) else f". {reason}"
+    mark = coloured("success", "✓ Right") if right else coloured("error", "✗ Wrong")
+    return mark + as_html(rest)
 
 
 def _still(question: str, texts: Sequence[str], verdicts: Sequence[str]) -> Output:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from sparcl_lib.data.masks import BROKEN, read_mask
 from sparcl_lib.data.minivoc import verify
 from sparcl_lib.data.sources.source import Source, format_ranges
 from sparcl_lib.errors import UserError
+from sparcl_lib.progress import tqdm
 
 Line = tuple[bool, str]
 """(fine, what was found), printed as OK or FAIL."""

@@ -74,7 +74,7 @@ def _load(path: Path) -> Checksums:
 
 
 def _read(files: list[str]) -> list[str]:
-    from tqdm.auto import tqdm  # here because it is slow to import and mostly not needed
+    from sparcl_lib.progress import tqdm  # here because it is slow to import and mostly not needed
 
     with ThreadPool(os.cpu_count()) as pool:
         checksums = pool.imap(_read_one, files, chunksize=16)

@@ -138,7 +138,7 @@ def _save(path: Path, rows: dict[Key, Row]) -> None:
 
 def _read_masks(paths: Iterable[str], workers: int | None, progress: bool) -> list[Row]:
     """Decode masks in threads, in the order of ``paths``."""
-    from tqdm.auto import tqdm  # here because it is slow to import and mostly not needed
+    from sparcl_lib.progress import tqdm  # here because it is slow to import and mostly not needed
 
     paths = list(paths)
     # Threads, not processes: Pillow releases the GIL while it decodes and counts, and threads are

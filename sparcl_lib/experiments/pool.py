@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from tqdm.auto import tqdm
 
 from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
+from sparcl_lib.progress import tqdm
 from sparcl_lib.run import Run
 
 DIED = "its process died, perhaps for lack of memory: try fewer --jobs"

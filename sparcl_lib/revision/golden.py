@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from sparcl_lib.config import RunConfig, all_settings, parse_settings, resolve
 from sparcl_lib.data import minivoc
@@ -25,6 +24,7 @@ from sparcl_lib.experiments.pool import one_thread
 from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.methods import METHODS
 from sparcl_lib.plain import as_plain
+from sparcl_lib.progress import tqdm
 from sparcl_lib.revision.recorded import Record, Values
 from sparcl_lib.tasks import SETUPS
 from sparcl_lib.training import RunDirectory, open_workspace, train

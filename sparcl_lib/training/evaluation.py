@@ -8,11 +8,11 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 from torchmetrics.classification import MulticlassConfusionMatrix
-from tqdm.auto import tqdm
 
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.data.loading.transforms import to_rgb
 from sparcl_lib.models import predict
+from sparcl_lib.progress import tqdm
 
 
 def confusion_matrix(

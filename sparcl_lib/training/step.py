@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from lightning.fabric import Fabric
 from torch import nn
-from tqdm.auto import tqdm
 
 from sparcl_lib.config import OptimConfig, at_step
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.errors import LossDiverged
 from sparcl_lib.methods import LossValues, Mechanism, StepContext, labelled_sums
 from sparcl_lib.models import Segmenter, SegmenterOutput, train_mode
+from sparcl_lib.progress import tqdm
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.plan import StepPlan
 
@@ -71,17 +71,17 @@ class StepTrainer:
             mechanism.before_step(self, batches)
         train_mode(self.student, plan.batch_norm if plan.step > 0 else "train")
         base = at_step(plan.optim.lr, plan.step)
-        bar = tqdm(
-            batches, plan.label, plan.iterations,
-            disable=not self.fabric.is_global_zero, leave=False,
-        )  # fmt: skip
-        for iteration, batch in enumerate(itertools.islice(bar, plan.iterations)):
+        some = itertools.islice(batches, plan.iterations)  # a bar that is cut would look stopped
+        hidden = not self.fabric.is_global_zero
+        bar = tqdm(some, plan.label, plan.iterations, disable=hidden)
+        for iteration, batch in enumerate(bar):
             for group in self.optimizer.param_groups:
                 group["lr"] = poly_lr(base, iteration, plan.iterations, plan.optim.power)
             values = self._update(self._context(batch), iteration)
             if iteration % LOG_EVERY == 0 or iteration == plan.iterations - 1:
                 scalars = {name: float(value) for name, value in values.terms.items()}
-                bar.set_postfix({name: f"{value:.3g}" for name, value in scalars.items()})
+                shown = {name: f"{value:.3g}" for name, value in scalars.items()}
+                bar.set_postfix(shown, refresh=False)
                 rate = self.optimizer.param_groups[0]["lr"]
                 scalars |= {"total": float(values.total), "lr": rate}
                 log(scalars, plan.iterations_before + iteration)

@@ -7,7 +7,7 @@ from sparcl_lib.course import quiz
 from sparcl_lib.errors import UserError
 
 QUESTION = "Is $a < b$ for `a = 1`?"
-ANSWERS = [("No", "One is less than two."), ("If $b > 1$", "That is all it says.")]
+ANSWERS = [("No", "One is less than two."), ("If $b > 1$", "Right: that is all it says.")]
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def test_a_page_that_runs_nothing_has_every_answer_with_its_reason(shown):
     page = shown[0].html
     assert "$a &lt; b$" in page and "<code>a = 1</code>" in page
     wrong, right = page.split("<details>")[1:]
-    assert "Wrong." in wrong and "One is less than two." in wrong
-    assert "<summary>If $b &gt; 1$</summary>" in right and "Right." in right
+    assert "✗ Wrong</b>. One is less than two." in wrong
+    assert "<summary>If $b &gt; 1$</summary>" in right and "✓ Right</b>: that" in right
 
 
 def test_a_click_says_right_or_wrong_and_why(shown, monkeypatch):
@@ -34,12 +34,12 @@ def test_a_click_says_right_or_wrong_and_why(shown, monkeypatch):
     box = ipywidgets.HBox
     monkeypatch.setattr(ipywidgets, "HBox", lambda kids, **options: boxes.append(kids) or box(kids))
     quiz(QUESTION, ANSWERS, right=1)
-    for number, (word, (answer, reason)) in enumerate(zip(("Wrong.", "Right."), ANSWERS)):
+    for number, (word, (answer, reason)) in enumerate(zip(("Wrong", "Right"), ANSWERS)):
         button, beside = boxes[number]
         text, verdict = beside.children
         assert answer.partition(" ")[0] in text.value and not verdict.value
         button.click()
-        assert word in verdict.value and reason in verdict.value
+        assert word in verdict.value and reason.removeprefix(word) in verdict.value
     assert list(shown[1]) == [cell_output.WIDGET_VIEW]
 
 

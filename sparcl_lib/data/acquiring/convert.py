@@ -11,13 +11,13 @@ from pathlib import Path
 
 import yaml
 from PIL import Image
-from tqdm.auto import tqdm
 
 from sparcl_lib.data.masks import Colour, read_colours
 from sparcl_lib.data.sources.custom import colour_source
 from sparcl_lib.data.sources.pairs import COLUMNS
 from sparcl_lib.data.sources.source import MASK_SUFFIX, Source
 from sparcl_lib.errors import UserError
+from sparcl_lib.progress import tqdm
 from sparcl_lib.writing import appearing_whole
 
 DESCRIPTION = "dataset.yaml"

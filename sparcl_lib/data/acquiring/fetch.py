@@ -13,11 +13,11 @@ from pathlib import Path
 
 import requests
 import urllib3
-from tqdm.auto import tqdm
 
 from sparcl_lib.data.acquiring.archives import Archive
 from sparcl_lib.data.acquiring.disk import format_bytes, write_error
 from sparcl_lib.errors import UserError
+from sparcl_lib.progress import tqdm
 
 _BLOCK = 1 << 16
 _LONGEST_PAUSE = 60.0

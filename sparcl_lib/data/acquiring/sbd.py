@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from sparcl_lib.data.masks import voc_palette
 from sparcl_lib.errors import UserError
+from sparcl_lib.progress import tqdm
 
 
 def train_aug(sbd: Iterable[str], train: Iterable[str], val: Iterable[str]) -> list[str]:

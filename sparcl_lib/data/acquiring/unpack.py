@@ -18,10 +18,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from tqdm.auto import tqdm
-
 from sparcl_lib.data.acquiring.disk import format_bytes, write_error
 from sparcl_lib.errors import UserError
+from sparcl_lib.progress import tqdm
 
 Place = Callable[[str], str | None]
 """Name in an archive, parts joined by / -> relative path to write it to; None = not wanted."""

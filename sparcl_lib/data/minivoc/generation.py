@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import platformdirs
 from PIL import Image
-from tqdm.auto import tqdm
 
 from sparcl_lib.data.masks import voc_palette
 from sparcl_lib.data.minivoc.scene import CLASSES, sample
 from sparcl_lib.errors import UserError
+from sparcl_lib.progress import tqdm
 from sparcl_lib.writing import appearing_whole
 
 VERSION = 1

@@ -1,0 +1,81 @@
+"""Progress bars: `tqdm` as this library shows it.
+
+In a notebook a bar is HTML, not a widget: it is there when the notebook is saved, closed and opened
+again, and ends green when it is whole and red when it was stopped. In a terminal it is tqdm's own.
+In a file or a pipe, where nothing can be drawn over, it writes seldom.
+"""
+
+import html
+import sys
+from typing import Any
+
+from tqdm.std import tqdm as _Bar
+
+_SECONDS_IN_A_FILE = 30.0
+_RUNNING, _WHOLE, _STOPPED = "#1976d2", "#2e7d32", "#c62828"
+
+
+class _PageBar(_Bar):  # type: ignore[misc]  # tqdm has no types
+    """A bar in the output of a cell."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        from IPython.display import display
+
+        # gui: tqdm counts and times, and leaves all drawing to `display`.
+        super().__init__(*arguments, **options | {"gui": True})
+        self._whole: bool | None = None
+        if not self.disable:
+            self._output = display(self, display_id=True)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        self._output.update(self)
+        return True
+
+    def clear(self, *_: Any, **__: Any) -> None:
+        """Nothing is drawn over a page."""
+
+    def close(self) -> None:
+        if self.disable:
+            return
+        super().close()
+        self._whole = not self.total or self.n >= self.total
+        self.display()
+
+    def _repr_html_(self) -> str:
+        if self._whole and not self.leave:
+            return ""
+        share = min(1.0, self.n / self.total) if self.total else float(self._whole is not None)
+        colour = {None: _RUNNING, True: _WHOLE, False: _STOPPED}[self._whole]
+        before, _, after = self.format_meter(
+            **self.format_dict | {"bar_format": "{l_bar}<bar/>{r_bar}"}
+        ).partition("<bar/>")
+        return (
+            f'<div style="display:flex;align-items:center;gap:8px">'
+            f"<span>{html.escape(before.rstrip('|'))}</span>"
+            f'<div style="flex:0 1 300px;min-width:60px;border:1px solid {colour}">'
+            f'<div style="width:{100 * share:.0f}%;height:12px;background:{colour}"></div></div>'
+            f"<span>{html.escape(after.lstrip('|'))}</span></div>"
+        )
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text("" if self._whole and not self.leave else str(self))
+
+
+class _TextBar(_Bar):  # type: ignore[misc]
+    """A bar in a terminal, a file or a pipe."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        stream = options.get("file") or sys.stderr
+        if not stream.isatty():
+            seconds = _SECONDS_IN_A_FILE
+            options = {"mininterval": seconds, "maxinterval": seconds} | options
+        super().__init__(*arguments, **options)
+
+
+def _in_a_notebook() -> bool:
+    """Whether this process is the kernel of a page; IPython is there before the library then."""
+    ipython = sys.modules.get("IPython")
+    return getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
+
+
+tqdm: Any = _PageBar if _in_a_notebook() else _TextBar

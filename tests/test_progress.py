@@ -1,0 +1,75 @@
+"""Progress bars: seldom in a file, whole when all was done, red when it was not."""
+
+import io
+
+import pytest
+
+from sparcl_lib import progress
+
+
+def test_a_file_gets_few_lines():
+    """Every tenth of a second one, they filled a log."""
+    out = io.StringIO()
+    clock = iter(range(10_000))
+    bar = progress.tqdm(range(100), "step 1", file=out)
+    bar._time = lambda: next(clock) / 10  # ten seconds and a little
+    assert list(bar) == list(range(100))
+    assert out.getvalue().count("step 1") == 2
+    assert "100/100" in out.getvalue().split("\r")[-1]
+
+
+@pytest.fixture
+def page(monkeypatch):
+    """The outputs of a cell in which bars are made, by their order."""
+    import IPython.display
+
+    outputs = []
+
+    class Handle:
+        def __init__(self, bar):
+            self.pages = [bar._repr_html_()]
+
+        def update(self, bar):
+            self.pages.append(bar._repr_html_())
+
+    def display(bar, display_id):
+        outputs.append(Handle(bar))
+        return outputs[-1]
+
+    monkeypatch.setattr(IPython.display, "display", display)
+    return outputs
+
+
+def test_a_bar_in_a_page_ends_green_and_whole(page):
+    for _ in progress._PageBar(range(3), "step 1"):
+        assert progress._RUNNING in page[0].pages[-1]
+    last = page[0].pages[-1]
+    assert "step 1" in last and "3/3" in last and "width:100%" in last
+    assert progress._WHOLE in last
+
+
+def test_a_bar_in_a_page_that_was_stopped_ends_red(page):
+    with pytest.raises(KeyboardInterrupt):
+        for number in progress._PageBar(range(4), "step <1>"):
+            if number == 2:
+                raise KeyboardInterrupt
+    last = page[0].pages[-1]
+    assert "step &lt;1&gt;" in last and "2/4" in last and "width:50%" in last
+    assert progress._STOPPED in last
+
+
+def test_a_bar_in_a_page_that_should_not_stay_is_gone(page):
+    list(progress._PageBar(range(3), leave=False))
+    with progress._PageBar(total=3, leave=False) as by_hand:
+        by_hand.update(3)
+    assert [output.pages[-1] for output in page] == ["", ""]
+
+
+def test_a_bar_of_unknown_length_is_whole_at_its_end(page):
+    list(progress._PageBar(iter("abc")))
+    assert progress._WHOLE in page[0].pages[-1] and "3" in page[0].pages[-1]
+
+
+def test_no_output_for_a_bar_that_is_off(page):
+    assert list(progress._PageBar(range(3), disable=True)) == [0, 1, 2]
+    assert page == []
