@@ -10,6 +10,13 @@ from sparcl_lib.report.page import write_report
 from sparcl_lib.training import train
 
 METHODS = ("FT", "MiB", "SDR", "Joint")
+TASK, SETUP = "6-4", "disjoint"
+OVER_SEEDS = (
+    "In three repetitions with other seeds SDR ends 1.5 points above MiB (95 % interval 0.8 to "
+    "2.2). The start of the new classifier explains this, not the losses that SDR adds: MiB with "
+    "the random start of SDR reaches 65.7, and SDR 65.4."
+)
+"""What one seed of the demo cannot show; the README says the same, and a test measures both."""
 
 
 def run_demo(
@@ -40,5 +47,7 @@ def run_demo(
     write_results(results, out)
     command = f"sparcl demo --task {task} --setup {setup} --seeds {','.join(map(str, seeds))}"
     command += "".join(f" --set {setting}" for setting in settings)
-    write_report(results, out / "report.html", f"MiniVOC {task}, {setup}", [command])
+    one_seed = len(seeds) == 1 and (task, setup) == (TASK, SETUP) and not settings
+    remark = OVER_SEEDS if one_seed else ""
+    write_report(results, out / "report.html", f"MiniVOC {task}, {setup}", [command], remark)
     return results_text(results)

@@ -4,6 +4,7 @@ import numpy as np
 
 from sparcl_lib.metrics import StepMatrix
 from sparcl_lib.report import ReportRun
+from sparcl_lib.tasks import get_task
 
 THREE_STEPS = [["disc", "square", "ring"], ["bar"], ["moon", "star"]]
 KEEP = {"FT": 0.05, "MiB": 0.9, "SDR": 0.8, "Joint": 1.0}
@@ -16,7 +17,7 @@ def make_run(method, seed=0, classes=THREE_STEPS, last=None, pictures=True, **na
     for step in [last] if method == "Joint" else range(last + 1):
         ious = {"background": 90.0}
         for k, added in enumerate(classes[: step + 1]):
-            ious |= dict.fromkeys(added, (70 + seed) * KEEP[method] ** (step - k))
+            ious |= dict.fromkeys(added, (70 + seed) * KEEP.get(method, 0.5) ** (step - k))
         matrix.add(step, ious)
     steps = matrix.to_results()
     metrics = {
@@ -26,6 +27,20 @@ def make_run(method, seed=0, classes=THREE_STEPS, last=None, pictures=True, **na
         "forgetting": {}, "seconds": [10.0] * len(steps), **names,
     }  # fmt: skip
     return ReportRun(metrics, make_pictures(seed) if pictures else None)
+
+
+def voc_run(method, task="15-1", **names) -> ReportRun:
+    """The same in the classes of VOC, which published rows are for."""
+    voc = get_task("voc", task)
+    classes = [[voc.classes[c] for c in step] for step in voc.steps]
+    return make_run(method, classes=classes, pictures=False, dataset="voc", task=task, **names)
+
+
+def scored_run(method, seed, value, **names) -> ReportRun:
+    """One with this mIoU of all classes after the last of two steps."""
+    run = make_run(method, seed, [["disc"], ["bar"]], pictures=False, **names)
+    run.metrics["steps"][-1]["miou_all"] = value
+    return run
 
 
 def make_pictures(seed=0, n=6) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,10 @@ import pytest
 from PIL import Image
 
 from sparcl_lib.data.minivoc import default_root, generate
-from sparcl_lib.demo import METHODS, run_demo
+from sparcl_lib.demo import METHODS, OVER_SEEDS, run_demo
 from sparcl_lib.errors import UserError
+from sparcl_lib.report.differences import paired
+from sparcl_lib.report.verdict import range_text
 
 MIOUS = ["miou_old", "miou_new", "miou_all", "miou_old_no_bg", "miou_all_no_bg"]
 
@@ -97,3 +100,27 @@ def test_a_second_demo_uses_the_runs_that_are_there(demo, capsys):
 def test_a_demo_of_other_settings_is_not_mixed_in(demo):
     with pytest.raises(UserError, match="optim.iterations=.*choose another --out"):
         run_demo(demo[0], "6-4", "disjoint", [0], ["optim.iterations=4", "data.batch_size=4"])
+
+
+def test_what_one_seed_cannot_show_is_as_measured_and_in_the_readme():
+    """The page of one seed and the README, which has three, say the same about SDR and MiB."""
+    studies = Path(__file__).parents[1] / "benchmarks" / "studies"
+    seeds, parts = (
+        pd.read_csv(studies / name / "results.csv").query("step == 1").set_index(["method", "seed"])
+        for name in ("minivoc_seeds", "mib_parts")
+    )
+    sdr, mib = (seeds.miou_all[name].to_dict() for name in ("SDR", "MiB"))
+    start = parts.miou_all["random start"].to_dict()
+    lead, other = paired(sdr, mib), paired(start, sdr)
+    measured = f"{lead.mean:.1f} points above MiB (95 % interval {range_text(lead)})"
+    assert len(sdr) == 3 and lead.beyond and not other.beyond
+    assert f"SDR ends {measured}" in OVER_SEEDS
+    ends = (np.mean([*values.values()]) for values in (start, sdr))
+    assert "reaches {:.1f}, and SDR {:.1f}.".format(*ends) in OVER_SEEDS
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    assert OVER_SEEDS in " ".join(readme.split())
+
+
+def test_only_the_plain_demo_of_one_seed_says_what_more_seeds_showed(demo):
+    page = (demo[0] / "report.html").read_text("utf-8")
+    assert OVER_SEEDS not in page and 'href="results.csv"' in page and 'href="results.json"' in page

@@ -14,11 +14,13 @@ from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.report import ReportRun
-from sparcl_lib.report.page import page_of, picture, section
+from sparcl_lib.report.differences import Interval, interval
+from sparcl_lib.report.page import figure_block, picture, section, write_page
 from sparcl_lib.report.tables import MEASURES
+from sparcl_lib.report.verdict import points, range_text, verdict
 from sparcl_lib.run import Run
 from sparcl_lib.viz import switch_heat_map, to_png
-from sparcl_lib.writing import write_atomically, write_text
+from sparcl_lib.writing import write_atomically
 
 SHOWN = {name: MEASURES[name] for name in ("miou_old_no_bg", "miou_new", "miou_all")}
 NONE = "none of them"
@@ -61,6 +63,20 @@ class Ablation:
                 pairs = {"pairs": gains["miou_all"].count()}
                 rows[term] = pairs | dict(gains.mean()) | dict(gains.std().add_suffix("_std"))
         return pd.DataFrame.from_dict(rows, orient="index")
+
+    def gains(self, measure: str = "miou_all") -> dict[str, Interval]:
+        """Term -> what switching it on adds to the measure, over seeds.
+
+        The pairs of a seed share its images and step 0, so their mean counts once.
+        """
+        found = {}
+        for term in self.terms:
+            others = [t for t in self.terms if t != term]
+            wide = self.table.pivot(index=[*others, "seed"], columns=term, values=measure)
+            if {True, False} <= set(wide):
+                pairs = (wide[True] - wide[False]).dropna()
+                found[term] = interval(pairs.groupby("seed").mean())
+        return found
 
 
 def switches(terms: Sequence[str], leave_one_out: bool = False) -> list[dict[str, bool]]:
@@ -153,6 +169,29 @@ def _readable(table: pd.DataFrame, title: str) -> pd.DataFrame:
     return pd.DataFrame(shown)
 
 
+def ablation_verdict(ablation: Ablation) -> list[str]:
+    """What the terms add to mIoU of all classes, beyond the spread or not, in plain sentences."""
+    gains = ablation.gains()
+    if not gains:
+        return verdict(ablation.runs)
+    if all(gain.seeds < 2 for gain in gains.values()):
+        means = ", ".join(f"{term} {points(gain.mean)}" for term, gain in gains.items())
+        return [
+            f"Points that a term adds to the mIoU of all classes, one seed: {means}. Another seed "
+            "may turn a difference of a few points round."
+        ]
+    added = {term: f"{term} {points(g.mean)} ({range_text(g)})" for term, g in gains.items()}
+    beyond = [added[term] for term, gain in gains.items() if gain.beyond]
+    rest = [added[term] for term, gain in gains.items() if not gain.beyond]
+    sentences = [
+        "Points that a term adds to the mIoU of all classes, with the 95 % interval over "
+        f"{max(gain.seeds for gain in gains.values())} seeds."
+    ]
+    sentences += [f"Beyond the spread: {'; '.join(beyond)}."] if beyond else []
+    sentences += [f"Not beyond the spread: {'; '.join(rest)}."] if rest else []
+    return sentences
+
+
 def write_ablation(ablation: Ablation, out: Path, commands: Sequence[str] = ()) -> None:
     """results.csv, ablation.png and report.html (self-contained) in the folder `out`.
 
@@ -165,21 +204,25 @@ def write_ablation(ablation: Ablation, out: Path, commands: Sequence[str] = ()) 
         summary[[f"{m}_std" for m in SHOWN]].set_axis(list(SHOWN.values()), axis=1),
     )  # fmt: skip
     png = to_png(figure)
-    best = summary["miou_all"].idxmax()
-    shown = picture(
+    highest = summary["miou_all"].idxmax()
+    drawn = picture(
         figure,
+        f"Grid of variants and their mIoU; the highest mean of all classes: {highest}, "
+        f"{format_mean(summary['miou_all'][highest])}.",
+    )
+    shown = figure_block(
         f"{ablation.method} with and without its terms",
         "A filled square: the term is on. Numbers: mIoU in percent after the last step, mean"
         f"{' ± standard deviation over seeds' if summary['seeds'].max() > 1 else ''}; "
-        "colours are per column.",
-        f"Grid of variants and their mIoU; best of all classes: {best}, "
-        f"{format_mean(summary['miou_all'][best])}.",
+        "bright is high, each column by itself.",
+        [drawn],
     )
     effects = _readable(ablation.effects(), "a term adds")
+    effects["all, 95 % interval over seeds"] = [range_text(g) for g in ablation.gains().values()]
     tables = {"What a term adds (points)": effects}
     subject = f"{ablation.method} with and without {', '.join(ablation.terms)}"
-    shown_section = section(ablation.runs, [shown], tables, subject)
-    text = page_of(f"Ablation of {ablation.method}", [shown_section], commands)
+    says = ablation_verdict(ablation)
+    shown_section = section(ablation.runs, [shown], tables, subject, says)
     write_atomically(out / "results.csv", lambda d: ablation.table.to_csv(d, index=False))
     write_atomically(out / "ablation.png", lambda d: d.write_bytes(png))
-    write_text(out / "report.html", text)
+    write_page(out / "report.html", f"Ablation of {ablation.method}", [shown_section], commands)

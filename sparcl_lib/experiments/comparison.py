@@ -14,13 +14,13 @@ from sparcl_lib.experiments.base import RunBase, Variant
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
-from sparcl_lib.report import ReportRun, results_table, results_text
-from sparcl_lib.report.page import curves, page_of, picture, section
+from sparcl_lib.report import ReportRun, results_text
+from sparcl_lib.report.page import curves, figure_block, picture, section, write_page
 from sparcl_lib.report.runs import JOINT, by_group, by_method, mean_matrix
 from sparcl_lib.report.tables import step_rows
 from sparcl_lib.run import Run
 from sparcl_lib.viz import trade_off
-from sparcl_lib.writing import write_atomically, write_text
+from sparcl_lib.writing import write_atomically
 
 Group = tuple[str, str, str]
 """Data set, task, setup."""
@@ -30,6 +30,7 @@ FORGETTING = {
     "average": "mean of steps",
 }
 """Measure over the steps -> its title."""
+_NARROW = 3.9  # inches, of a figure on a telephone
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,19 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def forgetting(self) -> pd.DataFrame:
-        """Index dataset, task, setup, method: what FORGETTING names after the last step, mean and
-        deviation over seeds (`_std`).
-        """
-        table = self.table().groupby("run", sort=False).tail(1)
-        groups = table.groupby(["dataset", "task", "setup", "method"], sort=False)[list(FORGETTING)]
-        return pd.concat([groups.mean(), groups.std().add_suffix("_std")], axis=1)
+        """Of `forgetting_table`."""
+        return forgetting_table(self.table())
+
+
+def forgetting_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Index dataset, task, setup, method: what FORGETTING names after the last step, mean and
+    deviation over seeds (`_std`).
+
+    table: of `Comparison.table`.
+    """
+    last = table.groupby("run", sort=False).tail(1)
+    groups = last.groupby(["dataset", "task", "setup", "method"], sort=False)[list(FORGETTING)]
+    return pd.concat([groups.mean(), groups.std().add_suffix("_std")], axis=1)
 
 
 def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -> Comparison:
@@ -137,22 +145,29 @@ def write_comparison(
 
     commands: what to type to get the same runs. Raises UserError when a file cannot be written.
     """
-    table, forgetting = comparison.table().round(4), comparison.forgetting()
-    sections = [
-        _section(members, forgetting.loc[group])
-        for group, members in by_group(comparison.runs).items()
-    ]
-    text = page_of("Methods compared", sections, commands)
+    table = comparison.table().round(4)
     write_atomically(csv, lambda draft: table.to_csv(draft, index=False))
-    write_text(page, text)
+    write_comparison_page(comparison.runs, comparison.table(), page, commands)
+
+
+def write_comparison_page(
+    runs: Iterable[ReportRun],
+    table: pd.DataFrame,
+    page: Path,
+    commands: Sequence[str] = (),
+    links: bool = True,
+) -> None:
+    """The page alone. table: of `Comparison.table`, about the same runs; links: as `write_page`."""
+    forgetting = forgetting_table(table).sort_index()  # so that pandas finds a group at once
+    sections = [
+        _section(members, forgetting.loc[group]) for group, members in by_group(runs).items()
+    ]
+    write_page(page, "Methods compared", sections, commands, links=links)
 
 
 def _section(runs: list[ReportRun], forgetting: pd.DataFrame) -> dict[str, Any]:
     forgetting = forgetting.loc[list(by_method(runs))]
-    figures = []
-    if len(runs[0].metrics["classes"]) > 1:
-        matrices = {m: [run.matrix() for run in group] for m, group in by_method(runs).items()}
-        figures.append(curves(results_table(runs), matrices))
+    figures = curves(runs)
     known = forgetting.dropna(subset=["forgetting", "intransigence"])
     if len(known):
         figures.append(_trade_off(known))
@@ -160,15 +175,19 @@ def _section(runs: list[ReportRun], forgetting: pd.DataFrame) -> dict[str, Any]:
     return section(runs, figures, {title: _readable(forgetting.reset_index())})
 
 
-def _trade_off(forgetting: pd.DataFrame) -> dict[str, str]:
+def _trade_off(forgetting: pd.DataFrame) -> dict[str, Any]:
     pairs = zip(forgetting.index, forgetting["forgetting"], forgetting["intransigence"])
     points = ", ".join(f"{m} {format_mean(f)} and {format_mean(i)}" for m, f, i in pairs)
-    return picture(
-        trade_off(forgetting),
-        "Forgetting against intransigence",
+    caption = (
         "Forgetting: best IoU that a class of an earlier step ever had minus its last one, mean "
         "over classes. Intransigence: IoU of joint training minus that right after the class was "
-        "learned, mean over the classes of later steps. Lower left is better. Bars: one standard "
-        "deviation over seeds.",
-        f"Points of forgetting and intransigence: {points}.",
+        "learned, mean over the classes of later steps. Lower left is better."
     )
+    if forgetting["forgetting_std"].notna().any():
+        caption += " Bars: one standard deviation over seeds."
+    drawn = picture(
+        trade_off(forgetting),
+        f"Points of forgetting and intransigence: {points}.",
+        narrow=trade_off(forgetting, _NARROW),
+    )
+    return figure_block("Forgetting against intransigence", caption, [drawn])

@@ -1,6 +1,8 @@
-"""One self-contained HTML page over several runs."""
+"""One self-contained HTML page over several runs: the verdict, how to read, tables, pictures."""
 
 import base64
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,6 +15,7 @@ from matplotlib.figure import Figure
 
 import sparcl_lib
 from sparcl_lib.metrics import StepMatrix, format_mean
+from sparcl_lib.report.differences import ranking
 from sparcl_lib.report.runs import (
     JOINT,
     KEYS,
@@ -23,9 +26,12 @@ from sparcl_lib.report.runs import (
     mean_matrix,
 )
 from sparcl_lib.report.tables import readable, results_table, sources
+from sparcl_lib.report.verdict import first_step_miou, lead_table, verdict
 from sparcl_lib.tasks.classes import BACKGROUND_NAME
 from sparcl_lib.viz import (
-    forgetting_curves,
+    ALL_CLASSES,
+    FIRST_CLASSES,
+    miou_curves,
     prediction_strips,
     small_png,
     step_heat_map,
@@ -50,17 +56,43 @@ _ZERO = {
     "ignore_at_test": " Pixels of mask value 0 are background in training and left out at test.",
 }
 _LISTED_CLASSES = 25
+_METHODS_ABREAST = 5  # in strips of predictions; more stand one below the other
+_DPI = 200  # a figure's inch is 100 pixels of the page: twice that, for sharp displays
+_BESIDE = ("results.csv", "results.json")
+_COURSE = Path(sparcl_lib.__file__).parents[1] / "notebooks" / "README.md"
 
 
 def write_report(
-    runs: Iterable[ReportRun], path: str | Path, title: str, commands: Sequence[str] = ()
+    runs: Iterable[ReportRun],
+    path: str | Path,
+    title: str,
+    commands: Sequence[str] = (),
+    remark: str = "",
 ) -> None:
     """Write the page to `path`. commands: what to type to get the same runs, if known.
 
+    remark: a paragraph below the verdict. Raises UserError when the file cannot be written.
+    """
+    sections = [section(group) for group in by_group(runs).values()]
+    write_page(Path(path), title, sections, commands, remark)
+
+
+def write_page(
+    path: Path,
+    title: str,
+    sections: Sequence[dict[str, Any]],
+    commands: Sequence[str] = (),
+    remark: str = "",
+    links: bool = True,
+) -> None:
+    """Write a page of sections, with links to the results beside it and to the course.
+
+    A link is there if its file is. links: False for a page that is read elsewhere, as on the site.
     Raises UserError when the file cannot be written.
     """
-    text = page_html(runs, title, commands)
-    write_text(Path(path), text)
+    beside = [name for name in _BESIDE if links and (path.parent / name).is_file()]
+    course = os.path.relpath(_COURSE, path.parent) if links and _COURSE.is_file() else ""
+    write_text(path, page_of(title, sections, commands, remark, beside, course))
 
 
 def page_html(runs: Iterable[ReportRun], title: str, commands: Sequence[str] = ()) -> str:
@@ -68,48 +100,72 @@ def page_html(runs: Iterable[ReportRun], title: str, commands: Sequence[str] = (
     return page_of(title, [section(group) for group in by_group(runs).values()], commands)
 
 
-def page_of(title: str, sections: Sequence[dict[str, Any]], commands: Sequence[str] = ()) -> str:
-    """A page of sections made by `section`."""
+def page_of(
+    title: str,
+    sections: Sequence[dict[str, Any]],
+    commands: Sequence[str] = (),
+    remark: str = "",
+    beside: Sequence[str] = (),
+    course: str = "",
+) -> str:
+    """A page of sections made by `section`. beside, course: relative links, of files that exist."""
     template = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["slug"] = _slug
     return environment.from_string(template).render(
         title=title,
         version=sparcl_lib.__version__,
         commands=commands,
+        remark=remark,
+        beside=beside,
+        course=course,
         sections=sections,
     )
 
 
+def _slug(*words: str) -> str:
+    """An anchor: `MiniVOC, task 6-4, disjoint` is minivoc-task-6-4-disjoint."""
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
+
+
 def section(
     runs: list[ReportRun],
-    figures: Sequence[dict[str, str]] | None = None,
+    figures: Sequence[dict[str, Any]] | None = None,
     tables: Mapping[str, pd.DataFrame] | None = None,
     subject: str | None = None,
+    says: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """What the page says about runs of one dataset, task and setup.
 
     figures: made by `picture`; None: curves, predictions and a heat map per method.
     tables: title -> text to show below the results, the first column naming the rows.
     subject: what was run; None: the methods' names.
+    says: the verdict; None: of `verdict`.
     """
     dataset, task, setup = runs[0].group
     table = results_table(runs)
     shown = readable(table).drop(columns=list(KEYS[:3]))
+    leads = lead_table(runs)
+    extra = {} if leads is None else {"Beyond the spread? All classes, paired over seeds": leads}
+    name = f"{_DATASETS.get(dataset, dataset)}, task {task}, {setup}"
     return {
-        "name": f"{_DATASETS.get(dataset, dataset)}, task {task}, {setup}",
+        "name": name,
+        "id": _slug(name),
+        "verdict": " ".join(verdict(runs) if says is None else says),
         "about": _about(runs, subject or ", ".join(by_method(runs))),
         "steps": _steps(runs),
         "titles": list(shown),
         "rows": _rows(runs, table, shown),
         "several_seeds": (table["seeds"] > 1).any(),
         "sources": sources(table),
+        "csv": base64.b64encode(table.round(4).to_csv(index=False).encode()).decode(),
         "tables": [
-            {"title": name, "titles": list(extra), "rows": extra.values.tolist()}
-            for name, extra in (tables or {}).items()
+            {"title": title, "titles": list(rows), "rows": rows.values.tolist()}
+            for title, rows in {**extra, **(tables or {})}.items()
         ],
-        "figures": _figures(runs, table) if figures is None else figures,
+        "figures": _figures(runs) if figures is None else figures,
     }
 
 
@@ -151,85 +207,131 @@ def _steps(runs: list[ReportRun]) -> list[dict[str, Any]]:
 
 
 def _rows(runs: list[ReportRun], table: pd.DataFrame, shown: pd.DataFrame) -> list[dict[str, Any]]:
-    """Cells of the method table; the best finished continual method is marked if there are two."""
-    finished = {run.method for run in runs if run.finished and run.metrics["method"] != JOINT}
-    scores = table[table["method"].isin(finished)]["miou_all"].dropna()
-    best = scores.idxmax() if len(scores) > 1 else None
+    """Cells of the method table; a method that is best beyond the spread is marked."""
+    found = ranking(runs)
+    best = found.best if found else None
     return [
-        {"method": row[0], "cells": row[1:], "best": k == best, "seconds": format_mean(seconds)}
-        for k, (row, seconds) in enumerate(zip(shown.values.tolist(), table["seconds"]))
+        {
+            "method": row[0],
+            "cells": row[1:],
+            "best": row[0] == best,
+            "seconds": format_mean(seconds),
+        }
+        for row, seconds in zip(shown.values.tolist(), table["seconds"])
     ]
 
 
-def _figures(runs: list[ReportRun], table: pd.DataFrame) -> list[dict[str, str]]:
+def _figures(runs: list[ReportRun]) -> list[dict[str, Any]]:
+    figures = curves(runs) + _strips(runs)
     matrices = {m: [run.matrix() for run in group] for m, group in by_method(runs).items()}
-    several = len(runs[0].metrics["classes"]) > 1
-    figures = [curves(table, matrices)] if several else []
-    strips = _strips(runs)
-    figures += [strips] if strips else []
-    return figures + [_heat_map(method, mean_matrix(m), len(m)) for method, m in matrices.items()]
+    return [*figures, _heat_maps(matrices)]
 
 
-def curves(table: pd.DataFrame, matrices: dict[str, list[StepMatrix]]) -> dict[str, str]:
-    """mIoU over the steps, a line per method; table: of `results_table`."""
+def curves(runs: list[ReportRun]) -> list[dict[str, Any]]:
+    """mIoU over the steps, a line per method; none for a task of one step."""
+    counts = [len(names) for names in runs[0].metrics["classes"]]
+    if len(counts) == 1:
+        return []
+    methods = by_method(runs)
+    panels = {
+        ALL_CLASSES: {m: pd.DataFrame([_all(r) for r in rs]) for m, rs in methods.items()},
+        FIRST_CLASSES: {m: pd.DataFrame([first_step_miou(r) for r in rs])
+                        for m, rs in methods.items()},
+    }  # fmt: skip
+    if all(lines[len(counts) - 1].isna().all() for lines in panels[FIRST_CLASSES].values()):
+        del panels[FIRST_CLASSES]
+    table = results_table(runs)
     numbers = ", ".join(f"{m} {format_mean(x)}" for m, x in zip(table["method"], table["miou_all"]))
-    return picture(
-        forgetting_curves(matrices),
-        "Forgetting",
-        "mIoU after every step. Left: all classes learned so far, with background. Right: the "
-        "classes of step 0 alone, so a falling line is forgetting. Dashed: all classes learned "
-        "at once. Bands: one standard deviation over seeds.",
+    several = any(len(members) > 1 for members in methods.values())
+    caption = (
+        "mIoU after every step: of all classes learned so far, with background"
+        + ("; and of the classes of step 0 alone, where a falling line is forgetting. "
+           if FIRST_CLASSES in panels else ". ")
+        + ("A level: joint training, all classes at once. " if JOINT in methods else "")
+        + ("Bands: one standard deviation over seeds." if several else "")
+    )  # fmt: skip
+    alt = (
         f"Lines of mIoU in percent over the steps, one per method. After the last step, all "
-        f"classes: {numbers}.",
+        f"classes: {numbers}."
     )
+    wide, narrow = (miou_curves(panels, counts, stacked) for stacked in (False, True))
+    return [figure_block("Forgetting", caption, [picture(wide, alt, narrow=narrow)])]
 
 
-def _strips(runs: list[ReportRun]) -> dict[str, str] | None:
+def _all(run: ReportRun) -> dict[int, float]:
+    return {entry["step"]: entry["miou_all"] for entry in run.metrics["steps"]}
+
+
+def _strips(runs: list[ReportRun]) -> list[dict[str, Any]]:
     """Strips of the first seed of every method whose pictures are the same images."""
     shown = {run.method: run.predictions for run in reversed(runs) if run.predictions is not None}
     if not shown:
-        return None
+        return []
     shown = dict(reversed(shown.items()))
     first = next(iter(shown.values()))
     same = {m: p for m, p in shown.items() if np.array_equal(p["truth"], first["truth"])}
     classes = runs[0].metrics["classes"]
     names = [BACKGROUND_NAME, *(name for step in classes for name in step)]
-    predictions = {method: arrays["prediction"] for method, arrays in same.items()}
     new = classes[-1] if len(classes) > 1 else ()
-    return picture(
-        prediction_strips(first["images"], first["truth"], predictions, names, new),
-        "Predictions",
-        "Test images after the last step. Hatched pixels, such as object borders, do not count.",
-        f"{len(first['images'])} test images in rows; columns: the image, the true classes, and "
-        f"the classes predicted by {', '.join(same)}.",
-        encode=to_png,
+
+    def strips(number: int | None, upright: bool) -> Figure:
+        predictions = {method: arrays["prediction"][:number] for method, arrays in same.items()}
+        images, truth = first["images"][:number], first["truth"][:number]
+        return prediction_strips(images, truth, predictions, names, new, upright)
+
+    wide = strips(None, upright=len(same) > _METHODS_ABREAST)
+    alt = (
+        f"{len(first['images'])} test images; beside each the true classes, and the classes "
+        f"predicted by {', '.join(same)}."
     )
+    drawn = picture(wide, alt, narrow=strips(3, upright=True), encode=to_png)
+    caption = (
+        "Test images after the last step, of the first seed. Hatched pixels, such as object "
+        "borders, do not count."
+    )
+    return [figure_block("Predictions", caption, [drawn])]
 
 
-def _heat_map(method: str, matrix: StepMatrix, seeds: int) -> dict[str, str]:
+def _heat_maps(matrices: Mapping[str, list[StepMatrix]]) -> dict[str, Any]:
+    """A step by class matrix of every method, side by side where there is room."""
+    several = any(len(runs) > 1 for runs in matrices.values())
+    caption = (
+        f"In percent{', means over seeds' if several else ''}: bright is high. Blank: not learned "
+        "yet, or neither in the truth nor predicted; background without a pixel in the truth has "
+        "none either."
+    )
+    maps = [_heat_map(method, mean_matrix(runs)) for method, runs in matrices.items()]
+    return figure_block("IoU of every class after every step", caption, maps)
+
+
+def _heat_map(method: str, matrix: StepMatrix) -> dict[str, Any]:
     last = max(matrix.rows)
     ious = ", ".join(f"{name} {format_mean(iou)}" for name, iou in matrix.rows[last].items())
-    mean = f", mean of {seeds} seeds" if seeds > 1 else ""
     return picture(
-        step_heat_map(matrix),
-        f"{method}: IoU of every class after every step",
-        f"In percent{mean}. Blank: not learned yet, or neither in the truth nor predicted; "
-        "background without a pixel in the truth has none either.",
+        step_heat_map(matrix, method, upright=True),
         f"Grid of IoU in percent for {method}. After step {last}: {ious}.",
     )
 
 
+def figure_block(title: str, caption: str, pictures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Pictures made by `picture` under one heading and caption."""
+    return {"title": title, "caption": caption, "pictures": pictures}
+
+
 def picture(
     figure: Figure,
-    title: str,
-    caption: str,
     alt: str,
-    encode: Callable[[Figure], bytes] = small_png,
-) -> dict[str, str]:
-    """A figure as the page holds it: the PNG itself, its heading, and what it shows in words.
+    narrow: Figure | None = None,
+    encode: Callable[[Figure, int], bytes] = small_png,
+) -> dict[str, Any]:
+    """A figure as the page holds it: the PNG itself at twice its size, and what it shows in words.
 
+    narrow: the same for a screen that the figure would not fit.
     encode: `to_png` where photographs need all colours.
     """
-    data = base64.b64encode(encode(figure)).decode()
-    return {"title": title, "caption": caption, "alt": alt, "data": data,
-            "width": str(round(figure.get_figwidth() * 100))}  # fmt: skip
+    return {
+        "alt": alt,
+        "data": base64.b64encode(encode(figure, _DPI)).decode(),
+        "narrow": base64.b64encode(encode(narrow, _DPI)).decode() if narrow else "",
+        "width": str(round(figure.get_figwidth() * 100)),
+    }

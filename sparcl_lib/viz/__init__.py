@@ -2,7 +2,10 @@
 
 from sparcl_lib.viz.experiments import switch_heat_map, trade_off
 from sparcl_lib.viz.figures import (
+    ALL_CLASSES,
+    FIRST_CLASSES,
     forgetting_curves,
+    miou_curves,
     prediction_strips,
     small_png,
     step_heat_map,
@@ -18,6 +21,8 @@ from sparcl_lib.viz.palette import (
 )
 
 __all__ = [
+    "ALL_CLASSES",
+    "FIRST_CLASSES",
     "MethodStyle",
     "class_palette",
     "colorize",
@@ -25,6 +30,7 @@ __all__ = [
     "forgetting_curves",
     "method_colors",
     "method_styles",
+    "miou_curves",
     "prediction_strips",
     "row_shares",
     "small_png",

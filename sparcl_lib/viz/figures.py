@@ -25,6 +25,10 @@ from sparcl_lib.viz.palette import (
     method_styles,
 )
 
+ALL_CLASSES = "All classes learned so far"
+FIRST_CLASSES = "Classes of step 0 (without background)"
+"""Titles of the panels of curves."""
+
 _ANNOTATED_CLASSES = 30
 _LABELS_IN_PANEL, _LONGEST_NAME = 15, 30
 """As many labels as a panel of curves holds one above the other, of so many letters at most."""
@@ -56,6 +60,7 @@ def prediction_strips(
     predictions: Mapping[str, np.ndarray],
     class_names: Sequence[str],
     new_classes: Collection[str] = (),
+    upright: bool = False,
 ) -> Figure:
     """One row per image: photo, truth, each method's prediction; a legend of the classes shown.
 
@@ -65,22 +70,26 @@ def prediction_strips(
         predictions: method -> training indices uint8 (n, H, W).
         class_names: by training index, background first.
         new_classes: names of the classes learned last, marked in the legend.
+        upright: one column per image instead, for a narrow page or many methods.
     """
-    columns = {"image": images, "truth": truth, **predictions}
+    kinds = {"image": images, "truth": truth, **predictions}
     n = len(images)
+    rows, columns = (len(kinds), n) if upright else (n, len(kinds))
     indices = np.unique(np.concatenate([truth, *predictions.values()]))
-    legend_rows = -(-len(indices) // len(columns))
-    height = 1.35 * n + 0.6 + 0.22 * legend_rows
+    in_a_row = min(columns, 3) if upright else columns
+    side, gap = (1.15, 0.2) if upright else (1.35, 0.0)
+    height = (side + gap) * rows + 0.6 + 0.22 * -(-len(indices) // in_a_row)
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    figure = Figure(figsize=(1.35 * len(columns) + 0.1, height), layout=layout)
-    grid = figure.subplots(n, len(columns), squeeze=False)
-    for place, (name, pictures) in enumerate(columns.items()):
-        for axes, picture in zip(grid[:, place], pictures, strict=True):
+    figure = Figure(figsize=(side * columns + 0.1, height), layout=layout)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    cells = grid if upright else grid.T  # a row for each kind
+    for line, (name, pictures) in zip(cells, kinds.items()):
+        for axes, picture in zip(line, pictures, strict=True):
             shown = picture if name == "image" else colorize(picture, len(class_names))
             axes.imshow(shown, interpolation="auto" if name == "image" else "nearest")
             axes.set_axis_off()
-        grid[0, place].set_title(name, fontsize=10, color=TEXT_COLOR)
-    _class_legend(figure, indices, class_names, new_classes, ncols=len(columns))
+        line[0].set_title(name, fontsize=10, color=TEXT_COLOR, loc="left" if upright else "center")
+    _class_legend(figure, indices, class_names, new_classes, ncols=in_a_row)
     return figure
 
 
@@ -114,38 +123,61 @@ def forgetting_curves(
 ) -> Figure:
     """mIoU after each step, in percent: of all classes learned so far, and of those of step 0.
 
-    matrices: method -> its runs (seeds) of one task. Lines are means, bands one standard deviation
-    over several seeds. A run that has only the last of several steps (joint training) is a dashed
-    level.
-    stacked: one panel below the other, for a narrow page.
+    matrices: method -> its runs (seeds) of one task; drawn as in `miou_curves`.
     """
-    high = 3.9 * max(1, len(matrices) / _LABELS_IN_PANEL)
-    layout = ConstrainedLayoutEngine(wspace=0.06, hspace=0.06)
-    figure = Figure(figsize=(4.2, 2 * high) if stacked else (9.6, high), layout=layout)
-    first, second = figure.subplots(2, 1) if stacked else figure.subplots(1, 2, sharey=True)
-    _curves_panel(first, matrices, StepMatrix.miou_all, "All classes learned so far")
-    _curves_panel(second, matrices, _first_step_miou, "Classes of step 0 (without background)")
-    for axes in (first, second) if stacked else (first,):
-        axes.set_ylabel("mIoU (%)", color=TEXT_COLOR)
-    return figure
+
+    def frames(measure: Callable[[StepMatrix, int], float]) -> dict[str, pd.DataFrame]:
+        return {
+            method: pd.DataFrame([{s: measure(run, s) for s in sorted(run.rows)} for run in runs])
+            for method, runs in matrices.items()
+        }
+
+    panels = {ALL_CLASSES: frames(StepMatrix.miou_all), FIRST_CLASSES: frames(_first_step_miou)}
+    step_classes = next(iter(matrices.values()))[0].step_classes
+    return miou_curves(panels, [len(names) for names in step_classes], stacked)
 
 
 def _first_step_miou(matrix: StepMatrix, step: int) -> float:
     return mean_iou(matrix.rows[step][name] for name in matrix.step_classes[0])
 
 
+def miou_curves(
+    panels: Mapping[str, Mapping[str, pd.DataFrame]],
+    class_counts: Sequence[int],
+    stacked: bool = False,
+) -> Figure:
+    """Lines over the steps, one for each method: means, with one deviation of several seeds.
+
+    A method that has only the last of several steps (joint training) is a dashed level.
+
+    Args:
+        panels: title -> method -> a row per seed, columns steps, in percent.
+        class_counts: how many classes each step adds.
+        stacked: one panel below the other, for a narrow page.
+    """
+    number = len(panels)
+    methods = max(len(lines) for lines in panels.values())
+    width, high = (4.2 if stacked else 4.8), 3.9 * max(1, methods / _LABELS_IN_PANEL)
+    figure = Figure(
+        figsize=(width, number * high) if stacked else (width * number, high),
+        layout=ConstrainedLayoutEngine(wspace=0.06, hspace=0.06),
+    )
+    shape = (number, 1) if stacked else (1, number)
+    grid = figure.subplots(*shape, sharey=not stacked, squeeze=False).flat
+    for axes, (title, lines) in zip(grid, panels.items()):
+        _curves_panel(axes, lines, class_counts, title)
+        if stacked or axes.get_subplotspec().is_first_col():
+            axes.set_ylabel("mIoU (%)", color=TEXT_COLOR)
+    return figure
+
+
 def _curves_panel(
-    axes: Axes,
-    matrices: Mapping[str, Sequence[StepMatrix]],
-    measure: Callable[[StepMatrix, int], float],
-    title: str,
+    axes: Axes, lines: Mapping[str, pd.DataFrame], class_counts: Sequence[int], title: str
 ) -> None:
-    step_classes = next(iter(matrices.values()))[0].step_classes
-    last = len(step_classes) - 1
+    last = len(class_counts) - 1
     starts, ends = [], []
-    for (method, runs), style in zip(matrices.items(), method_styles(matrices).values()):
+    for (method, values), style in zip(lines.items(), method_styles(lines).values()):
         color, dashes = style.color, style.dashes
-        values = pd.DataFrame([{s: measure(run, s) for s in sorted(run.rows)} for run in runs])
         mean, std = values.mean(), values.std().fillna(0)
         if last > 0 and list(values) == [last]:
             axes.hlines(mean[last], 0, last, color=color, linestyle=dashes, linewidth=1.8)
@@ -154,22 +186,22 @@ def _curves_panel(
                 mean.index, mean, color=color, linestyle=dashes, linewidth=2.2,
                 marker=style.marker, markersize=7.5, markeredgecolor="white", markeredgewidth=0.6,
             )  # fmt: skip
-            if len(runs) > 1:
+            if len(values) > 1:
                 low, high = (mean - std).clip(lower=0), (mean + std).clip(upper=100)
                 axes.fill_between(mean.index, low, high, color=color, alpha=0.15, linewidth=0)
             if last > 0:
                 starts.append((mean.iloc[0], f"{mean.iloc[0]:.1f}", color))
         name = textwrap.shorten(method, _LONGEST_NAME, placeholder=" …")
         ends.append((mean.iloc[-1], f"{name}  {mean.iloc[-1]:.1f}", color))
-    _style_panel(axes, step_classes, title)
-    gap = 100 / max(_LABELS_IN_PANEL, len(matrices))
+    _style_panel(axes, class_counts, title)
+    gap = 100 / max(_LABELS_IN_PANEL, len(lines))
     _label_points(axes, _unique(starts), 0, "right", gap)
     _label_points(axes, ends, last, "left", gap)
 
 
-def _style_panel(axes: Axes, step_classes: Sequence[Sequence[str]], title: str) -> None:
-    last = len(step_classes) - 1
-    counts = [f"{'+' if k else ''}{len(names)}" for k, names in enumerate(step_classes)]
+def _style_panel(axes: Axes, class_counts: Sequence[int], title: str) -> None:
+    last = len(class_counts) - 1
+    counts = [f"{'+' if k else ''}{count}" for k, count in enumerate(class_counts)]
     few = last <= 2
     labels = [f"step {k}\n{n} classes" if few else f"{k}\n{n}" for k, n in enumerate(counts)]
     axes.set_title(title, fontsize=11, color=TEXT_COLOR)
@@ -227,29 +259,41 @@ def spread(values: Sequence[float], gap: float, low: float = 0, high: float = 10
     return [float(start) + rank * gap for rank, start in enumerate(starts)]
 
 
-def step_heat_map(matrix: StepMatrix, title: str = "") -> Figure:
+def step_heat_map(matrix: StepMatrix, title: str = "", upright: bool = False) -> Figure:
     """IoU in percent of every class (columns) after every step (rows); blank where there is none.
 
     White lines part the classes of one step from those of the next.
+    upright: classes as rows and steps as columns, for a narrow page.
     """
     frame = matrix.to_frame()
-    rows, columns = frame.shape
-    few = columns <= _ANNOTATED_CLASSES
-    width = 1.8 + columns * (0.62 if few else 0.17)
-    figure = Figure(figsize=(max(width, 5), 1.7 + 0.42 * rows), layout="constrained")
+    few = frame.shape[1] <= _ANNOTATED_CLASSES
+    if upright:
+        size = (max(1.2 + 0.6 * len(frame), 2.4), 1.0 + frame.shape[1] * (0.3 if few else 0.14))
+    else:
+        size = (max(1.8 + frame.shape[1] * (0.62 if few else 0.17), 5), 1.7 + 0.42 * len(frame))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     seaborn.heatmap(
-        frame, ax=axes, vmin=0, vmax=100, cmap="viridis", annot=few, fmt=".0f",
-        annot_kws={"fontsize": 10}, linewidths=0.8 if few else 0, linecolor="white",
-        xticklabels=1, cbar_kws={"label": "IoU (%)", "ticks": [0, 50, 100], "pad": 0.015},
+        frame.T if upright else frame, ax=axes, vmin=0, vmax=100, cmap="viridis", annot=few,
+        fmt=".0f", annot_kws={"fontsize": 10}, linewidths=0.8 if few else 0, linecolor="white",
+        xticklabels=1, yticklabels=1, cbar=not upright,
+        cbar_kws={"label": "IoU (%)", "ticks": [0, 50, 100], "pad": 0.015},
     )  # fmt: skip
     axes.set_facecolor(BLANK_COLOR)
     axes.set_title(title, fontsize=11, color=TEXT_COLOR)
-    axes.set_yticklabels([f"step {step}" for step in frame.index], rotation=0)
-    slanted = {"rotation": 40, "ha": "right", "rotation_mode": "anchor", "fontsize": 10}
-    upright = {"rotation": 90, "fontsize": 7}
-    axes.set_xticks(axes.get_xticks(), list(frame), **(slanted if few else upright))
+    steps, names = [f"step {step}" for step in frame.index], list(frame)
+    borders = 1 + np.cumsum([len(added) for added in matrix.step_classes])
+    borders = borders[borders < len(names)]
+    if upright:
+        axes.set_xticks(axes.get_xticks(), steps, fontsize=10)
+        axes.set_yticks(axes.get_yticks(), names, rotation=0, fontsize=10 if few else 7)
+        axes.hlines(borders, 0, len(steps), color="white", linewidth=4)
+    else:
+        slanted = {"rotation": 40, "ha": "right", "rotation_mode": "anchor", "fontsize": 10}
+        axes.set_yticklabels(steps, rotation=0)
+        axes.set_xticks(
+            axes.get_xticks(), names, **(slanted if few else {"rotation": 90, "fontsize": 7})
+        )
+        axes.vlines(borders, 0, len(steps), color="white", linewidth=4)
     axes.tick_params(length=0, colors=TEXT_COLOR)
-    borders = 1 + np.cumsum([len(names) for names in matrix.step_classes])
-    axes.vlines(borders[borders < columns], 0, rows, color="white", linewidth=4)
     return figure

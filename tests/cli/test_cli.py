@@ -103,12 +103,12 @@ def train_voc(voc, tmp_path, capsys):
     return run
 
 
-def test_help_and_readme_name_every_method():
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+def test_help_and_docs_name_every_method():
+    page = (Path(__file__).parents[2] / "docs" / "using.md").read_text("utf-8")
     command = typer.main.get_command(app).commands["train"]
     shown = next(option.help for option in command.params if option.name == "method")
     assert shown == f"One of {', '.join(METHODS)}."
-    assert all(re.search(rf"[` ]{re.escape(name)}[` ]", readme) for name in METHODS)
+    assert all(re.search(rf"[` ]{re.escape(name)}[` ]", page) for name in METHODS)
 
 
 def test_train_then_evaluate_then_report(train_mini, tmp_path, capsys):

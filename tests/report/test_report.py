@@ -1,16 +1,13 @@
-"""Tables, files and the page, from fabricated runs."""
+"""Tables and files, from fabricated runs."""
 
-import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated_runs import make_run
-from PIL import Image
+from fabricated_runs import make_run, voc_run
 
 from sparcl_lib.errors import UserError
 from sparcl_lib.report import (
@@ -22,8 +19,6 @@ from sparcl_lib.report import (
     steps_text,
     write_results,
 )
-from sparcl_lib.report.page import page_html, write_report
-from sparcl_lib.tasks import get_task
 from sparcl_lib.training.run_directory import RunDirectory
 
 
@@ -34,38 +29,6 @@ def runs() -> list[ReportRun]:
     for entry in runs[6].metrics["steps"]:
         entry["class_iou"]["ring"] = None
     return runs
-
-
-@pytest.fixture(scope="module")
-def page(runs) -> str:
-    return render(runs, "html")
-
-
-class Page(HTMLParser):
-    """Images, references to other files, and tags that were opened and closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.images, self.references, self.open, self.opened = [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.opened.append(tag)
-        if tag == "img":
-            self.images.append(attrs)
-        self.references += [attrs[name] for name in ("src", "href") if name in attrs]
-        if tag not in ("img", "meta"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def voc_run(method, task="15-1", **names) -> ReportRun:
-    voc = get_task("voc", task)
-    classes = [[voc.classes[c] for c in step] for step in voc.steps]
-    return make_run(method, classes=classes, pictures=False, dataset="voc", task=task, **names)
 
 
 def test_table_has_a_row_per_method_with_mean_and_deviation(runs):
@@ -116,57 +79,6 @@ def test_unknown_format_names_the_valid_ones(runs):
         render(runs, "pdf")
 
 
-def test_page_is_one_file_of_sound_html(page):
-    parsed = Page(page)
-    assert parsed.open == []
-    assert not {"script", "link", "iframe"} & set(parsed.opened)
-    assert all(address.startswith("data:image/png;base64,") for address in parsed.references)
-    assert "http" not in page and "url(" not in page and "@import" not in page
-    assert len(page) < 2_000_000
-
-
-def test_pictures_of_the_page_have_words_and_are_not_blank(page):
-    images = Page(page).images
-    assert len(images) == 2 + 4  # curves, strips, a heat map per method
-    for image in images:
-        assert len(image["alt"]) > 30
-        content = base64.b64decode(image["src"].partition(",")[2])
-        picture = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
-        assert picture.std() > 10 and min(picture.shape) > 150
-
-
-def test_page_says_what_was_run_and_marks_the_best_continual_method(page):
-    assert "FT, SDR, MiB, Joint on MiniVOC: 6 classes in 3 steps, 8 runs, seeds 0, 1." in page
-    assert "disc, square, ring" in page and "border" in page
-    assert page.count('class="best"') == 1
-    assert re.search(r'class="best"><th scope="row">MiB<', page)
-    assert "Published numbers" not in page and "Run it again" not in page
-
-
-def test_page_of_two_tasks_escapes_and_lists_commands(tmp_path):
-    two_steps = [["disc"], ["bar"]]
-    runs = [make_run("FT", classes=two_steps, pictures=False), voc_run("MiB")]
-    path = tmp_path / "new" / "report.html"
-    write_report(runs, path, "<b>mine</b>", ["sparcl demo --out x"])
-    text = path.read_text("utf-8")
-    assert "<b>mine" not in text and "&lt;b&gt;mine" in text
-    assert text.count("<h2>") == 2 + 2 and "sparcl demo --out x" in text
-    assert "Published numbers are from other data" in text
-    assert len(Page(text).images) == 2 * 2  # no strips without predictions
-    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
-
-
-def test_unfinished_run_is_named_as_such_and_never_best():
-    runs = [make_run("MiB"), make_run("SDR", last=0), make_run("FT")]
-    assert "SDR (until step 0)" in results_table(runs)["method"].tolist()
-    assert re.search(r'class="best"><th scope="row">MiB<', render(runs, "html"))
-
-
-def test_single_step_task_has_no_forgetting_curves():
-    run = make_run("FT", classes=[["disc", "bar"]], pictures=False)
-    assert len(Page(render([run], "html")).images) == 1
-
-
 def test_terminal_tables_show_one_decimal(runs):
     assert re.search(r"Joint +2 .* 70.5 ± 0.7", results_text(runs))
     lines = steps_text(runs[2].metrics).splitlines()
@@ -211,21 +123,17 @@ def test_what_is_no_run_is_refused(tmp_path):
             load_runs(paths)
 
 
-def html_of(run: ReportRun) -> str:
-    return page_html([run], "title")
-
-
 def test_what_value_0_is_is_told_where_it_is_not_background(tmp_path):
     old = make_run("FT", pictures=False)  # from before there was such a rule
     policy = {**old.metrics["label_policy"], "zero": "background"}
     same = make_run("MiB", pictures=False, label_policy=policy)
     load_runs([save(old, tmp_path / "a"), save(same, tmp_path / "b")])
     assert steps_text(old.metrics) == steps_text({**old.metrics, "label_policy": policy})
-    assert "value 0" not in steps_text(old.metrics) + html_of(old)
+    assert "value 0" not in steps_text(old.metrics) + render([old], "html")
     for zero, words in (("ignore", "in training and at"), ("ignore_at_test", "left out at test")):
         other = make_run("SDR", pictures=False, label_policy={**policy, "zero": zero})
         assert f"value 0: {zero})" in steps_text(other.metrics)
-        assert re.search(f"mask value 0 .*{words}", html_of(other))
+        assert re.search(f"mask value 0 .*{words}", render([other], "html"))
         with pytest.raises(UserError, match="label policy differ"):
             load_runs([save(same, tmp_path / "b"), save(other, tmp_path / zero)])
 

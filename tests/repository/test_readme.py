@@ -1,12 +1,12 @@
-"""The README keeps its word: code runs, paths exist, numbers are those that were measured."""
+"""The README and the pages it leads to keep their word: code runs, paths exist, numbers hold."""
 
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from PIL import Image
 
 import sparcl_lib
@@ -16,15 +16,18 @@ from sparcl_lib.metrics import format_mean
 from sparcl_lib.tasks import task_names
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
+README, USING, ENGINEER = (
+    (ROOT / name).read_text("utf-8") for name in ("README.md", "docs/using.md", "docs/engineer.md")
+)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, *pages: str) -> list[str]:
+    return [text for page in pages
+            for text in re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)]  # fmt: skip
 
 
 def test_the_loss_can_be_lifted_out():
-    (example,) = (text for text in blocks("python") if "loss" in text)
+    (example,) = (text for text in blocks("python", ENGINEER) if "loss" in text)
     scope: dict = {}
     exec(example, scope)
     assert scope["loss"].item() > 0 and scope["features"].grad.abs().sum() > 0
@@ -38,22 +41,31 @@ def test_a_loss_imports_what_the_page_says():
     assert rooms == {"losses", "prototypes", "labels"}
 
 
-def test_python_trains_and_predicts(tmp_path, monkeypatch, capsys):
-    """On fewer images and iterations."""
-    (example,) = (text for text in blocks("python") if "sparcl_lib.train" in text)
-    assert len(example.strip().splitlines()) <= 6
+@pytest.fixture
+def quick(tmp_path, monkeypatch):
+    """Trains on fewer images and iterations, in a folder of its own."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     generate(default_root(), train=60, val=12, progress=False)
+    train, few = sparcl_lib.train, {"optim.iterations": 2, "data.batch_size": 4}
+
+    def quick_train(*arguments, settings=None, **more):
+        return train(*arguments, settings={**few, **(settings or {})}, **more)
+
+    monkeypatch.setattr(sparcl_lib, "train", quick_train)
+
+
+@pytest.mark.usefixtures("quick")
+def test_python_trains_and_predicts(tmp_path, capsys):
+    (example,) = (text for text in blocks("python", README) if "sparcl_lib.train" in text)
+    assert len(example.strip().splitlines()) <= 6
     Image.new("RGB", (80, 50)).save("photo.jpg")
-    quick = {"optim.iterations": 2, "data.batch_size": 4}
-    monkeypatch.setattr(sparcl_lib, "train", partial(sparcl_lib.train, settings=quick))
     scope: dict = {}
     exec(example, scope)
     assert scope["labels"].shape == (50, 80) and Path("predictions.png").is_file()
     assert "background" in capsys.readouterr().out
 
-    rows = re.search(r"\| in a run's folder .+?\n\n", README, flags=re.DOTALL).group()
+    rows = re.search(r"\| in a run's folder .+?\n\n", USING, flags=re.DOTALL).group()
     named = re.findall(r"^\| `([\w./-]+)`", rows, flags=re.MULTILINE)
     run = scope["run"]
     out = sparcl_lib.train("minivoc", "FT", task="6-4", out=tmp_path / "run").folder
@@ -61,24 +73,42 @@ def test_python_trains_and_predicts(tmp_path, monkeypatch, capsys):
     assert sparcl_lib.load_run(run.folder).metrics == run.metrics
 
 
-def test_paths_of_the_map_and_of_links_exist():
-    rows = re.findall(r"^\| (`.+?) \|", README.split("## Map")[1], flags=re.MULTILINE)
-    paths = [path for row in rows for path in re.findall(r"`([\w./]+)`", row)]
-    assert len(paths) >= 10
-    for path in paths:
-        near = [ROOT / path, ROOT / "sparcl_lib" / path]
-        assert any(p.exists() for p in near), path
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
+@pytest.mark.usefixtures("quick")
+def test_the_engineers_example_trains_and_gives_a_network():
+    (example,) = (text for text in blocks("python", ENGINEER) if "sparcl_lib.train" in text)
+    scope: dict = {}
+    exec(example, scope)
+    assert not scope["network"].training
+    assert sparcl_lib.load_run("runs/mib").metrics == scope["run"].metrics
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/using.md", "docs/engineer.md"])
+def test_links_of_the_page_exist(page):
+    text = (ROOT / page).read_text("utf-8")
+    links = re.findall(r"\]\((?!http|#)([^)#]+)", text)
+    assert links
+    for link in links:
+        assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_paths_of_the_maps_exist():
+    for page, title in ((README, "## Map"), (ENGINEER, "## Where things are")):
+        rows = re.findall(r"^\| (`.+?) \|", page.split(title)[1], flags=re.MULTILINE)
+        paths = [path for row in rows for path in re.findall(r"`([\w./]+)`", row)]
+        assert len(paths) >= 10
+        for path in paths:
+            assert (ROOT / path).exists() or (ROOT / "sparcl_lib" / path).exists(), path
 
 
 def test_commands_and_tasks_exist():
     known = {command.callback.__name__ for command in app.registered_commands}
     known |= {group.name for group in app.registered_groups}
-    used = re.findall(r"^sparcl (\w+)", "\n".join(blocks("sh")), flags=re.MULTILINE)
+    commands = "\n".join(blocks("sh", README, USING, ENGINEER))
+    used = re.findall(r"^sparcl (\w+)", commands, flags=re.MULTILINE)
+    used += re.findall(r"`sparcl (\w+)", README + USING + ENGINEER)
     assert set(used) and set(used) <= known
     for task in ("19-1", "15-5", "15-1", "10-10", "10-1", "10-5", "5-3", "2-1", "2-2", "19-1b"):
-        assert task in README and task in task_names("voc")
+        assert task in USING and task in task_names("voc")
 
 
 def test_the_table_is_the_one_that_was_measured():
