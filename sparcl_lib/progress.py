@@ -19,13 +19,11 @@ class _PageBar(_Bar):  # type: ignore[misc]  # tqdm has no types
     """A bar in the output of a cell."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        from IPython.display import display
-
         # gui: tqdm counts and times, and leaves all drawing to `display`.
         super().__init__(*arguments, **options | {"gui": True})
         self._whole: bool | None = None
         if not self.disable:
-            self._output = display(self, display_id=True)
+            self._output = _display(self, display_id=True)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         self._output.update(self)
@@ -72,10 +70,16 @@ class _TextBar(_Bar):  # type: ignore[misc]
         super().__init__(*arguments, **options)
 
 
-def _in_a_notebook() -> bool:
-    """Whether this process is the kernel of a page; IPython is there before the library then."""
+def _display_of_a_page() -> Any:
+    """IPython's `display` where this process is the kernel of a page, else None.
+
+    It is found, not imported: a kernel has it, and nothing else needs it.
+    """
     ipython = sys.modules.get("IPython")
-    return getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
+    if getattr(ipython and ipython.get_ipython(), "kernel", None) is None:
+        return None
+    return sys.modules["IPython.display"].display
 
 
-tqdm: Any = _PageBar if _in_a_notebook() else _TextBar
+_display = _display_of_a_page()
+tqdm: Any = _PageBar if _display else _TextBar

@@ -21,8 +21,6 @@ def test_a_file_gets_few_lines():
 @pytest.fixture
 def page(monkeypatch):
     """The outputs of a cell in which bars are made, by their order."""
-    import IPython.display
-
     outputs = []
 
     class Handle:
@@ -36,7 +34,7 @@ def page(monkeypatch):
         outputs.append(Handle(bar))
         return outputs[-1]
 
-    monkeypatch.setattr(IPython.display, "display", display)
+    monkeypatch.setattr(progress, "_display", display)
     return outputs
 
 

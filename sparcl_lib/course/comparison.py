@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
+from sparcl_lib.course.output import WIDGET_VIEW
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import build
 
@@ -148,15 +149,17 @@ def adopt_outputs(
     """The new outputs of a cell, with what lies within the tolerance written as it was kept.
 
     A strict comparison of the result with `kept` then says what is left: numbers beyond the
-    tolerance, other words, lines, kinds or numbers of outputs.
+    tolerance, other words, lines, kinds or numbers of outputs. Widgets are left out, as they are
+    when outputs are saved.
 
     Args:
         sanitize: text -> text, applied to both sides first (what the whole run leaves out).
     """
-    if [_kind(output) for output in kept] != [_kind(output) for output in new]:
+    still = [output for output in new if set(output.get("data", {})) != {WIDGET_VIEW}]
+    if [_kind(output) for output in kept] != [_kind(output) for output in still]:
         return new
     adopted = []
-    for before, after in zip(kept, new):
+    for before, after in zip(kept, still):
         after = copy.deepcopy(after)
         if after.output_type == "stream" and after.name == "stdout":
             after.text = adopt(sanitize(before.text), sanitize(after.text), tolerance)

@@ -1,5 +1,6 @@
 """Outputs compared by tolerance: what passes, what still fails, and nbval end to end."""
 
+import copy
 import os
 import re
 import shutil
@@ -217,33 +218,62 @@ def test_what_the_run_leaves_out_is_left_out_before():
     assert adopted == [printed("0.48 in T")]
 
 
-# The whole way: nbval on a notebook, with the conftest of the notebooks
+# The whole way: nbval on a notebook, with the conftest and the sanitize file of the notebooks
 STATED = {"tolerance": {"abs": 0.02, "spread": 0.01}}
-CELLS = {
-    "within": ("print('mIoU', 0.47)", STATED),
-    "beyond": ("print('mIoU', 0.45)", STATED),
-    "another word": ("print('mIou', 0.48)", STATED),
-    "one number more": ("print('mIoU', 0.48, 0.48)", STATED),
-    "strict": ("print('mIoU', 0.47)", {}),
-    "the same": ("print('mIoU', 0.48)", {}),
+SAID = [printed("mIoU 0.48\n")]
+
+
+def shows(*bundles: dict) -> str:
+    """A cell that displays these."""
+    return "\n".join(f"display({bundle!r}, raw=True)" for bundle in bundles)
+
+
+def image(data: str, alt: str = "a line", width: int = 900) -> dict:
+    return {"text/html": f'<img alt="{alt}" width="{width}" src="data:image/png;base64,{data}">'}
+
+
+def iou(number: float) -> dict:
+    return {"text/html": f"<td>{number}</td>"}
+
+
+DRAWN = [new_output("display_data", image("iVBORw0K+/="))]
+TABLE = [new_output("display_data", iou(0.48))]
+VIEW = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+AGREE = {
+    "within": ("print('mIoU', 0.47)", STATED, SAID),
+    "the same": ("print('mIoU', 0.48)", {}, SAID),
+    "another machine's pixels": (shows(image("iVBORw0KGgo")), {}, DRAWN),
+    "a table within": (shows(iou(0.47)), STATED, TABLE),
+    "a table within and a widget": (shows(iou(0.47), VIEW), STATED, TABLE),
+    "a picture and a table": (shows(image("iVB"), iou(0.47)), STATED, DRAWN + TABLE),
 }
+DIFFER = {
+    "beyond": ("print('mIoU', 0.45)", STATED, SAID),
+    "another word": ("print('mIou', 0.48)", STATED, SAID),
+    "one number more": ("print('mIoU', 0.48, 0.48)", STATED, SAID),
+    "strict": ("print('mIoU', 0.47)", {}, SAID),
+    "another text of a picture": (shows(image("iVBORw0K+/=", "a point")), {}, DRAWN),
+    "another width": (shows(image("iVBORw0K+/=", width=901)), {}, DRAWN),
+    "another width within": (shows(image("iVB", width=901), iou(0.48)), STATED, DRAWN + TABLE),
+    "a table beyond": (shows(iou(0.45)), STATED, TABLE),
+}
+CELLS = AGREE | DIFFER
 
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory):
-    """What nbval says about each cell of a notebook whose cells were all kept with 0.48."""
+    """What nbval says about each cell of a notebook whose kept outputs are the last of CELLS."""
     folder = tmp_path_factory.mktemp("notebooks")
     cells = [
-        new_code_cell(
-            source, execution_count=n, outputs=[printed("mIoU 0.48\n")], metadata=metadata
-        )
-        for n, (source, metadata) in enumerate(CELLS.values(), start=1)
+        new_code_cell(source, execution_count=n, outputs=copy.deepcopy(kept), metadata=metadata)
+        for n, (source, metadata, kept) in enumerate(CELLS.values(), start=1)
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(notebook, folder / "numbers.ipynb")
     shutil.copy(NOTEBOOKS / "conftest.py", folder)
-    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env"]
+    sanitize = f"--nbval-sanitize-with={ROOT / 'tests' / 'nbval_sanitize.cfg'}"
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", sanitize]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     # Not the screen: pytest shortens it by the width, and doubles it where CI is set.
     subprocess.run(
@@ -257,7 +287,7 @@ def failures(tmp_path_factory):
 @pytest.mark.parametrize("name", CELLS)
 def test_nbval_compares_by_the_tolerance_of_the_cell(name, failures):
     failed = "Cell outputs differ" in failures[name]
-    assert failed == (name not in ("within", "the same")), failures[name]
+    assert failed == (name in DIFFER), failures[name]
 
 
 def test_nbval_shows_what_differs(failures):
