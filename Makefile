@@ -25,7 +25,7 @@ endif
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo check test test-units test-notebooks test-processors test-lab lab notebooks search constraints clean
+.PHONY: demo check test test-units test-notebooks test-processors test-lab lab notebooks site search constraints clean
 
 demo: $(READY)  ## train on MiniVOC for five minutes and show what is forgotten
 	$(BIN)/sparcl demo --out demo-results
@@ -58,6 +58,9 @@ notebooks: $(READY)  ## make the notebooks from notebooks/sources; RETRAIN=1 tra
 lab: $(READY)   ## a working copy of the course in my-course, and JupyterLab on it
 	$(BIN)/sparcl course lab
 
+site: $(READY)  ## the pages of the documentation, in docs/site/_build/html; no network needed
+	$(BIN)/python docs/site/build_site.py
+
 search: $(READY)  ## search learning rates and weights on MiniVOC again (52 minutes on two cores)
 	$(BIN)/sparcl sweep --dataset minivoc --task 6-4 --trials 14 --space benchmarks/studies/minivoc_search/space.yaml \
 		--method FT,Joint,LwF,LwF-MC,ILT,EWC,RW,PI,CIL,MiB,PLOP,SDR,SDR+MiB,SSUL-like,MiB+EWF \
@@ -79,4 +82,4 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 clean:          ## remove the environment and the demo's results
-	rm -rf .venv-oldest $(VENV) demo-results
+	rm -rf .venv-oldest $(VENV) demo-results docs/site/_build

@@ -31,7 +31,9 @@ def methods() -> None:
     it sets."""
     for name, row in ROWS.items():
         print(f"{name:<10} {row.summary}")
-        text = "; ".join(filter(None, [row.paper, f"loss: {_loss(row)}", _others(row)]))
+        text = "; ".join(
+            filter(None, [row.paper, f"loss: {loss_text(row)}", other_settings_text(row)])
+        )
         indent = " " * 11
         filled = textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=indent)
         print(filled.replace(_NO_BREAK, " "))
@@ -88,7 +90,7 @@ def _shown(value: Any) -> str:
     return "(empty)" if value is None else json.dumps(value)
 
 
-def _loss(row: Row) -> str:
+def loss_text(row: Row) -> str:
     """Such as `ce(unbiased) + 10 kd(unbiased)`."""
     parts = [_summand(name, options) for name, options in row.settings["terms"].items()]
     if held := row.settings.get("regulariser"):
@@ -96,7 +98,7 @@ def _loss(row: Row) -> str:
     return f" +{_NO_BREAK}".join(parts)
 
 
-def _others(row: Row) -> str:
+def other_settings_text(row: Row) -> str:
     """Such as `classifier_init=mib, frozen=[old]`."""
     said = {k: v for k, v in row.settings.items() if k not in ("terms", "regulariser")}
     return ", ".join(f"{k}={json.dumps(v)}".replace('"', "") for k, v in said.items())

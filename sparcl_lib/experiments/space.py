@@ -1,11 +1,13 @@
 """What a sweep may vary: settings with a range or a list of choices, from a YAML file.
 
-optim.lr[1]: {low: 0.005, high: 0.1, log: true}     # of step 1 and later; every method
-model.batch_norm: [frozen, slow]
-methods:
-  MiB:
-    method.terms.kd.weight: {low: 0.5, high: 30, log: true}
-    method.classifier_init: [random]                # a single choice: fixed, for this method alone
+    optim.lr[1]: {low: 0.005, high: 0.1, log: true}     # of step 1 and later; every method
+    model.batch_norm: [frozen, slow]
+    methods:
+      MiB:
+        method.terms.kd.weight: {low: 0.5, high: 30, log: true}
+        method.classifier_init: [random]            # a single choice: fixed, for this method alone
+
+A range has low and high, and log where steps are factors; a list is a choice.
 """
 
 import json

@@ -27,7 +27,7 @@ __all__ = [
 def knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Cross-entropy between teacher and student over the teacher's classes.
 
-    - mean over pixels and old classes of softmax(teacher) * log_softmax(student[:K_old]).
+    Minus the mean over pixels and old classes of softmax(teacher) * log_softmax(student[:K_old]).
     The new classes take no part. The mean over classes (not the sum) follows the released codes of
     the family, for which the usual weight of 100 is meant.
 
@@ -98,9 +98,9 @@ def entropy_weighted_distillation(
 ) -> Tensor:
     """Distillation on chosen pixels, stronger where the teacher is in doubt.
 
-    - mean over the pixels of the mask of w * sum over old classes of p_teacher * log p_student,
-    w = 1 + strength * (entropy of the teacher in bits). The student's probabilities are taken over
-    all classes: where nothing is labelled the new ones must be silent.
+    Minus the mean, over the pixels of the mask, of w * sum over old classes of p_teacher * log
+    p_student, with w = 1 + strength * (entropy of the teacher in bits). The student's probabilities
+    are taken over all classes: where nothing is labelled the new ones must be silent.
 
     Source: CIL (Klingner et al., ITSC 2020), its distillation loss. The form that the authors gave
     to SDR's released code has neither the minus nor the logarithm.

@@ -98,7 +98,7 @@ def test_tasks_are_plain_python_and_numpy():
         assert "torch" not in {parts[0] for parts in imports(parsed(path))}
 
 
-@pytest.mark.parametrize("folder", ["sparcl_lib", "data_scripts", "tests", "benchmarks"])
+@pytest.mark.parametrize("folder", ["sparcl_lib", "data_scripts", "tests", "benchmarks", "docs"])
 def test_text_is_read_and_written_in_one_encoding(folder):
     """Ruff's PLW1514 sees this only where it knows that a value is a path."""
     guilty = []
