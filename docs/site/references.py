@@ -34,7 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "models": (),
     "methods": (),
     "training": (),
-    "experiments": ("ablation", "comparison", "sweep", "store", "pool", "base", "space"),
+    "experiments": ("ablation", "comparison", "sweep", "base", "store"),
     "report": ("page",),
     "viz": (),
 }

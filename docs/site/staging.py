@@ -37,8 +37,8 @@ CHILDREN = {
 """An index, and the pages below it in the sidebar."""
 CONTENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Course", ("notebooks/README", "docs/teaching")),
-    ("Library", ("docs/own_data", "data_scripts/README", "docs/!")),
-    ("Measurements", ("benchmarks/README", "docs/real_voc_subset", "docs/latent_terms",
+    ("Library", ("docs/using", "docs/own_data", "data_scripts/README", "docs/engineer", "docs/!")),
+    ("Results", ("benchmarks/README", "docs/real_voc_subset", "docs/latent_terms",
                       "docs/paper_and_released", "docs/later_ideas")),
     ("Reference", ("reference/api/index", "reference/methods", "reference/settings",
                    "reference/commands", "docs/notation", "docs/glossary",
