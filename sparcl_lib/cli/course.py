@@ -1,5 +1,6 @@
 """`sparcl course`: the notebooks as a reader and a teacher use them. Parse, call, print."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,11 @@ app = typer.Typer(
 
 Copy = Annotated[
     Path | None, typer.Argument(help="The working copy, a folder beside notebooks/.", metavar="DIR")
+]
+
+Numbers = Annotated[
+    list[str] | None,
+    typer.Argument(help="Chapters, such as 03; all if none is given.", metavar="NN"),
 ]
 
 
@@ -55,3 +61,69 @@ def lab(
     copy = folder or CHECKOUT / "my-course"
     print(start_copy(copy))
     raise typer.Exit(open_lab(copy, context.args))
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="A folder with chapters.", metavar="DIR")],
+    numbers: Numbers = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON in place of a table.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(help="What one exercise may take.", min=1)] = 60,
+) -> None:
+    """Mark the exercises of a folder: right, wrong (and what is wrong) or not started.
+
+    Answers are run in processes of their own; only ours say what is right. The status is 0 whatever
+    the mark.
+    """
+    _need_checkout()
+    from sparcl_lib.course.marking import mark
+
+    marks = mark(folder, numbers or [], seconds)
+    print(marks.to_json() if as_json else marks.table())
+
+
+class Product(StrEnum):
+    """What `sparcl course make` makes."""
+
+    student = "student"
+    solutions = "solutions"
+    slides = "slides"
+    html = "html"
+    pdf = "pdf"
+
+
+@app.command()
+def make(
+    what: Annotated[Product, typer.Argument(help="What to make.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    numbers: Numbers = None,
+) -> None:
+    """Make what a teacher hands out or shows, from the one source of each chapter.
+
+    student: notebooks with stubs, without outputs and solutions. solutions: with the answers in
+    their place. Both are used in a folder beside notebooks/.
+
+    slides: headings, formulas, figures and questions of each chapter, the text in the speaker's
+    notes. html: pages that need no network. pdf: the same, printed by Chromium. These three are
+    made of the saved outputs.
+    """
+    _need_checkout()
+    from sparcl_lib.course import copies, pages
+
+    match what:
+        case Product.slides:
+            from sparcl_lib.course.slides import write_slides
+
+            written = write_slides(out, numbers or [])
+        case Product.html:
+            written = pages.write_pages(out, numbers or [])
+        case Product.pdf:
+            written = pages.write_pdfs(out, numbers or [])
+        case Product.student:
+            written = copies.hand_out(out, "student", numbers or [])
+        case Product.solutions:
+            written = copies.hand_out(out, "solutions", numbers or [])
+    for path in written:
+        print(f"wrote {path}")

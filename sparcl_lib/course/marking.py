@@ -1,0 +1,287 @@
+"""A mark for a folder of chapters: each exercise right, wrong or not started.
+
+Set-up and check cells are those of our sources; of a reader's notebook only the cells count that
+define what an exercise asks for, wherever they are now. They run in a process of their own, so that
+an endless loop, `exit()` or a crash costs that exercise alone. This is no protection against
+somebody who attacks the machine: run answers of strangers where you would run their programs.
+"""
+
+import ast
+import faulthandler
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from sparcl_lib.course.chapter import Chapter, exercise_id, solution, stub, tags_of
+from sparcl_lib.course.copies import chapters_of_the_course, choose
+from sparcl_lib.course.exercises import Result, results
+from sparcl_lib.errors import UserError
+from sparcl_lib.plain import build
+
+SECONDS = 60
+"""What one exercise may take; the solutions take less than one."""
+_STARTING = 120  # for the imports, on a busy machine
+_WIDTHS = (10, 13)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise of a source."""
+
+    number: str
+    """Such as 3.1."""
+    name: str
+    """Of the function that it asks for."""
+    id: str
+    """Of its cell in the notebooks that we make."""
+    stub: str
+    check: str
+    """Source of the check cell."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What was found in a folder."""
+
+    folder: Path
+    results: tuple[Result, ...]
+    """One for each exercise of the chapters that are there."""
+    missing: tuple[str, ...]
+    """A line for each chapter that is not there or cannot be read."""
+
+    @property
+    def right(self) -> int:
+        """How many exercises are right."""
+        return Counter(result.outcome for result in self.results)["right"]
+
+    def to_json(self) -> str:
+        """As {"folder", "right", "of", "exercises": [{"exercise", "outcome", "problem"}],
+        "missing"}."""
+        content = {
+            "folder": str(self.folder),
+            "right": self.right,
+            "of": len(self.results),
+            "exercises": [asdict(result) for result in self.results],
+            "missing": list(self.missing),
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False)
+
+    def table(self) -> str:
+        """A line for each exercise, what is missing, and the mark."""
+        rows = [("exercise", "outcome", "what is wrong")]
+        rows += [(r.exercise, r.outcome, _one_line(r.problem)) for r in self.results]
+        lines = [f"{a:<{_WIDTHS[0]}}{b:<{_WIDTHS[1]}}{c}".rstrip() for a, b, c in rows]
+        return "\n".join(
+            [*lines, *self.missing, f"mark: {self.right} of {len(self.results)} right"]
+        )
+
+
+def mark(folder: Path, numbers: list[str], seconds: float = SECONDS) -> Marks:
+    """Check every exercise of the chapters in a folder.
+
+    numbers: of chapters that must be there, such as 03; whatever is there if empty. seconds: what
+    one exercise may take. Raises UserError for a folder without chapters and an unknown number.
+    """
+    chapters = choose(chapters_of_the_course(), numbers)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; sparcl course start makes one")
+    places = [(chapter, _notebook(folder, chapter)) for chapter in chapters]
+    there = [(chapter, path) for chapter, path in places if path is not None or numbers]
+    if not any(path for _, path in there):
+        names = ", ".join(chapter.notebook.name for chapter in chapters)
+        raise UserError(f"{folder} holds none of the chapters {names}")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        marked = list(pool.map(lambda pair: _mark_chapter(pair[0], pair[1], seconds), there))
+    found = [result for results_, _ in marked for result in results_]
+    return Marks(folder, tuple(found), tuple(line for _, line in marked if line))
+
+
+def _one_line(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= 160 else f"{words[:160]} ..."
+
+
+def _notebook(folder: Path, chapter: Chapter) -> Path | None:
+    """By its name, or else by its number."""
+    named = folder / chapter.notebook.name
+    return (
+        named
+        if named.exists()
+        else next(iter(sorted(folder.glob(f"{chapter.number}_*.ipynb"))), None)
+    )
+
+
+def exercises_of(chapter: Chapter) -> list[Exercise]:
+    """The exercises of a source, in order."""
+    found: list[Exercise] = []
+    waiting = None
+    for cell in chapter.cells:
+        if "exercise" in tags_of(cell):
+            waiting = cell.source
+        elif "check" in tags_of(cell) and waiting is not None:
+            number, name = _checked(cell.source)
+            place = exercise_id(chapter.number, len(found) + 1, "exercise")
+            found.append(Exercise(number, name, place, stub(waiting), cell.source))
+            assert name in _defined(solution(waiting)), f"{number} defines no {name}"
+            waiting = None
+    return found
+
+
+def _checked(source: str) -> tuple[str, str]:
+    """The first two arguments of a check: the number and the function."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check":
+            number, answer = node.args[:2]
+            return ast.literal_eval(number), ast.unparse(answer)
+    raise UserError(f"a cell tagged check calls check(number, function, ...): {source!r}")
+
+
+def _defined(source: str) -> set[str]:
+    """Names of the functions and classes that a cell defines; none if it does not parse."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return set()
+    return {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def _mark_chapter(chapter: Chapter, path: Path | None, seconds: float) -> tuple[list[Result], str]:
+    """Its results, and a line if there is no notebook to read."""
+    exercises = exercises_of(chapter)
+    not_started = [Result(exercise.number, "not started") for exercise in exercises]
+    if path is None:
+        return not_started, f"{chapter.notebook.name} is not there"
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    except Exception as error:  # whatever is wrong with a file that a person sends
+        return not_started, f"{path.name} cannot be read as a notebook: {_one_line(str(error))}"
+    setup = "\n".join(cell.source for cell in chapter.cells if "setup" in tags_of(cell))
+    given = [(exercise, _answer(cells, exercise)) for exercise in exercises]
+    started = [(exercise, answer) for exercise, answer in given if answer is not None]
+    marked = dict(_run(path.parent, setup, started, seconds))
+    return [marked.get(result.exercise, result) for result in not_started], ""
+
+
+def _answer(cells: list[Any], exercise: Exercise) -> str | None:
+    """The last cell that defines the function and is no stub, or the exercise's cell that does not
+    parse; None if there is neither."""
+    found = None
+    for cell in cells:
+        own = cell.get("id") == exercise.id
+        defines = exercise.name in _defined(cell.source)
+        broken = own and not _defined(cell.source) and cell.source.strip()
+        if (defines or broken) and cell.source.strip() != exercise.stub.strip():
+            found = cell.source
+    return found
+
+
+def _run(
+    folder: Path, setup: str, waiting: list[tuple[Exercise, str]], seconds: float
+) -> Iterator[tuple[str, Result]]:
+    """Results by number. Where an answer ends the process, another goes on with the next one."""
+    before: list[str] = []
+    while waiting:
+        with tempfile.TemporaryDirectory() as place:
+            job, said = Path(place, "job.json"), Path(place, "results.jsonl")
+            asked = [(e.number, e.name, e.check, answer) for e, answer in waiting]
+            content = {"setup": setup, "before": before, "asked": asked, "seconds": seconds}
+            job.write_text(json.dumps(content), "utf-8")
+            _start(folder, job, said, _STARTING + seconds * len(waiting))
+            late = time.time() - job.stat().st_mtime >= seconds
+            lines = said.read_text("utf-8").splitlines() if said.is_file() else []
+        for result in map(_result, lines):
+            yield result.exercise, result
+        before += [answer for _, answer in waiting[: len(lines)]]
+        waiting = waiting[len(lines) :]
+        if waiting:
+            number = waiting[0][0].number
+            problem = f"ran for more than {seconds:g} s" if late else "ended Python"
+            yield number, Result(number, "wrong", problem)
+            waiting = waiting[1:]
+
+
+def _result(line: str) -> Result:
+    result: Result = build(Result, json.loads(line), "")
+    return result
+
+
+def _start(folder: Path, job: Path, said: Path, limit: float) -> None:
+    """Run the answers of a chapter; whatever they start ends with them."""
+    paths = filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "Agg"}
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "sparcl_lib.course.marking", str(job), str(said)],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        process.wait(limit)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        with suppress(OSError, AttributeError):  # gone already; no groups on Windows
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+
+
+def _answer_job(job: Path, said: Path) -> None:
+    """In the process of its own: a line for each answer as soon as it is known."""
+    asked = json.loads(job.read_text("utf-8"))
+    setup, names = asked["setup"], {"__name__": "answers"}
+    exec(setup, names)
+    for answer in asked["before"]:  # which a later one may call
+        with suppress(Exception, SystemExit):
+            exec(answer, names)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        for number, name, check_cell, answer in asked["asked"]:
+            os.utime(job)  # when it began
+            # A watchdog outside of Python, which ends a loop that never lets go of the interpreter.
+            faulthandler.dump_traceback_later(asked["seconds"], exit=True, file=nowhere)
+            result = _one_result(setup, names, number, name, check_cell, answer)
+            faulthandler.cancel_dump_traceback_later()
+            with said.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(asdict(result)) + "\n")
+
+
+def _one_result(
+    setup: str, names: dict[str, Any], number: str, name: str, check_cell: str, answer: str
+) -> Result:
+    """Run an answer among those before it, then the check with nothing of theirs but the answer."""
+    try:
+        exec(answer, names)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        return Result(number, "wrong", f"its cell raised {type(error).__name__}: {error}")
+    if name not in names:
+        return Result(number, "wrong", f"defines no {name}")
+    clean: dict[str, Any] = {"__name__": "check"}
+    exec(setup, clean)
+    clean[name] = names[name]
+    results.clear()
+    try:
+        exec(check_cell, clean)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        return Result(number, "wrong", f"raised {type(error).__name__}: {error}")
+    return results[0]
+
+
+if __name__ == "__main__":
+    _answer_job(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,163 @@
+"""`sparcl course check`: what a mark says of notebooks that people send, whatever is in them."""
+
+import json
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell
+
+from sparcl_lib.cli import main
+from sparcl_lib.course import copies
+from sparcl_lib.course.build import NOTEBOOKS
+from sparcl_lib.course.chapter import read_chapters
+from sparcl_lib.course.marking import exercises_of, mark
+from sparcl_lib.errors import UserError
+
+HEAD = """# %% [raw]
+# title: Numbers
+# goals: [add]
+# summary: ["It is four."]
+# ends_with: four
+# reading_minutes: 1
+
+# %% tags=["setup"]
+import math
+
+from sparcl_lib.course import check
+"""
+EXERCISE = """
+# %% tags=["exercise"]
+def f{n}(x):
+    # SOLUTION
+    return math.floor(x) + {n}
+    # END
+
+# %% tags=["check"]
+check("0.{n}", f{n}, [((1.5,), {n} + 1)], hint="round down")
+"""
+LOOP = "def f{n}(x):\n    while True:\n        pass"
+ANSWERS = {  # what was written, what is said of it
+    "right": ("def f{n}(x):\n    return int(x) + {n}", "right", ""),
+    "wrong": ("def f{n}(x):\n    return 0", "wrong", "is 0, expected "),
+    "stub": (None, "not started", ""),
+    "leaves": ("def f{n}(x):\n    exit(0)", "wrong", "raised SystemExit"),
+    "leaves at once": ("import sys\nsys.exit(0)\ndef f{n}(x): ...", "wrong", "its cell raised Sys"),
+    "kills": ("import os\n\ndef f{n}(x):\n    os._exit(0)", "wrong", "ended Python"),
+    "loops": (LOOP, "wrong", "ran for more than 2 s"),
+    "no Python": ("def f{n}(x)\n    return 1", "wrong", "its cell raised SyntaxError"),
+    "own check": ("check = print\n\ndef f{n}(x):\n    return 0", "wrong", "is 0, expected "),
+    "renamed": ("def f(x):\n    return 0", "not started", ""),
+    "several lines": (
+        "def f{n}(x):\n    raise ValueError('one\\n  two')", "wrong", "raised ValueError: one two"
+    ),
+    "earlier one": ("def f{n}(x):\n    return f1(x) + {n} - 1", "right", ""),
+}  # fmt: skip
+NUMBERS = {name: f"0.{n}" for n, name in enumerate(ANSWERS, start=1)}
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A checkout with one chapter, an exercise in it for each answer."""
+    root = tmp_path_factory.mktemp("checkout")
+    sources = root / "notebooks" / "sources"
+    sources.mkdir(parents=True)
+    text = HEAD + "".join(EXERCISE.format(n=n) for n in range(1, len(ANSWERS) + 1))
+    (sources / "00_numbers.py").write_text(text, "utf-8")
+    (root / "notebooks" / "README.md").write_text("# Index\n", "utf-8")
+    return root
+
+
+@pytest.fixture
+def mine(course, tmp_path, monkeypatch):
+    """A hand-out of it, to be answered."""
+    monkeypatch.setattr(copies, "NOTEBOOKS", course / "notebooks")
+    monkeypatch.setattr(copies, "read_times", dict)
+    copies.hand_out(tmp_path / "mine", "student", [])
+    return tmp_path / "mine"
+
+
+def change(folder, change_cells):
+    path = folder / "00_numbers.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    change_cells(notebook.cells)
+    nbformat.write(notebook, path)
+
+
+def answer(cells, n, source):
+    (cell,) = [cell for cell in cells if cell.id == f"00-exercise-{n}"]
+    cell.source = source.format(n=n)
+
+
+def test_each_answer_gets_its_outcome_and_none_hangs_or_fools_the_marking(mine):
+    def write(cells):
+        for n, (source, *_) in enumerate(ANSWERS.values(), start=1):
+            if source is not None:
+                answer(cells, n, source)
+
+    change(mine, write)
+    marks = mark(mine, [], seconds=2)
+    table = marks.table().splitlines()
+    for result, line, (name, (_, outcome, problem)) in zip(
+        marks.results, table[1:], ANSWERS.items(), strict=False
+    ):
+        assert (result.exercise, result.outcome) == (NUMBERS[name], outcome), (name, result)
+        assert problem in line and line.startswith(NUMBERS[name])
+        assert bool(result.problem) == (outcome == "wrong")
+    assert table[-1] == f"mark: 2 of {len(ANSWERS)} right" and len(table) == len(ANSWERS) + 2
+
+
+def test_answers_are_found_where_they_were_moved(mine):
+    def move(cells):
+        cells[:] = [cell for cell in cells if "exercise" not in cell.id]
+        cells.insert(0, new_code_cell("def f1(x):\n    return int(x) + 1"))
+        answer_below_its_stub = new_code_cell("def f2(x):\n    return int(x) + 2")
+        cells += [answer_below_its_stub, new_code_cell(exercises_of(chapter)[1].stub)]
+
+    chapter, *_ = copies.chapters_of_the_course()
+    change(mine, move)
+    (mine / "00_numbers.ipynb").rename(mine / "00_numbers (1).ipynb")
+    marks = mark(mine, [])
+    assert [result.outcome for result in marks.results[:3]] == ["right", "right", "not started"]
+
+
+def test_what_is_no_notebook_is_a_line(mine):
+    (mine / "00_numbers.ipynb").write_text('{"cells": [', "utf-8")
+    marks = mark(mine, [])
+    (line,) = marks.missing
+    assert line.startswith("00_numbers.ipynb cannot be read as a notebook: ") and "\n" not in line
+    assert {result.outcome for result in marks.results} == {"not started"}
+    assert json.loads(marks.to_json())["missing"] == [line]
+
+
+def test_a_folder_without_chapters_is_refused(mine, tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="holds none of the chapters 00_numbers|is no folder"):
+            mark(folder, [])
+    with pytest.raises(UserError, match="no chapter 07; there are 00"):
+        mark(mine, ["07"])
+
+
+def run(arguments, capsys) -> str:
+    with pytest.raises(SystemExit) as done:
+        main(["course", *map(str, arguments)])
+    assert done.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_of_the_course_all_solutions_are_right_and_no_stub_is_started(tmp_path, capsys):
+    chapters = read_chapters(NOTEBOOKS / "sources")
+    numbers = [e.number for chapter in chapters for e in exercises_of(chapter)]
+    for what, outcome in (("solutions", "right"), ("student", "not started")):
+        wrote = run(["make", what, "--out", tmp_path / what], capsys)
+        assert wrote.count("wrote ") == len(chapters)
+        marks = json.loads(run(["check", tmp_path / what, "--json"], capsys))
+        assert marks["exercises"] == [
+            {"exercise": number, "outcome": outcome, "problem": ""} for number in numbers
+        ]
+        assert (marks["right"], marks["of"]) == (len(numbers) * (what == "solutions"), len(numbers))
+
+
+def test_a_chapter_that_is_asked_for_and_missing_counts(tmp_path, capsys):
+    run(["make", "student", "--out", tmp_path / "student", "00"], capsys)
+    marks = json.loads(run(["check", tmp_path / "student", "--json", "00", "01"], capsys))
+    assert marks["missing"] == ["01_dataset_partitioning.ipynb is not there"] and marks["of"] >= 6
