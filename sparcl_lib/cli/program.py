@@ -147,12 +147,17 @@ def report(
     from sparcl_lib.report import load_runs, render
     from sparcl_lib.writing import write_text
 
-    text = render(load_runs(runs), format)
+    loaded = load_runs(runs)
     if out is None:
-        print(text)
+        print(render(loaded, format))
+        return
+    if format == "html":
+        from sparcl_lib.report.page import write_report
+
+        write_report(loaded, out, "Results")  # with a link to the course
     else:
-        write_text(out, text)
-        print(f"wrote {out}")
+        write_text(out, render(loaded, format))
+    print(f"wrote {out}")
 
 
 @app.command()

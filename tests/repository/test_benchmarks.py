@@ -255,3 +255,18 @@ def test_shipped_runs_trained_again_are_as_told():
         assert line(run, *(f"{value:.2f}" for value in row)) in page("kept_runs_again")
         spread = (row[["AVX2", "SSE4.1"]] - row["own"]).abs().max()
         assert abs(row["own"] - row["shipped"]) < spread
+
+
+def test_what_voc_costs_is_as_counted_and_the_readme_says_the_same():
+    counted = table("voc_cost", "voc_cost.csv").set_index("step")
+    for step, (_, operations, held, saved) in counted.iterrows():
+        assert line(step, f"{operations:.2f}", f"{held:.2f}", f"{saved:.1f}") in page("voc_cost")
+    alone, taught = counted["10^12 operations an image"]
+    first, later = 9568, 487 + 299 + 491 + 500 + 548  # 15-1 overlapped: tests/data/test_splits.py
+    total = 30 * (first * alone + later * taught) / 1e5  # 10^17
+    hours = total * 1e17 / 1e13 / 3600
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for text in (readme, page("voc_cost")):
+        assert f"{total:.1f} x 10^17" in text and f"{hours:.1f} hours" in text
+        assert f"{counted.iloc[1, 2:].sum():.1f} GiB" in text
+    assert f"{30 * first / 8:,.0f} iterations" in readme and f"{30 * later / 8:,.0f} for" in readme
