@@ -6,11 +6,6 @@ Screenshots go to the folder in SPARCL_LAB_PICTURES, or to pytest's temporary on
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from functools import partial
 from pathlib import Path
 
@@ -19,59 +14,19 @@ import pytest
 from sparcl_lib.course.build import NOTEBOOKS
 from sparcl_lib.course.chapter import read_chapters
 
-playwright = pytest.importorskip("playwright.sync_api", reason="make test-lab installs it")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ROOT = NOTEBOOKS.parent
 CHAPTERS = [chapter.name for chapter in read_chapters(NOTEBOOKS / "sources")]
 MINUTE = 60_000
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
-
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, serve):
     """A JupyterLab over a copy of the notebooks; its address."""
     folder = tmp_path_factory.mktemp("lab")
     for name in ("notebooks", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
-        "--expose-app-in-browser", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}",
-        "--LabApp.news_url=None", "--ServerApp.disable_check_xsrf=True",
-    ]  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            _wait_for(address, process)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def _wait_for(address: str, process: subprocess.Popen) -> None:
-    for _ in range(240):
-        assert process.poll() is None, "JupyterLab ended"
-        try:
-            urllib.request.urlopen(f"{address}/api", timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError("JupyterLab did not answer within two minutes")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
+    with serve(folder) as address:
+        yield address
 
 
 @pytest.fixture
