@@ -112,6 +112,7 @@ ROWS = {
     ),
 }
 METHODS: dict[str, dict[str, Any]] = {name: row.settings for name, row in ROWS.items()}
+"""Method -> its settings, as `build_method` takes them."""
 
 
 def method_name(name: str) -> str:

@@ -79,7 +79,8 @@ def _plain(text: str) -> str:
 def _process(
     app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
 ) -> None:
-    lines[:] = as_rst(lines)
+    generated = bool(lines) and lines[0].startswith("Alias for field number")
+    lines[:] = [] if generated else as_rst(lines)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

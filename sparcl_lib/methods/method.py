@@ -35,6 +35,7 @@ MECHANISMS: tuple[type[Mechanism], ...] = (
     Regularisation,
     Fusion,
 )
+"""What a method may do around the loop, in the order in which it is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)

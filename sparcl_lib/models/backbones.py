@@ -187,3 +187,4 @@ BACKBONES: dict[str, tuple[Callable[[str, int, str | None], Backbone], tuple[int
     "mini": (_mini, (4,)),
     "mini_wide": (_mini, (4,)),
 }
+"""Name -> what builds it, and the output strides that it can have."""

@@ -13,13 +13,14 @@ VOC_CLASSES: tuple[str, ...] = (
     "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 )  # fmt: skip
+"""Names of VOC2012, by mask value."""
 
 MINIVOC_CLASSES: tuple[str, ...] = (
     "background", "disc", "square", "triangle", "diamond", "cross", "ring", "star", "bar", "frame",
     "moon",
 )  # fmt: skip
+"""Names of MiniVOC, by mask value."""
 
-# First synonym of each entry of objectInfo150 (SceneParsing benchmark), in its order.
 ADE_CLASSES: tuple[str, ...] = (
     "background", "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed",
     "windowpane", "grass", "cabinet", "sidewalk", "person", "earth", "door", "table", "mountain",
@@ -40,12 +41,14 @@ ADE_CLASSES: tuple[str, ...] = (
     "fan", "pier", "crt screen", "plate", "monitor", "bulletin board", "shower", "radiator",
     "glass", "clock", "flag",
 )  # fmt: skip
+"""Names of ADE20K's 150 classes, by mask value: first synonyms of objectInfo150."""
 
 DATASET_CLASSES: dict[str, tuple[str, ...]] = {
     "minivoc": MINIVOC_CLASSES,
     "voc": VOC_CLASSES,
     "ade20k": ADE_CLASSES,
 }
+"""Data set -> the names of its classes, by mask value."""
 
 
 def dataset_classes(dataset: str) -> tuple[str, ...]:

@@ -10,7 +10,9 @@ from sparcl_lib.tasks.classes import unknown_name
 from sparcl_lib.tasks.task import Task
 
 Setup = Literal["sequential", "disjoint", "overlapped"]
+"""Which images and labels a step has: sequential, disjoint or overlapped."""
 SETUPS: tuple[Setup, ...] = get_args(Setup)
+"""All of them."""
 
 _MEANING = {"background": BACKGROUND, "ignore": VOID}
 # What value 0 is: in training, at test.
@@ -45,7 +47,9 @@ class LabelPolicy:
 
 
 SDR_POLICY = LabelPolicy(border="background", future="ignore")
+"""The rules of SDR's and MiB's released codes: the default."""
 PLOP_POLICY = LabelPolicy(border="ignore", future="background")
+"""Those of PLOP's and RCIL's."""
 
 
 def check_setup(name: str) -> None:

@@ -128,6 +128,7 @@ def network_spec(checkpoint: dict[str, Any]) -> NetworkSpec:
 
 
 def restore_bank(checkpoint: dict[str, Any]) -> PrototypeBank:
+    """The prototypes of a step, from its checkpoint."""
     bank = PrototypeBank(*checkpoint["bank"]["sums"].shape)
     bank.load_state_dict(checkpoint["bank"])
     return bank
