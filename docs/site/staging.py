@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from formulas import in_text
-
+from sparcl_lib.course.formulas import with_formulas
 from sparcl_lib.course.output import WIDGET_VIEW
 
 HOME = "README.md"
@@ -160,7 +159,7 @@ def _still_outputs(cell: dict[str, Any]) -> None:
         for output in cell["outputs"]:
             page = output.get("data", {}).get("text/html")
             if page is not None:
-                output["data"]["text/html"] = in_text("".join(page))
+                output["data"]["text/html"] = with_formulas("".join(page))
 
 
 def colab_address(page: str, repository: str) -> str:

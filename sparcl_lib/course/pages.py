@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from latex2mathml.converter import convert
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
@@ -30,6 +29,7 @@ from pygments.lexers import PythonLexer
 from sparcl_lib.course.build import NOTEBOOKS
 from sparcl_lib.course.chapter import FOLDED, Chapter, tags_of
 from sparcl_lib.course.copies import INDEX, chapters_of_the_course, choose, index_of_a_copy
+from sparcl_lib.course.formulas import formula, with_formulas
 from sparcl_lib.errors import UserError
 from sparcl_lib.writing import write_text
 
@@ -37,11 +37,6 @@ Link = Callable[[str], str | None]
 """The target of a link in a page, or None if there is no page for it."""
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _SHARED = ("notation", "glossary", "troubleshooting")
-_TAG = re.compile(r"(<[^>]*>)")
-_FORMULA = re.compile(r"\$([^$]+)\$")
-_LETTER = re.compile(
-    r"(\\math[a-z]+)\s+([A-Za-z])"
-)  # \mathcal C; only \mathcal{C} is converted well
 _LINE = re.compile(r"[^\n]*")
 
 
@@ -165,32 +160,8 @@ def output_html(output: Mapping[str, Any]) -> str:
         return f"<pre>{html.escape(output['text'])}</pre>"
     data = output.get("data", {})
     if "text/html" in data:
-        return _with_formulas(data["text/html"])
+        return with_formulas(data["text/html"])
     return f"<pre>{html.escape(data.get('text/plain', ''))}</pre>"
-
-
-def _with_formulas(page_html: str) -> str:
-    """$...$ in the text of a piece of HTML, but for its styles."""
-    parts = _TAG.split(page_html)
-    inside = ""
-    for place, part in enumerate(parts):
-        if part.startswith("<"):
-            inside = part
-        elif not inside.startswith("<style"):
-            parts[place] = _FORMULA.sub(lambda match: formula(html.unescape(match[1])), part)
-    return "".join(parts)
-
-
-def formula(latex: str, block: bool = False) -> str:
-    """A formula as MathML. Raises UserError for what cannot be converted."""
-    braced = _LETTER.sub(r"\1{\2}", latex.strip())
-    try:
-        mathml: str = convert(braced, display="block" if block else "inline")
-    except Exception as error:  # the converter has many
-        raise UserError(f"formula {latex!r} cannot be drawn: {type(error).__name__}") from error
-    if unknown := re.search(r"\\\w+", mathml):
-        raise UserError(f"formula {latex!r} cannot be drawn: {unknown[0]} is not known")
-    return mathml
 
 
 def markdown(text: str, link: Link) -> str:

@@ -16,7 +16,8 @@ from nbformat import NotebookNode
 
 from sparcl_lib.course.chapter import Chapter, tags_of
 from sparcl_lib.course.copies import chapters_of_the_course, choose
-from sparcl_lib.course.pages import formula, markdown, output_html, saved_notebook
+from sparcl_lib.course.formulas import formula
+from sparcl_lib.course.pages import markdown, output_html, saved_notebook
 from sparcl_lib.errors import UserError
 from sparcl_lib.writing import write_text
 

@@ -16,7 +16,6 @@ from checking import problems
 from colab import install_cell, write_notebooks
 from docstrings import as_rst
 from docutils.core import publish_doctree
-from formulas import in_text, mathml
 from references import commands_page, methods_page, settings_page
 from staging import find_pages, launch_buttons, rewrite_links, stage
 
@@ -109,15 +108,6 @@ def test_the_checker_finds_dead_links_and_what_a_network_would_serve(tmp_path):
     ]
     (tmp_path / "two.html").touch()
     assert "one.html: the link two.html leads nowhere" not in problems(tmp_path)
-
-
-def test_formulas_have_their_letters_as_characters_and_their_latex_as_label():
-    markup = mathml(r"\mathcal L_{kd} \in \mathbb R, \mathtt{l2} < 1")
-    assert "mathvariant" not in markup and all(c in markup for c in "ℒℝ𝚕𝟸")
-    assert r'aria-label="\mathcal L_{kd} \in \mathbb R, \mathtt{l2} &lt; 1"' in markup
-    assert mathml("x", "block").count('display="block"') == 1
-    page = in_text("<b>if $a &lt; b$</b>, that is $5")
-    assert page.startswith("<b>if <math ") and page.endswith("</math></b>, that is $5")
 
 
 def test_docstrings_keep_their_words_as_they_stand():
