@@ -29,9 +29,11 @@ ALL_CLASSES = "All classes learned so far"
 FIRST_CLASSES = "Classes of step 0 (without background)"
 """Titles of the panels of curves."""
 
-_ANNOTATED_CLASSES = 30
-_LABELS_IN_PANEL, _LONGEST_NAME = 15, 30
-"""As many labels as a panel of curves holds one above the other, of so many letters at most."""
+_ANNOTATED_CLASSES, _NAMED_STEPS = 30, 4
+"""Above these a heat map has no numbers, and an upright one has numbers for its steps."""
+_LABELS_IN_PANEL, _LONGEST_NAME, _LABELLED_STEPS = 15, 30, 6
+"""As many labels as a panel of curves holds one above the other, of so many letters at most; above
+so many steps every second one is named."""
 
 
 def to_png(figure: Figure, dpi: int = 110) -> bytes:
@@ -204,6 +206,8 @@ def _style_panel(axes: Axes, class_counts: Sequence[int], title: str) -> None:
     counts = [f"{'+' if k else ''}{count}" for k, count in enumerate(class_counts)]
     few = last <= 2
     labels = [f"step {k}\n{n} classes" if few else f"{k}\n{n}" for k, n in enumerate(counts)]
+    if last > _LABELLED_STEPS:
+        labels = [label if k % 2 == 0 else "" for k, label in enumerate(labels)]
     axes.set_title(title, fontsize=11, color=TEXT_COLOR)
     axes.set_xticks(range(last + 1), labels)
     axes.set_xlabel("" if few else "step, and classes it adds", color=TEXT_COLOR)
@@ -267,8 +271,10 @@ def step_heat_map(matrix: StepMatrix, title: str = "", upright: bool = False) ->
     """
     frame = matrix.to_frame()
     few = frame.shape[1] <= _ANNOTATED_CLASSES
+    short = len(frame) <= _NAMED_STEPS
     if upright:
-        size = (max(1.2 + 0.6 * len(frame), 2.4), 1.0 + frame.shape[1] * (0.3 if few else 0.14))
+        width = 1.2 + len(frame) * (0.6 if short else 0.34)
+        size = (max(width, 2.4), 1.0 + frame.shape[1] * (0.3 if few else 0.14))
     else:
         size = (max(1.8 + frame.shape[1] * (0.62 if few else 0.17), 5), 1.7 + 0.42 * len(frame))
     figure = Figure(figsize=size, layout="constrained")
@@ -285,7 +291,8 @@ def step_heat_map(matrix: StepMatrix, title: str = "", upright: bool = False) ->
     borders = 1 + np.cumsum([len(added) for added in matrix.step_classes])
     borders = borders[borders < len(names)]
     if upright:
-        axes.set_xticks(axes.get_xticks(), steps, fontsize=10)
+        axes.set_xticks(axes.get_xticks(), steps if short else list(frame.index), fontsize=10)
+        axes.set_xlabel("" if short else "step", color=TEXT_COLOR)
         axes.set_yticks(axes.get_yticks(), names, rotation=0, fontsize=10 if few else 7)
         axes.hlines(borders, 0, len(steps), color="white", linewidth=4)
     else:

@@ -72,6 +72,17 @@ def test_tiny_and_empty_predictions_are_left_out():
     assert len(ribbons(confusion_flow(counts, NAMES[:3], [1], smallest=0))) == 3
 
 
+def test_labels_of_thin_ribbons_do_not_overlap():
+    counts = np.zeros((12, 12))
+    counts[1:3] = [50, *[1] * 11]
+    names = ["background", *(f"class {k}" for k in range(11))]
+    figure = confusion_flow(counts, names, [1, 2])
+    to_png(figure, dpi=100)
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 2 + 12
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
 @pytest.mark.parametrize("sources", [[1], [1, 2, 3]])
 def test_it_draws(sources):
     assert to_png(confusion_flow(COUNTS, NAMES, sources), dpi=40).startswith(b"\x89PNG")

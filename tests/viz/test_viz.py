@@ -195,3 +195,32 @@ def test_heat_map_of_many_classes_has_no_numbers():
     many.add(0, dict.fromkeys(["background", *names], 50.0))
     axes = step_heat_map(many).axes[0]
     assert not axes.texts and len(axes.get_xticklabels()) == 151
+
+
+@pytest.mark.parametrize("steps", [3, 11])
+def test_an_upright_heat_map_has_classes_as_rows_and_fits_a_telephone(steps):
+    many = StepMatrix([["disc", "square"], *([f"class {k}"] for k in range(1, steps))])
+    for step in range(steps):
+        many.add(step, dict.fromkeys(["background", *many.seen(step)], 50.0))
+    figure = step_heat_map(many, "MiB", upright=True)
+    (axes,) = figure.axes
+    pixels(figure)
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names[:3] == ["background", "disc", "square"] and len(names) == steps + 2
+    ticks = [text.get_text() for text in axes.get_xticklabels()]
+    assert ticks[:2] == (["step 0", "step 1"] if steps == 3 else ["0", "1"])
+    assert figure.get_figwidth() <= 5.4  # of 3.6 inches on a telephone: two thirds of the size
+    cells = {str(k): text.get_window_extent() for k, text in enumerate(axes.texts)}
+    assert overlapping(cells) == []
+    labels = {t.get_text(): t.get_window_extent() for t in axes.get_xticklabels()}
+    assert overlapping(labels) == []
+
+
+def test_upright_strips_have_a_row_per_kind():
+    images = np.full((2, 16, 16, 3), 90, dtype=np.uint8)
+    truth = np.ones((2, 16, 16), dtype=np.uint8)
+    names = ["background", "disc", "square"]
+    figure = prediction_strips(images, truth, {"FT": truth}, names, upright=True)
+    assert len(figure.axes) == 3 * 2
+    assert [axes.get_title(loc="left") for axes in figure.axes[::2]] == ["image", "truth", "FT"]
+    assert (figure.axes[4].images[0].get_array() == class_palette(3)[1]).all()
