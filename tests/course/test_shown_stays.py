@@ -1,0 +1,152 @@
+"""What a cell shows does not change because later cells have run.
+
+A slider calls its drawing function whenever it is moved, so names that the function reads must not
+be bound anew further down in the chapter; and no cell changes in place what another one has made,
+or that one would show something else when it is run again.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sparcl_lib.course.chapter import read_chapters, solution
+
+CHAPTERS = read_chapters(Path(__file__).parents[2] / "notebooks" / "sources")
+CHANGES = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort", "update"}
+SCOPES = (ast.FunctionDef, ast.ClassDef, ast.Lambda)
+
+
+def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a cell but for the bodies of functions, classes and comprehensions."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (*SCOPES, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+            yield child
+        else:
+            yield from outside_functions(child)
+
+
+def root(node: ast.AST) -> str | None:
+    """`a` of a[0], a.b and a[0].b."""
+    while isinstance(node, (ast.Subscript, ast.Attribute)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def bound(cell: ast.Module) -> set[str]:
+    """Global names that a cell binds; x += 1 only changes what there is."""
+    nodes = list(outside_functions(cell))
+    changed = {id(node.target) for node in nodes if isinstance(node, ast.AugAssign)}
+    names = {
+        node.id
+        for node in nodes
+        if isinstance(node, ast.Name)
+        and isinstance(node.ctx, ast.Store)
+        and id(node) not in changed
+    }
+    return names | {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+
+
+def changed_in_place(cell: ast.Module) -> set[str]:
+    """Global names whose value a cell changes; methods of modules such as np.sort change none."""
+    names = set()
+    for node in outside_functions(cell):
+        match node:
+            case ast.Subscript(ctx=ast.Store() | ast.Del()) | ast.Attribute(ctx=ast.Store()):
+                names.add(root(node))
+            case ast.Call(func=ast.Attribute(value=value, attr=attr)) if attr in CHANGES:
+                names.add(root(value))
+            case ast.AugAssign(target=target):
+                names.add(root(target))
+    return names - {None, "np"}
+
+
+def loaded(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def locals_of(function: ast.FunctionDef) -> set[str]:
+    arguments = {a.arg for a in ast.walk(function.args) if isinstance(a, ast.arg)}
+    stored = {
+        n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
+    return arguments | stored
+
+
+def read_by(name: str, functions: dict[str, ast.FunctionDef]) -> set[str]:
+    """Global names that a function reads, itself or by functions of the chapter that it calls."""
+    found: set[str] = set()
+    waiting = {name}
+    while waiting:
+        current = waiting.pop()
+        found.add(current)
+        if current in functions:
+            waiting |= loaded(functions[current]) - locals_of(functions[current]) - found
+    return found
+
+
+def sliders(cell: ast.Module) -> list[str]:
+    """The functions that a cell hands to `explore`."""
+    calls = [node for node in ast.walk(cell) if isinstance(node, ast.Call)]
+    return [call.args[0].id for call in calls if getattr(call.func, "id", "") == "explore"]
+
+
+def changed_later(sources: list[str]) -> list[str]:
+    """A line for each name that a slider reads and a later cell changes."""
+    cells = [ast.parse(source) for source in sources]
+    functions: dict[str, ast.FunctionDef] = {}
+    lines = []
+    for place, cell in enumerate(cells):
+        functions |= {node.name: node for node in cell.body if isinstance(node, ast.FunctionDef)}
+        for name in sliders(cell):
+            read = read_by(name, functions)
+            for later in cells[place + 1 :]:
+                lines += [
+                    f"{name} reads {changed}, which {ast.unparse(later).splitlines()[0]!r} changes"
+                    for changed in sorted(read & (bound(later) | changed_in_place(later)))
+                ]
+    return lines
+
+
+def changed_elsewhere(sources: list[str]) -> list[str]:
+    """A line for each name that a cell changes in place and does not bind itself."""
+    cells = [ast.parse(source) for source in sources]
+    return [
+        f"{name} is changed by {ast.unparse(cell).splitlines()[0]!r}"
+        for cell in cells
+        for name in sorted(changed_in_place(cell) - bound(cell))
+    ]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
+def test_no_later_cell_changes_what_is_shown(chapter):
+    sources = [solution(cell.source) for cell in chapter.cells if cell.cell_type == "code"]
+    assert any(sliders(ast.parse(source)) for source in sources)
+    assert changed_later(sources) == []
+    assert changed_elsewhere(sources) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["runs = {}", "runs['c'] = 3", "runs |= {'c': 3}", "runs.update(c=3)", "del runs['a']",
+     "for runs in range(3): pass", "def shade(value): return 0", "scale = 2"],
+)  # fmt: skip
+def test_a_change_is_found(change):
+    before = [
+        "runs, scale = {'a': 1}, 1",
+        "def shade(value): return value * scale",
+        "def draw(name):\n    x = runs[name]\n    return shade(x)",
+        "explore(draw, 'A picture', name=['a'])",
+    ]
+    assert len(changed_later([*before, change])) == 1
+    assert changed_later([change, *before]) == []
+    assert changed_later([*before, "x = 3", "other = [runs for runs in range(3)]"]) == []
+
+
+@pytest.mark.parametrize("change", ["runs['c'] = 3", "runs.update(c=3)", "count += 1"])
+def test_a_change_of_what_another_cell_made_is_found(change):
+    made = "runs, count = {}, 0"
+    assert len(changed_elsewhere([made, change])) == 1
+    assert changed_elsewhere([f"{made}\n{change}", "np.sort([1])"]) == []
