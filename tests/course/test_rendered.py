@@ -73,7 +73,9 @@ def test_in_a_page_of_nbconvert(notebook):
 def test_on_the_site(notebook, tmp_path):
     pytest.importorskip("myst_nb")
     nbformat.write(notebook, tmp_path / "index.ipynb")
-    (tmp_path / "conf.py").write_text('extensions = ["myst_nb"]\nnb_execution_mode = "off"\n')
+    (tmp_path / "conf.py").write_text(
+        'extensions = ["myst_nb"]\nnb_execution_mode = "off"\n', "utf-8"
+    )
     command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", ".", "out"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
     assert_whole((tmp_path / "out" / "index.html").read_text("utf-8"))
