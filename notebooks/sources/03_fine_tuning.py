@@ -350,9 +350,10 @@ explore(draw_labels, alt, picture=best_first)
 # %%
 truth = targets["labelled"][:128]
 with torch.no_grad():
-    logits = start()(photos[:128]).logits  # (128, 11, 64, 64)
-plain_cross_entropy(logits.requires_grad_(), targets["background"][:128]).backward()
-push = logits.grad[:, 1:NUM_OLD].sum(dim=1)  # (128, 64, 64): on all old logits of a pixel
+    z = start()(photos[:128]).logits  # (128, 11, 64, 64)
+plain_cross_entropy(z.requires_grad_(), targets["background"][:128]).backward()
+by_class = z.grad[:, 1:NUM_OLD]  # (128, 6, 64, 64): the derivative by the old logits
+push = by_class.sum(dim=1)  # (128, 64, 64)
 kinds = {
     "hidden old objects": (truth >= 1) & (truth < NUM_OLD),
     "new objects": truth >= NUM_OLD,
@@ -364,7 +365,7 @@ for kind, where in kinds.items():  # where: (128, 64, 64) bool
     rows[kind] = {"% of the pixels": 100 * pixels, "% of the push": 100 * part}
 origin = pd.DataFrame(rows).T
 origin.round(0).astype(int)
-assert (logits.grad[:, 1:NUM_OLD] >= 0).all()  # never up
+assert (by_class >= 0).all()  # an old logit never goes up
 assert origin.iloc[0, 1] > 3 * origin.iloc[0, 0]
 
 # %% [markdown]
