@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,19 +16,23 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @contextmanager
-def _serve(folder: Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The address of a JupyterLab with this folder as root. env: the environment, if another."""
+def _serve(
+    folder: Path, env: Mapping[str, str] | None = None, command: Sequence[str] = ()
+) -> Iterator[str]:
+    """The address of a JupyterLab with this folder as root. env: the environment, if another.
+    command: what starts it, if it is not a plain JupyterLab."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
-        "--expose-app-in-browser", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}",
+    plain = (sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}")
+    whole = [
+        *(command or plain), "--no-browser", "--allow-root", f"--port={port}",
+        "--expose-app-in-browser", "--IdentityProvider.token=",
         "--LabApp.news_url=None", "--ServerApp.disable_check_xsrf=True",
     ]  # fmt: skip
     address = f"http://127.0.0.1:{port}"
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    with (folder.parent / f"{folder.name}.log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(whole, env=env, stdout=log, stderr=log)
         try:
             _wait_for(address, process)
             yield address
