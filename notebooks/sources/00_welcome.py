@@ -38,7 +38,7 @@
 # %% [markdown]
 # ## How a chapter works
 #
-# You may just read. To work with a chapter, open it by `make lab`:
+# You may just read. To work with a chapter, run it: `make lab` opens a copy of your own.
 #
 # - **Your copy.** `make lab` makes a folder `my-course/` and opens it. Everything that you write stays there; the originals in `notebooks/`
 #   are left alone, and a later `make lab` overwrites nothing.
@@ -48,7 +48,8 @@
 #   that says so. Whoever guesses first remembers what came out.
 # - **Sliders and buttons** redraw a picture. They need a running notebook; on a page you see their first picture.
 # - **Exercises** have a cell with `NotImplementedError` for your answer. The cell below it checks the answer, offline, and gives a hint when
-#   it is wrong. A solution is folded below that.
+#   it is wrong. In a copy made by `make lab` a
+#   solution is folded below that.
 # - **Quiz**: click on an answer to see whether it is right, and why.
 # - **Training runs** come with the course, so a chapter takes seconds. Change a number, and that run is trained on your machine, with a
 #   progress bar, and kept.
@@ -87,7 +88,8 @@ print("all checks OK" if all(fine for fine, _ in checks) else "see above")
 # MiniVOC is drawn by a program: 2,500 training and 400 test pictures of 64 x 64 pixels, ten kinds of objects, clutter, occlusion, and the
 # folder layout of Pascal VOC2012. It is generated on first use, the same on every machine.
 #
-# A **task** says which classes are learned when. In `6-4`, step 0 teaches six classes and step 1 the other four.
+# A **task** says which classes are learned when. In `6-4`, step 0 teaches six classes and step 1 the other four. The setup, here `disjoint`, says which
+# photographs a step gets; chapter 01 explains it.
 
 # %%
 config = minivoc_config("FT", task="6-4", setup="disjoint", seed=0)
@@ -122,7 +124,7 @@ explore(draw_pair, "A MiniVOC photograph beside its mask", picture=list(range(le
 # %% [markdown]
 # ## Notation
 #
-# The same letters in every chapter, the paper's where it has one. Skim them now; the page [Notation](../docs/notation.md) has all of them, and
+# The same letters in every chapter, those of the paper SDR (Michieli & Zanuttigh, CVPR 2021) where it has one. Skim them now; the page [Notation](../docs/notation.md) has all of them, and
 # every chapter links to it.
 #
 # | symbol | in code | meaning |

@@ -48,18 +48,22 @@ def start(folder: Copy = None) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(
     context: typer.Context,
-    folder: Annotated[Path | None, typer.Option("--dir", help="Another working copy.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Another working copy, or a hand-out.")
+    ] = None,
 ) -> None:
     """Open JupyterLab on the index of the working copy, which is made if it is not there.
 
     All other options are Jupyter's, such as --no-browser or --port=8890.
     """
     _need_checkout()
+    from sparcl_lib.course.copies import is_hand_out
     from sparcl_lib.course.copies import start as start_copy
     from sparcl_lib.course.lab import open_lab
 
     copy = folder or CHECKOUT / "my-course"
-    print(start_copy(copy))
+    if not is_hand_out(copy):
+        print(start_copy(copy))
     raise typer.Exit(open_lab(copy, context.args))
 
 
@@ -70,17 +74,18 @@ def check(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON in place of a table.")
     ] = False,
+    core: Annotated[bool, typer.Option("--core", help="Leave the further parts out.")] = False,
     seconds: Annotated[float, typer.Option(help="What one exercise may take.", min=1)] = 60,
 ) -> None:
     """Mark the exercises of a folder: right, wrong (and what is wrong) or not started.
 
-    Answers are run in processes of their own; only ours say what is right. The status is 0 whatever
-    the mark.
+    The checks are those of the course, so an edited check cell changes nothing. The status is 0
+    whatever the mark.
     """
     _need_checkout()
     from sparcl_lib.course.marking import mark
 
-    marks = mark(folder, numbers or [], seconds)
+    marks = mark(folder, numbers or [], seconds, core)
     print(marks.to_json() if as_json else marks.table())
 
 

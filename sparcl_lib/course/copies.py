@@ -93,6 +93,13 @@ def check_made_here(folder: Path, form: str) -> None:
         raise UserError(f"{folder} holds something else; give a new folder")
 
 
+def is_hand_out(folder: Path) -> bool:
+    """Was the folder made by `hand_out`?"""
+    marker = folder / _MARKER
+    forms = ("student", "solutions")
+    return marker.is_file() and marker.read_text("utf-8") in map(_marker, forms)
+
+
 def _marker(form: str) -> str:
     """What git is told of a folder of copies, which also says what it is."""
     return f"# Made by sparcl course ({form}): git leaves it alone.\n*\n"

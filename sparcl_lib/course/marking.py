@@ -25,7 +25,14 @@ from typing import Any
 
 import nbformat
 
-from sparcl_lib.course.chapter import Chapter, exercise_id, solution, stub, tags_of
+from sparcl_lib.course.chapter import (
+    Chapter,
+    exercise_id,
+    solution,
+    starts_further,
+    stub,
+    tags_of,
+)
 from sparcl_lib.course.copies import chapters_of_the_course, choose
 from sparcl_lib.course.exercises import Result, results
 from sparcl_lib.errors import UserError
@@ -89,11 +96,12 @@ class Marks:
         )
 
 
-def mark(folder: Path, numbers: list[str], seconds: float = SECONDS) -> Marks:
+def mark(folder: Path, numbers: list[str], seconds: float = SECONDS, core: bool = False) -> Marks:
     """Check every exercise of the chapters in a folder.
 
     numbers: of chapters that must be there, such as 03; whatever is there if empty. seconds: what
-    one exercise may take. Raises UserError for a folder without chapters and an unknown number.
+    one exercise may take. core: leave the further parts out. Raises UserError for a folder
+    without chapters and an unknown number.
     """
     chapters = choose(chapters_of_the_course(), numbers)
     if not folder.is_dir():
@@ -104,7 +112,7 @@ def mark(folder: Path, numbers: list[str], seconds: float = SECONDS) -> Marks:
         names = ", ".join(chapter.notebook.name for chapter in chapters)
         raise UserError(f"{folder} holds none of the chapters {names}")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        marked = list(pool.map(lambda pair: _mark_chapter(pair[0], pair[1], seconds), there))
+        marked = list(pool.map(lambda pair: _mark_chapter(pair[0], pair[1], seconds, core), there))
     found = [result for results_, _ in marked for result in results_]
     return Marks(folder, tuple(found), tuple(line for _, line in marked if line))
 
@@ -124,11 +132,13 @@ def _notebook(folder: Path, chapter: Chapter) -> Path | None:
     )
 
 
-def exercises_of(chapter: Chapter) -> list[Exercise]:
-    """The exercises of a source, in order."""
+def exercises_of(chapter: Chapter, core: bool = False) -> list[Exercise]:
+    """The exercises of a source, in order; with `core` those before its further part."""
     found: list[Exercise] = []
     waiting = None
     for cell in chapter.cells:
+        if core and starts_further(cell):
+            break
         if "exercise" in tags_of(cell):
             waiting = cell.source
         elif "check" in tags_of(cell) and waiting is not None:
@@ -158,9 +168,11 @@ def _defined(source: str) -> set[str]:
     return {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
-def _mark_chapter(chapter: Chapter, path: Path | None, seconds: float) -> tuple[list[Result], str]:
+def _mark_chapter(
+    chapter: Chapter, path: Path | None, seconds: float, core: bool
+) -> tuple[list[Result], str]:
     """Its results, and a line if there is no notebook to read."""
-    exercises = exercises_of(chapter)
+    exercises = exercises_of(chapter, core)
     not_started = [Result(exercise.number, "not started") for exercise in exercises]
     if path is None:
         return not_started, f"{chapter.notebook.name} is not there"

@@ -119,6 +119,17 @@ def test_without_a_checkout_a_line_says_what_to_do(tmp_path, monkeypatch, capsys
         assert "clone the repository" in message
 
 
+def test_the_lab_opens_a_hand_out_as_it_is(checkout, monkeypatch):
+    opened = []
+    monkeypatch.setattr("sparcl_lib.course.lab.open_lab", lambda folder, _: opened.append(folder))
+    folder = checkout / "handout"
+    copies.hand_out(folder, "student", ["00"])
+    before = everything(folder)
+    with pytest.raises(SystemExit):
+        main(["course", "lab", "--dir", str(folder)])
+    assert opened == [folder] and everything(folder) == before
+
+
 def test_the_lab_opens_the_index_with_the_checkout_as_root(checkout, monkeypatch):
     from sparcl_lib.course import lab
 

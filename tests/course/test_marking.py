@@ -157,6 +157,15 @@ def test_of_the_course_all_solutions_are_right_and_no_stub_is_started(tmp_path, 
         assert (marks["right"], marks["of"]) == (len(numbers) * (what == "solutions"), len(numbers))
 
 
+def test_the_core_is_marked_without_the_further_parts(tmp_path, capsys):
+    run(["make", "student", "--out", tmp_path / "student", "03"], capsys)
+    marks = [
+        json.loads(run(["check", tmp_path / "student", "--json", *core], capsys))["exercises"]
+        for core in ([], ["--core"])
+    ]
+    assert [len(found) for found in marks] == [4, 2] and marks[0][:2] == marks[1]
+
+
 def test_a_chapter_that_is_asked_for_and_missing_counts(tmp_path, capsys):
     run(["make", "student", "--out", tmp_path / "student", "00"], capsys)
     marks = json.loads(run(["check", tmp_path / "student", "--json", "00", "01"], capsys))

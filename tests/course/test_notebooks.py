@@ -241,7 +241,7 @@ def test_core_and_further_part_have_their_sections(chapter):
 def test_times_stand_in_the_header_and_the_index(chapter):
     times = read_times()[chapter.name]
     assert 0 < times.shipped <= 40
-    if any("run_or_load(" in cell.source for cell in chapter.cells):
+    if any("run_or_load" in cell.source for cell in chapter.cells):
         assert times.shipped < times.empty <= 300
     else:
         assert times.empty is None

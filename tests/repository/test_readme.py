@@ -76,9 +76,10 @@ def test_python_trains_and_predicts(tmp_path, capsys):
 @pytest.mark.usefixtures("quick")
 def test_the_engineers_example_trains_and_gives_a_network():
     (example,) = (text for text in blocks("python", ENGINEER) if "sparcl_lib.train" in text)
+    Image.new("RGB", (80, 50)).save("photo.jpg")
     scope: dict = {}
     exec(example, scope)
-    assert not scope["network"].training
+    assert scope["labels"].shape == (50, 80) and not scope["network"].training
     assert sparcl_lib.load_run("runs/mib").metrics == scope["run"].metrics
 
 
