@@ -12,7 +12,7 @@ from sparcl_lib.training import train
 METHODS = ("FT", "MiB", "SDR", "Joint")
 TASK, SETUP = "6-4", "disjoint"
 OVER_SEEDS = (
-    "Over the seeds 0, 1 and 2 SDR ends 1.5 points above MiB in all (95 % interval 0.8 to "
+    "Over the seeds 0, 1 and 2 SDR ends 1.5 points above MiB (95 % interval 0.8 to "
     "2.2). The start of the new classifier explains this, not the losses that SDR adds: MiB with "
     "the random start of SDR reaches 65.7, and SDR 65.4."
 )
