@@ -3,10 +3,12 @@ where Jupyter can, controls that draw it anew."""
 
 import base64
 import html
+import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
+import PIL.Image
 import seaborn
 from IPython.display import display
 from matplotlib.figure import Figure
@@ -17,7 +19,7 @@ from sparcl_lib.viz import small_png
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
-_CSS_PIXELS = 100  # of a page, per inch of a figure
+CSS_PIXELS = 100  # of a page, per inch of a figure
 _SCALE = 2  # pixels of the picture for each of the page: sharp on the displays of today
 _STYLE: "dict[RcKeyType, Any]" = {
     "axes.titlesize": 11,
@@ -54,7 +56,7 @@ def show(figure: Figure, alt: str) -> None:
     The output is an HTML image, because JupyterLab, nbconvert, GitHub and the site all read the
     text of that one.
     """
-    display(Output(_image(figure, alt), alt))
+    display(Output(image_of(figure, alt), alt))
 
 
 def explore(draw: Callable[..., Figure], alt: str, **choices: Sequence[Any]) -> None:
@@ -63,7 +65,7 @@ def explore(draw: Callable[..., Figure], alt: str, **choices: Sequence[Any]) -> 
     choices: argument of `draw` -> its values; numbers get a slider, texts a row of buttons.
     Without ipywidgets, or in a page that runs nothing, there is the first picture.
     """
-    still = _image(draw(**{name: values[0] for name, values in choices.items()}), alt)
+    still = image_of(draw(**{name: values[0] for name, values in choices.items()}), alt)
     names = ", ".join(choices).replace("_", " ")
     line = as_html(f"Run this cell in JupyterLab to choose: {names}.")
     output = Output(f"{still}<p>{line}</p>", alt)
@@ -73,28 +75,34 @@ def explore(draw: Callable[..., Figure], alt: str, **choices: Sequence[Any]) -> 
         display(output)
         return
     picture = ipywidgets.HTML(still)
-    controls = {name: _control(ipywidgets, name, values) for name, values in choices.items()}
+    controls = {name: control_of(ipywidgets, name, values) for name, values in choices.items()}
 
     def redraw(change: Any) -> None:
         values = {name: control.value for name, control in controls.items()}
-        picture.value = _image(draw(**values), alt)
+        picture.value = image_of(draw(**values), alt)
 
     for control in controls.values():
         control.observe(redraw, names="value")
     display_live(output, ipywidgets.VBox([*controls.values(), picture]))
 
 
-def _image(figure: Figure, alt: str) -> str:
-    """With both sizes, so that the page keeps its place while another picture is loaded."""
-    width, height = (round(_CSS_PIXELS * inches) for inches in figure.get_size_inches())
-    data = base64.b64encode(small_png(figure, _CSS_PIXELS * _SCALE)).decode("ascii")
+def image_of(figures: Figure | Sequence[Figure], alt: str, columns: int = 1) -> str:
+    """HTML of a figure, or of several as one picture with `columns` of them to a row.
+
+    With both sizes, so that the page keeps its place while another picture is loaded.
+    """
+    data = small_png(figures, CSS_PIXELS * _SCALE, columns)
+    with PIL.Image.open(io.BytesIO(data)) as drawn:
+        width, height = (round(pixels / _SCALE) for pixels in drawn.size)
+    source = base64.b64encode(data).decode("ascii")
     return (
         f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" '
-        f'style="max-width:100%;height:auto" src="data:image/png;base64,{data}">'
+        f'style="max-width:100%;height:auto" src="data:image/png;base64,{source}">'
     )
 
 
-def _control(ipywidgets: Any, name: str, values: Sequence[Any]) -> Any:
+def control_of(ipywidgets: Any, name: str, values: Sequence[Any]) -> Any:
+    """A slider for numbers, a row of buttons for texts; its `value` is one of the values."""
     label = name.replace("_", " ")
     if all(isinstance(value, str) for value in values):
         return ipywidgets.ToggleButtons(options=list(values), description=label)

@@ -16,13 +16,15 @@ from sparcl_lib.course import (
     output,
     panels,
     pictures,
+    play,
     quiz,
     quizzes,
     show,
+    toys,
 )
 from sparcl_lib.course.build import clean_outputs
 
-ALTS = ["a line that rises", "one of three lines &gt; 0"]
+ALTS = ["a line that rises", "one of three lines &gt; 0", "a line at three times"]
 # GitHub's pages keep these, and pictures of data with them, but no style and no script.
 TAGS = {"b", "br", "details", "div", "img", "p", "summary"}
 
@@ -43,23 +45,25 @@ def notebook():
         outputs.append(new_output("display_data", data))
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (exercises, output, pictures, quizzes):
+        for module in (exercises, output, pictures, quizzes, toys):
             patch.setattr(module, "display", display)
         patch.setattr(output, "get_ipython", lambda: "a kernel")
         show(draw(), ALTS[0])
         explore(draw, "one of three lines > 0", step=[1, 2, 3])
+        play(lambda: 0, lambda height: height + 1, draw, "a line at three times", (0, 1, 5))
         quiz("Is $x < 2$?", [("Yes", "Right: $x = 1$."), ("No", "It is.")], right=0)
         check("1.1", abs, [((-1,), 1)])
     cell = new_code_cell("draw()", execution_count=1, outputs=outputs)
     saved = new_notebook(cells=[cell])
     clean_outputs(saved)
-    assert len(saved.cells[0].outputs) == 4
+    assert len(saved.cells[0].outputs) == 5
     return saved
 
 
 def assert_whole(page: str) -> None:
     assert re.findall(r'<img[^>]* alt="([^"]*)"', page) == ALTS
-    assert page.count('src="data:image/png;base64,') == 2
+    assert page.count('src="data:image/png;base64,') == 3
+    assert "Run this cell in JupyterLab to go on step by step." in page
     assert "Is $x &lt; 2$?" in page and page.count("<summary>") == 2
     assert "Right</b>: $x = 1$." in page and "Run this cell in JupyterLab to choose: step." in page
     assert "Exercise 1.1" in page and "widget-view" not in page

@@ -88,9 +88,14 @@ def read_by(name: str, functions: dict[str, ast.FunctionDef]) -> set[str]:
 
 
 def sliders(cell: ast.Module) -> list[str]:
-    """The functions that a cell hands to `explore`."""
+    """The functions that a cell hands to `explore` or `play`."""
     calls = [node for node in ast.walk(cell) if isinstance(node, ast.Call)]
-    return [call.args[0].id for call in calls if getattr(call.func, "id", "") == "explore"]
+    handed = {"explore": 1, "play": 3}  # how many of the arguments are functions
+    return [
+        argument.id
+        for call in calls
+        for argument in call.args[: handed.get(getattr(call.func, "id", ""), 0)]
+    ]
 
 
 def changed_later(sources: list[str]) -> list[str]:
@@ -143,6 +148,18 @@ def test_a_change_is_found(change):
     assert len(changed_later([*before, change])) == 1
     assert changed_later([change, *before]) == []
     assert changed_later([*before, "x = 3", "other = [runs for runs in range(3)]"]) == []
+
+
+def test_a_change_of_what_a_toy_reads_is_found():
+    before = [
+        "points, rate = [1], 1",
+        "def start(): return points",
+        "def step(state): return [x + rate for x in state]",
+        "def draw(state): return state",
+        "play(start, step, draw, 'A picture')",
+    ]
+    for change in ("points = [2]", "rate = 2"):
+        assert len(changed_later([*before, change])) == 1
 
 
 @pytest.mark.parametrize("change", ["runs['c'] = 3", "runs.update(c=3)", "count += 1"])

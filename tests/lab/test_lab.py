@@ -201,6 +201,26 @@ def _changes(page, image, before: str) -> bool:
     return False
 
 
+def check_a_toy_lives(page, cell) -> None:
+    """Its buttons go on and back, its controls choose, and there is one picture all the time."""
+    cell.scroll_into_view_if_needed()
+    image = cell.locator(".jupyter-widgets img").last
+    image.wait_for(timeout=MINUTE)
+    first = image.get_attribute("src")
+    for words in ("step", "10 steps"):
+        before = image.get_attribute("src")
+        cell.get_by_role("button", name=words, exact=True).click()
+        assert _changes(page, image, before), words
+    assert cell.locator("img:visible").count() == 1
+    cell.get_by_role("button", name="start again").click()
+    page.wait_for_timeout(500)
+    assert image.get_attribute("src") == first
+    for handle in cell.locator(".noUi-handle").all():
+        handle.press("ArrowRight")
+    cell.get_by_role("button", name="step", exact=True).click()
+    assert _changes(page, image, first)
+
+
 def check_pictures(page, explored: list[int]) -> None:
     """Each picture has a text and is sharp; each slider has one picture, and no widget is lost."""
     for index in explored:
@@ -230,12 +250,15 @@ def test_chapter_runs_asks_moves_and_opens_again(name, lab, pictures):
     assert errors_in(finished) == []
     lab.wait_for_timeout(1000)
     explored, asked = cells_that(finished, "explore("), cells_that(finished, "quiz(")
-    check_pictures(lab, explored)
+    check_pictures(lab, [*explored, *cells_that(finished, "play(")])
     lab.screenshot(path=pictures / f"{name}.png")
     for index in explored:
         cell = cell_of(lab, index)
         cell.scroll_into_view_if_needed()
         assert move_every_control(lab, cell) >= 1
+        lab.screenshot(path=pictures / f"{name}-cell-{index}.png")
+    for index in cells_that(finished, "play("):
+        check_a_toy_lives(lab, cell_of(lab, index))
         lab.screenshot(path=pictures / f"{name}-cell-{index}.png")
     assert len(asked) >= 3
     for index in asked:

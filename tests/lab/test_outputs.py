@@ -26,6 +26,23 @@ def draw(step):
     "check('1.1', abs, [((-1,), 2)], hint='Read the docstring')",
     "for _ in tqdm(range(3), 'step 1'):\n    sleep(0.1)",
 ]
+TOY = """
+from sparcl_lib.course import panels, play
+
+def start():
+    return 0
+
+def rise(height, by):
+    return height + by
+
+def draw(height, by):
+    figure, axes = panels(width=4.4, height=1)
+    axes.plot([0, height], linewidth=by)
+    axes.set_ylim(0, 100)
+    return figure
+
+play(start, rise, draw, 'a line that rises', frames=(0, 3), by=[1, 2])
+"""
 OPEN = """async ([path, command]) => {
     const app = window.jupyterapp;
     await app.restored;
@@ -54,6 +71,8 @@ def lab(request, tmp_path_factory, serve):
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     cells = [new_code_cell(source.strip()) for source in CELLS]
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), folder / "a.ipynb")
+    toy = new_notebook(cells=[new_code_cell(TOY)], metadata={"kernelspec": kernel})
+    nbformat.write(toy, folder / "toy.ipynb")
     stop = new_code_cell("import sparcl_lib.course, time\nprint('now')\ntime.sleep(60)")
     after = new_code_cell("print('after')")
     nbformat.write(
@@ -120,6 +139,36 @@ def test_live_saved_and_opened_again(lab, page):
     assert len(seen(page, "details")) == 2 and seen(page, ".sparcl-still mjx-container")
     assert seen(page, ":text('Run this cell in JupyterLab to choose: step.')")
     assert seen(page, ":text('Hint: Read the docstring')") and seen(page, ":text('3/3')")
+
+
+def test_a_toy_goes_on_by_buttons_and_is_a_sequence_when_opened_again(lab, page):
+    address = lab[1]
+    page.evaluate(OPEN, ["toy.ipynb", "notebook:run-all-cells"])
+    live = page.locator(".jupyter-widgets img")
+    live.wait_for()
+    pictures = [live.get_attribute("src")]
+    for words in ("step", "10 steps"):
+        page.get_by_role("button", name=words, exact=True).click()
+        page.wait_for_function(MOVED, arg=pictures[-1])
+        pictures.append(live.get_attribute("src"))
+    page.locator(".noUi-handle").press("ArrowRight")
+    page.wait_for_function(MOVED, arg=pictures[-1])
+    page.locator(".noUi-handle").press("ArrowLeft")
+    page.get_by_role("button", name="start again").click()
+    page.wait_for_function(f"before => !({MOVED})(before)", arg=pictures[0])
+    assert len(set(pictures)) == 3
+    (image,) = seen(page, ".jp-OutputArea img")
+    assert image.evaluate("i => [i.width, i.naturalWidth]") == [440, 880]
+
+    page.evaluate(SAVE_AND_CLOSE)
+    _start(page, address)
+    page.evaluate(OPEN, ["toy.ipynb", None])
+    page.get_by_text(LOST).first.wait_for(state="attached")
+    assert not seen(page, f":text('{LOST}')")
+    (image,) = seen(page, ".jp-OutputArea img")
+    assert image.get_attribute("alt") == "a line that rises"
+    assert image.evaluate("i => [i.width, i.naturalWidth]") == [880, 1760]
+    assert seen(page, ":text('Run this cell in JupyterLab to go on step by step')")
 
 
 def test_from_somebody_else(lab, page):

@@ -59,7 +59,8 @@ def test_what_is_shown_live_is_in_the_chapters(lesson):
     controls = {name for names in named for name in re.findall(r"`([\w ]+)`", names)}
     offered = {
         keyword.arg.replace("_", " ")
-        for call in calls(cells, "explore")
+        for kind in ("explore", "play")
+        for call in calls(cells, kind)
         for keyword in call.keywords
     }
     assert controls and controls <= offered

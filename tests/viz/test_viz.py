@@ -57,6 +57,15 @@ def test_a_small_picture_keeps_the_colour_of_a_small_patch_beside_a_photograph()
         assert np.abs(seen - colour).max(axis=1).min() <= 8
 
 
+def test_figures_become_one_picture_row_by_row():
+    figures = [Figure(figsize=(2, 1), facecolor=colour) for colour in ("red", "lime", "blue")]
+    seen = Image.open(io.BytesIO(small_png(figures, 50, columns=2))).convert("RGB")
+    assert seen.size == (200, 100)
+    middles = [seen.getpixel(place) for place in ((50, 25), (150, 25), (50, 75), (150, 75))]
+    assert middles == [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
+    assert Image.open(io.BytesIO(small_png(figures[:1], 50, columns=4))).size == (100, 50)
+
+
 def texts(axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 

@@ -1,0 +1,173 @@
+"""Toys: points of four classes in the plane, and a picture of them that lives."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from sparcl_lib.course.output import Output, as_html, display_live
+from sparcl_lib.course.pictures import control_of, image_of
+
+State = TypeVar("State")
+
+_COLUMN = 9.0  # inches: the widest that a picture of the course is
+_LOOKS = (("#777777", "X"), ("#0072b2", "o"), ("#d55e00", "^"), ("#007a5e", "*"))
+_EDGE = 4.0  # the plane goes from 0, since features come after a ReLU, to this
+
+
+class Points(NamedTuple):
+    """Features of four classes in a plane, at the start of step 1."""
+
+    features: Tensor
+    """(N, 2), never negative, as after a ReLU; the classes one after the other."""
+    labels: Tensor
+    """(N,) int64: 0 background, 1 and 2 old classes, 3 a new one."""
+    prototypes: Tensor
+    """(4, 2): where the first three were in step 0, and the first mean of the new class."""
+    names: tuple[str, ...]
+    """Of the classes, by label."""
+
+
+def four_classes(each: int = 15, seed: int = 0) -> Points:
+    """The same picture for all who speak of it: old classes that have begun to drift.
+
+    Disc and triangle stand aside of their prototypes, towards each other; the new class, star, lies
+    beside the triangle, which it resembles; background is spread wide. each: points of a class.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    prototypes = torch.tensor([[0.9, 0.8], [1.0, 3.0], [3.1, 1.1], [2.6, 2.1]])
+    drift = torch.tensor([[0.2, 0.1], [0.6, -0.5], [-0.5, 0.5], [0.0, 0.0]])
+    spread = torch.tensor([0.45, 0.25, 0.25, 0.25])
+    noise = torch.randn(4, each, 2, generator=generator)
+    noise = noise - noise.mean(dim=1, keepdim=True)  # so that the class means are where they say
+    features = (prototypes + drift)[:, None] + spread[:, None, None] * noise
+    labels = torch.arange(4).repeat_interleave(each)
+    names = ("background", "disc", "triangle", "star")
+    return Points(features.reshape(-1, 2).clamp(min=0), labels, prototypes, names)
+
+
+def plot_points(
+    axes: Axes,
+    features: Tensor,
+    labels: Tensor,
+    prototypes: Tensor | None = None,
+    pushes: Tensor | None = None,
+    names: Sequence[str] = (),
+) -> None:
+    """Draw features (N, 2) by class, each with a colour and a marker of its own.
+
+    prototypes: (C, 2), drawn as large hollow markers. pushes: (N, 2), drawn as arrows that begin at
+    the points. names: of the classes, for a legend; none without.
+    """
+    for label, (colour, marker) in enumerate(_LOOKS):
+        x, y = _columns(features[labels == label])
+        name = names[label] if label < len(names) else None
+        axes.scatter(x, y, s=26, color=colour, marker=marker, linewidths=0, alpha=0.75, label=name)
+        if prototypes is not None and label < len(prototypes):
+            x, y = _columns(prototypes[label : label + 1])
+            axes.scatter(
+                x, y, s=150, facecolors="white", edgecolors=colour, marker=marker, linewidths=1.8
+            )
+    if pushes is not None:
+        start, along = _columns(features), _columns(pushes)
+        axes.quiver(
+            *start, *along, angles="xy", scale_units="xy", scale=1, width=0.004, color="#222222"
+        )
+    axes.set(xlim=(-0.15, _EDGE), ylim=(-0.15, _EDGE), aspect="equal")
+    axes.set(xlabel="channel 0", ylabel="channel 1")
+    if names:
+        axes.legend(loc="upper right", fontsize=8, frameon=False, handletextpad=0.2)
+
+
+def _columns(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    x, y = rows.detach().numpy().T
+    return x, y
+
+
+def play(
+    start: Callable[[], State],
+    step: Callable[..., State],
+    draw: Callable[..., Figure],
+    alt: str,
+    frames: Sequence[int] = (0, 5, 20, 80),
+    **choices: Sequence[Any],
+) -> None:
+    """Show a toy that lives: a state, buttons that go on from it, and controls that steer it.
+
+    start() makes the first state; step(state, **values) returns the next one and leaves the one it
+    got alone; draw(state, **values) draws one. Each figure gets the number of steps as its title.
+    choices: argument of `step` and `draw` -> its values, as in `explore`; the first ones count
+    until another is chosen. Where nothing runs there are the states after `frames` steps (from
+    small to large), side by side as far as the page is wide: two figures of 4.4 inches.
+    """
+    first = {name: values[0] for name, values in choices.items()}
+    output = Output(_sequence(start, step, draw, alt, frames, first), alt)
+    try:
+        import ipywidgets
+    except ImportError:
+        display(output)
+        return
+    picture = ipywidgets.HTML()
+    controls = {name: control_of(ipywidgets, name, values) for name, values in choices.items()}
+    now, done = start(), 0
+
+    def redraw(change: Any = None) -> None:
+        values = {name: one.value for name, one in controls.items()}
+        picture.value = image_of(_titled(draw(now, **values), done), alt)
+
+    def go_on(steps: int) -> None:
+        nonlocal now, done
+        values = {name: one.value for name, one in controls.items()}
+        for _ in range(steps):
+            now = step(now, **values)
+        done += steps
+        redraw()
+
+    def start_again(_: Any) -> None:
+        nonlocal now, done
+        now, done = start(), 0
+        redraw()
+
+    actions: dict[str, Callable[[Any], None]] = {
+        "step": lambda _: go_on(1),
+        "10 steps": lambda _: go_on(10),
+        "start again": start_again,
+    }
+    buttons = []
+    for words, action in actions.items():
+        buttons.append(ipywidgets.Button(description=words))
+        buttons[-1].on_click(action)
+    for one in controls.values():
+        one.observe(redraw, names="value")
+    redraw()
+    display_live(output, ipywidgets.VBox([*controls.values(), ipywidgets.HBox(buttons), picture]))
+
+
+def _sequence(
+    start: Callable[[], State],
+    step: Callable[..., State],
+    draw: Callable[..., Figure],
+    alt: str,
+    frames: Sequence[int],
+    values: dict[str, Any],
+) -> str:
+    """The picture of some states, and what one could do with it where there is a kernel."""
+    state, figures = start(), []
+    for number in range(max(frames) + 1):
+        if number in frames:
+            figures.append(_titled(draw(state, **values), number))
+        state = step(state, **values)
+    columns = max(1, int(_COLUMN / figures[0].get_figwidth()))
+    choose = f", and to choose: {', '.join(values).replace('_', ' ')}" if values else ""
+    line = as_html(f"Run this cell in JupyterLab to go on step by step{choose}.")
+    return f"{image_of(figures, alt, columns)}<p>{line}</p>"
+
+
+def _titled(figure: Figure, steps: int) -> Figure:
+    figure.suptitle("at the start" if steps == 0 else f"after {steps} steps", fontsize=11)
+    return figure
