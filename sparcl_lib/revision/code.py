@@ -29,6 +29,7 @@ ASIDE = frozenset(
         "environment.py",
         "experiments",
         "label_files.py",
+        "latent_space.py",
         "prediction.py",
         "published",
         "report",

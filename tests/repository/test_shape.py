@@ -18,7 +18,7 @@ LAYERS = (
     {"methods"},
     {"config"},
     {"training"},
-    {"prediction", "report"},
+    {"latent_space", "prediction", "report"},
     {"run"},
     {"experiments", "revision"},
     {"api", "label_files"},

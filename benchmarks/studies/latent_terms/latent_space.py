@@ -17,20 +17,13 @@ Writes a CSV with a row per run and step; missing runs are trained. With --pictu
 """
 
 import argparse
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from scipy.spatial.distance import pdist
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
@@ -39,9 +32,16 @@ from sparcl_lib.data.loading.dataset import ImageReader, SegmentationDataset, ev
 from sparcl_lib.data.loading.transforms import evaluation_transform
 from sparcl_lib.experiments.base import RunBase, open_store, read_variants
 from sparcl_lib.experiments.pool import one_thread, run_all
-from sparcl_lib.methods.context import nearest_grid
+from sparcl_lib.latent_space import (
+    Locations,
+    class_means,
+    drift,
+    linear_probe,
+    locations,
+    pseudo_label_quality,
+    recall,
+)
 from sparcl_lib.models import Segmenter
-from sparcl_lib.prototypes.class_sums import flatten_features
 from sparcl_lib.run import Run
 from sparcl_lib.tasks import evaluation_table, training_table
 from sparcl_lib.training.workspace import Workspace, open_workspace
@@ -55,26 +55,20 @@ TASK = RunBase(
     setup="overlapped",
     overrides=({"optim": {"iterations": [600, 200]}},),
 )
-# Of these many training images, these many locations fit a probe.
-IMAGES, PROBE_LOCATIONS = 600, 20_000
+IMAGES = 600  # of training, whose locations fit a probe
 SHOWN = ["UCE", "UCE + matching 0.1", "MiB", "MiB + all four"]
 LINES = {"head": "probe of the head", "features": "probe of the features", "answers": "answers"}
 COLORS = ("#4477aa", "#228833", "#cc3311")
 
 
-class Locations(NamedTuple):
-    """Locations of some images: n rows."""
+class Seen(NamedTuple):
+    """Locations of some images under three kinds of labels, (n,) each."""
 
+    found: Locations
     truth: np.ndarray
-    """(n,) class, all steps' classes known; 255 for none."""
+    """All steps' classes known; 255 for none."""
     target: np.ndarray
-    """(n,) what the step's training calls it."""
-    answer: np.ndarray
-    """(n,) what the network says."""
-    features: np.ndarray
-    """(n, D) the encoder's features."""
-    head: np.ndarray
-    """(n, D') what the classifier sees."""
+    """What the step's training calls it."""
 
 
 def main() -> None:
@@ -112,44 +106,44 @@ def measure(run: Run) -> Iterator[dict[str, object]]:
         model = run.model(step)
         test = test_locations(model, workspace, step)
         train = training_locations(model, workspace, step, range(step + 1))
-        start = old_means(test, old) if start is None else start
-        known = range(1, old + 1)
+        means = class_means(test.found.features, test.truth, old + 1)[1:]
+        start = means if start is None else start
+        named = {
+            "answers": recall(test.truth, test.found.predictions, old + 1),
+            "head": linear_probe((train.found.head, train.truth), (test.found.head, test.truth)),
+            "features": linear_probe(
+                (train.found.features, train.truth), (test.found.features, test.truth)
+            ),
+        }
         yield {
             "method": run.config.method.name,
             "seed": run.config.seed,
             "step": step,
-            "answers": recall(test.truth, test.answer, known),
-            "head": recall(test.truth, probe(train.head, train.truth, test.head), known),
-            "features": recall(
-                test.truth, probe(train.features, train.truth, test.features), known
-            ),
-            "drift": drift(old_means(test, old), start),
+            **{name: shares[1 : old + 1].mean() for name, shares in named.items()},
+            "drift": drift(start, means),
             **(guesses(teacher, workspace, step) if step else {}),
         }
         teacher = model
 
 
-def test_locations(model: Segmenter, workspace: Workspace, step: int) -> Locations:
+def test_locations(model: Segmenter, workspace: Workspace, step: int) -> Seen:
     """Those of the test images of the whole task."""
     last = workspace.task.num_steps - 1
-    return locations(
-        model, workspace, step, workspace.evaluation_reader, workspace.evaluation_ids[last]
-    )
+    return seen(model, workspace, step, workspace.evaluation_reader, workspace.evaluation_ids[last])
 
 
 def training_locations(
     model: Segmenter, workspace: Workspace, step: int, of_steps: Iterable[int]
-) -> Locations:
+) -> Seen:
     """Those of some training images of these steps."""
     ids = sorted(set().union(*(workspace.train_ids[k] for k in of_steps)))
     chosen = np.random.default_rng(0).permutation(ids)[:IMAGES].tolist()
-    return locations(model, workspace, step, workspace.train_reader, chosen)
+    return seen(model, workspace, step, workspace.train_reader, chosen)
 
 
-@torch.no_grad()
-def locations(
+def seen(
     model: Segmenter, workspace: Workspace, step: int, reader: ImageReader, ids: list[str]
-) -> Locations:
+) -> Seen:
     """Every location of the feature map on these images; target: as the training of a step."""
     task, data = workspace.task, workspace.config.data
     labels = evaluation_table(task, task.num_steps - 1, workspace.policy)
@@ -157,56 +151,16 @@ def locations(
     dataset = SegmentationDataset(
         reader, ids, np.arange(256, dtype=np.uint8), evaluation_transform(data.size)
     )
-    parts = []
-    for batch in evaluation_batches(dataset, 32, 0):
-        output = model(batch.images, maps=True)
-        rows, columns = nearest_grid(
-            batch.labels.shape[1:], output.features.shape[2:], batch.labels.device
-        )
-        at = (slice(None), rows.unsqueeze(1), columns)
-        raw = batch.labels[at].flatten().numpy()
-        answer = output.logits.argmax(1)[at].flatten().numpy()
-        latent = (flatten_features(x).numpy() for x in (output.features, output.maps[-2]))
-        parts.append((labels[raw], targets[raw], answer, *latent))
-    return Locations(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def recall(truth: np.ndarray, answer: np.ndarray, classes: range) -> float:
-    """Percent of a class's locations that are named, mean over the classes."""
-    return 100 * float(np.mean([(answer[truth == c] == c).mean() for c in classes]))
-
-
-def probe(train: np.ndarray, truth: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Answers of a linear classifier for which all classes count the same."""
-    chosen = np.flatnonzero(truth != 255)
-    chosen = np.random.default_rng(0).permutation(chosen)[:PROBE_LOCATIONS]
-    classifier = make_pipeline(
-        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=100)
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # close enough after 100 rounds
-        classifier.fit(train[chosen], truth[chosen])
-    return classifier.predict(test)
-
-
-def old_means(test: Locations, old: int) -> np.ndarray:
-    """(old, D) mean features of the classes of step 0."""
-    return np.stack([test.features[test.truth == c].mean(0) for c in range(1, old + 1)])
-
-
-def drift(now: np.ndarray, before: np.ndarray) -> float:
-    """Mean distance that the classes moved, in percent of their mean distance from each other."""
-    return 100 * float(np.linalg.norm(now - before, axis=1).mean() / pdist(before).mean())
+    found = locations(model, evaluation_batches(dataset, 32, 0))
+    return Seen(found, labels[found.labels], targets[found.labels])
 
 
 def guesses(teacher: Segmenter, workspace: Workspace, step: int) -> dict[str, float]:
-    """Precision and recall of the teacher's old classes where the step's labels are background."""
-    seen = training_locations(teacher, workspace, step, [step])
-    hidden = seen.target == 0
-    truth, answer = seen.truth[hidden], seen.answer[hidden]
-    is_old, said_old = (truth > 0) & (truth != 255), answer > 0
-    right = float((is_old & (truth == answer)).sum())
-    return {"precision": 100 * right / said_old.sum(), "recall": 100 * right / is_old.sum()}
+    """Quality of the teacher's guesses where the step's labels are background."""
+    there = training_locations(teacher, workspace, step, [step])
+    hidden, num_old = there.target == 0, 1 + len(workspace.task.seen(step - 1))
+    quality = pseudo_label_quality(there.found.predictions[hidden], there.truth[hidden], num_old)
+    return quality._asdict()
 
 
 def draw(table: pd.DataFrame, methods: list[str]) -> Figure:
