@@ -26,6 +26,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from sparcl_lib.data.loading.dataset import SegmentationDataset, StepLoader, evaluation_batches
+from sparcl_lib.data.loading.transforms import evaluation_transform
+from sparcl_lib.experiments.base import RunBase, open_store, read_variants
+from sparcl_lib.experiments.comparison import Block, compare
+from sparcl_lib.experiments.pool import one_thread, run_all
+from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.latent_space import (
     Floats,
     Labels,
@@ -37,15 +46,6 @@ from sparcl_lib.latent_space import (
     locations,
     recall,
 )
-from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
-
-from sparcl_lib.data.loading.dataset import SegmentationDataset, StepLoader, evaluation_batches
-from sparcl_lib.data.loading.transforms import evaluation_transform
-from sparcl_lib.experiments.base import RunBase, open_store, read_variants
-from sparcl_lib.experiments.comparison import Block, compare
-from sparcl_lib.experiments.pool import one_thread, run_all
-from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.methods import load_plugins
 from sparcl_lib.run import Run
 from sparcl_lib.tasks import training_table
