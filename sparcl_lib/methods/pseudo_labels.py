@@ -55,9 +55,11 @@ def entropy_histogram(logits: Tensor, unlabelled: Tensor, num_classes: int, rule
     place = _exact_place if rule == "exact" else _released_place
     position = place(entropy(logits), num_old, num_classes)
     index = logits.argmax(dim=1) * bins + (position * bins).long().clamp(0, bins - 1)
-    # What is not counted goes to a bin of its own: no host sync for its number.
+    # What is not counted goes to a bin of its own: no host sync for its number, nor one for the
+    # length of the result, as bincount needs.
     index = torch.where(unlabelled, index, num_old * bins).flatten()
-    return torch.bincount(index, minlength=num_old * bins + 1)[:-1].view(num_old, bins)
+    counts = torch.zeros(num_old * bins + 1, dtype=torch.int64, device=index.device)
+    return counts.scatter_add_(0, index, torch.ones_like(index))[:-1].view(num_old, bins)
 
 
 def _exact_place(entropies: Tensor, num_old: int, num_classes: int) -> Tensor:
