@@ -16,6 +16,7 @@ from sparcl_lib.config import RunConfig, parse_settings
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore, default_store, run_keys
+from sparcl_lib.methods import get_term
 from sparcl_lib.run import Run
 from sparcl_lib.training import train
 
@@ -75,9 +76,13 @@ def _roots() -> tuple[Path, ...]:
 
 
 def _note_use(run: Run, checkpoints: bool) -> None:
-    """For the build: which runs a notebook used, a line each."""
+    """For the build: which runs a notebook used, a line each.
+
+    A run with a term that stands in a cell does not count: nobody finds it without that cell, so it
+    is trained where the cell is read.
+    """
     file = os.environ.get(USES_VARIABLE)
-    if file:
+    if file and all(get_term(term.name).of_library for term in run.config.method.terms):
         line = json.dumps(
             {"run": str(run.directory.path), "first": str(run.first.path), "whole": checkpoints}
         )

@@ -20,6 +20,7 @@ from sparcl_lib.course.chapter import (
 )
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import UserError
+from sparcl_lib.methods import TERMS, term
 from sparcl_lib.training.run_directory import RunDirectory
 
 
@@ -123,6 +124,19 @@ def test_shipping_keeps_what_is_looked_at(tiny, cache, tmp_path, monkeypatch):
 
     build.remove_unused({run.first.path.name})
     assert [path.name for path in shipped.iterdir()] == [run.first.path.name]
+
+
+def test_a_run_with_a_term_of_the_notebook_is_not_shipped(tiny, cache, tmp_path, monkeypatch):
+    monkeypatch.delitem(TERMS, "of_a_cell", raising=False)  # taken out again in the end
+
+    @term
+    def of_a_cell(context):
+        return context.output.features.mean()
+
+    uses = tmp_path / "uses.jsonl"
+    monkeypatch.setenv(runs.USES_VARIABLE, str(uses))
+    run = runs.run_or_load(config_of(tiny, "MiB", "method.terms.of_a_cell.weight=1"))
+    assert "of_a_cell" in run.log(1) and not uses.exists()
 
 
 # Sources to notebooks
