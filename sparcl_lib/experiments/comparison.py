@@ -30,7 +30,6 @@ FORGETTING = {
     "average": "mean of steps",
 }
 """Measure over the steps -> its title."""
-_NARROW = 3.9  # inches, of a figure on a telephone
 
 
 @dataclass(frozen=True)
@@ -185,9 +184,5 @@ def _trade_off(forgetting: pd.DataFrame) -> dict[str, Any]:
     )
     if forgetting["forgetting_std"].notna().any():
         caption += " Bars: one standard deviation over seeds."
-    drawn = picture(
-        trade_off(forgetting),
-        f"Points of forgetting and intransigence: {points}.",
-        narrow=trade_off(forgetting, _NARROW),
-    )
+    drawn = picture(trade_off(forgetting), f"Points of forgetting and intransigence: {points}.")
     return figure_block("Forgetting against intransigence", caption, [drawn])

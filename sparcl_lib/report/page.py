@@ -57,6 +57,7 @@ _ZERO = {
 }
 _LISTED_CLASSES = 25
 _METHODS_ABREAST = 5  # in strips of predictions; more stand one below the other
+_TELEPHONE = 4.2  # inches, of a figure that a telephone shows legibly
 _DPI = 200  # a figure's inch is 100 pixels of the page: twice that, for sharp displays
 _BESIDE = ("results.csv", "results.json")
 _COURSE = Path(sparcl_lib.__file__).parents[1] / "notebooks" / "README.md"
@@ -228,7 +229,7 @@ def _figures(runs: list[ReportRun]) -> list[dict[str, Any]]:
 
 
 def curves(runs: list[ReportRun]) -> list[dict[str, Any]]:
-    """mIoU over the steps, a line per method; none for a task of one step."""
+    """mIoU over the steps, a line per method, a picture per mean; none for a task of one step."""
     counts = [len(names) for names in runs[0].metrics["classes"]]
     if len(counts) == 1:
         return []
@@ -240,8 +241,6 @@ def curves(runs: list[ReportRun]) -> list[dict[str, Any]]:
     }  # fmt: skip
     if all(lines[len(counts) - 1].isna().all() for lines in panels[FIRST_CLASSES].values()):
         del panels[FIRST_CLASSES]
-    table = results_table(runs)
-    numbers = ", ".join(f"{m} {format_mean(x)}" for m, x in zip(table["method"], table["miou_all"]))
     several = any(len(members) > 1 for members in methods.values())
     caption = (
         "mIoU after every step: of all classes learned so far, with background"
@@ -250,12 +249,18 @@ def curves(runs: list[ReportRun]) -> list[dict[str, Any]]:
         + ("A level: joint training, all classes at once. " if JOINT in methods else "")
         + ("Bands: one standard deviation over seeds." if several else "")
     )  # fmt: skip
-    alt = (
-        f"Lines of mIoU in percent over the steps, one per method. After the last step, all "
-        f"classes: {numbers}."
+    drawn = [_curve(title, lines, counts) for title, lines in panels.items()]
+    return [figure_block("Forgetting", caption, drawn)]
+
+
+def _curve(title: str, lines: Mapping[str, pd.DataFrame], counts: Sequence[int]) -> dict[str, Any]:
+    """One panel as a picture of its own, so that the page sets them as there is room."""
+    last = ", ".join(f"{m} {format_mean(values.iloc[:, -1].mean())}" for m, values in lines.items())
+    return picture(
+        miou_curves({title: lines}, counts, _TELEPHONE),
+        f"{title}: lines of mIoU in percent over the steps, one per method. After the last step: "
+        f"{last}.",
     )
-    wide, narrow = (miou_curves(panels, counts, stacked) for stacked in (False, True))
-    return [figure_block("Forgetting", caption, [picture(wide, alt, narrow=narrow)])]
 
 
 def _all(run: ReportRun) -> dict[int, float]:

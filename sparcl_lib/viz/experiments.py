@@ -63,15 +63,14 @@ def _switches(axes: Axes, states: pd.DataFrame) -> None:
     seaborn.despine(ax=axes, left=True, bottom=True)
 
 
-def trade_off(table: pd.DataFrame, width: float = 6.4) -> Figure:
+def trade_off(table: pd.DataFrame) -> Figure:
     """Methods as points: forgetting to the right, intransigence upwards; best is lower left.
 
     table: index method; columns forgetting, intransigence in points, and their deviations
     (`_std`), drawn as bars where there is one. Methods without both numbers are left out.
-    width: in inches.
     """
     known = table.dropna(subset=["forgetting", "intransigence"])
-    figure = Figure(figsize=(width, 4.6), layout="constrained")
+    figure = Figure(figsize=(4.2, 4.6), layout="constrained")  # fits a telephone
     axes = figure.subplots()
     for (_, row), style in zip(known.iterrows(), method_styles(known.index).values()):
         place = row["forgetting"], row["intransigence"]

@@ -136,12 +136,11 @@ def _class_legend(
         text.set_fontweight("bold" if name in new_classes else "normal")
 
 
-def forgetting_curves(
-    matrices: Mapping[str, Sequence[StepMatrix]], stacked: bool = False
-) -> Figure:
+def forgetting_curves(matrices: Mapping[str, Sequence[StepMatrix]], width: float = 4.8) -> Figure:
     """mIoU after each step, in percent: of all classes learned so far, and of those of step 0.
 
     matrices: method -> its runs (seeds) of one task; drawn as in `miou_curves`.
+    width: of a panel, in inches.
     """
 
     def frames(measure: Callable[[StepMatrix, int], float]) -> dict[str, pd.DataFrame]:
@@ -152,7 +151,7 @@ def forgetting_curves(
 
     panels = {ALL_CLASSES: frames(StepMatrix.miou_all), FIRST_CLASSES: frames(_first_step_miou)}
     step_classes = next(iter(matrices.values()))[0].step_classes
-    return miou_curves(panels, [len(names) for names in step_classes], stacked)
+    return miou_curves(panels, [len(names) for names in step_classes], width)
 
 
 def _first_step_miou(matrix: StepMatrix, step: int) -> float:
@@ -162,7 +161,7 @@ def _first_step_miou(matrix: StepMatrix, step: int) -> float:
 def miou_curves(
     panels: Mapping[str, Mapping[str, pd.DataFrame]],
     class_counts: Sequence[int],
-    stacked: bool = False,
+    width: float = 4.8,
 ) -> Figure:
     """Lines over the steps, one for each method: means, with one deviation of several seeds.
 
@@ -171,21 +170,17 @@ def miou_curves(
     Args:
         panels: title -> method -> a row per seed, columns steps, in percent.
         class_counts: how many classes each step adds.
-        stacked: one panel below the other, for a narrow page.
+        width: of a panel, in inches.
     """
-    number = len(panels)
     methods = max(len(lines) for lines in panels.values())
-    width, high = (4.2 if stacked else 4.8), 3.9 * max(1, methods / _LABELS_IN_PANEL)
     figure = Figure(
-        figsize=(width, number * high) if stacked else (width * number, high),
-        layout=ConstrainedLayoutEngine(wspace=0.06, hspace=0.06),
+        figsize=(width * len(panels), 3.9 * max(1, methods / _LABELS_IN_PANEL)),
+        layout=ConstrainedLayoutEngine(wspace=0.06),
     )
-    shape = (number, 1) if stacked else (1, number)
-    grid = figure.subplots(*shape, sharey=not stacked, squeeze=False).flat
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False).flat
     for axes, (title, lines) in zip(grid, panels.items()):
         _curves_panel(axes, lines, class_counts, title)
-        if stacked or axes.get_subplotspec().is_first_col():
-            axes.set_ylabel("mIoU (%)", color=TEXT_COLOR)
+    grid[0].set_ylabel("mIoU (%)", color=TEXT_COLOR)
     return figure
 
 

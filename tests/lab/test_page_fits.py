@@ -36,7 +36,7 @@ def test_the_page_fits_the_screen(report, width, scheme):
         page.goto(report)
         assert page.evaluate("document.documentElement.scrollWidth") == width
         pictures = page.evaluate(SIZES)
-        assert len(pictures) == 2 + 4
+        assert len(pictures) == 2 + 1 + 4
         for picture in pictures:
             assert picture["left"] >= 0 and picture["right"] <= width
             # sharp on a display of scale 2, and not shrunk by more than a sixth

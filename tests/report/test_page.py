@@ -85,15 +85,15 @@ def test_the_verdict_comes_first_and_how_to_read_before_the_tables(page):
 
 def test_pictures_have_words_twice_their_size_and_a_form_for_a_telephone(page):
     parsed = Page(page)
-    assert len(parsed.images) == 2 + 4  # curves, strips, a heat map per method
+    assert len(parsed.images) == 2 + 1 + 4  # panels of curves, strips, a heat map per method
     for image in parsed.images:
         assert len(image["alt"]) > 30
         picture = pixels(image["src"])
         assert picture.std() > 10 and min(picture.shape) > 150
         assert picture.shape[1] == pytest.approx(2 * int(image["width"]), abs=2)
-    assert len(parsed.narrow) == 2
+    assert len(parsed.narrow) == 1
     wide = [int(image["width"]) for image in parsed.images]
-    assert sum(width > 430 for width in wide) == 2  # those have a narrow form, legible at 358
+    assert sum(width > 430 for width in wide) == 1  # it has a narrow form, legible at 358
     for image in parsed.narrow:
         assert pixels(image["srcset"]).shape[1] / 2 <= 430 and "640px" in image["media"]
 
@@ -155,7 +155,7 @@ def test_page_of_two_tasks_escapes_and_lists_commands(tmp_path):
     assert text.count('<p class="verdict"><a href="#') == 2 and "sparcl demo --out x" in text
     assert "Published numbers are from other data" in text
     parsed = Page(text)
-    assert len(parsed.images) == 2 * 2  # no strips without predictions
+    assert len(parsed.images) == 2 * 3  # no strips without predictions
     assert len(set(parsed.anchors)) == len(parsed.anchors)
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
 

@@ -48,7 +48,7 @@ def test_every_dependency_is_bounded_and_says_who_needs_it():
 
 def test_importing_the_package_and_its_torch_free_rooms_loads_no_torch():
     code = (
-        "import sys, sparcl_lib, sparcl_lib.tasks, sparcl_lib.data, sparcl_lib.cli;"
+        "import sys, sparcl_lib, sparcl_lib.tasks, sparcl_lib.data, sparcl_lib.cli.program;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -69,6 +69,14 @@ def test_no_tracked_file_names_a_path_of_one_machine_or_an_index_host():
         and pattern.search(path.read_text("utf-8"))
     ]
     assert guilty == []
+
+
+def test_no_tracked_file_but_a_table_is_above_a_megabyte():
+    """The page of the comparison was: every picture in it twice, one form for a telephone."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    files = [ROOT / name for name in listed.stdout.splitlines()]
+    large = [p.name for p in files if p.is_file() and p.stat().st_size > 1_000_000]
+    assert [name for name in large if not name.endswith(".csv")] == []
 
 
 def test_the_page_of_the_package_needs_nothing_beside_it():

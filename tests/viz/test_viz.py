@@ -96,14 +96,13 @@ def drawn_names(figure: Figure, axes) -> dict:
     return boxes
 
 
-@pytest.mark.parametrize("width", [6.4, 3.9])
 @pytest.mark.parametrize("task", ["6-4", "6-1"])
-def test_names_in_the_trade_off_do_not_cover_each_other(task, width):
+def test_names_in_the_trade_off_do_not_cover_each_other(task):
     """All methods of the study of benchmarks: FT, EWC, RW and PI lie on each other."""
     runs = pd.read_csv(COMPARISON).query("task == @task and setup == 'overlapped'")
     last = runs.groupby("run").tail(1).groupby("method")[["forgetting", "intransigence"]]
     table = pd.concat([last.mean(), last.std().add_suffix("_std")], axis=1)
-    figure = trade_off(table, width)
+    figure = trade_off(table)
     names = drawn_names(figure, figure.axes[0])
     assert set(names) == set(METHODS) - {"Joint"}
     assert overlapping(names) == []
@@ -157,12 +156,12 @@ def test_one_seed_has_no_band_and_no_band_leaves_0_to_100():
         assert extent.y0 >= 0 and extent.y1 <= 100
 
 
-@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("width", [4.2, 4.8])
 @pytest.mark.parametrize("number", [15, 24])
-def test_labels_of_near_methods_do_not_overlap(number, stacked):
+def test_labels_of_near_methods_do_not_overlap(number, width):
     names = [*METHODS, *(f"a variant of some method, no {k}" for k in range(9))][:number]
     figure = forgetting_curves(
-        {name: [matrix(0.9 + 0.002 * k)] for k, name in enumerate(names)}, stacked
+        {name: [matrix(0.9 + 0.002 * k)] for k, name in enumerate(names)}, width
     )
     for axes in figure.axes:
         boxes = drawn_names(figure, axes)
