@@ -17,8 +17,8 @@ import typer
 from docstrings import as_rst
 
 import sparcl_lib
-from sparcl_lib.cli import app
 from sparcl_lib.cli.listings import loss_text, other_settings_text
+from sparcl_lib.cli.program import app
 from sparcl_lib.config.describing import described_settings, group_of, group_title
 from sparcl_lib.config.resolving import recipe_settings
 from sparcl_lib.method_table import ROWS

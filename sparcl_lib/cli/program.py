@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -28,9 +28,6 @@ from sparcl_lib.cli.predict import predict
 from sparcl_lib.cli.split import split
 from sparcl_lib.errors import UserError
 from sparcl_lib.method_table import METHODS
-
-INTERRUPTED = 130
-"""Typer's status after Ctrl-C."""
 
 app = typer.Typer(
     add_completion=False,
@@ -176,31 +173,28 @@ def _print_steps(metrics: dict[str, Any]) -> None:
     rank_zero_only(print)(steps_text(metrics))
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run `sparcl`; a mistake of the user ends in one line on stderr and status 2."""
+def run(arguments: list[str] | None = None) -> int:
+    """The status of `sparcl`: 2, and a line on stderr, for a user's mistake, 130 for Ctrl-C."""
     command = typer.main.get_command(app)
     try:
         status = command.main(arguments, prog_name="sparcl", standalone_mode=False)
     except UserError as error:
-        _fail(str(error))
+        return _failed(str(error))
     except ModuleNotFoundError as error:  # a command whose extra is not installed
         from sparcl_lib.environment import missing_package
 
         advice = missing_package((error.name or "").partition(".")[0])
         if advice is None:
             raise
-        _fail(advice)
+        return _failed(advice)
     except Exception as error:
         # Typer's own usage errors, whichever Click it comes with.
         if not hasattr(error, "format_message"):
             raise
-        _fail(f"{error.format_message()} (see sparcl --help)")
-    if status == INTERRUPTED:
-        goes_on = "the same command goes on from here (train: add --resume)"
-        print(f"sparcl: interrupted; {goes_on}", file=sys.stderr)
-    sys.exit(status if isinstance(status, int) else 0)
+        return _failed(f"{error.format_message()} (see sparcl --help)")
+    return status if isinstance(status, int) else 0
 
 
-def _fail(message: str) -> NoReturn:
+def _failed(message: str) -> int:
     print("sparcl: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(2)
+    return 2

@@ -291,6 +291,32 @@ def test_an_interruption_is_one_line_and_status_130(capsys, monkeypatch):
     assert (status, out) == (130, "") and errors.startswith("sparcl: interrupted; the same")
 
 
+INTERRUPTED_IMPORT = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Finder:
+    def find_spec(name, *_):
+        if name == sys.argv[1]:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+from sparcl_lib.cli import main
+main(["course", "check", "nowhere"])
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["typer", "sparcl_lib.cli.data", "sparcl_lib.course", "sparcl_lib.course.marking"]
+)
+def test_an_interruption_during_the_imports_is_the_same_line(module):
+    """The first half second of every command, before its function is called, had a traceback."""
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, module]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 130 and done.stdout == ""
+    assert done.stderr.startswith("sparcl: interrupted; the same") and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help(command, capsys):
     status, out, _ = sparcl(capsys, *command.split(), "--help")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import sparcl_lib
-from sparcl_lib.cli import app
+from sparcl_lib.cli.program import app
 from sparcl_lib.data.minivoc import default_root, generate
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.tasks import task_names

@@ -7,7 +7,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from sparcl_lib.cli import app
+from sparcl_lib.cli.program import app
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "teaching.md").read_text("utf-8")
