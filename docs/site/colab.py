@@ -13,8 +13,7 @@ import nbformat
 from nbformat.v4 import new_code_cell
 from staging import colab_address, find_pages, rewrite_links, source_link
 
-from sparcl_lib.course.build import read_times
-from sparcl_lib.course.chapter import read_chapters, render
+from sparcl_lib.course.chapter import read_chapters, read_times, render
 
 INSTALL = """\
 # Fetches the course with its trained runs and installs what is missing: run it once.

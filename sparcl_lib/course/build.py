@@ -24,14 +24,23 @@ import torch
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from sparcl_lib.course.chapter import Chapter, Times, duration, header, read_chapters, render
+from sparcl_lib.course.chapter import (
+    NOTEBOOKS,
+    Chapter,
+    Times,
+    duration,
+    header,
+    read_chapters,
+    read_times,
+    render,
+    times_file,
+)
 from sparcl_lib.course.output import WIDGET_VIEW
 from sparcl_lib.course.runs import CACHE_VARIABLE, SHIPPED, USES_VARIABLE
 from sparcl_lib.progress import tqdm
 from sparcl_lib.training.run_directory import RunDirectory, config_text
 from sparcl_lib.writing import write_text
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 # The same when outputs are saved and checked (Makefile): one thread, so one order of sums.
 FIXED_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -40,20 +49,6 @@ FIXED_ENVIRONMENT = {
 }
 CELL_TIMEOUT = 600
 _TABLE_START, _TABLE_END = "<!-- chapters -->", "<!-- end of chapters -->"
-
-
-def times_file() -> Path:
-    """Where the measured seconds of all chapters are kept."""
-    return NOTEBOOKS / "times.csv"
-
-
-def read_times() -> dict[str, Times]:
-    """Chapter name -> seconds, as last measured."""
-    if not times_file().is_file():
-        return {}
-    table = pd.read_csv(times_file(), index_col="chapter")
-    table = table.astype(object).where(table.notna(), None)
-    return {name: Times(**row) for name, row in table.to_dict("index").items()}
 
 
 def execute(notebook: NotebookNode, folder: Path, extra: dict[str, str]) -> float:

@@ -16,6 +16,7 @@ come from training (`sparcl_lib.course.comparison`). What is made of it:
 
 import ast
 import copy
+import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from sparcl_lib.course.comparison import KEY, tolerance_of
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import build
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 Form = Literal["published", "working", "student", "solutions"]
 """published: saved with outputs. working: a reader's copy, with folded solutions. student: without
 solutions. solutions: with the answers in place of the stubs."""
@@ -122,6 +124,24 @@ class Times:
     """With the runs that come with the repository."""
     empty: float | None = None
     """With every run trained anew; None when there is none, or it was not measured."""
+
+
+def times_file() -> Path:
+    """Where the measured seconds of all chapters are kept."""
+    return NOTEBOOKS / "times.csv"
+
+
+def read_times() -> dict[str, Times]:
+    """Chapter name -> seconds, as last measured."""
+    if not times_file().is_file():
+        return {}
+    with times_file().open(encoding="utf-8", newline="") as file:
+        return {
+            row["chapter"]: Times(
+                shipped=float(row["shipped"]), empty=float(row["empty"]) if row["empty"] else None
+            )
+            for row in csv.DictReader(file)
+        }
 
 
 def read_chapter(path: Path) -> Chapter:

@@ -6,19 +6,31 @@ Chapters link to `../docs` and read `../benchmarks`, so they are used in a folde
 
 import platform
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 
-from sparcl_lib.course.build import NOTEBOOKS, read_times
-from sparcl_lib.course.chapter import Chapter, Form, read_chapters, render
+from sparcl_lib.course.chapter import NOTEBOOKS, Chapter, Form, read_chapters, read_times, render
 from sparcl_lib.errors import UserError
 from sparcl_lib.writing import write_text
 
 INDEX = "README.md"
 _MARKER = ".gitignore"
 _FOR_AUTHORS = re.compile(r"<!-- authors -->.*?<!-- end of authors -->\n?", re.DOTALL)
+_BEGINNING = re.compile(r"<!-- beginning -->.*?<!-- end of beginning -->", re.DOTALL)
+_ROW = re.compile(r"^\| \[[^\]]+\]\(([^)]+\.ipynb)\) .*\n", re.MULTILINE)
+_OPEN = "In the folder of the repository, `sparcl course lab --dir {folder}` opens these chapters"
+_BEGINNINGS: dict[Form, str] = {
+    "working": _OPEN + " in JupyterLab, and never overwrites what you wrote. A solution is folded "
+    "below the check of each exercise. `sparcl course check {folder}` marks your exercises.",
+    "student": _OPEN + " in JupyterLab. Write your answers into them. "
+    "`sparcl course check {folder}` marks your exercises.",
+    "solutions": _OPEN + " in JupyterLab. Each exercise is answered in its place.",
+    "published": "These are pages to read, with the outputs of all cells. Who wants to run them "
+    "types `make lab` in the folder of the repository.",
+}
 
 
 @dataclass(frozen=True)
@@ -108,14 +120,22 @@ def _marker(form: str) -> str:
 def _write(folder: Path, chapters: list[Chapter], chosen: list[Chapter], form: Form) -> None:
     times = read_times()
     write_text(folder / _MARKER, _marker(form))
-    write_text(folder / INDEX, index_of_a_copy())
     for chapter in chosen:
         notebook = render(chapters, chapters.index(chapter), times.get(chapter.name), form)
         # JupyterLab adds it, and what it opens counts as changed; a copy stays on one machine.
         notebook.metadata.language_info.version = platform.python_version()
         write_text(folder / chapter.notebook.name, nbformat.writes(notebook) + "\n")
+    there = {path.name for path in folder.glob("*.ipynb")}
+    write_text(folder / INDEX, index_of_copies(form, there, folder.resolve().name))
 
 
-def index_of_a_copy() -> str:
-    """The index without what it says to authors, such as where the solutions are."""
-    return _FOR_AUTHORS.sub("", (NOTEBOOKS / INDEX).read_text("utf-8")).rstrip() + "\n"
+def index_of_copies(form: Form, there: Collection[str], folder: str = "") -> str:
+    """The index as it is true of copies, without what it says to authors of chapters.
+
+    there: file names of the chapters that it lists. folder: name of theirs, for the commands.
+    """
+    index = _FOR_AUTHORS.sub("", (NOTEBOOKS / INDEX).read_text("utf-8"))
+    beginning = _BEGINNINGS[form].format(folder=folder)
+    index = _BEGINNING.sub(lambda _: beginning, index)
+    index = _ROW.sub(lambda row: row[0] if row[1] in there else "", index)
+    return index.rstrip() + "\n"

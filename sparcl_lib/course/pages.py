@@ -26,9 +26,8 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from sparcl_lib.course.build import NOTEBOOKS
-from sparcl_lib.course.chapter import FOLDED, Chapter, tags_of
-from sparcl_lib.course.copies import INDEX, chapters_of_the_course, choose, index_of_a_copy
+from sparcl_lib.course.chapter import FOLDED, NOTEBOOKS, Chapter, tags_of
+from sparcl_lib.course.copies import INDEX, chapters_of_the_course, choose, index_of_copies
 from sparcl_lib.course.formulas import formula, with_formulas
 from sparcl_lib.errors import UserError
 from sparcl_lib.writing import write_text
@@ -54,7 +53,8 @@ def write_pages(folder: Path, numbers: list[str]) -> list[Path]:
         if path in names:
             text = path.read_text("utf-8")
             texts[names[path]] = page(_title(text), markdown(text, _links(path.parent, names)))
-    texts["index.html"] = page("The course", markdown(index_of_a_copy(), _links(NOTEBOOKS, names)))
+    index = index_of_copies("published", {chapter.notebook.name for chapter in chapters})
+    texts["index.html"] = page("The course", markdown(index, _links(NOTEBOOKS, names)))
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / name for name in texts]

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from sparcl_lib.course.build import NOTEBOOKS
+from sparcl_lib.course.chapter import NOTEBOOKS
 from sparcl_lib.course.comparison import (
     Tolerance,
     adopt,

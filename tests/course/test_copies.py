@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -11,8 +12,7 @@ import pytest
 
 from sparcl_lib.cli import main
 from sparcl_lib.course import copies
-from sparcl_lib.course.build import NOTEBOOKS
-from sparcl_lib.course.chapter import read_chapters, tags_of
+from sparcl_lib.course.chapter import NOTEBOOKS, read_chapters, tags_of
 from sparcl_lib.errors import UserError
 
 CHAPTERS = read_chapters(NOTEBOOKS / "sources")
@@ -74,6 +74,50 @@ def test_links_of_the_index_hold_in_the_copy_and_name_no_sources(checkout):
         inside = (checkout / "my-course" / target).is_file()
         assert inside or (NOTEBOOKS / target).is_file() or target.startswith("../docs/")
     assert "sources" not in index and "CONTRIBUTING" not in index
+
+
+@pytest.mark.parametrize("form", ["student", "solutions"])
+def test_the_index_of_a_hand_out_is_true_there(checkout, form):
+    """It said `make lab`, which opens another folder, and listed chapters that were not there."""
+    copies.hand_out(checkout / "handout", form, ["00", "01"])
+    index = (checkout / "handout" / "README.md").read_text("utf-8")
+    assert "make lab" not in index and "my-course" not in index and "folded below" not in index
+    assert "`sparcl course lab --dir handout`" in index and "beginning -->" not in index
+    assert ("sparcl course check handout" in index) == (form == "student")
+    assert re.findall(r"\]\((\w+\.ipynb)\)", index) == [f"{name}.ipynb" for name in NAMES[:2]]
+    copies.hand_out(checkout / "handout", form, ["02"])
+    assert f"({NAMES[2]}.ipynb)" in (checkout / "handout" / "README.md").read_text("utf-8")
+
+
+def test_the_index_of_a_working_copy_names_it(checkout):
+    copies.start(checkout / "second")
+    index = (checkout / "second" / "README.md").read_text("utf-8")
+    assert "`sparcl course lab --dir second`" in index and "`sparcl course check second`" in index
+    assert "A solution is folded below" in index and "make lab" not in index
+
+
+WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+from sparcl_lib.cli import main
+from sparcl_lib.course import copies, lab
+copies.NOTEBOOKS = Path(sys.argv[1]) / "notebooks"
+lab.open_lab = lambda folder, options: 0
+try:
+    main(["course", *sys.argv[2:]])
+except SystemExit as done:
+    sys.exit(f"{done.code}, torch: {'torch' in sys.modules}")
+"""
+
+
+@pytest.mark.parametrize("command", [["start"], ["lab", "--dir"], ["--help"], ["lab", "--help"]])
+def test_making_and_opening_a_copy_imports_no_torch(checkout, command):
+    """It took five seconds of waiting before a line was printed."""
+    folder = [] if "--help" in command else [str(checkout / "mine")]
+    code = [sys.executable, "-c", WITHOUT_TORCH, str(checkout), *command, *folder]
+    done = subprocess.run(code, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "0, torch: False"
+    assert not folder or (checkout / "mine" / "README.md").is_file()
 
 
 def test_git_leaves_a_copy_alone_whatever_its_name(checkout):

@@ -8,8 +8,7 @@ from nbformat.v4 import new_code_cell
 
 from sparcl_lib.cli import main
 from sparcl_lib.course import copies
-from sparcl_lib.course.build import NOTEBOOKS
-from sparcl_lib.course.chapter import read_chapters
+from sparcl_lib.course.chapter import NOTEBOOKS, read_chapters
 from sparcl_lib.course.marking import exercises_of, mark
 from sparcl_lib.errors import UserError
 

@@ -16,12 +16,14 @@ from nbval.plugin import get_sanitize_patterns
 from PIL import Image
 
 from sparcl_lib.config import read_config
-from sparcl_lib.course.build import NOTEBOOKS, index_table, read_times
+from sparcl_lib.course.build import index_table
 from sparcl_lib.course.chapter import (
     FOLDED,
     HIDDEN,
+    NOTEBOOKS,
     TAGS,
     read_chapters,
+    read_times,
     render,
     solution,
     stub,

@@ -9,8 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from sparcl_lib.cli import main
 from sparcl_lib.course import copies, pages, slides
-from sparcl_lib.course.build import NOTEBOOKS
-from sparcl_lib.course.chapter import read_chapters
+from sparcl_lib.course.chapter import NOTEBOOKS, read_chapters
 from sparcl_lib.errors import UserError
 
 CHAPTERS = read_chapters(NOTEBOOKS / "sources")

@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from sparcl_lib.course import copies
-from sparcl_lib.course.build import NOTEBOOKS
-from sparcl_lib.course.chapter import read_chapters
+from sparcl_lib.course.chapter import NOTEBOOKS, read_chapters
 from sparcl_lib.course.lab import lab_command, lab_environment
 
 ROOT = NOTEBOOKS.parent
