@@ -12,7 +12,7 @@ _IN_CSS = re.compile(r"(?:url\(\s*['\"]?|@import\s+['\"])((?:https?:)?//[^'\")\s
 _IN_SCRIPT = re.compile(r"(?:import\s*\(?|fetch\(|\.src\s*=)\s*['\"]((?:https?:)?//[^'\"]+)")
 
 
-class _Page(HTMLParser):
+class Page(HTMLParser):
     """The links, the anchors and the loaded files of a page."""
 
     def __init__(self, text: str) -> None:
@@ -38,7 +38,7 @@ class _Page(HTMLParser):
 def problems(site: Path) -> list[str]:
     """What is wrong with a folder of HTML, a line each: dead links, and what a network serves."""
     files = (path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts)
-    pages = {path: _Page(path.read_text("utf-8")) for path in files}
+    pages = {path: Page(path.read_text("utf-8")) for path in files}
     found = [
         f"{path.relative_to(site)}: {problem}"
         for path, page in pages.items()
@@ -53,7 +53,7 @@ def problems(site: Path) -> list[str]:
     return found
 
 
-def _of_page(path: Path, page: _Page, pages: dict[Path, _Page], site: Path) -> Iterator[str]:
+def _of_page(path: Path, page: Page, pages: dict[Path, Page], site: Path) -> Iterator[str]:
     for address in page.loaded:
         if urlsplit(address).netloc:
             yield f"loads {address}"

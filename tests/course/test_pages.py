@@ -1,10 +1,10 @@
 """Pages, PDF and slides of a chapter: whole in one file, nothing dead, formulas drawn."""
 
 import re
-from html.parser import HTMLParser
 
 import nbformat
 import pytest
+from checking import Page
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from sparcl_lib.cli import main
@@ -18,26 +18,6 @@ QUIZ = (
     "<p><b>Which $K_{old}$?</b></p><details><summary>$a &lt; b$</summary><p>Wrong.</p></details>"
     "<details><summary>two</summary><p>Right.</p></details>"
 )
-
-
-class Links(HTMLParser):
-    """Everything that a page refers to, and the ids that it has."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.targets: list[str] = []
-        self.loaded: list[str] = []
-        self.ids: set[str] = set()
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        if tag == "a" and "href" in given:
-            self.targets.append(given["href"])
-        elif tag in ("link", "script", "img", "iframe", "source"):
-            self.loaded += [given[name] for name in ("src", "href") if name in given]
-        if "id" in given:
-            self.ids.add(given["id"])
 
 
 def output(**data):
@@ -97,12 +77,12 @@ def test_a_page_has_its_cells_outputs_and_formulas(page):
 
 
 def test_links_lead_to_pages_or_nowhere(page):
-    links = Links(page)
-    assert links.targets == [
+    links = Page(page)
+    assert links.links == [
         "two.html", "notation.html#x", "https://arxiv.org/abs/2103.06342", "#one-thing"
     ]  # fmt: skip
     assert '<span class="elsewhere" title="../benchmarks/README.md">results</span>' in page
-    assert "one-thing" in links.ids
+    assert "one-thing" in links.anchors
 
 
 def test_on_paper_reasons_are_open_and_solutions_are_not(page):
@@ -123,14 +103,14 @@ def test_pages_of_the_course_need_nothing_beside_them_and_have_no_dead_link(tmp_
     lines = run(["html", "--out", tmp_path], capsys)
     written = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
     assert len(lines) == len(written) == len(CHAPTERS) + 4
-    found = {name: Links(text) for name, text in written.items()}
+    found = {name: Page(text) for name, text in written.items()}
     for name, links in found.items():
         assert all(target.startswith("data:") for target in links.loaded), name
         assert not re.search(r"url\(['\"]?(?!data:)|@import", written[name])
-        for target in links.targets:
+        for target in links.links:
             if not re.match("https?://", target):
                 file, _, anchor = target.partition("#")
-                assert not anchor or anchor in found[file or name].ids, (name, target)
+                assert not anchor or anchor in found[file or name].anchors, (name, target)
                 assert not file or file in written, (name, target)
         drawn = re.findall(r"<math [^>]*(>.*?</math>)", written[name], re.DOTALL)
         assert "\\" not in "".join(drawn), name
@@ -138,7 +118,7 @@ def test_pages_of_the_course_need_nothing_beside_them_and_have_no_dead_link(tmp_
 
 def test_chapters_without_their_neighbours_do_not_link_them(tmp_path, capsys):
     run(["html", "--out", tmp_path, "01"], capsys)
-    targets = Links((tmp_path / "01_dataset_partitioning.html").read_text("utf-8")).targets
+    targets = Page((tmp_path / "01_dataset_partitioning.html").read_text("utf-8")).links
     assert "index.html" in targets and not any("00_welcome" in target for target in targets)
 
 
@@ -160,7 +140,7 @@ def test_a_deck_is_whole_and_carries_reveal(tmp_path, capsys):
     (line,) = run(["slides", "--out", tmp_path, "00"], capsys)
     text = (tmp_path / "00_welcome-slides.html").read_text("utf-8")
     assert line == f"wrote {tmp_path / '00_welcome-slides.html'}"
-    links = Links(text)
+    links = Page(text)
     assert all(target.startswith("data:") for target in links.loaded)
     assert "@import" not in text and "Reveal.initialize(" in text and "RevealNotes" in text
     assert text.count("<section") > 8 and text.count('class="notes"') > 5
