@@ -1,4 +1,4 @@
-"""What the notebooks share: kept runs, self-checks, quizzes, pictures with sliders.
+"""What the notebooks share: kept runs, self-checks, quizzes, pictures with sliders, toys.
 
 Importing it does not import torch: the commands that copy and open chapters need none.
 """
@@ -13,14 +13,18 @@ if TYPE_CHECKING:
     from sparcl_lib.course.pictures import explore, panels, show
     from sparcl_lib.course.quizzes import quiz
     from sparcl_lib.course.runs import minivoc_config, run_or_load, run_or_load_all
+    from sparcl_lib.course.toys import four_classes, play, plot_points
 
 __all__ = [
     "check",
     "compare_guess",
     "explore",
+    "four_classes",
     "guess_first",
     "minivoc_config",
     "panels",
+    "play",
+    "plot_points",
     "quiz",
     "run_or_load",
     "run_or_load_all",
@@ -31,9 +35,12 @@ _HOMES = {
     "check": "exercises",
     "compare_guess": "exercises",
     "explore": "pictures",
+    "four_classes": "toys",
     "guess_first": "exercises",
     "minivoc_config": "runs",
     "panels": "pictures",
+    "play": "toys",
+    "plot_points": "toys",
     "quiz": "quizzes",
     "run_or_load": "runs",
     "run_or_load_all": "runs",

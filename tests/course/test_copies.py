@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from sparcl_lib import course
 from sparcl_lib.cli import main
 from sparcl_lib.course import copies
 from sparcl_lib.course.chapter import NOTEBOOKS, read_chapters, tags_of
@@ -118,6 +119,12 @@ def test_making_and_opening_a_copy_imports_no_torch(checkout, command):
     done = subprocess.run(code, capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == "0, torch: False"
     assert not folder or (checkout / "mine" / "README.md").is_file()
+
+
+def test_every_name_that_chapters_import_is_there():
+    """They are imported on first use, so a forgotten home would be seen in a chapter alone."""
+    assert set(course._HOMES) == set(course.__all__)
+    assert all(getattr(course, name).__name__ == name for name in course.__all__)
 
 
 def test_git_leaves_a_copy_alone_whatever_its_name(checkout):

@@ -7,6 +7,7 @@ chromium). Screenshots go to the folder in SPARCL_LAB_PICTURES, or to pytest's t
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import urllib.parse
@@ -14,6 +15,7 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from sparcl_lib.course import copies
@@ -36,6 +38,15 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def made_here(path: Path) -> None:
+    """The notebook as this Python would have built it: JupyterLab writes the version of the kernel
+    into whatever it opens, also where there was none, and the notebook counts as changed."""
+    text = path.read_text("utf-8")
+    version = nbformat.reads(text, as_version=4).metadata.language_info.version
+    here = text.replace(f'"version": "{version}"', f'"version": "{platform.python_version()}"')
+    path.write_text(here, "utf-8")
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
     """A clone of what is here, with a working copy in it."""
@@ -44,6 +55,8 @@ def clone(tmp_path_factory) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
+    for path in (folder / "notebooks").glob("*.ipynb"):
+        made_here(path)
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "-m", "as published")
