@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sparcl_lib.course.formulas import with_formulas
-from sparcl_lib.course.output import WIDGET_VIEW
+from sparcl_lib.course.output import is_widget
 
 HOME = "README.md"
 """A link to it is one to the site's first page."""
@@ -152,9 +152,7 @@ def _notebook(text: str, page: str, change: LinkChange, repository: str) -> str:
 
 def _still_outputs(cell: dict[str, Any]) -> None:
     """Leave out what only a kernel can show, and set the formulas of a quiz."""
-    cell["outputs"] = [
-        o for o in cell["outputs"] if set(o.get("data", {"text": 0})) != {WIDGET_VIEW}
-    ]
+    cell["outputs"] = [output for output in cell["outputs"] if not is_widget(output)]
     if "quiz" in cell["metadata"].get("tags", []):
         for output in cell["outputs"]:
             page = output.get("data", {}).get("text/html")

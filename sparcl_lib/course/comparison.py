@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
-from sparcl_lib.course.output import WIDGET_VIEW
+from sparcl_lib.course.output import is_widget
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import build
 
@@ -155,7 +155,7 @@ def adopt_outputs(
     Args:
         sanitize: text -> text, applied to both sides first (what the whole run leaves out).
     """
-    still = [output for output in new if set(output.get("data", {})) != {WIDGET_VIEW}]
+    still = [output for output in new if not is_widget(output)]
     if [_kind(output) for output in kept] != [_kind(output) for output in still]:
         return new
     adopted = []

@@ -8,6 +8,7 @@ style in the still form hides it while the widget lives, and the widget once it 
 
 import html
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,6 +48,11 @@ def display_live(still: Output, widget: Any) -> None:
     if view is not None and get_ipython() is not None:
         # Without a text: where no widget can be, nothing stands below the still form.
         display({WIDGET_VIEW: view}, raw=True)
+
+
+def is_widget(output: Mapping[str, Any]) -> bool:
+    """Whether an output of a notebook is a widget alone, which needs a kernel to show."""
+    return set(output.get("data", {})) == {WIDGET_VIEW}
 
 
 def as_html(text: str) -> str:

@@ -36,7 +36,6 @@ Link = Callable[[str], str | None]
 """The target of a link in a page, or None if there is no page for it."""
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _SHARED = ("notation", "glossary", "troubleshooting")
-_LINE = re.compile(r"[^\n]*")
 
 
 def write_pages(folder: Path, numbers: list[str]) -> list[Path]:
@@ -141,7 +140,7 @@ def _cell(cell: NotebookNode, link: Link) -> Iterable[str]:
         return
     code = f'<pre class="code">{highlight_python(cell.source)}</pre>'
     if FOLDED & set(tags_of(cell)):
-        first = html.escape(_LINE.match(cell.source)[0])  # type: ignore[index]
+        first = html.escape(cell.source.partition("\n")[0])
         code = f'<details class="folded"><summary>{first}</summary>{code}</details>'
     yield code
     for output in cell.outputs:

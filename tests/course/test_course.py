@@ -18,6 +18,7 @@ from sparcl_lib.course.chapter import (
     split_claims,
     tags_of,
 )
+from sparcl_lib.course.output import WIDGET_VIEW
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import TERMS, term
@@ -326,7 +327,7 @@ def test_durations_as_one_says_them():
 
 
 def test_what_a_page_cannot_show_is_not_saved():
-    view, still = {build.WIDGET_VIEW: {"model_id": "1"}}, {"text/html": "choose"}
+    view, still = {WIDGET_VIEW: {"model_id": "1"}}, {"text/html": "choose"}
     cell = {
         "cell_type": "code", "source": "", "execution_count": 1,
         "metadata": {"execution": {"iopub.execute_input": "now"}},
