@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from sparcl_lib.course.interrupts import one_line_interrupts
 
 if TYPE_CHECKING:
-    from sparcl_lib.course.exercises import check, compare_guess, guess_first
+    from sparcl_lib.course.exercises import Property, check, compare_guess, guess_first
     from sparcl_lib.course.pictures import explore, panels, show
     from sparcl_lib.course.quizzes import quiz
     from sparcl_lib.course.runs import minivoc_config, run_or_load, run_or_load_all
     from sparcl_lib.course.toys import four_classes, play, plot_points
 
 __all__ = [
+    "Property",
     "check",
     "compare_guess",
     "explore",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Property": "exercises",
     "check": "exercises",
     "compare_guess": "exercises",
     "explore": "pictures",

@@ -13,9 +13,19 @@ from sparcl_lib.course.output import Output, as_html, coloured
 from sparcl_lib.errors import UserError
 
 Case = tuple[tuple[Any, ...], Any]
-"""Arguments, and what the answer must return for them."""
+"""Arguments, and what the answer must return for them: a value, or a Property of it."""
 PASS = "pass"
 """The guess of those who make none."""
+
+
+@dataclass(frozen=True)
+class Property:
+    """What must hold of an answer's value where many values are right: for open exercises."""
+
+    text: str
+    """What it should be, such as "zero where nothing moved"."""
+    holds: Callable[[Any], Any]
+    """Whether a value is so."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,16 @@ def _problem(
         return f"raised {type(error).__name__}: {error}"
     if got is None and expected is not None:
         return "returned nothing; is there a return at the end?"
+    if isinstance(expected, Property):
+        return _missing(got, expected)
     return _difference(got, expected, tolerance)
+
+
+def _missing(got: Any, wanted: Property) -> str | None:
+    try:
+        return None if wanted.holds(got) else f"should be {wanted.text}"
+    except Exception as error:  # a value of a kind that has no such property
+        return f"should be {wanted.text}; asking raised {type(error).__name__}: {error}"
 
 
 def _difference(got: Any, expected: Any, tolerance: float) -> str | None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparcl_lib.course import check, compare_guess, exercises, guess_first
+from sparcl_lib.course import Property, check, compare_guess, exercises, guess_first
 from sparcl_lib.course.exercises import Result
 from sparcl_lib.errors import UserError
 
@@ -36,6 +36,19 @@ ANSWERS = {
     "length": (lambda x: [1], 1, [1, 2], "has 1 entries, expected 2"),
     "list": (lambda x: [1, 3], 1, [1, 2], "entry 1: is 3, expected 2"),
     "text": (lambda x: "a", 1, "b", "returned 'a', expected 'b'"),
+    "property": (lambda x: -x, 1, Property("below zero", lambda got: got < 0), "right."),
+    "no property": (
+        lambda x: x,
+        1,
+        Property("below zero", lambda got: got < 0),
+        "should be below zero. Hint",
+    ),
+    "no such kind": (
+        lambda x: "a",
+        1,
+        Property("below zero", lambda got: got < 0),
+        "asking raised TypeError",
+    ),
 }
 
 
