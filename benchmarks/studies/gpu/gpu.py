@@ -27,13 +27,13 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 SETUPS = ("disjoint", "overlapped", "sequential")
-# What runs side by side, each (part, share of it); and the share of the budget that has to be left
-# then for what comes after. Nothing runs beside what is timed.
+# What runs side by side, each (part, share of it); and the share of the budget that is kept for it
+# while what stands before it runs. Nothing runs beside what is timed.
 PLAN: tuple[tuple[tuple[tuple[str, str], ...], float], ...] = (
-    ((*(("correct", setup) for setup in SETUPS), ("real", "beside")), 0.6),
-    ((("speed", ""),), 0.32),
-    ((("loader", ""),), 0.25),
-    ((("real", ""),), 0.0),
+    ((*(("correct", setup) for setup in SETUPS), ("real", "beside")), 0.4),
+    ((("speed", ""),), 0.28),
+    ((("loader", ""),), 0.07),
+    ((("real", ""),), 0.25),
     ((("tests", ""),), 0.0),
 )
 TESTS = ("losses", "prototypes", "methods/test_methods.py", "methods/test_mechanism.py", "models",
@@ -99,21 +99,31 @@ def measure_all(arguments: argparse.Namespace) -> None:
         if "error" in json.loads(file.read_text("utf-8")):
             file.replace(file.with_suffix(".failed"))
     until = began + arguments.budget
-    asked = arguments.parts.split(",")
     usable = prepare(arguments, until)
-    for group, reserve in PLAN:
-        chosen = [(part, only) for part, only in group if part in asked]
-        if arguments.data_root is None:
-            chosen = [(part, only) for part, only in chosen if part not in ("loader", "real")]
-        if arguments.tiny:
-            chosen = chosen[:1]
-        end = until - reserve * arguments.budget
-        if usable and chosen and (time.time() < end - 5 or arguments.tiny):
-            side_by_side(arguments, chosen, until if arguments.tiny else end)
+    groups = groups_of(arguments)
+    for n, (group, _) in enumerate(groups):
+        kept = sum(share for _, share in groups[n + 1 :]) * arguments.budget
+        if usable and (arguments.tiny or time.time() < until - kept - 5):
+            side_by_side(arguments, group, until if arguments.tiny else until - kept)
     found = pack(arguments)
     print(summary(found))
     if not usable:
         sys.exit(1)
+
+
+def groups_of(arguments: argparse.Namespace) -> list[tuple[list[tuple[str, str]], float]]:
+    """What of PLAN was asked for and can be done; of each group one part alone, if tiny."""
+    asked = set(arguments.parts.split(","))
+    if arguments.data_root is None:
+        asked -= {"loader", "real"}
+    groups = []
+    for group, share in PLAN:
+        chosen = [(part, only) for part, only in group if part in asked]
+        if arguments.tiny or "correct" not in asked:
+            chosen = [(part, only) for part, only in chosen if only != "beside"]
+        if chosen:
+            groups.append((chosen[:1] if arguments.tiny else chosen, share))
+    return groups
 
 
 def prepare(arguments: argparse.Namespace, until: float) -> bool:

@@ -1,5 +1,6 @@
 """One item after the other, each with a result file of its own, until the time is up."""
 
+import gc
 import json
 import time
 import traceback
@@ -60,6 +61,7 @@ class Job:
         draft.replace(self.file(name))
         say(f"{name}: {found.get('error', 'done')[:300]} ({found['seconds']} s)")
         if self.device == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
 
 

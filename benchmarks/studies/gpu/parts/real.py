@@ -63,16 +63,17 @@ def measure(job: Job) -> None:
     context = multiprocessing.get_context("spawn")
     jobs = cores() // 2 if job.only else cores() - 1  # beside others, or alone
     pool = ProcessPoolExecutor(max(1, jobs), context, initializer=begin)
-    try:
-        futures = [pool.submit(run, job, *one) for one in missing]
-        wait(futures, timeout=max(1.0, job.left()))
-        for one, future in zip(missing, futures, strict=True):
-            if future.done() and future.exception():
-                say(f"{label(*one)}: {future.exception()!r}")
-    finally:
+    futures = [pool.submit(run, job, *one) for one in missing]
+    unfinished = wait(futures, timeout=max(1.0, job.left())).not_done
+    for one, future in zip(missing, futures, strict=True):
+        if future not in unfinished and future.exception():
+            say(f"{label(*one)}: {future.exception()!r}")
+    if unfinished:
+        say(f"real: {len(unfinished)} runs stay for the next call")
         for child in multiprocessing.active_children():
             child.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
+        os._exit(0)  # a pool whose processes were killed may wait for them at exit
+    pool.shutdown()
 
 
 def label(stage: str, method: str, seed: int) -> str:
