@@ -7,9 +7,7 @@ from sparcl_lib.viz.figures import (
     forgetting_curves,
     miou_curves,
     prediction_strips,
-    small_png,
     step_heat_map,
-    to_png,
 )
 from sparcl_lib.viz.flows import confusion_flow, row_shares
 from sparcl_lib.viz.palette import (
@@ -19,6 +17,7 @@ from sparcl_lib.viz.palette import (
     method_colors,
     method_styles,
 )
+from sparcl_lib.viz.png import small_png, to_png
 
 __all__ = [
     "ALL_CLASSES",

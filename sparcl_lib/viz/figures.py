@@ -1,12 +1,10 @@
 """Figures of results. Pure: data in, matplotlib Figure out; no pyplot state, no files."""
 
-import io
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import PIL.Image
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,42 +32,6 @@ _ANNOTATED_CLASSES, _NAMED_STEPS = 30, 4
 _LABELS_IN_PANEL, _LONGEST_NAME, _LABELLED_STEPS = 15, 30, 6
 """As many labels as a panel of curves holds one above the other, of so many letters at most; above
 so many steps every second one is named."""
-
-
-def to_png(figure: Figure, dpi: int = 110) -> bytes:
-    """The figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
-
-
-def small_png(figures: Figure | Sequence[Figure], dpi: int = 110, columns: int = 1) -> bytes:
-    """The same in at most 256 colours of 16 levels a channel: a quarter of the size.
-
-    Several figures become one picture, row by row, `columns` to a row.
-
-    Rounding the levels first, by 8 of 255 at most, costs nothing that the eye sees; a palette alone
-    would give up a small patch's colour for one more shade of a photograph.
-    """
-    several = [figures] if isinstance(figures, Figure) else figures
-    drawn = _in_rows(
-        [PIL.Image.open(io.BytesIO(to_png(f, dpi))).convert("RGB") for f in several], columns
-    )
-    rounded = drawn.point([17 * round(level / 17) for level in range(256)] * 3)
-    buffer = io.BytesIO()
-    rounded.quantize(256, dither=PIL.Image.Dither.NONE).save(buffer, "png", optimize=True)
-    return buffer.getvalue()
-
-
-def _in_rows(images: Sequence[PIL.Image.Image], columns: int) -> PIL.Image.Image:
-    """Images on white, each in a place as large as the largest of them."""
-    width, height = max(i.width for i in images), max(i.height for i in images)
-    rows, columns = -(-len(images) // columns), min(columns, len(images))
-    whole = PIL.Image.new("RGB", (columns * width, rows * height), "white")
-    for place, image in enumerate(images):
-        row, column = divmod(place, columns)
-        whole.paste(image, (column * width, row * height))
-    return whole
 
 
 def prediction_strips(

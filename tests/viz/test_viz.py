@@ -18,7 +18,6 @@ from sparcl_lib.viz import (
     colorize,
     forgetting_curves,
     prediction_strips,
-    small_png,
     step_heat_map,
     to_png,
 )
@@ -39,31 +38,6 @@ def matrix(scale: float = 1.0, steps=(0, 1, 2)) -> StepMatrix:
 
 def pixels(figure: Figure) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(to_png(figure, dpi=60))).convert("RGB"))
-
-
-def test_a_small_picture_keeps_the_colour_of_a_small_patch_beside_a_photograph():
-    """With a palette alone, ring and moon became one colour beside an image of the course."""
-    figure = Figure(figsize=(4, 2))
-    photograph, patches = figure.subplots(1, 2)
-    noise = np.random.default_rng(0).integers(40, 150, (48, 48, 3), dtype=np.uint8)
-    photograph.imshow(noise, interpolation="nearest")
-    colours = np.array([[[213, 94, 0], [153, 70, 50]]], dtype=np.uint8)
-    patches.imshow(colours, interpolation="nearest", aspect="auto")
-    patches.set_position((0.7, 0.1, 0.02, 0.05))
-    small, whole = small_png(figure, 200), to_png(figure, 200)
-    assert len(small) < 0.5 * len(whole)
-    seen = np.asarray(Image.open(io.BytesIO(small)).convert("RGB")).reshape(-1, 3).astype(int)
-    for colour in colours.reshape(-1, 3).astype(int):
-        assert np.abs(seen - colour).max(axis=1).min() <= 8
-
-
-def test_figures_become_one_picture_row_by_row():
-    figures = [Figure(figsize=(2, 1), facecolor=colour) for colour in ("red", "lime", "blue")]
-    seen = Image.open(io.BytesIO(small_png(figures, 50, columns=2))).convert("RGB")
-    assert seen.size == (200, 100)
-    middles = [seen.getpixel(place) for place in ((50, 25), (150, 25), (50, 75), (150, 75))]
-    assert middles == [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
-    assert Image.open(io.BytesIO(small_png(figures[:1], 50, columns=4))).size == (100, 50)
 
 
 def texts(axes) -> list[str]:
