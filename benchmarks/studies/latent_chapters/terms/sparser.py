@@ -1,11 +1,9 @@
-"""Four losses that do what the name "sparsification" says, as terms: `sparcl ... --plugin FILE.py`.
+"""Three losses that do what the name "sparsification" says, as terms: `sparcl ... --plugin FILE.py`.
 
 f (N, D) are the features of the labelled locations of a batch, not negative; fbar = f / (peak of
-the location's class in the batch) as in `sparcl_lib.losses.sparsification`. All are smallest where
-one channel carries a location. Chapter 07 derives them.
+the location's class in the batch) as in `sparcl_lib.losses.sparsification`. All fall as channels of
+a location fall silent. Chapter 07 derives them.
 """
-
-import math
 
 import torch
 from torch import Tensor
@@ -40,16 +38,6 @@ def hoyer(context: StepContext) -> Tensor:
     rows, _ = active_rows(context)
     root = rows.shape[1] ** 0.5
     return ((rows.sum(1) / torch.linalg.vector_norm(rows, dim=1)).mean() - 1) / (root - 1)
-
-
-@term(needs_teacher=True, first_step=0)
-def share_entropy(context: StepContext) -> Tensor:
-    """Entropy of the shares f_j / sum f, over log D: 0 for one active channel, 1 where all are
-    equal."""
-    rows, _ = active_rows(context)
-    shares = rows / rows.sum(1, keepdim=True)
-    surprise = -shares.clamp(min=1e-12).log()  # finite, and without a gradient, at 0
-    return (shares * surprise).sum(1).mean() / math.log(rows.shape[1])
 
 
 @term(needs_teacher=True, first_step=0)
