@@ -23,6 +23,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,7 @@ from sparcl_lib.latent_space import (
     recall,
 )
 from sparcl_lib.methods import load_plugins
+from sparcl_lib.models import Segmenter
 from sparcl_lib.run import Run
 from sparcl_lib.tasks import training_table
 from sparcl_lib.training.workspace import Workspace, open_workspace
@@ -64,36 +66,47 @@ SEQUENTIAL = RunBase(dataset="minivoc", task="6-4", setup="sequential")
 
 
 def blocks() -> list[Block]:
-    """All runs; those of the first seed come first."""
-    terms, sparser = (read_variants(HERE / f"{name}.yaml") for name in ("variants", "sparser"))
-    oracle = read_variants(HERE / "oracle.yaml")
-    in_question = [variant for variant in terms if not variant.name.startswith("LwF")]
-    parts = [(DISJOINT, terms, [0]), (DISJOINT, sparser, [0])]
-    parts += [(DISJOINT, [*terms, *sparser], [1]), (DISJOINT, [*terms, *sparser], [2])]
-    parts += [(SEQUENTIAL, oracle, range(3)), (DISJOINT, in_question, range(3, 5))]
-    return [Block(*part) for part in parts]
+    """All runs."""
+    files = {"variants": DISJOINT, "sparser": DISJOINT, "oracle": SEQUENTIAL}
+    return [Block(b, read_variants(HERE / f"{name}.yaml"), range(3)) for name, b in files.items()]
 
 
-def measure(run: Run) -> Iterator[dict[str, object]]:
-    """A row per step of a run."""
+class Portrait(NamedTuple):
+    """What a network's features say."""
+
+    means: Floats
+    """(6, D) of the old classes."""
+    measures: dict[str, float]
+
+
+def measure(run: Run, known: dict[Path, Portrait]) -> Iterator[dict[str, object]]:
+    """A row per step of a run. known: networks that were measured already; step 0 is shared."""
     workspace = open_workspace(run.config, progress=False)
     start = None
-    for step in range(workspace.task.num_steps):
-        model = run.model(step)
-        test = locations(model, workspace.evaluation_batches(1))
-        train = locations(model, training_images(workspace))
-        means = class_means(test.features, test.labels, 11)[OLD]
+    for step, where in enumerate((run.first, run.directory)):
+        if where.path not in known:
+            known[where.path] = portrait(run.model(step), workspace)
+        means, measures = known[where.path]
         start = means if start is None else start
-        measured = of_features(test.features, test.labels)
-        fitted, asked = (train.features, train.labels), (test.features, test.labels)
-        named = recall(test.labels, test.answers, 11)
-        probed = linear_probe(fitted, asked, PROBE_LOCATIONS)
-        yield {
-            "method": run.config.method.name, "seed": run.config.seed, "step": step,
-            "answers_old": named[OLD].mean(), "answers_new": named[NEW].mean(),
-            "probe_old": probed[OLD].mean(), "probe_new": probed[NEW].mean(),
-            "drift": drift(start, means), **measured,
-        }  # fmt: skip
+        method = run.config.method.name
+        moved = drift(start, means)
+        yield {"method": method, "seed": run.config.seed, "step": step, "drift": moved, **measures}
+
+
+def portrait(model: Segmenter, workspace: Workspace) -> Portrait:
+    test = locations(model, workspace.evaluation_batches(1))
+    train = locations(model, training_images(workspace))
+    named = recall(test.labels, test.answers, 11)
+    fitted, asked = (train.features, train.labels), (test.features, test.labels)
+    probed = linear_probe(fitted, asked, PROBE_LOCATIONS)
+    measures = {
+        "answers_old": named[OLD].mean(),
+        "answers_new": named[NEW].mean(),
+        "probe_old": probed[OLD].mean(),
+        "probe_new": probed[NEW].mean(),
+        **of_features(test.features, test.labels),
+    }
+    return Portrait(class_means(test.features, test.labels, 11)[OLD], measures)
 
 
 def training_images(workspace: Workspace) -> StepLoader:
@@ -138,12 +151,13 @@ def main() -> None:
     arguments = parser.parse_args()
     load_plugins([SPARSER])
     store, asked = open_store(arguments.store), blocks()
-    for number in range(1, len(asked) + 1):
-        comparison = compare(asked[:number], store, arguments.jobs)
-        save(comparison.table().drop(columns="intransigence").round(4), TABLE)
+    comparison = compare(asked, store, arguments.jobs)
+    save(comparison.table().drop(columns="intransigence").round(4), TABLE)
     runs = run_all([config for block in asked for config in block.configs()], store, 1).runs
+    known: dict[Path, Portrait] = {}
     with one_thread(), threadpool_limits(1):  # waiting threads cost more than they bring
-        rows = [row for run in tqdm(list(filter(None, runs)), "features") for row in measure(run)]
+        shown = tqdm(list(filter(None, runs)), "features")
+        rows = [row for run in shown for row in measure(run, known)]
     save(pd.DataFrame(rows).round(3), FEATURES)
     sys.exit("\n".join(comparison.errors) or 0)
 

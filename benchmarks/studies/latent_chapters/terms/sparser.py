@@ -1,4 +1,4 @@
-"""Three losses that do what the name "sparsification" says, as terms: `sparcl ... --plugin FILE.py`.
+"""Three losses that do what "sparsification" says, as terms: `sparcl ... --plugin FILE.py`.
 
 f (N, D) are the features of the labelled locations of a batch, not negative; fbar = f / (peak of
 the location's class in the batch) as in `sparcl_lib.losses.sparsification`. All fall as channels of
