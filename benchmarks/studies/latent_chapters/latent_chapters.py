@@ -28,17 +28,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from sparcl_lib.data.loading.dataset import SegmentationDataset, StepLoader, evaluation_batches
 from sparcl_lib.data.loading.transforms import evaluation_transform
 from sparcl_lib.experiments.base import RunBase, open_store, read_variants
 from sparcl_lib.experiments.comparison import Block, compare
-from sparcl_lib.experiments.pool import one_thread, run_all
+from sparcl_lib.experiments.pool import CallResult, run_all, run_calls, terms_of
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.latent_space import (
     Floats,
     Labels,
+    Locations,
     channels_used,
     class_means,
     drift,
@@ -48,9 +48,9 @@ from sparcl_lib.latent_space import (
     recall,
 )
 from sparcl_lib.methods import load_plugins
-from sparcl_lib.models import Segmenter
 from sparcl_lib.run import Run
 from sparcl_lib.tasks import training_table
+from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.writing import write_atomically
 
@@ -79,24 +79,36 @@ class Portrait(NamedTuple):
     measures: dict[str, float]
 
 
-def measure(run: Run, known: dict[Path, Portrait]) -> Iterator[dict[str, object]]:
-    """A row per step of a run. known: networks that were measured already; step 0 is shared."""
-    workspace = open_workspace(run.config, progress=False)
-    start = None
-    for step, where in enumerate((run.first, run.directory)):
-        if where.path not in known:
-            known[where.path] = portrait(run.model(step), workspace)
-        means, measures = known[where.path]
-        start = means if start is None else start
-        method = run.config.method.name
-        moved = drift(start, means)
-        yield {"method": method, "seed": run.config.seed, "step": step, "drift": moved, **measures}
+def portraits(runs: list[Run], jobs: int | None) -> dict[Path, CallResult]:
+    """Folder of a step -> its network's portrait, side by side; runs share networks of step 0."""
+    steps = {where.path: (run, k) for run in runs for k, where in enumerate(folders(run))}
+    return run_calls(portrait, steps, jobs, "features", terms_of(run.config for run in runs))
 
 
-def portrait(model: Segmenter, workspace: Workspace) -> Portrait:
-    test = locations(model, workspace.evaluation_batches(1))
-    train = locations(model, training_images(workspace))
-    named = recall(test.labels, test.answers, 11)
+def folders(run: Run) -> tuple[RunDirectory, ...]:
+    return run.first, run.directory
+
+
+def rows_of(run: Run, known: dict[Path, CallResult]) -> Iterator[dict[str, object]]:
+    """A row per step of a run; none of a network that could not be measured."""
+    found = [known[where.path].value for where in folders(run)]
+    for step, drawn in enumerate(found):
+        if drawn is None or found[0] is None:
+            continue
+        row = {"method": run.config.method.name, "seed": run.config.seed, "step": step}
+        yield {**row, "drift": drift(found[0].means, drawn.means), **drawn.measures}
+
+
+def portrait(run: Run, step: int) -> Portrait:
+    with threadpool_limits(1):  # waiting threads cost more than they bring
+        model, workspace = run.model(step), open_workspace(run.config, progress=False)
+        test = locations(model, workspace.evaluation_batches(1))
+        train = locations(model, training_images(workspace))
+        return drawn_from(test, train)
+
+
+def drawn_from(test: Locations, train: Locations) -> Portrait:
+    named = recall(test.labels, test.predictions, 11)
     fitted, asked = (train.features, train.labels), (test.features, test.labels)
     probed = linear_probe(fitted, asked, PROBE_LOCATIONS)
     measures = {
@@ -153,13 +165,13 @@ def main() -> None:
     store, asked = open_store(arguments.store), blocks()
     comparison = compare(asked, store, arguments.jobs)
     save(comparison.table().drop(columns="intransigence").round(4), TABLE)
-    runs = run_all([config for block in asked for config in block.configs()], store, 1).runs
-    known: dict[Path, Portrait] = {}
-    with one_thread(), threadpool_limits(1):  # waiting threads cost more than they bring
-        shown = tqdm(list(filter(None, runs)), "features")
-        rows = [row for run in shown for row in measure(run, known)]
+    configs = [config for block in asked for config in block.configs()]
+    runs = [run for run in run_all(configs, store, 1).runs if run is not None]
+    known = portraits(runs, arguments.jobs)
+    errors = comparison.errors + [found.error for found in known.values() if found.error]
+    rows = [row for run in runs for row in rows_of(run, known)]
     save(pd.DataFrame(rows).round(3), FEATURES)
-    sys.exit("\n".join(comparison.errors) or 0)
+    sys.exit("\n".join(errors) or 0)
 
 
 def save(table: pd.DataFrame, file: Path) -> None:
