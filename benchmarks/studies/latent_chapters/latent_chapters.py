@@ -58,7 +58,7 @@ HERE = Path(__file__).parent
 TABLE = HERE / "results.csv"
 FEATURES = HERE / "features.csv"
 # Of these many training images, these many locations fit a probe.
-IMAGES, PROBE_LOCATIONS = 400, 8_000
+IMAGES, PROBE_LOCATIONS = 200, 5_000
 OLD, NEW = slice(1, 7), slice(7, 11)
 SPARSER = HERE / "terms" / "sparser.py"
 DISJOINT = RunBase(dataset="minivoc", task="6-4", setup="disjoint")
