@@ -1,0 +1,1177 @@
+# %% [raw]
+# title: Prototypes matching
+# goals:
+#   - keep a prototype exactly, batch by batch, and say what it is and what it is not
+#   - derive prototypes matching, write it plainly, and find by hand how it pushes a feature, in both distances
+#   - build the loss as a term in the notebook, and say over seeds on which base it helps and on which it does not
+#   - find what limits it - wrong pseudo-labels, or what else holds the old classes - with true labels as the control
+# summary:
+#   - A prototype is a sum and a count; their quotient is the mean over all features that training has seen, early ones included. It is not where the finished network puts the class, and it says nothing about how wide the class is.
+#   - The loss pushes all locations of a class alike, so it moves classes and does not shape them. mse pulls like a spring, l2 with a constant force, and the same weight means something else in each.
+#   - Where no distillation holds the old classes it adds fifteen points after one new class and seven after four. The more distillation, the less is left for it; on MiB and on LwF there is no gain, although it halves the drift there, too.
+#   - Not the guesses, as long as they come from a good teacher. A quarter of them is wrong, yet their means lie where the true ones do, and true labels bring next to nothing. What limits matching is that distillation holds the features already, and that what is lost then is lost behind them.
+# ends_with: matching, alone and on top of distillation, with true labels as the control
+# reading_minutes: 60
+# further_minutes: 25
+# prerequisites: ["02", "03", "04"]
+# differs:
+#   - SDR's formula sums over the classes; here, as in its released code, the loss is a mean over the old classes that a batch holds, so that a weight means the same for any number of them.
+#   - Background has no prototype here; the paper lets it have one at step 0, outside the overlapped setup.
+#   - The paper writes the distance as a norm. The library offers that (l2) and the mean of squares (mse); what the released code computes is a term of its own, `released_matching`.
+#   - The base without distillation (UCE) is ours. Its learning rate is a tenth of MiB's, which forgets less; weights were tried, not searched (docs/latent_terms.md).
+# references:
+#   - "SDR: Michieli & Zanuttigh, Continual Semantic Segmentation via Repulsion-Attraction of Sparse and Disentangled Latent Representations, CVPR 2021, arXiv 2103.06342; prototypes and prototypes matching are section 4.1."
+#   - "Prototypes: Snell et al., Prototypical Networks for Few-shot Learning, NeurIPS 2017; class means as prototypes are equation 1."
+#   - "Class means that drift, and an estimate of it: Yu et al., Semantic Drift Compensation for Class-Incremental Learning, CVPR 2020, section 3."
+#   - "Probes of features: Davari et al., Probing Representation Forgetting in Supervised and Unsupervised Continual Learning, CVPR 2022, arXiv 2203.13381, section 1."
+
+# %% [markdown]
+# Chapter 04 ended with a question that none of its losses asks. Distillation compares what two networks **say**; where a class **lies** in
+# the space of features, and whether it stays there while a new one moves in, is left to chance. SDR's first idea asks just that: remember
+# for every old class one point, the mean of its features, and hold the class there. The point is called the **prototype** of the class, and
+# the loss **prototypes matching**.
+#
+# The chapter builds both, looks at the forces on a toy and in a small network, and then asks of the real one: what does matching hold, on
+# which base does that help, and is the old model, whose guesses stand in for the missing labels, good enough for it?
+
+# %% tags=["setup"]
+import copy
+import math
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from sparcl_lib import losses, term
+from sparcl_lib.course import (
+    Property, check, compare_guess, explore, four_classes, guess_first, minivoc_config, panels, play,
+    plot_points, quiz, run_or_load, run_or_load_all, show,
+)  # fmt: skip
+from sparcl_lib.latent_space import (
+    class_features, class_means, drift, fisher_ratio, linear_probe, locations,
+    pseudo_label_quality, recall,
+)  # fmt: skip
+from sparcl_lib.prototypes import PrototypeBank
+from sparcl_lib.report.differences import paired
+from sparcl_lib.training.workspace import open_workspace
+from sparcl_lib.viz import prediction_strips
+
+# %% [markdown]
+# ## What a prototype is
+#
+# The base of this chapter has no distillation at all, so that whatever holds an old class is the loss that we add. It is MiB without its
+# distillation: the unbiased cross-entropy alone, at a tenth of MiB's learning rate. We call it **UCE**.
+
+# %%
+BASE = ("method.terms.kd.weight=0", "method.classifier_init=random", "optim.lr=[0.05, 0.005]")
+MATCHING = "method.terms.matching={weight: 0.1, distance: mse}"
+
+
+def uce(*settings, name="UCE", **where):
+    return minivoc_config("MiB", f"method.name={name}", *BASE, *settings, **where)
+
+
+runs = run_or_load_all(
+    {"UCE": uce(), "UCE + matching": uce(MATCHING, name="UCE + matching")},
+    checkpoints=("UCE", "UCE + matching"),
+)
+workspace = open_workspace(uce(), progress=False)
+names, num_old = workspace.task.class_names(1), 7  # K_old counts background
+teacher = runs["UCE"].model(0)  # M_0, frozen
+bank = runs["UCE"].bank(0)  # what step 0 remembers of its classes
+
+# %% [markdown]
+# The definition (SDR, section 4.1): the prototype $p_c$ is the mean of the features of all locations of class $c$ that training has seen so far,
+# with their labels at the resolution of the features. It is kept from batch to batch. Let $n_c$ locations be in it, and let a batch bring
+# $\hat n_c$ more, with mean $\hat p_c$. Then
+#
+# $$p_c \leftarrow \frac{n_c\, p_c + \hat n_c\, \hat p_c}{n_c + \hat n_c}, \qquad n_c \leftarrow n_c + \hat n_c$$
+#
+# This is a **count-weighted** mean: a batch with many locations of a class counts for more than a batch with few, and a location of the
+# first batch counts as much as one of the last. As code that hides nothing:
+
+# %%
+def plain_update(p, n, features, labels):  # (C, D), (C,), (B, D, h, w), (B, h, w): in place
+    for c in range(len(n)):
+        here = features.movedim(1, -1)[labels == c]  # (locations of class c, D)
+        if len(here) > 0:
+            p[c] = (n[c] * p[c] + here.sum(dim=0)) / (n[c] + len(here))
+            n[c] += len(here)
+
+
+batches = list(islice(workspace.training_batches(0, 20, 0, rank=0, world=1), 20))
+with torch.inference_mode():
+    seen = [(teacher(images).features, labels[:, ::4, ::4]) for images, labels in batches]
+p, n = torch.zeros(num_old, 64), torch.zeros(num_old)
+library = PrototypeBank(num_old, 64)
+for f, y in seen:  # (16, 64, 16, 16), (16, 16, 16)
+    plain_update(p, n, f, y)
+    library.update(f, y)
+whole = class_means(*class_features(teacher, batches), num_old)  # all twenty batches at once
+print(f"{int(n.sum())} locations: batch by batch, the library, and all at once agree")
+assert torch.allclose(p, library.prototypes, atol=1e-4) and n.tolist() == library.counts.tolist()
+assert np.allclose(p, whole, atol=1e-3)
+
+# %% [markdown]
+# The library keeps no mean but the sum (in float64) and the count, and divides when it is asked. So the order of the batches does not matter, two
+# processes can add up their sums, and nothing is rounded away when the count has grown to millions (the further part measures that).
+#
+# ## What it is not
+#
+# **Not where the network puts the class.** The bank has gone along with all of step 0, from random weights to the finished $M_0$. Early features
+# count as much as late ones. Below, how far each prototype lies from the mean that $M_0$ itself gives, in percent of the mean
+# distance between two old classes.
+
+# %% tolerance={"abs": 1, "spread": 0.0}
+features, labels = class_features(teacher, batches)  # (81920, 64), (81920,)
+OLD = range(1, num_old)
+gaps = [np.linalg.norm(whole[j] - whole[c]) for j in OLD for c in OLD if j < c]
+apart = np.mean(gaps)  # the yardstick of this chapter
+one_by_one = [class_means(*class_features(teacher, [batch]), num_old) for batch in batches]
+
+
+def percent(vectors):  # (..., D) -> their mean length, in percent of the yardstick
+    return 100 * np.nanmean(np.linalg.norm(vectors, axis=-1)) / apart
+
+
+rows = {
+    names[c]: {
+        "locations in step 0": int(bank.counts[c]),
+        "prototype to mean of M_0": percent(bank.prototypes[c].numpy() - whole[c]),
+        "mean of a batch to mean": percent(np.stack([m[c] for m in one_by_one]) - whole[c]),
+        "a location to mean": percent(features[labels == c] - whole[c]),
+    }
+    for c in range(num_old)
+}
+table = pd.DataFrame(rows).T
+table.round(0).astype(int)
+assert table.loc["disc":, "prototype to mean of M_0"].between(10, 30).all()
+assert table.loc["disc":, "mean of a batch to mean"].between(10, 45).all()
+assert table.loc["disc":, "a location to mean"].min() > 100
+
+# %% [markdown]
+# Three things to remember. The prototype lies a fifth of the way to another class away from where $M_0$ has the class now: it is the
+# mean of a history. The mean of one batch, which the loss is going to compare with it, misses by as much by chance alone. And a
+# typical location is *further* from its own mean than two classes are from each other: the means are close together in wide clouds.
+#
+# **Not a description of the class.** A mean says nothing about width or shape. Two halves of a class that fly apart leave it where it was.
+#
+# **Not for background.** What is labelled 0 is "none of the classes labelled here", and that changes with every step. In step 1 the old objects
+# are in it. How far is its mean in the labels of step 1 from its mean in step 0, and how far would it be if the hidden objects were taken out?
+
+# %% tolerance={"abs": 1, "spread": 0.0}
+later = list(islice(workspace.training_batches(1, 20, 0, rank=0, world=1), 20))
+uncovered = open_workspace(uce(setup="sequential"), progress=False)  # same images, old labels too
+later_true = list(islice(uncovered.training_batches(1, 20, 0, rank=0, world=1), 20))
+now = locations(teacher, later)  # features, head, predictions, labels of 81920 locations
+truth = locations(teacher, later_true).labels
+hidden = (now.labels == 0) & (truth > 0)  # old objects under the label background
+as_labelled = now.features[now.labels == 0].mean(axis=0)
+really = now.features[truth == 0].mean(axis=0)
+print(f"{100 * hidden.sum() / (now.labels == 0).sum():.0f} % of what step 1 labels background is an old object")
+print(f"background moves by {percent(as_labelled - whole[0]):.0f} %, without them by {percent(really - whole[0]):.0f} %")
+assert percent(as_labelled - whole[0]) > 2 * percent(really - whole[0])
+
+# %% [markdown]
+# Nothing has been trained between the two: the network is the same, the word has changed. A bank that went on with "background" would mix the old
+# classes into it, and a loss that held background at its old prototype would hold the wrong thing. So row 0 takes no part in matching.
+#
+# **Not a moving average.** $p_c \leftarrow (1 - m)\, p_c + m\, \hat p_c$ is the usual way to keep a mean, and it forgets: a batch counts for half after
+# about $0.7 / m$ further ones. That is a gain in step 0, where early features are out of date, and no anchor later: a moving
+# average that is fed with the guesses of step 1 follows the features wherever they drift. The toy below can do it. (The bank of SDR stays
+# put: old classes have no labels in step 1, and guesses never enter it.)
+#
+# ## The loss, step by step
+#
+# 1. In a batch of step $k$, old classes are labelled background. Where the label is background, the teacher's prediction stands in
+#    (a **pseudo-label**): $y^*_i$ = the class that $M_{k-1}$ names at location $i$.
+# 2. The mean of class $c$ in this batch, with gradient: $\hat p_c = \frac{1}{n_c} \sum_{i:\, y^*_i = c} f_i$, where now $n_c$ counts the batch's
+#    locations alone.
+# 3. Let $S$ be the old classes, without background, of which the batch has a location. The loss is
+#
+#    $$\mathcal L_{pm} = \frac{1}{|S|} \sum_{c \in S} d(\hat p_c - p_c), \qquad
+#    d(\delta) = \lVert \delta \rVert \ \text{(l2)} \quad \text{or} \quad d(\delta) = \tfrac1D \lVert \delta \rVert^2 \ \text{(mse)}$$
+#
+# Classes that are not in the batch are not asked for, and $p_c$ is a constant.
+
+# %%
+def plain_matching(features, labels, prototypes, distance):
+    """(B, D, h, w), (B, h, w), (C, D) -> scalar; row 0 of the prototypes is background."""
+    rows, ids = features.movedim(1, -1).flatten(0, 2), labels.flatten()  # (N, D), (N,)
+    total, present = 0 * rows.sum(), 0
+    for c in range(1, len(prototypes)):
+        here = rows[ids == c]
+        if len(here) > 0:
+            delta = here.mean(dim=0) - prototypes[c]
+            square = delta.square().sum()
+            total = total + (square.sqrt() if distance == "l2" else square / len(delta))
+            present = present + 1
+    return total / max(present, 1)
+
+# %%
+f, y = seen[0]
+f, anchors = f.clone().requires_grad_(), bank.prototypes  # inference tensors cannot learn
+values = {}
+for distance in ("l2", "mse"):
+    value = plain_matching(f, y, anchors, distance)
+    (by_autograd,) = torch.autograd.grad(value, f)
+    values[distance] = (value.item(), by_autograd)
+    assert torch.isclose(value, losses.prototypes_matching(f, y, anchors, distance))
+print(f"one batch of step 0: l2 {values['l2'][0]:.2f}, mse {values['mse'][0]:.3f}; the library says the same")
+assert plain_matching(f, torch.zeros_like(y), anchors, "l2") == 0  # nothing to match
+
+# %% [markdown]
+# ### Its gradient, by hand
+#
+# With $\delta_c = \hat p_c - p_c$, and because each location of the class has a share of $1 / n_c$ in its mean,
+#
+# $$\frac{\partial \mathcal L}{\partial f_i} = \frac{1}{|S|} \cdot \frac{1}{n_c} \cdot \frac{\partial d}{\partial \delta_c}, \qquad
+# \frac{\partial d}{\partial \delta} = \frac{\delta}{\lVert \delta \rVert} \ \text{(l2)}, \qquad \frac{2}{D}\, \delta \ \text{(mse)}$$
+#
+# Look at what does *not* stand there: $f_i$ itself. All locations of a class get the same push, wherever they are. Matching moves a class as a
+# whole, and cannot make it narrower or wider. And summed over the class the push is $\frac{1}{|S|} \frac{\partial d}{\partial \delta}$, however many
+# locations it has: a rare class is held as firmly as a frequent one.
+
+# %%
+def by_hand(features, labels, prototypes, distance):  # -> (B, D, h, w), the gradient
+    rows, ids = features.movedim(1, -1).flatten(0, 2), labels.flatten()
+    gradient = torch.zeros_like(rows)
+    present = [c for c in range(1, len(prototypes)) if (ids == c).any()]  # S
+    for c in present:
+        delta = rows[ids == c].mean(dim=0) - prototypes[c]
+        by_delta = delta / delta.norm() if distance == "l2" else 2 * delta / len(delta)
+        gradient[ids == c] = by_delta / len(present) / (ids == c).sum()
+    batch, dim, height, width = features.shape
+    return gradient.reshape(batch, height, width, dim).movedim(-1, 1)
+
+
+for distance, (_, by_autograd) in values.items():
+    assert torch.allclose(by_hand(f.detach(), y, anchors, distance), by_autograd, atol=1e-7)
+print("by hand and by autograd: the same in both distances")
+
+# %% [markdown]
+# ### The push, as arrows
+#
+# Four classes in a plane at the start of step 1: background, two old classes that have begun to drift away from their prototypes (hollow), and a new
+# one. Minus the gradient, enlarged so that one sees it. Take the other distance:
+
+# %% tags=["draw"]
+points = four_classes()  # features (60, 2), labels (60,), prototypes (4, 2), names
+
+
+def on_map(rows):  # (N, 2) -> (1, 2, N, 1), a feature map with a location for each point
+    return rows.T[None, :, :, None]
+
+
+def push(features, guesses, prototypes, distance):
+    """Minus the gradient of matching at each point, (N, 2); classes 1 and 2 are old."""
+    moving = features.clone().requires_grad_()
+    value = losses.prototypes_matching(on_map(moving), guesses[None, :, None], prototypes[:3], distance)
+    value.backward()
+    return 0 - moving.grad
+
+
+def draw_push(distance):
+    figure, axes = panels(width=5.2, height=4.6)
+    arrows = 15 * push(points.features, points.labels, points.prototypes, distance)
+    plot_points(axes, points.features, points.labels, points.prototypes, arrows, points.names)
+    return figure
+
+
+explore(
+    draw_push, "Discs and triangles with equal arrows that point to their prototypes; background "
+    "and stars have none", distance=["mse", "l2"],
+)  # fmt: skip
+
+# %%
+pushes = {d: push(points.features, points.labels, points.prototypes, d) for d in ("l2", "mse")}
+for distance, values in pushes.items():
+    lengths = [15 * values[points.labels == c].norm(dim=1) for c in (1, 2)]
+    shown = ", ".join(f"{name} {length.mean():.2f}" for name, length in zip(points.names[1:], lengths))
+    print(f"{distance}: push on the class as a whole: {shown}")
+    assert max(length.std() for length in lengths) < 1e-6  # the same for all of a class
+assert (pushes["l2"][points.labels == 1].norm(dim=1) - 1 / 2 / 15).abs().max() < 1e-6  # 1 / |S| / n_c
+assert all(values[points.labels % 3 == 0].abs().max() == 0 for values in pushes.values())
+
+# %% [markdown]
+# l2 pushes both classes alike, whatever their distance; mse pushes more where more has been lost. In between lies a length at which the two are
+# equal: $\lVert \delta \rVert = D / 2$. With 64 channels that is 32, several times the distance between classes. So with the same
+# weight l2 is the far stronger loss, and a weight belongs to one of them.
+#
+# ## A toy that lives
+#
+# Let something pull the old classes away, as the training on a new class does: a spring of strength $\kappa = \frac12$ that draws each old class to a
+# place $t_c$, twice as far as it has drifted already. Matching with weight $\lambda$ pulls it back. Where does the class come to rest?
+#
+# - **mse** is a spring as well, of strength $\mu = 2 \lambda / (D |S|)$. Two springs rest at the weighted mean of their ends:
+#   $m_c = (\kappa\, t_c + \mu\, p_c) / (\kappa + \mu)$. It never holds entirely, and never lets go.
+# - **l2** pulls with the constant force $\lambda / |S|$, like friction. If that is more than $\kappa \lVert t_c - p_c \rVert$, the class stays at its prototype, up
+#   to a trembling of one step; if it is less, the class leaves, to where the spring has just that force left.
+
+# %%
+KAPPA, D, S = 0.5, 2, 2
+begun = torch.tensor(class_means(points.features.numpy(), points.labels.numpy(), 4))
+TARGETS = 2 * begun - points.prototypes  # p + 2 (m - p)
+
+
+def start():
+    return points.features, points.prototypes
+
+
+def guessed(share):  # labels (60,): so many triangles, of 15, are taken out of background
+    guesses = points.labels.clone()
+    guesses[: round(share * 15)] = 2
+    return guesses
+
+
+# %%
+def step(state, weight, distance, step_size, wrong_guesses, moving_average):
+    features, prototypes = state
+    guesses = guessed(wrong_guesses)
+    move = torch.zeros_like(features)
+    for c, target in ((0, begun[0]), (1, TARGETS[1]), (2, TARGETS[2])):
+        here = points.labels == c
+        move[here] += KAPPA * (target - features[here].mean(dim=0))
+    counts = torch.bincount(guesses, minlength=4)[guesses, None]
+    move += weight * counts * push(features, guesses, prototypes, distance)  # as a class
+    after = features + step_size * move
+    means = torch.tensor(class_means(after.numpy(), guesses.numpy(), 4))
+    return after, prototypes + moving_average * (means - prototypes)
+
+# %% tags=["draw"]
+def draw_toy(state, wrong_guesses, **others):
+    figure, axes = panels(width=4.4, height=4.3)
+    features, prototypes = state
+    plot_points(axes, features, points.labels, prototypes, names=points.names)
+    wrong = guessed(wrong_guesses) != points.labels
+    x, y = features[wrong].T.numpy()
+    axes.scatter(x, y, s=90, facecolors="none", edgecolors="#d55e00", linewidths=1.2)
+    return figure
+
+
+play(
+    start, step, draw_toy, "Four classes in a plane: with matching, disc and triangle come back "
+    "towards their prototypes and rest half of the way",
+    weight=[3.0, 10.0, 1.0, 0.0], distance=["mse", "l2"], step_size=[0.2, 0.5, 1.0],
+    wrong_guesses=[0.0, 0.2, 0.4, 0.8], moving_average=[0.0, 0.05, 0.2],
+)  # fmt: skip
+
+# %% [markdown]
+# Run it to the end with each of the five sliders moved, one at a time. The rests that were derived above, and three more, after 200 steps:
+
+# %%
+def rests(weight, distance, wrong_guesses=0.0, moving_average=0.0):
+    state = start()
+    for _ in range(200):
+        state = step(state, weight, distance, 0.2, wrong_guesses, moving_average)
+    ends = torch.tensor(class_means(state[0].numpy(), points.labels.numpy(), 4))
+    away, first = (means[2] - points.prototypes[2] for means in (ends, begun))
+    return float(away.norm() / first.norm())
+
+
+ends = {
+    "nothing": rests(0, "mse"),
+    "mse, weight 1": rests(1, "mse"),
+    "mse, weight 3": rests(3, "mse"),
+    "l2, weight 1": rests(1, "l2"),
+    "l2, weight 3": rests(3, "l2"),
+    "mse, weight 3, 12 wrong guesses": rests(3, "mse", wrong_guesses=0.8),
+    "mse, weight 3, moving average 0.05": rests(3, "mse", moving_average=0.05),
+}
+pd.DataFrame({"triangle from its prototype, first 1.0": ends}).round(2)
+assert math.isclose(ends["mse, weight 1"], 2 * KAPPA / (KAPPA + 2 * 1 / (D * S)), rel_tol=1e-2)
+assert math.isclose(ends["mse, weight 3"], 2 * KAPPA / (KAPPA + 2 * 3 / (D * S)), rel_tol=1e-2)
+assert ends["l2, weight 3"] < 0.5 < ends["l2, weight 1"]
+
+# %% [markdown]
+# The springs rest where they should. Two wrong ideas are in the table as well. With **wrong guesses**, background points that the teacher took
+# for triangles (ringed in the toy), the loss is satisfied with a mean that is no triangle's, and the true triangles come to rest far
+# beside their prototype. With a **moving average** that is fed with guesses, the anchor drags: the class leaves, slowly, and takes its
+# prototype along.
+#
+# ## A small network that forgets
+#
+# From points that move by themselves to points that a network moves: inputs in a plane, two hidden layers, **two features**, a classifier. Step 0 has
+# background, disc and triangle. Step 1 brings star, and hides the old classes, now rare, under the label background.
+
+# %%
+CENTRES = torch.tensor([[0.0, 0.0], [2.0, 0.4], [-1.2, 1.6], [-0.7, -1.9]])
+SHARES = (torch.tensor([0.6, 0.2, 0.2, 0.0]), torch.tensor([0.6, 0.05, 0.05, 0.3]))  # by step
+
+
+class SmallNet(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        layers = nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2)
+        self.encoder = nn.Sequential(*layers, nn.Softplus())  # never negative, never dead
+        self.classifier = nn.Linear(2, num_classes)
+
+    def forward(self, x):  # (n, 2) -> logits (n, K), features (n, 2)
+        features = self.encoder(x)
+        return self.classifier(features), features
+
+
+def draw_batch(shares, generator, count=128):  # inputs (count, 2), true classes (count,)
+    y = torch.multinomial(shares, count, replacement=True, generator=generator)
+    return CENTRES[y] + 0.5 * torch.randn(count, 2, generator=generator), y
+
+
+def as_map(rows):  # the library's losses want (B, C, h, w) and (B, h, w)
+    return rows[..., None, None]
+
+# %%
+def small_step(net, seed, loss_of, step, iterations=300):
+    """Train in place: loss_of(logits, features, true classes, inputs) -> scalar."""
+    generator = torch.Generator().manual_seed(100 * step + seed)
+    rate = (0.1, 0.05)[step]
+    optimizer = torch.optim.SGD(net.parameters(), rate, momentum=0.9)
+    for iteration in range(iterations):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * (1 - iteration / iterations)
+        x, y = draw_batch(SHARES[step], generator)
+        optimizer.zero_grad()
+        loss_of(*net(x), y, x).backward()
+        optimizer.step()
+    return net
+
+
+def small_start(seed):  # the network of step 0 and its bank
+    torch.manual_seed(seed)
+    bank = PrototypeBank(3, 2)
+
+    def loss_of(logits, features, y, x):
+        bank.update(as_map(features), as_map(y))
+        return losses.cross_entropy(as_map(logits), as_map(y))
+
+    return small_step(SmallNet(3), seed, loss_of, step=0, iterations=600), bank
+
+# %%
+def small_later(before, bank, seed, weight):  # the network of step 1
+    torch.manual_seed(seed)
+    net = copy.deepcopy(before)
+    net.classifier = nn.Linear(2, 4)  # the new row at random, as in UCE; the old ones as they were
+    with torch.no_grad():
+        net.classifier.weight[:3] = before.classifier.weight
+        net.classifier.bias[:3] = before.classifier.bias
+
+    def loss_of(logits, features, y, x):
+        label = torch.where(y == 3, 3, 0)  # old classes are hidden
+        value = losses.unbiased_cross_entropy(as_map(logits), as_map(label), 3)
+        with torch.no_grad():
+            guess = before(x)[0].argmax(dim=1)
+        filled = as_map(torch.where(label == 0, guess, label))
+        return value + weight * plain_matching(as_map(features), filled, bank.prototypes, "mse")
+
+    return small_step(net, seed, loss_of, step=1)
+
+
+def recalls(net):  # percent of background, disc, triangle, star that are named
+    x, y = draw_batch(torch.ones(4), torch.Generator().manual_seed(999), 4000)
+    return recall(y.numpy(), net(x)[0].argmax(dim=1).numpy(), 4)
+
+# %% tolerance={"abs": 15, "spread": 0.0}
+small = {}
+for seed in range(6):
+    before, memory = small_start(seed)
+    later_nets = {weight: small_later(before, memory, seed, weight) for weight in (0, 0.3)}
+    small[seed] = (before, memory, later_nets)
+named = {
+    (f"weight {weight:g}", seed): recalls(nets[weight])
+    for seed, (_, _, nets) in small.items() for weight in (0, 0.3)
+}  # fmt: skip
+frame = pd.DataFrame(named, index=points.names).T
+old = frame[["disc", "triangle"]].mean(axis=1).unstack(level=0)
+held = paired(old["weight 0.3"].to_dict(), old["weight 0"].to_dict())
+print(f"old classes: {held.mean:.0f} points more with matching, from {held.low:.0f} to {held.high:.0f}")
+frame.groupby(level=0).mean().rename_axis("recall in %, mean of six seeds").round(0).astype(int)
+assert held.low > 0 and old["weight 0.3"].min() > 85 > old["weight 0"].mean()
+assert frame["background"].mean() < 60
+
+# %% tags=["draw"]
+TINTS = ["#eeeeee", "#cfe3f2", "#f9dcc4", "#cdeadf"]
+
+
+def draw_small(seed):
+    figure, axes = panels(columns=3, width=9, height=3.3)
+    before, memory, nets = small[seed]
+    x, y = draw_batch(torch.tensor([0.3, 0.2, 0.2, 0.3]), torch.Generator().manual_seed(5), 300)
+    shown = {"after step 0": before, "step 1, UCE": nets[0], "step 1, with matching": nets[0.3]}
+    for panel, (title, net) in zip(axes, shown.items()):
+        with torch.no_grad():
+            features = net(x)[1]
+            edge = 1.5 * float(memory.prototypes.max())
+            line = torch.linspace(0, edge, 160)
+            grid = torch.cartesian_prod(line, line)
+            said = net.classifier(grid).argmax(dim=1).reshape(160, 160).T
+        panel.imshow(np.array([[int(c[i:i + 2], 16) for i in (1, 3, 5)] for c in TINTS])[said] / 255,
+                     origin="lower", extent=(0, edge, 0, edge))  # fmt: skip
+        known = y < 3 if net is before else y < 4
+        plot_points(panel, features[known], y[known], memory.prototypes)
+        panel.set(title=title, xlim=(0, edge), ylim=(0, edge))
+        panel.grid(False)
+    return figure
+
+
+explore(
+    draw_small, "Feature plane of a small network, tinted by what the classifier says: after step 1 an "
+    "old class has left its prototype and its region; with matching it is still there",
+    seed=list(small),
+)  # fmt: skip
+
+# %% [markdown]
+# Hollow markers are the prototypes, tints what the classifier says of a place. Without matching one old class, or both, is carried into a region that is
+# called something else; with it they stay, on every seed. And look at background: it is lost either way. The unbiased cross-entropy does not tell it from old
+# classes, and matching leaves it out by construction. Distillation would hold it, too. This is the difference to keep in mind: **matching holds points that
+# it has; distillation holds all that was said.**
+#
+# ## The real network: a term of your own
+#
+# A loss becomes a setting of every method when a function carries `@term`. It takes the context of one training iteration (outputs of student and
+# teacher, labels, bank) and returns a scalar. `completed_labels` are the labels at the resolution of the features, with the teacher's guesses where they say
+# background; `needs_teacher` asks for that teacher.
+
+# %%
+@term(needs_teacher=True)
+def my_matching(context, *, distance: Literal["l2", "mse"] = "mse"):
+    """Class means of the batch stay at the old classes' prototypes."""
+    anchors = context.bank.prototypes[: context.num_old]
+    return plain_matching(context.output.features, context.completed_labels, anchors, distance)
+
+
+SHORT = "optim.iterations=[600, 60]"  # a fifth of step 1: a few seconds
+mine = run_or_load(uce("method.terms.my_matching.weight=0.1", SHORT, name="my matching"))
+theirs = run_or_load(uce(MATCHING, SHORT, name="UCE + matching"))
+
+# %% tolerance={"abs": 0.01, "spread": 0.0}
+logs = {"yours": mine.log(1)["my_matching"], "library": theirs.log(1)["matching"]}
+logged = pd.DataFrame(logs).set_index(pd.Index([*range(0, 60, 10), 59], name="iteration"))
+logged.T.round(2)
+assert np.allclose(logged["yours"], logged["library"], rtol=0.02)
+
+# %% [markdown]
+# Iteration for iteration the same loss. (Yours was trained just now; runs with terms of a notebook are not shipped.)
+#
+# ### What it does to the features
+#
+# Three networks: $M_0$, and those after step 1 without and with matching, 300 iterations each, from the same $M_0$. First by numbers, on the test images:
+
+# %%
+tests = list(workspace.evaluation_batches(1))
+networks = {"M_0": teacher, "UCE": runs["UCE"].model(1), "UCE + matching": runs["UCE + matching"].model(1)}
+found = {name: locations(model, tests) for name, model in networks.items()}
+some = [*batches[:8], *later_true[:8]]  # images of both steps, with all labels
+fitted = {name: class_features(model, some) for name, model in networks.items()}
+origin = class_means(found["M_0"].features, found["M_0"].labels, num_old)[1:]
+
+# %% tolerance={"abs": 1, "spread": 0.0}
+def looked_at(name):
+    here = found[name]
+    y = here.labels  # (N,), all classes of the task
+    means = class_means(here.features, y, num_old)[1:]
+    probed = linear_probe(fitted[name], (here.features, y), at_most=12_000)
+    return {
+        "drift of old means (%)": drift(origin, means),
+        "Fisher ratio x 100": 100 * fisher_ratio(here.features, np.where(y == 0, 255, y)),
+        "probe finds old (%)": probed[1:num_old].mean(),
+        "network names old (%)": recall(y, here.predictions, num_old)[1:].mean(),
+    }
+
+
+inside = pd.DataFrame({name: looked_at(name) for name in networks}).T
+inside.round(0).astype(int)
+assert inside.loc["UCE + matching", "drift of old means (%)"] < 0.6 * inside.loc["UCE", "drift of old means (%)"]
+
+# %% tags=["draw"]
+def draw_drift():
+    from sklearn.decomposition import PCA
+
+    plane = PCA(2).fit(class_means(found["M_0"].features, found["M_0"].labels, num_old)[1:])
+    start_at = plane.transform(origin)
+    figure, axes = panels(columns=2, width=9, height=4, sharex=True, sharey=True)
+    for panel, name in zip(axes, ("UCE", "UCE + matching")):
+        means = class_means(found[name].features, found[name].labels, 11)[1:]
+        end_at = plane.transform(means)
+        panel.scatter(*start_at.T, facecolors="none", edgecolors="#0072b2", s=50, label="old, M_0")
+        panel.scatter(*end_at[:6].T, color="#0072b2", s=40, label="old, after step 1")
+        panel.scatter(*end_at[6:].T, color="#d55e00", marker="*", s=60, label="new, after step 1")
+        for a, b, text in zip(start_at, end_at, names[1:]):
+            panel.annotate("", b, a, arrowprops={"arrowstyle": "->", "color": "#666666"})
+            panel.annotate(text, a, (5, 5), textcoords="offset points", fontsize=8)
+        panel.set(title=name, xlabel="first direction of the means of M_0")
+    axes[0].set_ylabel("second direction")
+    axes[1].legend(loc="best")
+    return figure
+
+
+show(
+    draw_drift(), "Means of the six old classes before and after step 1, in the plane of their main "
+    "directions: without matching they travel far and together, with it they stay near",
+)  # fmt: skip
+
+# %% [markdown]
+# On this seed matching does what it promises. The means of the old classes have drifted by a third of what they drift without it, the classes stand further
+# apart for their width (the **Fisher ratio**: spread of the class means over the spread within classes), and the network names half again as many of
+# their locations. A **linear probe** fitted with all labels, for comparison: most of the old classes could be read from the features
+# all the time, even from UCE's. More is lost between the features and the answers than in the features.
+#
+# ## On which base does it help?
+#
+# One seed proves nothing. The study [latent_terms](../benchmarks/studies/latent_terms/README.md) has three, and a harder task: 6-1, overlapped, one new
+# class at a time. UCE, LwF and MiB, each with and without matching (weight 0.1, mse), and between UCE and MiB a ladder: more and more of MiB's
+# distillation. As in chapter 04 what counts is the difference on the same seed, with its 95 % interval.
+
+# %%
+study = pd.read_csv("../benchmarks/studies/latent_terms/results.csv")
+WITH = " + matching 0.1"
+
+
+def gain(base, step, measure="miou_all", table=study):
+    """Points that matching adds to a base, paired by seed."""
+    wide = table[table["step"] == step].pivot(index="seed", columns="method", values=measure)
+    return paired(wide[base + WITH].to_dict(), wide[base].to_dict())
+
+
+def gains(bases):
+    rows = {}
+    for base in bases:
+        for step, when in ((1, "after 1 class"), (4, "after 4")):
+            found = gain(base, step)
+            rows.setdefault(base, {}).update(
+                {(when, "mean"): found.mean, (when, "from"): found.low, (when, "to"): found.high}
+            )
+    return pd.DataFrame(rows).T
+
+
+on_bases = gains(["UCE", "LwF", "MiB"])
+on_bases.rename_axis("mIoU of all, gain of matching").round(1)
+assert gain("UCE", 1).low > 5 and gain("UCE", 4).low > 0
+assert not any(gain(base, 4).beyond for base in ("LwF", "MiB")) and gain("MiB", 1).high < 0
+
+# %% [markdown]
+# Fifteen points after one class and seven after four, where nothing else holds the old classes. On LwF and on MiB nothing; after the first
+# class MiB even loses a point, and that interval leaves zero out. Where on the way from UCE to MiB does the gain end?
+
+# %%
+LADDER = {"UCE": 0.0, "UCE + KD 0.1": 0.1, "UCE + KD 0.5": 0.5, "UCE + KD 1.5": 1.5}
+ladder = gains(LADDER).set_index(pd.Index(LADDER.values(), name="weight of distillation"))
+ladder.round(1)
+assert ladder["after 1 class", "mean"].is_monotonic_decreasing
+assert not gain("UCE + KD 1.5", 1).beyond and not gain("UCE + KD 1.5", 4).beyond
+
+# %% tags=["draw"]
+def draw_ladder():
+    figure, axes = panels(columns=2, width=9, height=3.2, sharey=True)
+    by = study[study["method"].isin([m + w for m in LADDER for w in ("", WITH)])]
+    for panel, (step, when) in zip(axes, ((1, "one new class"), (4, "four new classes"))):
+        wide = by[by["step"] == step].pivot(index="seed", columns="method", values="miou_all")
+        for suffix, label, color, marker in (("", "without", "#d55e00", "s"), (WITH, "with matching", "#0072b2", "o")):
+            means = [wide[m + suffix].mean() for m in LADDER]
+            spread = [wide[m + suffix].std() for m in LADDER]
+            panel.errorbar(range(4), means, spread, color=color, marker=marker, capsize=3, label=label)
+        panel.set_xticks(range(4), [f"{weight:g}" for weight in LADDER.values()])
+        panel.set(title=f"after {when}", xlabel="weight of distillation", ylim=(0, 75))
+    axes[0].set_ylabel("mIoU of all classes (%)")
+    axes[0].legend(loc="lower right")
+    return figure
+
+
+show(
+    draw_ladder(), "mIoU with and without matching over the weight of distillation: the lines are "
+    "far apart at 0 and meet at 1.5, after one and after four new classes",
+)  # fmt: skip
+
+# %% [markdown]
+# Matching holds what nothing else holds. Distillation does the same work, and better: at its full weight the same network without matching stands far
+# above the bare one with it.
+#
+# ### Where the old classes are lost
+#
+# Why does MiB not profit? The same study has looked into the networks after the four new classes. Of the six classes of step 0: drift of their means,
+# what a linear probe of the encoder's features finds, what one of the head finds, and what the network still names.
+
+# %%
+space = pd.read_csv("../benchmarks/studies/latent_terms/latent_space.csv")
+MEASURES = {"drift": "drift (%)", "features": "probe of features", "head": "probe of head", "answers": "named"}
+rows = {}
+for base in ("UCE", "MiB"):
+    for measure, title in MEASURES.items():
+        last = space[(space["step"] == 4) & (space["method"] == base)]
+        change = gain(base, 4, measure, space)
+        rows[base, title] = {
+            "without": last[measure].mean(), "matching adds": change.mean,
+            "from": change.low, "to": change.high,
+        }  # fmt: skip
+where = pd.DataFrame(rows).T
+at_start = space[(space["step"] == 0) & (space["method"] == "MiB")].mean(numeric_only=True)
+print(", ".join(f"{MEASURES[m]} {at_start[m]:.0f}" for m in ("features", "head", "answers")) + " after step 0")
+where.round(0).astype(int)
+assert where.loc[("UCE", "drift (%)"), "to"] < 0 and where.loc[("MiB", "drift (%)"), "to"] < 0
+assert abs(where.loc[("MiB", "named"), "matching adds"]) < 2
+
+# %% [markdown]
+# On MiB matching halves the drift as well. But that is not where MiB's classes are: its features and its head have lost eight or nine points since step 0,
+# what it names twenty-two. What is in the features already, no loss on features can bring back; the loss of old classes sits in the classifier's
+# competition with new ones. On UCE the features themselves go (71 to 55), and what is named goes with them: there is something to hold.
+# (With three seeds the intervals of the UCE rows are wide: only the drift leaves zero out after four classes. After one class the named
+# share does, too.)
+
+# %%
+named_after_one = gain("UCE", 1, "answers", space)
+print(f"UCE, after one class: named, matching adds {named_after_one.mean:.0f}, from {named_after_one.low:.0f} to {named_after_one.high:.0f}")
+assert named_after_one.low > 10
+
+# %% [markdown]
+# ## The weak link?
+#
+# In step 1 the loss does not know where the old classes are; the teacher guesses. How well? Back to 6-4, to the labels of step 1 and to the truth:
+
+# %% tolerance={"abs": 1, "spread": 0.0}
+where_hidden = now.labels == 0  # the labels of step 1 say background
+guesses = now.predictions[where_hidden]
+quality = pseudo_label_quality(guesses, truth[where_hidden], num_old)
+print(f"of the guesses {quality.precision:.0f} % are right; of the old locations {quality.recall:.0f} % are found")
+guessed_labels = np.where(where_hidden, now.predictions, now.labels)
+means_guessed = class_means(now.features, guessed_labels, num_old)
+means_true = class_means(now.features, truth, num_old)
+quality_by_class = {
+    names[c]: {
+        "right guesses (%)": 100 * (truth[where_hidden] == c)[guesses == c].mean(),
+        "mean of guesses to true mean (%)": percent(means_guessed[c] - means_true[c]),
+        "mean of a batch to mean (%)": table.loc[names[c], "mean of a batch to mean"],
+    }
+    for c in OLD
+}
+weak = pd.DataFrame(quality_by_class).T
+weak.round(0).astype(int)
+assert quality.precision < 85
+
+# %% tags=["draw"]
+pairs = [workspace.train_reader(image_id) for image_id in workspace.train_ids[1][:64]]
+PHOTOS = torch.stack([image for image, _ in pairs]).permute(0, 2, 3, 1).numpy()
+wholes = torch.stack([mask for _, mask in pairs])
+
+
+def draw_guesses(picture):
+    from sparcl_lib.data import remap_labels
+    from sparcl_lib.data.loading.transforms import normalise
+    from sparcl_lib.tasks import training_table
+
+    shown = [remap_labels(wholes, training_table(workspace.task, 1, s)) for s in ("disjoint", "sequential")]
+    pick = torch.argsort(((shown[1] > 0) & (shown[1] < num_old)).sum((1, 2)), descending=True)[picture]
+    with torch.inference_mode():
+        said = teacher(normalise(pairs[pick][0][None])).logits[0].argmax(dim=0)
+    label, whole = shown[0][pick], shown[1][pick]
+    filled = torch.where(label == 0, said, label)
+    wrong = torch.where(filled == whole, filled, 255)
+    columns = {"label of step 1": label, "with guesses": filled, "right guesses": wrong}
+    columns = {k: v[None].numpy().astype(np.uint8) for k, v in columns.items()}
+    photo = PHOTOS[pick : pick + 1]
+    return prediction_strips(photo, whole[None].numpy().astype(np.uint8), columns, names, workspace.step_names[1])
+
+
+explore(
+    draw_guesses, "A training image of step 1, its true mask, its label without the old objects, the label "
+    "filled with the teacher's guesses, and what of that is right", picture=list(range(6)),
+)  # fmt: skip
+
+# %% [markdown]
+# A quarter of the guesses is wrong. But look at the second column before you blame them: the mean of what is *called* a disc is near the mean of the
+# discs, nearer than the mean of a single batch is by chance. A wrong guess is not any location; it is one whose features look like that class.
+#
+# **The control.** The sequential setup has the same images and does label old classes. With `fold_labels` the cross-entropy reads those labels as
+# background, as the disjoint setup would have them, so that matching alone sees the truth. All else is UCE with matching on seeds 0, 1 and 2.
+#
+# **Predict before you run:** with true labels in place of guesses, how many points does the mIoU of the old classes rise or fall? (Matching with guesses
+# has added about 16 points on seed 0.)
+
+# %% tags=["predict"]
+my_guess = None  # a number from -20 to 40, or "pass"
+guess_first(my_guess)
+
+# %%
+SEEDS = range(3)
+TRUE = ("method.terms.ce.fold_labels=true",)
+VARIANTS = {
+    "UCE": lambda seed: uce(seed=seed),
+    "guesses": lambda seed: uce(MATCHING, name="UCE + matching", seed=seed),
+    "true labels": lambda seed: uce(
+        MATCHING, *TRUE, name="UCE + matching, true labels", seed=seed, setup="sequential"
+    ),
+}
+control = run_or_load_all({(v, seed): make(seed) for v, make in VARIANTS.items() for seed in SEEDS})
+old_miou = pd.DataFrame(
+    {v: {seed: control[v, seed].matrix.miou_old_no_bg(1) for seed in SEEDS} for v in VARIANTS}
+).rename_axis("old classes, seed")
+extra = paired(old_miou["true labels"].to_dict(), old_miou["guesses"].to_dict())
+compare_guess("true labels in place of guesses, points", my_guess, extra.mean)
+print(f"95 % interval from {extra.low:.1f} to {extra.high:.1f}")
+old_miou.round(1)
+assert abs(extra.mean) < 5 and paired(old_miou["guesses"].to_dict(), old_miou["UCE"].to_dict()).mean > 8
+
+# %% [markdown]
+# True labels bring next to nothing, as the second column of the table could have told: matching compares means, and the means were right. (One thing
+# is different besides the labels. In the sequential setup the bank takes in the old labels of step 1, too, and its prototypes follow the network a little. How much of
+# them is new in the end?)
+
+# %%
+per_batch = torch.bincount(torch.tensor(truth), minlength=11)[1:num_old] / len(later)
+share_new = 300 * per_batch / (300 * per_batch + bank.counts[1:])
+print(f"of the prototypes at the end of step 1, {100 * share_new.mean():.0f} % would be from step 1")
+assert share_new.max() < 0.5
+
+# %% [markdown]
+# So in step 1 the pseudo-labels are not the weak link. They are the network's own predictions, though, and get worse with it: after four steps on 6-1 two of three
+# are wrong (further part). There the control is still to be made; its settings are above, and it is a good project.
+#
+# ## Change one thing
+#
+# Weight, distance and labels are yours. Only step 1 is trained, in about half a minute, with a bar. Then run the next cell to see your run among some others
+# of seed 0.
+
+# %% tags=["ablation"]
+weight, distance, true_labels = 0.1, "mse", False  # try 0.01, 1, 10; "l2"; True
+changed = f"method.terms.matching={{weight: {weight}, distance: {distance}}}"
+if true_labels:
+    name, where_trained = "UCE + matching, true labels", "sequential"
+    yours = run_or_load(uce(changed, *TRUE, name=name, setup=where_trained))
+else:
+    yours = run_or_load(uce(changed, name="UCE + matching"))
+
+# %%
+SWEEP = ((0.01, "mse"), (0.1, "mse"), (1, "mse"), (0.01, "l2"), (0.1, "l2"))
+swept = run_or_load_all(
+    {
+        f"{w:g} {d}": uce(f"method.terms.matching={{weight: {w}, distance: {d}}}", name="UCE + matching")
+        for w, d in SWEEP
+    }
+)
+
+
+def scores(run):
+    """mIoU after step 1; old is without background."""
+    matrix = run.matrix
+    return {"old": matrix.miou_old_no_bg(1), "new": matrix.miou_new(1), "all": matrix.miou_all(1)}
+
+
+runs_of = {"UCE": runs["UCE"], **swept, f"yours: {weight:g} {distance}": yours}
+sweep = pd.DataFrame({name: scores(run) for name, run in runs_of.items()}).T
+sweep.round(1)
+assert sweep["old"].iloc[:6].idxmax() != "UCE"
+
+# %% [markdown]
+# One seed each, so only large differences say anything: with none of the weights matching is worse than nothing. In which direction do the new classes
+# move when the weight grows, and why must they, if old classes may not give way?
+#
+# ## What it would need to help
+#
+# - **Something to hold.** Where distillation holds what the network says, the features of old classes stay readable anyway, and what is lost is lost in the
+#   classifier. Matching can help only where the loss of old classes sits in the features. Measure that first: a probe against what is named.
+# - **An anchor worth holding.** The prototype is a mean over the history of step 0, a fifth of the way to another class from where the classes end, and
+#   one point for a cloud that is wider than the gaps between the clouds. More points for a class, or its spread, would say more.
+# - **Guesses while they are good.** The guesses are the network's own predictions of the step before. After one class they are good enough; where
+#   the predictions go, as on UCE over four steps, the anchors are handed to the wrong locations (the further part has the numbers).
+# - **A weight for its distance and its base.** l2 and mse differ by a factor that grows with $D$; LwF and MiB, which learn at ten times the
+#   rate of UCE, ran off with a weight of 1 within twenty iterations ([docs/latent_terms.md](../docs/latent_terms.md)).
+# - Not more channels: with 256 in place of 64 the gain on UCE is about the same (18 points after one class, 8 after four). The number of classes was at
+#   most ten here; whether that is why the published gains on MiB do not appear is a question for the planned chapter 08.
+#
+# Matching sees class means and nothing else. What draws the locations of a class together, and what keeps two classes apart, are the two forces
+# of the planned chapter 06.
+#
+# ## Exercises
+#
+# ### 5.1 Two banks into one
+#
+# Two processes have trained side by side, each with half of every batch and a bank of its own. Merge them: the result is the bank that one
+# process would have. A class that neither has seen has prototype zero and count zero.
+
+# %% tags=["exercise"]
+def merge_banks(p_a, n_a, p_b, n_b):
+    """p_a, p_b: (C, D) prototypes; n_a, n_b: (C,) counts of the locations in them.
+
+    Returns (C, D) prototypes and (C,) counts of both together.
+    """
+    # SOLUTION
+    n = n_a + n_b
+    sums = p_a * n_a[:, None] + p_b * n_b[:, None]
+    return sums / n.clamp(min=1)[:, None], n
+    # END
+
+# %% tags=["check"]
+p_one, p_two = torch.tensor([[1.0, 2], [4, 0], [0, 0]]), torch.tensor([[3.0, 0], [9, 9], [0, 0]])
+n_one, n_two = torch.tensor([3.0, 5, 0]), torch.tensor([1.0, 0, 0])
+check(
+    "5.1", merge_banks,
+    [((p_one, n_one, p_two, n_two),
+      (torch.tensor([[1.5, 1.5], [4, 0], [0, 0]]), torch.tensor([4.0, 5, 0]))),
+     ((p_two, n_two, p_one, n_one),
+      (torch.tensor([[1.5, 1.5], [4, 0], [0, 0]]), torch.tensor([4.0, 5, 0])))],
+    hint="the mean of two means is weighted by their counts; go back to sums, add, divide by the "
+    "count of both, and do not divide by zero",
+)  # fmt: skip
+
+# %% [markdown]
+# ### 5.2 Where does a class come to rest?
+#
+# The toy's tug of war as a formula. A spring of strength $\kappa$ draws the mean of a class to $t$; matching with weight $\lambda$ draws it to the
+# prototype $p$, with $|S|$ old classes in the batch and $D$ channels. How far from its prototype does the mean come to rest? (Both
+# forces are those on the class as a whole. With l2 there are two cases.)
+
+# %% tags=["exercise"]
+def distance_at_rest(p, t, kappa, weight, distance, num_present):
+    """p, t: (D,) tensors; kappa, weight: numbers; distance: "l2" or "mse"; num_present: |S|.
+
+    Returns a number: the length of (mean - p) where all forces cancel.
+    """
+    # SOLUTION
+    reach = float((t - p).norm())
+    if distance == "mse":
+        mu = 2 * weight / (len(p) * num_present)
+        return kappa * reach / (kappa + mu)
+    return max(0.0, reach - weight / num_present / kappa)
+    # END
+
+# %% tags=["check"]
+home, away = torch.tensor([1.0, 1.0, 0.0]), torch.tensor([4.0, 5.0, 0.0])  # 5 apart
+check(
+    "5.2", distance_at_rest,
+    [((home, away, 0.5, 1.5, "mse", 2), 2.5), ((home, away, 1.0, 12.0, "mse", 1), 5 / 9),
+     ((home, away, 0.5, 2.0, "l2", 2), 3.0), ((home, away, 0.5, 6.0, "l2", 2), 0.0),
+     ((home, away, 0.5, 0.0, "mse", 4), 5.0)],
+    hint="mse: kappa (t - m) = 2 weight / (D |S|) (m - p); l2: the force weight / |S| is the same "
+    "everywhere, so it wins as long as it is above kappa |t - p|",
+)  # fmt: skip
+
+# %% [markdown]
+# ### 5.3 Trust the sure guesses more
+#
+# The loss believes each guess alike. Write matching with a weight for each location, its confidence: the mean of a class in the
+# batch becomes a weighted mean. A class whose weights are all zero is not asked for. Distance: mse.
+
+# %% tags=["exercise"]
+def confident_matching(features, guesses, confidence, prototypes):
+    """features: (N, D); guesses: (N,), 255 for none; confidence: (N,), 0 to 1; prototypes: (C, D).
+
+    Returns a scalar: mean over the old classes (not background) that have any confidence in the
+    batch of the mean square of (weighted mean - prototype).
+    """
+    # SOLUTION
+    found = []
+    for c in range(1, len(prototypes)):
+        w = confidence * (guesses == c)
+        if w.sum() > 0:
+            mean = (w[:, None] * features).sum(dim=0) / w.sum()
+            found.append((mean - prototypes[c]).square().mean())
+    return torch.stack(found).mean() if found else 0 * features.sum()
+    # END
+
+# %% tags=["check"]
+rows_of = torch.tensor([[0.0, 0], [2, 2], [6, 6], [1, 3], [9, 9]])
+ids_of = torch.tensor([0, 1, 1, 2, 255])
+anchors_of = torch.tensor([[5.0, 5], [2, 3], [1, 1]])
+alike, graded = torch.ones(5), torch.tensor([1.0, 1.0, 0.0, 0.5, 1.0])
+check(
+    "5.3", confident_matching,
+    [((rows_of, ids_of, alike, anchors_of), (2.5 + 2.0) / 2),
+     ((rows_of, ids_of, graded, anchors_of), (0.5 + 2.0) / 2),
+     ((rows_of, ids_of, torch.tensor([1.0, 1, 0, 0, 0]), anchors_of), 0.5),
+     ((rows_of, ids_of * 0, alike, anchors_of), 0.0)],
+    hint="divide the weighted sum by the sum of the weights of that class, not by its locations; "
+    "start at class 1, and take the mean over the classes that have any weight",
+)  # fmt: skip
+
+# %% [markdown]
+# ## Quiz
+
+# %% tags=["quiz"]
+quiz(
+    "A class of which the features spread out to twice their width, around the same mean: what does matching do?",
+    [
+        ("It pulls the outer locations back to the prototype",
+         "No location is looked at alone. The push is the same for all of a class, and here it is zero, because the mean has not moved."),
+        ("Nothing",
+         "Right: the loss knows the mean alone. Pulling each location to the prototype is attraction, of the planned chapter 06."),
+        ("It gets larger, because more locations are far away",
+         "The distances of single locations do not enter. Only the distance of their mean does."),
+    ],
+    right=1,
+)
+
+# %% tags=["quiz"]
+quiz(
+    "You change the distance from mse to l2 and keep the weight. Features have 64 channels, and a class has drifted by 5. The push on it is now",
+    [
+        ("the same, since both measure the same distance",
+         "The gradient of mse is $2\\delta / D$, of length $10/64$ here; that of l2 has length 1 whatever the distance."),
+        ("about six times as strong",
+         "Right: 1 against $2 \\cdot 5 / 64 \\approx 0.16$. Only at $D / 2 = 32$ would the two be equal."),
+        ("weaker, since a root is taken",
+         "The value of the loss is another, but what counts is the gradient: 1 against $10/64$."),
+    ],
+    right=1,
+)
+
+# %% tags=["quiz"]
+quiz(
+    "On MiB matching halves the drift of the class means, and mIoU stays where it is. What does that tell?",
+    [
+        ("The drift was measured wrongly",
+         "It leaves zero out on every seed. It is real, and it does not matter much here."),
+        ("Old classes are not lost by drifting there",
+         "Right. A probe of the features finds them nearly as before; what is lost is lost after the features, in what the classifier names."),
+        ("The weight was too small",
+         "Then the drift would not have halved. More weight on MiB's rate makes the training run off."),
+    ],
+    right=1,
+)
+
+# %% tags=["quiz"]
+quiz(
+    "Why not keep the prototypes up to date in step 1, by a moving average over the guessed locations?",
+    [
+        ("It costs too much memory",
+         "It costs nothing: one vector for each class, as before."),
+        ("The anchor would follow what it should hold",
+         "Right: guessed means move with the drift, and the average after them. In the toy the class leaves nearly as far as without any loss."),
+        ("Guesses are too noisy for a mean",
+         "Means of guesses lie near the true means; noise is not the trouble. What they measure is where the class is now, not where it was."),
+    ],
+    right=1,
+)
+
+# %% [markdown]
+# ## Further: sums, guesses over the steps, and a measure of your own
+#
+# ### Why float64
+#
+# Step 0 of MiniVOC has two million locations of background, that of VOC hundreds of millions. Add a feature of 0.3 ten million times, as a loop over
+# locations in float32 would do, and then as the library does: float32 within a batch, float64 between batches.
+
+# %%
+count, value = 10_000_000, np.float32(0.3)
+stream = np.full(count, value)
+one_after_another = np.cumsum(stream, dtype=np.float32)[-1] / count
+batch_sums = stream.reshape(-1, 4000).sum(axis=1, dtype=np.float32)
+by_batches = batch_sums.astype(np.float64).sum() / count
+print(f"mean of {value:.3f}: one after another in float32 {one_after_another:.3f}, as in the library {by_batches:.3f}")
+assert abs(one_after_another - 0.3) > 0.02 and abs(by_batches - 0.3) < 1e-4
+
+# %% [markdown]
+# A float32 has 24 binary digits. Once the sum is above four million its steps are of a half, and 0.3 is rounded to 0.5 each time it is added; above
+# eight million the steps are of one, and it is rounded to nothing. The mean ends wrong in the first digit that counts. Batch sums are
+# safer; kept in float64 they are also the same in whatever order, and for however many processes, they are added:
+
+# %%
+means = torch.rand(5000, generator=torch.Generator().manual_seed(0))  # batch sums of one channel
+order = torch.randperm(5000, generator=torch.Generator().manual_seed(1))
+apart_by = {
+    kind: abs(np.cumsum(means.numpy().astype(kind))[-1] - np.cumsum(means[order].numpy().astype(kind))[-1])
+    for kind in ("float32", "float64")
+}
+print(f"the same numbers in another order: float32 within {10 ** math.ceil(math.log10(apart_by['float32'])):g}, float64 below 1e-9")
+assert apart_by["float64"] < 1e-9 < apart_by["float32"]
+
+# %% [markdown]
+# ### How long does a moving average remember?
+#
+# Noise against age. Means of single batches of step 0, as $M_0$ has them, averaged with different $m$: how far is the moving average from the mean of all
+# twenty, and how many batches does it hold half of its weight in?
+
+# %% tolerance={"abs": 1, "spread": 0.0}
+def moving(m):  # over the twenty batches, from the first on: (C, D)
+    average = np.where(np.isnan(one_by_one[0]), whole, one_by_one[0])
+    for batch in one_by_one[1:]:
+        average = average + m * (np.where(np.isnan(batch), average, batch) - average)
+    return average
+
+
+ages = {
+    m: {
+        "distance to the mean of all (%)": percent((moving(m) - whole)[1:]),
+        "half of the weight in the last ... batches": math.log(2) / -math.log(1 - m),
+    }
+    for m in (0.5, 0.2, 0.05)
+}
+pd.DataFrame(ages).T.rename_axis("m").round(0).astype(int)
+assert ages[0.5]["distance to the mean of all (%)"] > ages[0.05]["distance to the mean of all (%)"]
+
+# %% [markdown]
+# A fast average is as noisy as a batch; a slow one has its first batch still in it when the twentieth comes. The count-weighted mean has neither fault, at the price of a memory without
+# end: its early features come from a network that was not there yet.
+#
+# ### Guesses over the steps
+#
+# Each step's teacher is the network that the step before has left, so guesses get worse as predictions do. Precision of the guesses on 6-1, from the
+# study, with what the network of the step named of the first six classes:
+
+# %%
+shown = space[space["method"].isin(["UCE", "UCE + matching 0.1", "MiB"]) & (space["step"] > 0)]
+by_step = shown.pivot_table(index="method", columns="step", values=["precision", "answers"])
+by_step = by_step.rename(columns={"answers": "named (%)", "precision": "right guesses (%)"})
+by_step.round(0).astype(int)
+assert by_step["right guesses (%)"][1].std() < 0.1  # all have M_0 for a teacher
+assert by_step.loc["UCE", ("right guesses (%)", 4)] < 30 < by_step.loc["MiB", ("right guesses (%)", 4)]
+
+# %% [markdown]
+# In step 1 all three have the same teacher, $M_0$. From then on it is a circle: what is no longer named is no longer guessed, so no longer held, so
+# named even less. Matching slows it down and does not break it.
+#
+# ### 5.4 What the mean does not see (open)
+#
+# Matching, and the drift that measured it, see means. Invent a number for each class that also notices when a class falls apart without its mean moving, or
+# changes its width. There is no one right answer; the check asks for what any such measure should have:
+#
+# 1. a number for each class, NaN for a class without a location; 255 counts for nothing;
+# 2. zero for every class when nothing has moved;
+# 3. above zero for a class whose halves have gone opposite ways;
+# 4. the same in other units: all features, before and after, times ten.
+#
+# Then use it. Ask one question about UCE and UCE with matching (or MiB) that the drift cannot answer, write down what you expect, measure it on
+# `found["M_0"]`, `found["UCE"]`, `found["UCE + matching"]`, and, before you believe it, on seeds 1 and 2 (`control` has no networks; ask `run_or_load`
+# with `checkpoints=True`). What a good answer has:
+#
+# | | in part | in full |
+# |---|---|---|
+# | question | what is measured is said | it could come out either way, and one says what each would mean |
+# | measure | passes the check | one sentence on what it cannot see |
+# | evidence | one seed | three, paired, with an interval |
+# | conclusion | says what was found | no stronger than the interval; a null result is as good as any |
+
+# %% tags=["exercise"]
+def moved_within(before, after, labels, num_classes):
+    """before, after: (N, D) features of the same locations; labels: (N,), 255 for none.
+
+    Returns (num_classes,) numbers of your own design.
+    """
+    # SOLUTION
+    numbers = np.full(num_classes, np.nan)
+    for c in range(num_classes):
+        a, b = before[labels == c], after[labels == c]
+        if len(a):  # mean way of a location, as a share of the width of its class before
+            width = np.linalg.norm(a - a.mean(axis=0), axis=1).mean()
+            numbers[c] = np.linalg.norm(b - a, axis=1).mean() / max(width, 1e-12)
+    return numbers
+    # END
+
+# %% tags=["check"]
+at_first = np.array([[0.0, 1], [0, 2], [3, 1], [3, 3], [7, 7]])
+of_class = np.array([0, 0, 2, 2, 255])
+split_up = at_first + np.array([[0, 0], [0, 0], [-1, 0], [1, 0], [5, 5]])
+
+
+check(
+    "5.4", moved_within,
+    [((at_first, split_up, of_class, 3), Property(
+        "three numbers, the one of class 1, which has no location, NaN",
+        lambda got: len(got) == 3 and np.isnan(got[1]) and not np.isnan(got[0]))),
+     ((at_first, split_up, of_class, 3), Property("zero where nothing moved", lambda got: abs(got[0]) < 1e-9)),
+     ((at_first, split_up, of_class, 3), Property("above zero for halves that part", lambda got: got[2] > 1e-6)),
+     ((10 * at_first, 10 * split_up, of_class, 3), Property(
+         "the same in other units",
+         lambda got: np.allclose(got, moved_within(at_first, split_up, of_class, 3), equal_nan=True)))],
+    hint="compare each location with itself before taking the mean over the class, and divide by a "
+    "length that grows with the units, such as the width of the class before",
+)  # fmt: skip
