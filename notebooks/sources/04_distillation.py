@@ -703,7 +703,7 @@ show(
 # old ones gain nothing: at 7.5 twenty-five points. Neither end is near Joint. (Seed 0; the
 # search chose the corner on seed 100.)
 #
-# MiB is the baseline to beat. What it leaves over is looked at in the further part, and the planned chapters 05 to 07 begin there.
+# MiB is the baseline to beat. What it leaves over is looked at in the further part, and chapters 05 to 07 begin there.
 #
 # ## Exercises
 #
@@ -1047,7 +1047,7 @@ show(
 # pixel says is that distillation does not help here: it hands down knowledge and mistakes alike.
 #
 # It also speaks about answers only. Whether square and star, so alike to the teacher, have a place of their own in the space of features,
-# no loss of this chapter asks. That is where the planned chapter 05 begins: with the mean feature of each class, its **prototype**.
+# no loss of this chapter asks. That is where chapter 05 begins: with the mean feature of each class, its **prototype**.
 
 # %% [markdown]
 # ### 4.3 Unbiased distillation of one pixel
