@@ -964,7 +964,7 @@ check(
 # ### 3.4 Nearest class mean
 #
 # The second reader, in full: one mean per class, and the nearest mean wins, by Euclidean distance. It is the decision that prototypes
-# (planned: chapter 05) suggest.
+# (chapter 05) suggest.
 
 # %% tags=["exercise"]
 def nearest_class_mean(features, labels, queries, num_classes):
