@@ -286,10 +286,10 @@ check(
 quiz(
     'After step 1, FT has 0 IoU on "disc". Does that say that all pixels of discs are called background?',
     [
-        ("Yes", "It says only that none is called disc. They could all be called star, and the IoU would be 0 as well."),
         ("No", "Right. The row of the confusion matrix says where they went; chapter 03 draws it (most of them to background, as it happens)."),
+        ("Yes", "It says only that none is called disc. They could all be called star, and the IoU would be 0 as well."),
     ],
-    right=1,
+    right=0,
 )
 
 # %% tags=["quiz"]

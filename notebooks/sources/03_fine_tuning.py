@@ -702,12 +702,12 @@ quiz(
     [
         ("Because the batch norm of the backbone forgets their statistics",
          "It does not: in these runs it keeps the statistics of step 0. The further part shows that the other policies end at zero as well."),
-        ("Because all other pixels push their logits down and none pushes them up",
-         "Right. The derivative by an old logit is $q_{ic}$, never negative, at every pixel that counts: on new objects most of all, since the old network takes them for old ones."),
         ("Because 20 iterations are too few to learn anything",
          "They are enough to lose the old classes, and enough to keep them when their labels are there: the same images, with names, end above 40."),
+        ("Because all other pixels push their logits down and none pushes them up",
+         "Right. The derivative by an old logit is $q_{ic}$, never negative, at every pixel that counts: on new objects most of all, since the old network takes them for old ones."),
     ],
-    right=1,
+    right=2,
 )
 
 # %% tags=["quiz"]
@@ -726,12 +726,12 @@ quiz(
 quiz(
     "Would a learning rate ten times smaller in step 1 save the old classes?",
     [
-        ("Yes, small steps stay near the old network",
-         "For the first few iterations. Every step still leads away from the old classes, so that 300 of them arrive at zero all the same, with new classes half as good."),
         ("No, it takes longer to arrive at the same place",
          "Right: half is lost between the fifth and the seventh iteration instead of in the first, and after twenty next to nothing is left. The loss has to change, not the step."),
+        ("Yes, small steps stay near the old network",
+         "For the first few iterations. Every step still leads away from the old classes, so that 300 of them arrive at zero all the same, with new classes half as good."),
     ],
-    right=1,
+    right=0,
 )
 
 # %% [markdown]
@@ -996,10 +996,10 @@ check(
 quiz(
     "A linear probe reads 69 of 100 old locations from the features after step 1; by chance it would be 14. Do they remember step 0?",
     [
-        ("Yes, 69 is far above chance",
-         "Chance is the wrong floor. The probe learns from labelled features and reads 60 of 100 even from a network that has never been trained."),
         ("A part: compare with an untrained network and with step 0",
          "Right. On the scale from 60 (never trained) to 80 (after step 0) less than half is left."),
+        ("Yes, 69 is far above chance",
+         "Chance is the wrong floor. The probe learns from labelled features and reads 60 of 100 even from a network that has never been trained."),
     ],
-    right=1,
+    right=0,
 )

@@ -3,13 +3,13 @@
 # goals:
 #   - write the distillation losses of LwF and ILT, and say what the frozen teacher can and cannot tell the student
 #   - derive MiB's unbiased cross-entropy and distillation, and draw the push that each loss gives to one pixel
-#   - work out the weight from which distillation outvotes a wrong background label (and, in the further part, check it against real runs)
+#   - work out the weight from which distillation outvotes a wrong background label (and, in the further part, compare it with real runs)
 #   - take MiB apart, and say over three seeds which of its parts carries it on MiniVOC
 # summary:
 #   - Both are a few lines. The teacher finds most hidden old pixels, but calls most pixels of new classes an old class that looks like them.
-#   - Sum the probabilities of whatever may hide behind "background", then take the logarithm. Cross-entropy then never pushes a hidden old class down; distillation leaves a new class alone where the teacher says background, and only there.
-#   - From the number of old classes divided by the teacher's margin, so never below 7 here. The searched runs of LwF and ILT agree, twelve below and eleven above.
-#   - The unbiased cross-entropy. Without it MiB drops to zero; the other two parts bring nothing here, and its classifier start costs a point or two.
+#   - Sum the probabilities of whatever may hide behind "background", then take the logarithm. Cross-entropy then never pushes the logit of a hidden old class down; distillation leaves a new class alone where the teacher says background, and only there.
+#   - From the number of old classes divided by the teacher's margin, so never below 7 here, for a pixel that settles on its own. In real runs of LwF and ILT the old classes come back gradually around that weight, from 5 at 3 to 42 at 11.
+#   - The unbiased cross-entropy, together with some distillation. Without it the old classes drop to zero; the unbiased form of distillation makes no difference that three seeds could show, and the classifier start costs one to three points.
 # ends_with: MiB, the baseline to beat
 # reading_minutes: 60
 # further_minutes: 30
@@ -56,7 +56,7 @@ from sparcl_lib.viz import colorize, method_styles, prediction_strips
 # ## What the teacher still knows
 #
 # Step 1 of task 6-4, disjoint. Its teacher is $M_0$, and $M_0$ is the same for all methods of this chapter: at step 0 there is no old class
-# and no teacher, so whatever they add to cross-entropy is silent, and with the same seed they train the same network. The library trains it
+# and no teacher, so all that they add to cross-entropy is silent, and with the same seed they train the same network. The library trains it
 # once and shares it. We take it from the run of fine-tuning, where chapter 03 has met it.
 
 # %%
@@ -74,7 +74,8 @@ assert len(first_steps) == 1
 
 # %% [markdown]
 # Every image of step 1 has at least one of the four new classes. Old objects are in these pictures too, but their label says background.
-# MiniVOC's masks know better, so we can look at what is hidden: `target` is what the student is given, `truth` is what is there.
+# MiniVOC's masks know better, so we can look at what is hidden: `target` is what the student is given, `truth` is what is there. (In both, the
+# border of an object is background, black; in test masks, further down, it does not count and is hatched.)
 
 # %%
 pairs = [workspace.train_reader(image_id) for image_id in workspace.train_ids[1][:128]]
@@ -181,16 +182,17 @@ for name in ("FT", "LwF", "ILT", "MiB"):
         f"{term.weight:g} x {'unbiased ' if term.options.get('unbiased') else ''}{term.name}"
         for term in method.terms
     ]
-    print(f"{name}: {' + '.join(terms)}; new classifier: {method.classifier_init}")
+    rate = minivoc_config(name).optim.lr[1]  # of step 1
+    print(f"{name}: {' + '.join(terms)}; rate {rate:g}; new classifier: {method.classifier_init}")
 
 # %% [markdown]
 # ## Background shift on one pixel
 #
 # Why does MiB want its terms "unbiased"? Take a small network: background, two old classes (disc, triangle), two new ones (star,
-# bar), so $K_{old} = 3$. And take two pixels of an image of step 1, with made-up but typical numbers:
+# bar), so $K_{old} = 3$. And take two pixels of an image of step 1, with made-up numbers:
 #
 # - a **hidden** pixel: it is a triangle, and the label says background, since triangles are no longer labelled;
-# - an **unseen** pixel: it is a star and labelled so; the teacher, who knows no stars, says background.
+# - an **unseen** pixel: it is a star and labelled so; the teacher, who knows no stars, says background (as the real one does on three of ten new pixels).
 #
 # What a loss wants from a pixel is its gradient at the logits. Minus the gradient is the **push**: positive, and the next update raises
 # that logit. For cross-entropy with label $y$ it is $[c = y] - q_c$; for plain distillation it is $(t_c - s_c) / K_{old}$ at the old
@@ -240,11 +242,15 @@ assert wanted["unseen pixel", "distillation"][0] > 0
 WHO = ("student", "teacher")
 
 
+INKS = {"student": "#0072b2", "cross-entropy": "#c44e00", "plain": "#00855f"}  # of each pair
+
+
 def bars(axes, series, title, legend=True):
     """Grouped bars, one group for each class of TOY; the teacher has none for the new ones."""
-    for (name, values), face, side in zip(series.items(), ("#0072b2", "white"), (-0.2, 0.2)):
+    ink = INKS[next(iter(series))]
+    for (name, values), face, side in zip(series.items(), (ink, "white"), (-0.2, 0.2)):
         place = np.arange(len(values)) + side
-        axes.bar(place, values, 0.36, color=face, edgecolor="#0072b2", label=name)
+        axes.bar(place, values, 0.36, color=face, edgecolor=ink, label=name)
     axes.axhline(0, color="#222222", linewidth=0.8)
     axes.axvline(2.5, color="#222222", linewidth=0.8, linestyle=":")  # old | new
     axes.set_xticks(range(len(TOY)), TOY, rotation=20)
@@ -254,12 +260,12 @@ def bars(axes, series, title, legend=True):
 
 # %% tags=["draw"]
 def draw_plain():
-    figure, grid = panels(columns=2, rows=2, width=8.4, height=4.2, sharex=True)
+    figure, grid = panels(columns=2, rows=2, width=8.4, height=4.2, sharex=True, sharey="col")
     for row, (name, pixel) in zip(grid, PIXELS.items()):
         said = {who: pixel[who] for who in WHO}
         title = f"{name} pixel, labelled {TOY[pixel['label']]}: probabilities"
         bars(row[0], said, title, name == "unseen")
-        bars(row[1], pushes(pixel), "push of the plain losses", name == "hidden")
+        bars(row[1], pushes(pixel), f"{name} pixel: push of the plain losses", name == "hidden")
     return figure
 
 
@@ -270,10 +276,11 @@ show(
 
 # %% [markdown]
 # **Hidden pixel.** Cross-entropy pushes the triangle down by 0.8, because the label calls it background. This is not noise that averages
-# out: every hidden pixel of every image says it. Distillation disagrees, quietly: its push is divided by $K_{old}$.
+# out: every hidden pixel of every image says it. Distillation disagrees, quietly: its push is divided by $K_{old}$, and is small as long as the
+# student still agrees with the teacher (0.80 against 0.93).
 #
-# **Unseen pixel.** Distillation wants more background, where the label says star. And it is blind to the new logits: whatever they
-# do, it reports the same. If new classes took over all triangles, plain distillation would not notice.
+# **Unseen pixel.** Distillation wants more background, where the label says star. And it is blind to the new logits, since $s$ is a softmax
+# over the old ones alone. If new classes took over all triangles, plain distillation would not notice.
 
 # %%
 quiet, loud = z.clone(), z.clone()
@@ -299,11 +306,12 @@ assert difference == 0 and taken > 0.99
 #
 #    $$q_c = \frac{[c = 0] + \frac{\lambda}{K_{old}}\, t_c}{1 + \frac{\lambda}{K_{old}}}$$
 #
-# The old class $c$ beats background, $q_c > q_0$, when $\frac{\lambda}{K_{old}} t_c > 1 + \frac{\lambda}{K_{old}} t_0$, that is
+# The old class $c$ beats background, $q_c > q_0$, when $\frac{\lambda}{K_{old}} t_c > 1 + \frac{\lambda}{K_{old}} t_0$, that is, if $t_c > t_0$,
 #
 # $$\lambda > \frac{K_{old}}{t_c - t_0} \ge K_{old}$$
 #
-# Below $\lambda = K_{old}$ **no** hidden pixel can keep its class, however sure the teacher is. First the check that the library's two
+# (If the teacher itself prefers background, no weight helps.) Below $\lambda = K_{old}$ **no** such pixel keeps its class, however sure the
+# teacher is. First the check that the library's two
 # losses really cancel there:
 
 # %%
@@ -348,7 +356,7 @@ explore(
 
 # %% [markdown]
 # So a weight does not carry over from one task to another: with more old classes the same weight is less. The 100 that released codes give
-# to plain distillation is well above the 16 to 20 old classes of the usual tasks on VOC, and below the 101 of 100-50 on ADE20K. Move the
+# to plain distillation is well above the 11 to 20 old classes of the usual tasks on VOC, and below the 101 of 100-50 on ADE20K. Move the
 # sliders. A large weight has its price, too, as the last experiment of the core shows.
 
 # %% [markdown]
@@ -359,30 +367,31 @@ explore(
 # **Cross-entropy, step by step.**
 #
 # 1. At step $k$, label 0 means "none of $\mathcal C_k$". So the pixel is background *or* an old class, $K_{old}$ possibilities of which
-#    only one is true. The probability of "one of these" is their sum. For labels of new classes nothing changes:
+#    only one is true (or, in overlapped, a future class, for which there is no logit yet). The probability of "one of these" is their sum.
+#    For labels of new classes nothing changes:
 #
 #    $$\tilde q_0 = \sum_{c=0}^{K_{old}-1} q_c, \qquad \tilde q_c = q_c \ \text{ for new } c$$
 #
-# 2. The loss is the usual one, with $\tilde q$ for $p$ (MiB, equations 5 and 6): $\mathcal L = -\frac1N \sum_i \log \tilde q_{i, y_i}$.
+# 2. The loss is the usual one, with $\tilde q$ for $q$ (MiB, equations 5 and 6): $\mathcal L = -\frac1N \sum_i \log \tilde q_{i, y_i}$.
 # 3. For code that does not overflow, write $q_c = e^{z_c} / \sum_j e^{z_j}$ with logits $z$, and $\mathrm{lse}$ for log-sum-exp:
 #
 #    $$\log \tilde q_0 = \mathrm{lse}(z_0, \dots, z_{K_{old}-1}) - \mathrm{lse}(z_0, \dots, z_{K-1})$$
 #
 # 4. The push on an old or background logit of a pixel labelled 0 is $q_c / \tilde q_0 - q_c = q_c \frac{1 - \tilde q_0}{\tilde q_0} \ge 0$.
-#    No old class is ever pushed down by a background label. The share of each grows in proportion to what it has already: the loss asks
-#    only that the *new* classes keep out.
+#    No old logit is ever pushed down by a background label. But the push is in proportion to what a class has already, so background may
+#    outgrow a hidden class: the loss asks only that the *new* classes keep out.
 
 # %%
 def plain_unbiased_cross_entropy(logits, target, num_old):  # (B, K, H, W), (B, H, W) -> scalar
-    p = softmax(logits)
+    q = softmax(logits)
     total, pixels = 0, 0
     for y in range(logits.shape[1]):
         here = target == y  # (B, H, W)
         if y < num_old:  # background, or an old class
-            q = p[:, :num_old].sum(dim=1)
+            merged = q[:, :num_old].sum(dim=1)
         else:
-            q = p[:, y]
-        total = total - q[here].log().sum()
+            merged = q[:, y]
+        total = total - merged[here].log().sum()
         pixels = pixels + here.sum()
     return total / pixels
 
@@ -394,6 +403,12 @@ y[0, 0] = 255  # a row that does not count
 ce = plain_unbiased_cross_entropy(z, y, num_old)
 log_q0 = z[:, :num_old].logsumexp(dim=1) - z.logsumexp(dim=1)
 print(f"unbiased cross-entropy {ce:.3f}: plain, library and log-sum-exp agree")
+
+q = torch.tensor([0.60, 0.01, 0.05, 0.20, 0.14])  # background, disc, triangle | star, bar
+wish = push(losses.unbiased_cross_entropy, {"student": q.tolist()}, torch.zeros(1, 1, 1).long(), 3)
+after = softmax((q.log() + 0.5 * wish)[None])[0]  # one step of size 0.5 along the push
+print(f"one step: background {q[0]:.3f} -> {after[0]:.3f}, triangle {q[2]:.3f} -> {after[2]:.3f}")
+assert (wish[:3] > 0).all() and after[2] < q[2] and after[0] > q[0]
 assert torch.isclose(ce, losses.unbiased_cross_entropy(z, y, num_old))
 assert torch.allclose(log_q0, softmax(z)[:, :num_old].sum(dim=1).log(), atol=1e-5)
 
@@ -415,13 +430,13 @@ assert torch.allclose(log_q0, softmax(z)[:, :num_old].sum(dim=1).log(), atol=1e-
 # %%
 def plain_unbiased_distillation(logits, teacher_logits):  # (B, K, H, W), (B, K_old, H, W)
     classes = teacher_logits.shape[1]
-    t, p = softmax(teacher_logits), softmax(logits)
+    t, q = softmax(teacher_logits), softmax(logits)
     total = 0
     for c in range(classes):
-        q = p[:, c]
+        merged = q[:, c]
         if c == 0:
-            q = p[:, 0] + p[:, classes:].sum(dim=1)  # background, or a new class
-        total = total - (t[:, c] * q.log()).mean()
+            merged = q[:, 0] + q[:, classes:].sum(dim=1)  # background, or a new class
+        total = total - (t[:, c] * merged.log()).mean()
     return total / classes
 
 
@@ -432,7 +447,7 @@ assert torch.isclose(unbiased, losses.unbiased_knowledge_distillation(z, z_teach
 # %% [markdown]
 # ### The same pixels again
 #
-# Plain and unbiased side by side (mind the scales: distillation is divided by $K_{old}$ and waits for its weight), and a third pixel that
+# Plain and unbiased side by side (mind the two scales: distillation is divided by $K_{old}$ and waits for its weight), and a third pixel that
 # the real teacher above has taught us to expect, a **look-alike**: a bar, labelled so, which the teacher takes for a triangle.
 
 # %%
@@ -459,7 +474,7 @@ def compared(pixel):
 
 # %% tags=["draw"]
 def draw_compared():
-    figure, grid = panels(columns=2, rows=3, width=8.4, height=5.2, sharex=True)
+    figure, grid = panels(columns=2, rows=3, width=8.4, height=5.2, sharex=True, sharey="col")
     for row, (name, pixel) in zip(grid, THREE.items()):
         for axes, (loss, kinds) in zip(row, compared(pixel).items()):
             bars(axes, kinds, f"{name}: push of {loss}", (name, loss) == ("hidden", "cross-entropy"))
@@ -492,14 +507,14 @@ assert at["look-alike: distillation on the bar"]["unbiased"] < -0.1
 
 # %% [markdown]
 # The hidden triangle is left in peace, even lifted a little. The unseen star is left to its label: there, background and new classes
-# together have just what the teacher gave to background. The look-alike is the other side of the coin: what hides a bar is not the
-# teacher's background but its triangle, which no sum covers. Here unbiased distillation pushes the true class *down*, and plain
+# together have just what the teacher gave to background. The look-alike is another matter: the teacher takes the bar for a triangle, and the
+# sum joins new classes with background only. Here unbiased distillation pushes the true class *down*, and plain
 # distillation, blind to new logits, does not. Remember this pixel; it comes back twice.
 #
 # ### A fair start for the new classifier
 #
 # The third part of MiB (equations 9 and 10, built in chapter 02) is where the student begins. The weights of each new class are a copy of
-# those of background, and all of their biases are $b_0 - \log(|\mathcal C_k| + 1)$, background's own as well. So what the teacher calls
+# those of background, and all of their biases are $b_0 - \log(N_{new} + 1)$, background's own as well. So what the teacher calls
 # background is shared out evenly between background and the new classes, and every old class keeps its probability to the digit. A random
 # start, the alternative, leaves the new logits near zero, far below a confident background. The further part looks at the first iterations
 # of both.
@@ -520,9 +535,9 @@ table.round(1)
 assert table.loc["FT", "old"] < 5 and table.loc[["LwF", "ILT"], "old"].min() > 40
 
 # %% [markdown]
-# Distillation brings back most of what FT loses, and MiB stands between LwF and Joint. One seed proves no ranking; here are three, from
-# [benchmarks](../benchmarks/README.md). What counts is the difference on the same seed, as in chapter 03: its mean, and the interval of
-# plus and minus $t\, s / \sqrt 3$ around it ($t = 4.30$: 95 %, two degrees of freedom). Three seeds make a wide one.
+# Distillation brings back most of what FT loses, and MiB stands between LwF and Joint. One seed proves no ranking; here are three, as many
+# as [benchmarks](../benchmarks/README.md) has of LwF and ILT. What counts is the difference on the same seed, as in chapter 03: its mean,
+# and the 95 % interval of 4.30 standard errors to both sides (Student's factor for two degrees of freedom). Three seeds make a wide one.
 
 # %%
 study = pd.read_csv("../benchmarks/studies/minivoc_comparison/results.csv")
@@ -541,13 +556,15 @@ by_seed.round(1)
 
 # %%
 to_mib = paired(by_seed, "MiB")
-to_mib.rename_axis("mIoU of all classes, minus MiB").round(1)
+ilt = paired(by_seed[["LwF", "ILT"]], "LwF")
+rows = pd.concat([to_mib.rename("{} minus MiB".format), ilt.rename("{} minus LwF".format)])
+rows.rename_axis("mIoU of all classes").round(1)
 assert to_mib.loc[["FT", "LwF", "ILT"], "to"].max() < -4 and to_mib.loc["Joint", "from"] > 3
-assert paired(by_seed[["LwF", "ILT"]], "LwF")["from"].item() < 0 < paired(by_seed[["LwF", "ILT"]], "LwF")["to"].item()
+assert ilt["from"].item() < 0 < ilt["to"].item()
 
 # %% [markdown]
 # MiB is eight to nine points above LwF and ILT, and five below Joint, with intervals that leave no doubt of either. Between LwF and ILT there
-# is nothing to choose: the search gave the feature term a small weight, and the interval of their difference holds zero.
+# is nothing to choose: the search gave the feature term a small weight, and the interval of their difference (last row) holds zero.
 
 # %%
 pictures = workspace.picture_batches()
@@ -575,8 +592,8 @@ explore(draw_strips, alt, picture=list(range(6)))
 # Take one part away at a time. The weight of distillation stays what the search found for the whole of MiB.
 #
 # **Predict before you run:** MiB with *plain* cross-entropy, still with unbiased distillation and the fair start. What mIoU is left of the
-# old classes, in percent? All of MiB has about 60. You have everything you need: the weight is printed near the top, and the tug of war has
-# its threshold.
+# old classes, in percent? All of MiB has about 60. The weight is printed near the top, and the tug of war has its threshold (for plain
+# distillation; but at rest, with new classes at nothing, the unbiased one pushes in the same way).
 
 # %% tags=["predict"]
 my_guess = None  # a number from 0 to 100, or "pass"
@@ -598,8 +615,8 @@ live.round(1)
 assert live.loc["biased CE", "old"] < 5
 
 # %% [markdown]
-# One seed again. The same four over seeds 0, 1, 2 (`benchmarks/studies/mib_parts/variants.yaml`): a dot for each seed, a line for their
-# mean.
+# One seed again. The same over seeds 0, 1, 2 (`benchmarks/studies/mib_parts/variants.yaml`), each minus the whole of MiB on the same seed; the
+# third variant, far below, is in the table.
 
 # %%
 measured = pd.read_csv("../benchmarks/studies/mib_parts/results.csv").query("step == 1")
@@ -609,53 +626,68 @@ here = parts[parts["seed"] == 0].set_index("variant")[["old", "new", "all"]]
 assert ((here - live.loc[here.index]).abs() < 2).all(axis=None)  # the live runs are these
 
 # %% tags=["draw"]
+wide = parts.pivot(index="seed", columns="variant")  # columns: (measure, variant)
+
+
 def draw_parts():
-    figure, axes = panels(columns=3, width=9, height=3, sharey=True)
-    looks = dict(zip(PARTS, (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#222222", "D"))))
+    figure, axes = panels(columns=3, width=9, height=2.6, sharey=True)
+    shown = ["biased KD", "random start"]
     for panel, measure in zip(axes, ("old", "new", "all")):
-        for place, (variant, rows) in enumerate(parts.groupby("variant", sort=False)):
-            color, marker = looks[variant]
-            panel.scatter([place] * len(rows), rows[measure], color=color, marker=marker, s=28)
-            panel.hlines(rows[measure].mean(), place - 0.3, place + 0.3, color=color)
-        panel.set_xticks(range(4), PARTS, rotation=20)
-        panel.set(title=f"mIoU, {measure}", ylim=(-3, 75))
+        gain = wide[measure][shown].sub(wide[measure]["MiB"], axis=0)
+        for (seed, values), marker in zip(gain.iterrows(), "os^"):
+            panel.plot([0, 1], values, "-" + marker, color="#0072b2", linewidth=0.8, label=f"seed {seed}")
+        panel.hlines(gain.mean(), [-0.2, 0.8], [0.2, 1.2], color="#c44e00", label="mean")
+        panel.axhline(0, color="#222222", linewidth=0.8)
+        panel.set_xticks([0, 1], shown)
+        panel.set(title=f"mIoU, {measure}", xlim=(-0.4, 1.4))
+    axes[0].set_ylabel("minus MiB (points)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
 show(
-    draw_parts(), "Three seeds of each variant: without the unbiased cross-entropy the old classes "
-    "are at zero; the other two variants lie level with MiB or slightly above",
+    draw_parts(), "Differences to MiB on three seeds: with plain distillation old classes are level "
+    "and new ones a point or two higher; with a random start all classes are one to three higher",
 )  # fmt: skip
 
-# %% [markdown]
-# And the differences to the whole of MiB, paired by seed:
-
 # %%
-wide = parts.pivot(index="seed", columns="variant")  # a row for each seed
 change = {measure: paired(wide[measure], "MiB") for measure in ("old", "new", "all")}
 pd.concat(change, axis=1).loc[list(PARTS)[1:]].round(1)
 assert change["all"].loc["biased CE", "to"] < -30
 assert change["all"].loc["biased KD", "from"] < 0 < change["all"].loc["biased KD", "to"]
 assert change["new"].loc["biased KD", "from"] > 0 and change["all"].loc["random start", "from"] > 0
+assert (wide["all"]["random start"] - wide["all"]["MiB"]).between(1, 3).all()
+
+# %% [markdown]
+# The opposite experiment, the unbiased cross-entropy without any distillation, stands in another study: task 6-1, overlapped, MiB's rate,
+# a random start. What the old classes have after step 1:
+
+# %%
+alone = pd.read_csv("../benchmarks/studies/latent_terms/results.csv")
+alone = alone.query("task == '6-1' and setup == 'overlapped' and step == 1")
+alone = alone.pivot(index="seed", columns="method", values="miou_old_no_bg")
+alone = alone[["MiB", "UCE, MiB's rate"]].set_axis(["MiB", "no distillation"], axis=1)
+alone.round(1)
+assert alone["no distillation"].max() < 10 < 60 < alone["MiB"].min()
 
 # %% [markdown]
 # So on MiniVOC:
 #
-# - The **unbiased cross-entropy** carries MiB. Without it the old classes are at zero on every seed, at this weight of distillation. With a
-#   weight for the tug of war the fall would be softer: that is LwF, above.
+# - The **unbiased cross-entropy** is what MiB cannot do without: the old classes are at zero on every seed, at this weight of distillation. It
+#   does not keep them alone, either. It stops contradicting the teacher; somebody has to ask the teacher.
 # - The **unbiased distillation** makes no difference to the mean over all classes that three seeds could show. New classes are even better
 #   off with the plain one, by a point or two. The look-alike pixel is a possible reason: most new pixels are an old class to this teacher,
 #   and there the unbiased form pushes the truth down. And what plain distillation cannot see, new classes spreading over hidden pixels, the
 #   unbiased cross-entropy already punishes.
-# - The **fair start** costs a point or two, on each seed. Its first task here is to win background back, as the further part shows.
+# - The **fair start** costs one to three points, on each seed. Its cross-entropy begins higher, but only for some tens of iterations, as
+#   the further part shows; why the end is lower, these runs do not say.
 #
 # This is a finding about a small network, 300 iterations and a teacher that mistakes new classes for old ones. It is no verdict on VOC,
 # where MiB (section 4) reports a gain from each part; it is a reason to run the ablation on your own data before keeping a part.
 #
 # ## How strong a hold?
 #
-# For MiB the weight of distillation is no matter of life and death, but of balance: too little lets old classes slip, too much leaves no
-# room for new ones. Change the number, run the cell, and step 1 is trained with it, in about half a minute, with a bar. (Step 0 does not
+# For MiB the weight of distillation is a matter of balance: too little lets old classes slip, too much leaves no room for new ones. Change the number, run the cell, and step 1 is trained with it, in about half a minute, with a bar. (Step 0 does not
 # depend on the weight and is there already; another seed would train both steps.) Then run the next two cells to find your run in the
 # figure.
 
@@ -674,16 +706,17 @@ yours = pd.Series(scores(mine), name=f"yours: {weight:g}")
 pd.concat([sweep, yours.to_frame().T]).rename_axis("weight").round(1)
 assert sweep["all"].idxmax() == usual
 assert sweep.loc[usual, "old"] > sweep.loc[0.3, "old"] + 5
-assert sweep.loc[7.5, "new"] < sweep.loc[usual, "new"] - 10
+assert sweep.loc[7.5, "new"] < sweep.loc[usual, "new"] - 20
+assert sweep.loc[0.3, "old"] > 40 and abs(sweep.loc[0.3, "new"] - sweep.loc[usual, "new"]) < 3
 
 # %% tags=["draw"]
 def draw_sweep():
     figure, axes = panels(width=7, height=3.2)
     styles = method_styles(["MiB", "Joint"])
-    axes.plot(sweep["new"], sweep["old"], color=styles["MiB"].color, marker=styles["MiB"].marker, label="MiB, the sweep")
+    axes.plot(sweep["new"], sweep["old"], styles["MiB"].marker, color=styles["MiB"].color, label="MiB, the sweep")
     for w, row in sweep.iterrows():
         axes.annotate(f"{w:g}", (row["new"], row["old"]), (6, 6), textcoords="offset points")
-    axes.plot(yours["new"], yours["old"], "D", color="#d55e00", markersize=9, label=f"MiB, {yours.name}")
+    axes.plot(yours["new"], yours["old"], "D", color="#d55e00", mfc="none", markersize=13, label=f"MiB, {yours.name}")
     joint = table.loc["Joint"]
     axes.plot(joint["new"], joint["old"], styles["Joint"].marker, color=styles["Joint"].color, markersize=11, label="Joint")
     axes.set(xlabel="mIoU of new classes (%)", ylabel="mIoU of old classes (%)")
@@ -699,52 +732,24 @@ show(
 )  # fmt: skip
 
 # %% [markdown]
-# The trade has a corner. Below the usual weight, 1.5, old classes are given away and new ones gain nothing. Above it new classes pay and
-# old ones gain nothing: at 7.5 twenty-five points. Neither end is near Joint. (Seed 0; the
-# search chose the corner on seed 100.)
+# Three points on one seed. At 0.3 old classes are given away and new ones gain nothing by it; at 7.5 new classes pay twenty-five points and old
+# ones gain nothing. Neither end is near Joint. Where between them the best weight lies, three points do not say. In the search (seed 100) 2.55,
+# with a higher rate, is ahead of 1.5 by almost two points; 1.5 stayed because that trial broke in the sequential setup
+# ([minivoc_search](../benchmarks/studies/minivoc_search/README.md)).
 #
 # MiB is the baseline to beat. What it leaves over is looked at in the further part, and chapters 05 to 07 begin there.
 #
 # ## Exercises
 #
-# ### 4.1 Background or old
+# ### 4.1 Unbiased cross-entropy of one pixel
 #
-# The probability that a pixel is background or any old class, from logits. Logits can be large, so do not take `exp` of them as they are.
-
-# %% tags=["exercise"]
-def background_or_old(logits, num_old):
-    """logits: (B, K, H, W); num_old: old classes with background.
-
-    Returns (B, H, W), the probability of "one of the first num_old classes".
-    """
-    # SOLUTION
-    return logits.softmax(dim=1)[:, :num_old].sum(dim=1)
-    # END
-
-# %% tags=["check"]
-numbers = torch.tensor([2.0, 1.0, 0.0, -1.0, 3.0, 0.5, 1.5, -0.5])
-small_case = numbers.reshape(1, 4, 1, 2)  # K = 4, two pixels
-large_case = torch.tensor([1000.0, 1000.0, 1000.0, 990.0]).reshape(1, 4, 1, 1)
-check(
-    "4.1", background_or_old,
-    [((small_case, 2), torch.tensor([[[0.254551, 0.577780]]])),
-     ((small_case, 1), torch.tensor([[[0.224208, 0.508907]]])),
-     ((small_case, 4), torch.ones(1, 1, 2)),
-     ((large_case, 2), torch.tensor([[[2 / 3]]]))],
-    hint="softmax over ALL classes first (torch's own does not overflow), then sum channels 0 to "
-    "num_old - 1",
-)  # fmt: skip
-
-# %% [markdown]
-# ### 4.2 Unbiased cross-entropy of one pixel
-#
-# Use what you have just written, in logarithms. A label below `num_old` means "background or old", whatever number it carries.
+# A label below `num_old` means "background or old", whatever number it carries. Logits can be large: stay in logarithms.
 
 # %% tags=["exercise"]
 def unbiased_ce(logits, label, num_old):
-    """logits: (K,) of one pixel; label: 0..K-1; num_old: old classes with background.
+    """logits: tensor (K,) of one pixel; label: 0..K-1; num_old: old classes with background.
 
-    Returns the loss of the pixel, a scalar.
+    Returns the loss of the pixel, a scalar tensor.
     """
     # SOLUTION
     log_all = torch.logsumexp(logits, dim=0)
@@ -757,11 +762,78 @@ def unbiased_ce(logits, label, num_old):
 one = torch.tensor([1.0, 4.0, 0.0, 2.0, -1.0])
 far = torch.tensor([-200.0, -200.0, 0.0, 0.0, 0.0])
 check(
-    "4.2", unbiased_ce,
+    "4.1", unbiased_ce,
     [((one, 0, 3), 0.124882), ((one, 3, 3), 2.190766), ((one, 1, 3), 0.124882),
      ((one, 0, 1), 3.190766), ((far, 0, 2), 200.405465)],
     hint="label 0: logsumexp of all minus logsumexp of the first num_old; stay in logarithms, the "
     "last case has a probability of 1e-87",
+)  # fmt: skip
+
+# %% [markdown]
+# ### 4.2 Its push
+#
+# Minus the derivative of that loss by every logit, written down by hand, without autograd.
+
+# %% tags=["exercise"]
+def unbiased_push(logits, label, num_old):
+    """logits: tensor (K,) of one pixel; label: 0..K-1; num_old: old classes with background.
+
+    Returns the push on each logit, a tensor (K,).
+    """
+    # SOLUTION
+    wanted = torch.zeros_like(logits)
+    if label < num_old:
+        wanted[:num_old] = logits[:num_old].softmax(dim=0)  # q_c divided by their sum
+    else:
+        wanted[label] = 1
+    return wanted - logits.softmax(dim=0)
+    # END
+
+# %% tags=["check"]
+def by_autograd(logits, label, num_old):
+    z = logits.reshape(1, -1, 1, 1).clone().requires_grad_()
+    losses.unbiased_cross_entropy(z, torch.full((1, 1, 1), label), num_old).backward()
+    return 0 - z.grad.flatten()
+
+
+one = torch.tensor([1.0, 4.0, 0.0, 2.0, -1.0])
+far = torch.tensor([-200.0, -200.0, 0.0, 0.0, 0.0])
+cases = [(one, 0, 3), (one, 3, 3), (one, 4, 2), (one, 0, 1), (far, 0, 2)]
+check(
+    "4.2", unbiased_push, [(case, by_autograd(*case)) for case in cases],
+    hint="what the label may mean, as probabilities among themselves, minus q; all K numbers sum to "
+    "zero, and a softmax over the first num_old logits divides without underflow",
+)  # fmt: skip
+
+# %% [markdown]
+# ### 4.3 How much is a weight worth?
+#
+# From the resting point: plain cross-entropy calls a hidden pixel background, plain distillation with weight $\lambda$ contradicts. For which
+# $\lambda$ are background and class $c$ equally probable in the end, when distillation is (a) a mean over the $K_{old}$ classes, as in this
+# library, or (b) a sum over them, as in the formulas of LwF and MiB? Where no weight can save the class, the answer is `math.inf`.
+
+# %% tags=["exercise"]
+def equal_weight(teacher, c, mean_over_classes):
+    """teacher: tensor (K_old,), probabilities at the pixel, background first; c: an old class, not 0.
+
+    Returns the weight at which class c and background are equally probable, a float.
+    """
+    # SOLUTION
+    lead = float(teacher[c] - teacher[0])
+    if lead <= 0:
+        return math.inf
+    return (len(teacher) if mean_over_classes else 1) / lead
+    # END
+
+# %% tags=["check"]
+sure, torn = torch.tensor([0.1, 0.8, 0.05, 0.05]), torch.tensor([0.3, 0.4, 0.3])
+against = torch.tensor([0.6, 0.4])  # the teacher itself says background
+check(
+    "4.3", equal_weight,
+    [((sure, 1, True), 4 / 0.7), ((sure, 1, False), 1 / 0.7), ((torn, 1, True), 30.0),
+     ((against, 1, True), math.inf), ((sure, 2, False), math.inf)],
+    hint="at rest q_c is proportional to [c = 0] + share * t_c, with share = weight / K_old or "
+    "weight; set q_0 = q_c; a class that the teacher puts below background never gets there",
 )  # fmt: skip
 
 # %% [markdown]
@@ -771,40 +843,40 @@ check(
 quiz(
     "A pixel of step 1 is labelled background and the student says \"triangle\" (old) with 0.99. What does the unbiased cross-entropy do?",
     [
-        ("It pushes triangle down, since the label is background",
+        ("It pushes triangle down, to make room for background",
          "That is plain cross-entropy. In the unbiased one, triangle is one of the things that the label may mean."),
-        ("Nearly nothing",
-         "Right. Background and old classes together have at least 0.99, so the loss is at most 0.01, and what push there is lifts triangle."),
-        ("It pushes triangle up, strongly",
+        ("It pushes triangle up strongly, as the class that is hidden",
          "It cannot know that triangle is right. It lifts background and old classes in proportion to what they have, and only while new classes hold something."),
+        ("It does nearly nothing, for the label is satisfied already",
+         "Right. Background and old classes together have at least 0.99, so the loss is at most 0.01 and so is each push."),
     ],
-    right=1,
+    right=2,
 )
 
 # %% tags=["quiz"]
 quiz(
-    "You go from 6 to 20 old classes and keep plain cross-entropy and plain distillation with weight 15. What happens to the old classes?",
+    "You go from 6 to 20 old classes and keep plain cross-entropy and plain distillation with weight 15. What does the tug of war predict for a hidden pixel?",
     [
-        ("The same as before, the weight is the same",
-         "The loss is a mean over old classes, so each pixel's pull is 15 / 21 now, less than that of its wrong label."),
-        ("They are lost",
-         "Right. With background there are 21, the threshold is at least 21, and 15 is below it."),
+        ("At rest it belongs to background",
+         "Right. With background there are 21, the threshold is at least 21, and 15 is below it. Real runs are less sharp: the further part has some that keep 16 and 23 mIoU a little below the threshold."),
+        ("At rest it keeps its old class",
+         "So it would at 7: the loss is a mean over old classes, and each pixel's pull is 15 / 7 there and 15 / 21 now, less than that of its wrong label."),
     ],
-    right=1,
+    right=0,
 )
 
 # %% tags=["quiz"]
 quiz(
-    "Why does taking the unbiased distillation out of MiB change so little here?",
+    "Without the unbiased cross-entropy MiB loses the old classes; without the unbiased form of distillation it loses nothing here. What follows?",
     [
-        ("Because distillation is not needed at all",
-         "It is: at a small weight MiB loses old classes, as the sweep shows. Only the form of its background term matters little here."),
-        ("Because the teacher seldom calls new objects background, and cross-entropy already keeps new classes off the hidden pixels",
-         "Right, as far as this chapter can tell: the sum covers less than a third of the new pixels, and for the rest the two forms differ the other way."),
-        ("Because plain distillation is the same loss with another weight",
-         "It is not: it renormalises over the old logits and has no gradient at the new ones."),
+        ("Distillation is of no use to MiB",
+         "Its form makes little difference; taking it away does. Without any, the old classes have less than 10 on task 6-1."),
+        ("The form of distillation never matters",
+         "One network, one task and one teacher, which calls most new pixels an old class. With a teacher that calls them background, the forms differ more."),
+        ("The form matters little on these data",
+         "Right. The sum covers only the third of new pixels that the teacher calls background, and cross-entropy already keeps new classes off the hidden pixels."),
     ],
-    right=1,
+    right=2,
 )
 
 # %% [markdown]
@@ -812,14 +884,14 @@ quiz(
 #
 # ### Probabilities that still sum to one
 #
-# Merging moves probability around and loses none. Merged over the old classes there are $1 + |\mathcal C_k|$ entries left, merged over the
+# Merging moves probability around and loses none. Merged over the old classes there are $1 + N_{new}$ entries left, merged over the
 # new ones $K_{old}$, and each time they sum to one:
 
 # %%
-p = softmax(z)  # (2, 11, 8, 8)
-over_old = torch.cat([p[:, :num_old].sum(dim=1, keepdim=True), p[:, num_old:]], dim=1)
-not_old = p[:, :1] + p[:, num_old:].sum(dim=1, keepdim=True)  # background, or a new class
-over_new = torch.cat([not_old, p[:, 1:num_old]], dim=1)
+q = softmax(z)  # (2, 11, 8, 8)
+over_old = torch.cat([q[:, :num_old].sum(dim=1, keepdim=True), q[:, num_old:]], dim=1)
+not_old = q[:, :1] + q[:, num_old:].sum(dim=1, keepdim=True)  # background, or a new class
+over_new = torch.cat([not_old, q[:, 1:num_old]], dim=1)
 sums = [merged.sum(dim=1) for merged in (over_old, over_new)]
 for merged, total in zip((over_old, over_new), sums):
     print(f"{merged.shape[1]} entries, sums between {total.min():.3f} and {total.max():.3f}")
@@ -828,8 +900,8 @@ assert all(torch.allclose(total, torch.ones_like(total), atol=1e-5) for total in
 # %% [markdown]
 # ### Cross-entropy on the hidden pixels of real images
 #
-# A student at the very start of step 1, and its push on the *true* class of every hidden pixel: plain cross-entropy is against it everywhere,
-# the unbiased one nowhere.
+# A student at the very start of step 1 (MiB's start), and the push on the *true* class of every hidden pixel: plain cross-entropy is against it
+# everywhere, the unbiased one nowhere.
 
 # %%
 student = grow(teacher, num_new, "mib").eval()  # its logits: (B, 11, 64, 64)
@@ -840,7 +912,7 @@ with torch.inference_mode():
 def push_on_truth(loss, *others):
     """Push of a loss on the logit of each pixel's true class, as if it were the only pixel."""
     logits = start.clone().requires_grad_()
-    (loss(logits, target, *others) * target.numel()).backward()
+    (loss(logits, target, *others) * target.numel()).backward()  # a sum: no pixel here is 255
     return -logits.grad.gather(1, truth.unsqueeze(1)).squeeze(1)  # (128, 64, 64)
 
 
@@ -861,7 +933,7 @@ def draw_real(picture):
     for panel, (kind, values) in zip(axes[2:], real.items()):
         seen = np.where(hidden[place], values[place], np.nan)
         drawn = panel.imshow(seen, cmap="PuOr", vmin=-1, vmax=1, interpolation="nearest")
-        panel.set_facecolor("#dddddd")
+        panel.set_facecolor("#707070")
     figure.colorbar(drawn, ax=axes[3], label="push")
     for panel, title in zip(axes, ("truth", "label of step 1", "plain", "unbiased")):
         panel.set(title=title, xticks=[], yticks=[])
@@ -878,7 +950,8 @@ explore(
 # ### What the fair start costs
 #
 # With MiB's start every old class keeps its probability, and background and new classes together have what background had: unbiased
-# distillation begins at its lowest possible value, the teacher's own entropy divided by $K_{old}$. And cross-entropy?
+# distillation begins at its lowest possible value, the teacher's own entropy divided by $K_{old}$ (as a random start nearly does, whose new
+# classes have next to nothing). And cross-entropy?
 
 # %% tolerance={"abs": 0.001, "spread": 1e-07}
 def at_the_start(init):
@@ -905,20 +978,20 @@ assert starts.loc["mib", "CE, background"] > 1 > starts.loc["random", "CE, backg
 # %% [markdown]
 # The fair start helps the pixels it was made for: the loss of new classes begins lower. It has a price, which is easy to overlook:
 # background, most of the picture, has given away four fifths of its probability and must win them back, from a loss of nearly $\log 5$ at
-# each such pixel. The logs of the ablation tell the same:
+# each such pixel. The logs of the ablation tell the same, and that it is won back soon:
 
 # %%
-logs = {name: part_runs[name].log(1) for name in ("MiB", "random start")}
+logs = {name: part_runs[name].log(1) for name in ("MiB", "random start")}  # a row every tenth iteration
 first = pd.DataFrame({name: log["ce"].iloc[[0, 1, 5, 10]].to_numpy() for name, log in logs.items()})
 first.index = pd.Index([0, 10, 50, 100], name="unbiased cross-entropy at iteration")
 first.round(2)
-assert (first["MiB"] > first["random start"]).all()
+assert (first["MiB"] > first["random start"]).all() and (first.loc[100].diff().abs().dropna() < 0.05).all()
 
 # %% [markdown]
-# ### The threshold, found in real runs
+# ### The threshold, and real runs
 #
 # The tug of war has its threshold at $K_{old} = 7$ for a teacher that is perfectly sure. The real one is not equally sure everywhere. Of the
-# hidden pixels of the 128 images above, which share could win at a given weight?
+# hidden pixels of the 128 images above, which share would win at rest, at a given weight?
 
 # %%
 right_class = truth.clamp(max=num_old - 1).unsqueeze(1)
@@ -935,9 +1008,10 @@ winning.round(0).astype(int)
 assert survivors(7) == 0 and survivors(15) > 50
 
 # %% [markdown]
-# Without the unbiased cross-entropy, this decides, and MiB's weight is far below. The trials of the search for learning rates and weights are a test of that calculation which was not made for it: each is one training with its own rate
-# and weight, on seed 100. Where the rate times the weight is above 1, or the loss ran off, the steps overshoot and the whole network breaks;
-# those are left out.
+# Real runs to hold against it are the trials of the search for learning rates and weights, which was made for another purpose: each is one
+# training with its own rate and weight, on seed 100. All of them are drawn. In six the steps were too large, and the whole network broke: the
+# loss ran off in three, and in the others the rate times the weight is above 1. (That rule was found by looking at them.) They are hollow in the
+# figure, and left out of the table.
 
 # %%
 trials = pd.read_csv("../benchmarks/studies/minivoc_search/trials.csv")
@@ -947,48 +1021,62 @@ pulled = pulled.assign(
     kd=[config.method.term("kd").weight for config in settings],
     rate=[config.optim.lr[1] for config in settings],  # of step 1
 )
-overshoots = pulled["error"].notna() | (pulled["rate"] * pulled["kd"] > 1)
-fine = pulled[~overshoots]
-plain_trials = fine[fine["method"] != "MiB"]
-below, above = plain_trials[plain_trials["kd"] < 7], plain_trials[plain_trials["kd"] > 7]
-most, least = below["miou_old_no_bg"].max(), above["miou_old_no_bg"].min()
-print(f"left out: {overshoots.sum()} of {len(pulled)} trials, too large steps")
-print(f"LwF and ILT, weight below 7: {len(below)} trials, old classes at most {most:.1f}")
-print(f"LwF and ILT, weight above 7: {len(above)} trials, old classes at least {least:.1f}")
-assert most < 25 and least > 40 and min(len(below), len(above)) >= 3
+broken = pulled["error"].notna() | (pulled["rate"] * pulled["kd"] > 1)
+fine = pulled[~broken].assign(weight=pd.cut(pulled["kd"], [0, 3, 7, 10, 30]))
+fine = fine.assign(losses=np.where(fine["method"] == "MiB", "MiB", "LwF, ILT"))
+old = fine.groupby(["losses", "weight"], observed=True)["miou_old_no_bg"].agg(["count", "min", "max"])
+old.round(0).astype(int)
+assert broken.sum() == 6 and (old.loc["MiB", "min"] > 50).all()
+assert old.loc["LwF, ILT", "max"].iloc[0] < 5 and old.loc["LwF, ILT", "min"].iloc[-1] > 40
+assert old.loc["LwF, ILT"].iloc[1][["min", "max"]].between(16, 23).all()
 
 # %% tags=["draw"]
 def draw_threshold():
-    figure, axes = panels(width=8, height=3.4)
-    grid, styles = np.geomspace(0.45, 30, 300), method_styles(["LwF", "MiB", "ILT"])
-    axes.plot(grid, [survivors(w) for w in grid], color="#888888",
-              label="calculated: hidden pixels that can win")  # fmt: skip
-    for method, rows in fine.groupby("method"):
-        axes.scatter(rows["kd"], rows["miou_old_no_bg"], color=styles[method].color, s=36,
-                     marker=styles[method].marker, label=f"{method}: mIoU of old classes")  # fmt: skip
+    figure, axes = panels(width=8, height=3.6)
+    grid, styles = np.geomspace(0.45, 32, 300), method_styles(["LwF", "MiB", "ILT"])
+    axes.plot(grid, [survivors(w) for w in grid], color="#888888", label="calculated: hidden pixels that win (%)")
+    for method, rows in pulled.groupby("method"):
+        color, ok = styles[method].color, ~broken[rows.index]
+        look = {"s": 40, "marker": styles[method].marker, "edgecolors": color}
+        axes.scatter(rows["kd"][ok], rows["miou_old_no_bg"][ok], c=color, label=method, **look)
+        axes.scatter(rows["kd"][~ok], rows["miou_old_no_bg"][~ok], c="none", **look)
     axes.axvline(num_old, color="#222222", linestyle=":", label="$K_{old}$ = 7")
-    axes.set(xscale="log", xlabel="weight of distillation", ylim=(-3, 125), ylabel="%")
-    axes.set_yticks(range(0, 101, 20))
-    axes.legend(loc="upper left", ncols=2)
+    axes.set(xscale="log", xlabel="weight of distillation", ylabel="mIoU of old classes, or share (%)", ylim=(-3, 100))
+    axes.set_xticks([0.5, 1, 2, 5, 7, 10, 20, 30], ["0.5", "1", "2", "5", "7", "10", "20", "30"])
+    axes.minorticks_off()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
 show(
-    draw_threshold(), "LwF and ILT keep the old classes only at weights above 7, where the "
-    "calculated share of winning pixels rises from zero; MiB keeps them at every weight",
+    draw_threshold(), "Old classes of LwF and ILT rise gradually with the weight, from near zero below 3 over "
+    "16 and 23 at 5 and 6 to 42 to 53 above 10, while the calculated share is zero below 7; MiB's stay above "
+    "50 except for one hollow trial",
 )  # fmt: skip
 
 # %% [markdown]
-# LwF and ILT jump where the calculation says, although it is for a network that settles every pixel on its own, and a real one is neither that
-# free nor trained that long. MiB keeps the old classes at every weight that was tried in the search: its cross-entropy does not contradict
-# the teacher, so there is nothing to outvote.
+# The calculation gives the scale, not the shape. It says nothing below 7 and a quick rise above it. LwF and ILT climb gradually: next to nothing below
+# 3, 16 and 23 at weights of 5 and 6, from 42 up beyond 10; no trial lies between 6 and 10. A real network is not free to settle every pixel on
+# its own, and 300 iterations are no rest. Nor is a larger weight always safe: the hollow trials at 13 and 30 have 3 and 21. MiB keeps 50 to 65
+# from 0.5 to 12, for its cross-entropy does not contradict the teacher; but with too large steps it breaks as well, to 17.
 #
 # ### What stays unsolved
 #
-# How far is MiB from Joint, and where? Below, what becomes of the pixels of the four new classes in the test images: what the teacher
-# called them, before they were ever taught, and what MiB and Joint call them in the end.
+# How far is MiB from Joint, and where? Old classes first: there the larger part of the gap lies.
 
 # %%
+by_class = {
+    "M_0": runs["MiB"].matrix.rows[0], "MiB": runs["MiB"].matrix.rows[1], "Joint": runs["Joint"].matrix.rows[1]
+}  # fmt: skip
+ious = pd.DataFrame(by_class).loc[list(names[1:])]
+ious["Joint - MiB"] = ious["Joint"] - ious["MiB"]
+ious.map("{:.0f}".format).replace("nan", "").rename_axis("IoU").T
+old_gap, new_gap = ious["Joint - MiB"][:6], ious["Joint - MiB"][6:]
+assert old_gap.mean() > 7 and 0 < new_gap.mean() < 4
+assert set(old_gap.nlargest(3).index) == {"triangle", "cross", "diamond"}
+assert old_gap.nlargest(3).sum() > 0.75 * old_gap.sum()
+
+# %% tolerance={"abs": 0.1, "spread": 7e-05}
 def confusion_of(model):  # (11, 11) pixels of the test images, rows truth, columns prediction
     counts = np.zeros((len(names), len(names)))
     for batch in workspace.evaluation_batches(1):
@@ -998,37 +1086,58 @@ def confusion_of(model):  # (11, 11) pixels of the test images, rows truth, colu
     return counts
 
 
-def rows_of_new(confusion):  # (11, 11) -> (4, 11) percent of the pixels of each new class
-    return (100 * confusion / confusion.sum(axis=1, keepdims=True))[num_old:]
+def shares(confusion):  # -> (11, 11) percent of the pixels of each class
+    return 100 * confusion / confusion.sum(axis=1, keepdims=True)
+
+
+called = {
+    "teacher": shares(confusion_of(teacher)),
+    "MiB": shares(runs["MiB"].confusion(1)),
+    "Joint": shares(runs["Joint"].confusion(0)),
+}
+diamond, cross = names.index("diamond"), names.index("cross")
+called_old = {}
+for name, rows in called.items():
+    old = rows[1:num_old]  # (6, 11)
+    own, as_old = np.diag(old[:, 1:]).mean(), old[:, 1:num_old].sum(axis=1).mean()
+    called_old[name] = {"itself": own, "another old class": as_old - own, "background": old[:, 0].mean(),
+                        "a new class": old[:, num_old:].sum(axis=1).mean(), "diamond -> cross": rows[diamond, cross]}  # fmt: skip
+called_old = pd.DataFrame(called_old).T
+called_old.rename_axis("pixels of old classes, called (%)").round(1)
+other = called_old["another old class"]
+assert other["MiB"] > 1.7 * other["Joint"] and other["MiB"] > other["teacher"] + 3
+assert called_old["diamond -> cross"]["MiB"] > 3 * called_old["diamond -> cross"].drop("MiB").max()
+
+# %% [markdown]
+# Three of the six old classes, triangle, cross and diamond, make most of it. MiB gives twice as many old pixels to *another old class* as Joint
+# does, and more than its own teacher did: a fifth of diamond is called cross, where the teacher had 4 %. No label of step 1 tells old
+# classes apart, so only distillation could have held them, and at these pixels it has not.
+#
+# The new classes have the smaller gap. What becomes of their pixels: what the teacher called them, before they were ever taught, and what MiB and
+# Joint call them in the end.
 
 # %% tolerance={"abs": 0.1, "spread": 7e-05}
-called = {
-    "teacher": rows_of_new(confusion_of(teacher)),
-    "MiB": rows_of_new(runs["MiB"].confusion(1)),
-    "Joint": rows_of_new(runs["Joint"].confusion(0)),
-}
+called = {name: rows[num_old:] for name, rows in called.items()}  # (4, 11)
 favourite = called["teacher"][:, 1:num_old].argmax(axis=1) + 1  # the old class it resembles
 lost = {name: rows[range(num_new), favourite] for name, rows in called.items()}
-frame = pd.DataFrame(lost, index=[f"{n} -> {names[c]}" for n, c in zip(names[num_old:], favourite)])
 by_background = {name: rows[:, 0].mean() for name, rows in called.items()}
 percent = ", ".join(f"{name} {value:.0f} %" for name, value in by_background.items())
 print(f"new pixels called background: {percent}")
-frame.rename_axis("% of the pixels").round(1)
-assert frame["MiB"].mean() > 1.3 * frame["Joint"].mean()
-assert (frame["MiB"] > frame["Joint"] + 3).tolist() == [False, True, True, True]
+assert lost["MiB"].mean() > 1.3 * lost["Joint"].mean()
+assert (lost["MiB"] > lost["Joint"] + 3).tolist() == [False, True, True, True]
 assert by_background["MiB"] < by_background["Joint"] + 3
 
 # %% tags=["draw"]
 def draw_called():
     figure, axes = panels(rows=3, width=7, height=4.8, sharex=True)
     for panel, (name, rows) in zip(axes, called.items()):
-        panel.imshow(rows, cmap="viridis", vmin=0, vmax=80, aspect="auto")
+        panel.imshow(np.where(rows < 3, np.nan, rows), cmap="viridis", vmin=0, vmax=80, aspect="auto")
         for (r, c), value in np.ndenumerate(rows):
-            if value >= 5:
+            if value >= 3:
                 panel.text(c, r, f"{value:.0f}", ha="center", va="center",
                            color="white" if value < 50 else "black")  # fmt: skip
         panel.set_yticks(range(num_new), names[num_old:])
-        panel.set_title(f"what {name} calls it (% of the class, from 5 on)")
+        panel.set_title(f"what {name} calls it (% of the class, from 3 on)")
         panel.grid(False)
     axes[-1].set_xticks(range(len(names)), names, rotation=40, ha="right")
     return figure
@@ -1040,26 +1149,35 @@ show(
 )  # fmt: skip
 
 # %% [markdown]
-# Background is no longer the problem: MiB loses no more of the new pixels to it than Joint does. What is left is the look-alike. Bar, frame
-# and moon go to the very old class that the teacher took them for, clearly more often than under Joint; only star does not. Joint has no
-# teacher, but it also sees
-# old and new classes side by side with all their labels, so this table cannot say which of the two makes the difference. What the look-alike
-# pixel says is that distillation does not help here: it hands down knowledge and mistakes alike.
-#
-# It also speaks about answers only. Whether square and star, so alike to the teacher, have a place of their own in the space of features,
+# Background is no longer the problem: MiB loses no more of the new pixels to it than Joint does. Bar, frame and moon go to the very old class
+# that the teacher took them for, clearly more often than under Joint; only star does not. Those are the look-alikes, which distillation cannot
+# mend: it hands down knowledge and mistakes alike. But Joint also sees old and new classes side by side with all their labels, so neither table
+# can say which part of a gap is the teacher's doing. One seed again; the gap itself is there on five:
+
+# %%
+five = pd.read_csv("../benchmarks/studies/minivoc_comparison/results.csv")
+five = five.query("task == '6-4' and setup == 'disjoint' and step == 1 and method in ['MiB', 'Joint']")
+five = five.pivot(index="seed", columns="method", values=["miou_old_no_bg", "miou_new"])
+behind = five.xs("Joint", axis=1, level=1) - five.xs("MiB", axis=1, level=1)
+behind.rename_axis("Joint minus MiB, seed").round(1)
+assert behind["miou_old_no_bg"].between(6, 10).all() and behind["miou_new"].between(0, 5).all()
+assert (behind["miou_old_no_bg"] > behind["miou_new"]).all()
+
+# %% [markdown]
+# All this speaks of answers only. Whether square and star, so alike to the teacher, have a place of their own in the space of features,
 # no loss of this chapter asks. That is where chapter 05 begins: with the mean feature of each class, its **prototype**.
 
 # %% [markdown]
-# ### 4.3 Unbiased distillation of one pixel
+# ### 4.4 Unbiased distillation of one pixel
 #
 # The teacher's background is compared with the student's background or any new class. Divide by the number of old classes, background
 # included.
 
 # %% tags=["exercise"]
 def unbiased_kd(logits, teacher_logits):
-    """logits: (K,) of the student at one pixel; teacher_logits: (K_old,), K_old <= K.
+    """logits: tensor (K,) of the student at one pixel; teacher_logits: tensor (K_old,), K_old <= K.
 
-    Returns the loss of the pixel, a scalar.
+    Returns the loss of the pixel, a scalar tensor.
     """
     # SOLUTION
     classes = len(teacher_logits)
@@ -1072,7 +1190,7 @@ def unbiased_kd(logits, teacher_logits):
 # %% tags=["check"]
 says_now, said = torch.tensor([1.0, 4.0, 0.0, 2.0, -1.0]), torch.tensor([2.0, 0.0, 1.0])
 check(
-    "4.3", unbiased_kd,
+    "4.4", unbiased_kd,
     [((says_now, said), 0.755995), ((says_now[:3], said), 1.013507),  # nothing new: plain KD
      ((says_now, said[:2]), 0.782321)],
     hint="old classes, too, use the softmax over all K logits; to background add logits[K_old:] by "
@@ -1080,47 +1198,16 @@ check(
 )  # fmt: skip
 
 # %% [markdown]
-# ### 4.4 How much is a weight worth?
-#
-# From the resting point: plain cross-entropy calls a hidden pixel background, plain distillation with weight $\lambda$ contradicts. For which
-# $\lambda$ are background and class $c$ equally probable in the end, when distillation is (a) a mean over the $K_{old}$ classes, as in this
-# library, or (b) a sum over them, as in the formulas of LwF and MiB? Where no weight can save the class, the answer is `math.inf`.
-
-# %% tags=["exercise"]
-def equal_weight(teacher, c, mean_over_classes):
-    """teacher: (K_old,) probabilities at the pixel, background first; c: an old class, not 0.
-
-    Returns the weight of distillation at which class c and background are equally probable.
-    """
-    # SOLUTION
-    lead = float(teacher[c] - teacher[0])
-    if lead <= 0:
-        return math.inf
-    return (len(teacher) if mean_over_classes else 1) / lead
-    # END
-
-# %% tags=["check"]
-sure, torn = torch.tensor([0.1, 0.8, 0.05, 0.05]), torch.tensor([0.3, 0.4, 0.3])
-against = torch.tensor([0.6, 0.4])  # the teacher itself says background
-check(
-    "4.4", equal_weight,
-    [((sure, 1, True), 4 / 0.7), ((sure, 1, False), 1 / 0.7), ((torn, 1, True), 30.0),
-     ((against, 1, True), math.inf), ((sure, 2, False), math.inf)],
-    hint="at rest q_c is proportional to [c = 0] + share * t_c, with share = weight / K_old or "
-    "weight; set q_0 = q_c; a class that the teacher puts below background never gets there",
-)  # fmt: skip
-
-# %% [markdown]
 # ### One more question
 
 # %% tags=["quiz"]
 quiz(
-    "Beside background, MiB's remaining errors on bar and moon go to one old class each. Could a larger weight of distillation mend that?",
+    "MiB's remaining errors on bar and moon go to one old class each. Could a larger weight of distillation mend that?",
     [
-        ("Yes, it makes the teacher's knowledge count more",
-         "And its mistakes. The teacher takes bars for triangles; at the largest weight of the sweep the new classes lose more than ten points."),
-        ("No",
-         "Right. The teacher itself makes these mistakes, so following it more closely keeps them. Something has to tell bar and triangle apart in the features."),
+        ("No, the teacher makes the same mistakes",
+         "Right. Following it more closely keeps them, and at the largest weight of the sweep new classes lose twenty-five points. Something has to tell bar and triangle apart in the features."),
+        ("Yes, the teacher's knowledge counts more",
+         "And its mistakes with it: it takes bars for triangles, for it has never seen a bar with its name."),
     ],
-    right=1,
+    right=0,
 )
