@@ -443,8 +443,8 @@ shares = pd.DataFrame({
     (kind, start): mean_shares(values, where)
     for kind, where in kinds.items() for start, values in by_start.items()
 }).T
-shares.round(1)
 everywhere, on_new = shares.loc["all pixels"], shares.loc["new objects"]
+shares.round(1)
 assert everywhere["new"]["random"] < 4
 assert abs(everywhere["new"]["MiB"] - 0.8 * everywhere["background"]["before"]) < 0.01
 assert on_new["background"]["random"] < 0.5 * on_new["old"]["random"] and on_new["new"]["MiB"] < 30
@@ -462,12 +462,12 @@ best_old = old_logits[:, 1:].amax(1)  # (400, 64, 64)
 background_won = old_logits[:, 0] > best_old
 overtaken = background_won & (best_old > old_logits[:, 0] - math.log(5))
 tied = background_won & ~overtaken
+winner = mib_logits.argmax(1)
 print(f"background won {100 * background_won.float().mean():.1f} % of the pixels")
 print(f"with MiB's start an old class wins {100 * overtaken.float().mean():.1f} %")
 print(f"and background ties with the four new classes on {100 * tied.float().mean():.1f} %")
 assert (mib_logits[:, 7:] - mib_logits[:, :1]).abs().max() < 1e-3  # a tie, up to rounding
 assert 0.02 < overtaken.float().mean() < 0.07
-winner = mib_logits.argmax(1)
 assert ((old_logits[:, 0] - best_old)[(winner > 0) & (winner < 7)] <= math.log(5) + 1e-3).all()  # only there
 
 # %% [markdown]

@@ -1070,13 +1070,13 @@ by_class = {
 }  # fmt: skip
 ious = pd.DataFrame(by_class).loc[list(names[1:])]
 ious["Joint - MiB"] = ious["Joint"] - ious["MiB"]
-ious.map("{:.0f}".format).replace("nan", "").rename_axis("IoU").T
 old_gap, new_gap = ious["Joint - MiB"][:6], ious["Joint - MiB"][6:]
+ious.map("{:.0f}".format).replace("nan", "").rename_axis("IoU").T
 assert old_gap.mean() > 7 and 0 < new_gap.mean() < 4
 assert set(old_gap.nlargest(3).index) == {"triangle", "cross", "diamond"}
 assert old_gap.nlargest(3).sum() > 0.75 * old_gap.sum()
 
-# %% tolerance={"abs": 0.1, "spread": 7e-05}
+# %%
 def confusion_of(model):  # (11, 11) pixels of the test images, rows truth, columns prediction
     counts = np.zeros((len(names), len(names)))
     for batch in workspace.evaluation_batches(1):
@@ -1095,6 +1095,8 @@ called = {
     "MiB": shares(runs["MiB"].confusion(1)),
     "Joint": shares(runs["Joint"].confusion(0)),
 }
+
+# %% tolerance={"abs": 0.1, "spread": 7e-05}
 diamond, cross = names.index("diamond"), names.index("cross")
 called_old = {}
 for name, rows in called.items():
@@ -1103,8 +1105,8 @@ for name, rows in called.items():
     called_old[name] = {"itself": own, "another old class": as_old - own, "background": old[:, 0].mean(),
                         "a new class": old[:, num_old:].sum(axis=1).mean(), "diamond -> cross": rows[diamond, cross]}  # fmt: skip
 called_old = pd.DataFrame(called_old).T
-called_old.rename_axis("pixels of old classes, called (%)").round(1)
 other = called_old["another old class"]
+called_old.rename_axis("pixels of old classes, called (%)").round(1)
 assert other["MiB"] > 1.7 * other["Joint"] and other["MiB"] > other["teacher"] + 3
 assert called_old["diamond -> cross"]["MiB"] > 3 * called_old["diamond -> cross"].drop("MiB").max()
 
