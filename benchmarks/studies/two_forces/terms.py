@@ -1,0 +1,27 @@
+"""Attraction and repulsion that leave background out: `sparcl ... --plugin FILE.py`."""
+
+import torch
+from torch import Tensor
+
+from sparcl_lib import losses, term
+from sparcl_lib.labels import BACKGROUND, VOID
+from sparcl_lib.methods.context import StepContext
+
+
+def object_labels(context: StepContext) -> Tensor:
+    """(B, h, w): `anchored_labels` with 255 for background."""
+    labels = context.anchored_labels
+    return torch.where(labels == BACKGROUND, VOID, labels)
+
+
+@term(needs_teacher=True, first_step=0)
+def attraction_of_objects(context: StepContext) -> Tensor:
+    """Attraction by mean squares, of object classes alone."""
+    features, prototypes = context.output.features, context.bank.prototypes
+    return losses.attraction(features, object_labels(context), prototypes, "mse")
+
+
+@term(needs_teacher=True, first_step=0)
+def repulsion_of_objects(context: StepContext) -> Tensor:
+    """Repulsion between object classes alone."""
+    return losses.repulsion(context.output.features, object_labels(context), context.num_classes)
