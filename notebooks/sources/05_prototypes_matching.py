@@ -883,7 +883,7 @@ assert sweep.loc["0.1 l2", "new"] < sweep.loc["0.1 mse", "new"] - 3
 #   most ten here; whether that is why the published gains on MiB do not appear is a question for the planned chapter 08.
 #
 # Matching sees class means and nothing else. What draws the locations of a class together, and what keeps two classes apart, are the two forces
-# of the planned chapter 06.
+# of chapter 06.
 #
 # ## Exercises
 #
@@ -997,7 +997,7 @@ quiz(
         ("It pulls the outer locations back to the prototype",
          "No location is looked at alone. The push is the same for all of a class, and here it is zero, because the mean has not moved."),
         ("Nothing",
-         "Right: the loss knows the mean alone. Pulling each location to the prototype is attraction, of the planned chapter 06."),
+         "Right: the loss knows the mean alone. Pulling each location to the prototype is attraction, of chapter 06."),
         ("It gets larger, because more locations are far away",
          "The distances of single locations do not enter. Only the distance of their mean does."),
     ],

@@ -1,7 +1,8 @@
-"""Attraction and repulsion that leave background out: `sparcl ... --plugin FILE.py`."""
+"""Attraction and repulsion of objects alone, and of directions: `sparcl ... --plugin FILE.py`."""
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sparcl_lib import losses, term
 from sparcl_lib.labels import BACKGROUND, VOID
@@ -25,3 +26,10 @@ def attraction_of_objects(context: StepContext) -> Tensor:
 def repulsion_of_objects(context: StepContext) -> Tensor:
     """Repulsion between object classes alone."""
     return losses.repulsion(context.output.features, object_labels(context), context.num_classes)
+
+
+@term(needs_teacher=True, first_step=0)
+def repulsion_of_directions(context: StepContext) -> Tensor:
+    """Repulsion of features of length 1, which longer features do not satisfy."""
+    directions = F.normalize(context.output.features, dim=1)
+    return losses.repulsion(directions, context.anchored_labels, context.num_classes)
