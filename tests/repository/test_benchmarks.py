@@ -178,6 +178,20 @@ def test_the_table_of_the_latent_space_is_as_measured():
     assert f"After step 0: {', '.join(shares)}" in LATENT_TERMS
 
 
+def test_the_table_of_the_latent_chapters_is_as_measured():
+    results, features = (
+        table("latent_chapters", f"{name}.csv").query("step == 1")
+        for name in ("results", "features")
+    )
+    for method, rows in results.groupby("method"):
+        seen = features[features.method == method]
+        assert sorted(rows.seed) == sorted(seen.seed) == [0, 1, 2]
+        scores = cells(rows, ("miou_old_no_bg", "miou_new", "miou_all"))
+        assert line(
+            method, *scores, *cells(seen, ("drift", "probe_old", "active", "room"))
+        ) in page("latent_chapters")
+
+
 def test_the_search_on_real_photographs_is_the_best_trial_of_each_method():
     trials = table("real_one_by_one", "trials.csv")
     used = yaml.safe_load((STUDIES / "real_one_by_one" / "variants.yaml").read_text("utf-8"))
