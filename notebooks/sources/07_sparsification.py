@@ -13,7 +13,7 @@
 # ends_with: a loss read, tested, and turned round
 # reading_minutes: 60
 # further_minutes: 30
-# prerequisites: ["02", "03", "04", "05"]
+# prerequisites: ["02", "03", "04", "05", "06"]
 # differs:
 #   - The library's sum of normalised activity is at least 1, and locations where no channel is active take no part. The formula has neither; the further part shows what that changes.
 #   - In SDR the loss acts from step 0 on. On MiniVOC it begins with step 1, so that all methods share one step 0; the chapter trains both.
