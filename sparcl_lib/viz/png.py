@@ -87,7 +87,8 @@ def _drawn_colors(figure: Figure) -> list[np.ndarray]:
 def _colors_of(artist: Artist) -> np.ndarray:
     """uint8 (n, 4)."""
     if isinstance(artist, AxesImage):
-        return np.asarray(artist.to_rgba(artist.get_array(), bytes=True)).reshape(-1, 4)
+        image = artist.to_rgba(np.ma.asarray(artist.get_array()), bytes=True)
+        return np.asarray(image).reshape(-1, 4)
     found = [getattr(artist, name)() for name in _COLOURED_BY if hasattr(artist, name)]
     colors = [
         to_rgba_array(color) for color in found if not isinstance(color, str) or color != "auto"
