@@ -8,16 +8,15 @@
 # summary:
 #   - A prototype is a sum and a count; their quotient is the mean over all features that training has seen, early ones included. It is not where the finished network puts the class, and it says nothing about how wide the class is.
 #   - The loss pushes all locations of a class alike, so it moves classes and does not shape them. mse pulls like a spring, l2 with a constant force, and the same weight means something else in each.
-#   - Where no distillation holds the old classes it adds fifteen points after one new class and seven after four. The more distillation, the less is left for it; on MiB and on LwF there is no gain, although it halves the drift there, too.
+#   - Where no distillation holds the old classes it adds fifteen points after one new class and seven after four. The more distillation, the less is left for it; on MiB and on LwF there is no gain, although on MiB it halves the drift, too.
 #   - Not the guesses, as long as they come from a good teacher. A quarter of them is wrong, yet their means lie where the true ones do, and true labels bring next to nothing. What limits matching is that distillation holds the features already, and that what is lost then is lost behind them.
 # ends_with: matching, alone and on top of distillation, with true labels as the control
 # reading_minutes: 60
 # further_minutes: 25
 # prerequisites: ["02", "03", "04"]
 # differs:
-#   - SDR's formula sums over the classes; here, as in its released code, the loss is a mean over the old classes that a batch holds, so that a weight means the same for any number of them.
-#   - Background has no prototype here; the paper lets it have one at step 0, outside the overlapped setup.
-#   - The paper writes the distance as a norm. The library offers that (l2) and the mean of squares (mse); what the released code computes is a term of its own, `released_matching`.
+#   - The paper writes the distance as a norm. The library offers that (l2) and the mean of squares (mse), to which the published weights belong. What else the released code computes is a term of its own, `released_matching` (docs/paper_and_released.md).
+#   - Background has a row in the bank from step 0, outside the overlapped setup, as in the paper (section 4.1); matching leaves it out.
 #   - The base without distillation (UCE) is ours. Its learning rate is a tenth of MiB's, which forgets less; weights were tried, not searched (docs/latent_terms.md).
 # references:
 #   - "SDR: Michieli & Zanuttigh, Continual Semantic Segmentation via Repulsion-Attraction of Sparse and Disentangled Latent Representations, CVPR 2021, arXiv 2103.06342; prototypes and prototypes matching are section 4.1."
@@ -125,7 +124,7 @@ assert np.allclose(p, whole, atol=1e-3)
 # count as much as late ones. Below, how far each prototype lies from the mean that $M_0$ itself gives, in percent of the mean
 # distance between two old classes.
 
-# %% tolerance={"abs": 1, "spread": 0.0}
+# %% tolerance={"abs": 1, "spread": 0.5}
 features, labels = class_features(teacher, batches)  # (81920, 64), (81920,)
 OLD = range(1, num_old)
 gaps = [np.linalg.norm(whole[j] - whole[c]) for j in OLD for c in OLD if j < c]
@@ -162,7 +161,7 @@ assert table.loc["disc":, "a location to mean"].min() > 100
 # **Not for background.** What is labelled 0 is "none of the classes labelled here", and that changes with every step. In step 1 the old objects
 # are in it. How far is its mean in the labels of step 1 from its mean in step 0, and how far would it be if the hidden objects were taken out?
 
-# %% tolerance={"abs": 1, "spread": 0.0}
+# %% tolerance={"abs": 1, "spread": 0.5}
 later = list(islice(workspace.training_batches(1, 20, 0, rank=0, world=1), 20))
 uncovered = open_workspace(uce(setup="sequential"), progress=False)  # same images, old labels too
 later_true = list(islice(uncovered.training_batches(1, 20, 0, rank=0, world=1), 20))
@@ -355,7 +354,7 @@ def draw_toy(state, wrong_guesses, **others):
 play(
     start, step, draw_toy, "Four classes in a plane: with matching, disc and triangle come back "
     "towards their prototypes and rest half of the way",
-    weight=[3.0, 10.0, 1.0, 0.0], distance=["mse", "l2"], step_size=[0.2, 0.5, 1.0],
+    weight=[3.0, 10.0, 1.0, 0.0], distance=["mse", "l2"], step_size=[0.05, 0.2, 1.0],
     wrong_guesses=[0.0, 0.2, 0.4, 0.8], moving_average=[0.0, 0.05, 0.2],
 )  # fmt: skip
 
@@ -472,7 +471,7 @@ def recalls(net):  # percent of background, disc, triangle, star that are named
     x, y = draw_batch(torch.ones(4), torch.Generator().manual_seed(999), 4000)
     return recall(y.numpy(), net(x)[0].argmax(dim=1).numpy(), 4)
 
-# %% tolerance={"abs": 15, "spread": 0.0}
+# %% tolerance={"abs": 2, "spread": 0.5}
 small = {}
 for seed in range(6):
     before, memory = small_start(seed)
@@ -545,7 +544,7 @@ SHORT = "optim.iterations=[600, 60]"  # a fifth of step 1: a few seconds
 mine = run_or_load(uce("method.terms.my_matching.weight=0.1", SHORT, name="my matching"))
 theirs = run_or_load(uce(MATCHING, SHORT, name="UCE + matching"))
 
-# %% tolerance={"abs": 0.01, "spread": 0.0}
+# %% tolerance={"abs": 0.01, "spread": 0.005}
 logs = {"yours": mine.log(1)["my_matching"], "library": theirs.log(1)["matching"]}
 logged = pd.DataFrame(logs).set_index(pd.Index([*range(0, 60, 10), 59], name="iteration"))
 logged.T.round(2)
@@ -566,7 +565,7 @@ some = [*batches[:8], *later_true[:8]]  # images of both steps, with all labels
 fitted = {name: class_features(model, some) for name, model in networks.items()}
 origin = class_means(found["M_0"].features, found["M_0"].labels, num_old)[1:]
 
-# %% tolerance={"abs": 1, "spread": 0.0}
+# %% tolerance={"abs": 1, "spread": 0.5}
 def looked_at(name):
     here = found[name]
     y = here.labels  # (N,), all classes of the task
@@ -652,7 +651,42 @@ assert not any(gain(base, 4).beyond for base in ("LwF", "MiB")) and gain("MiB", 
 
 # %% [markdown]
 # Fifteen points after one class and seven after four, where nothing else holds the old classes. On LwF and on MiB nothing; after the first
-# class MiB even loses a point, and that interval leaves zero out. Where on the way from UCE to MiB does the gain end?
+# class MiB even loses a point, and that interval leaves zero out. Is it the same on 6-4, four new classes at once, and what happens to the features there?
+# From the study [latent_chapters](../benchmarks/studies/latent_chapters/README.md), three seeds again: what matching adds, with its interval.
+
+# %%
+CHAPTERS = "../benchmarks/studies/latent_chapters/"
+at_64 = pd.concat([pd.read_csv(f"{CHAPTERS}{f}.csv").query("step == 1 and seed < 3") for f in ("results", "features")])
+
+
+def gain_64(base, measure):
+    wide = at_64.dropna(subset=[measure]).pivot(index="seed", columns="method", values=measure)
+    return paired(wide[f"{base} + matching"].to_dict(), wide[base].to_dict())
+
+
+TITLES = {
+    "miou_all": "mIoU, all", "miou_old_no_bg": "mIoU, old", "drift": "drift (%)",
+    "fisher": "Fisher ratio", "probe_old": "probe, old (%)",
+}  # fmt: skip
+cells = {
+    base: {
+        title: "{0:+.{3}f} ({1:+.{3}f} to {2:+.{3}f})".format(*gain_64(base, m)[:3], 2 if m == "fisher" else 1)
+        for m, title in TITLES.items()
+    }
+    for base in ("UCE", "LwF", "MiB")
+}
+pd.DataFrame(cells).T
+assert gain_64("UCE", "miou_old_no_bg").low > 0 and gain_64("UCE", "drift").high < 0
+assert gain_64("UCE", "probe_old").low > 0 and abs(gain_64("MiB", "miou_all").mean) < 1
+assert gain_64("MiB", "drift").high < 0 and gain_64("MiB", "fisher").low > 0
+assert not any(gain_64(base, "miou_all").beyond for base in ("LwF", "MiB"))
+
+# %% [markdown]
+# The same picture. On UCE old classes gain sixteen points, the means drift less, and a probe finds a little more. On MiB matching makes the space of features
+# tidier, with half the drift and class means clearly further apart for their width, and mIoU does not move: between plus and minus half a point.
+# On LwF nothing can be told from chance.
+#
+# Back to 6-1. Where on the way from UCE to MiB does the gain end?
 
 # %%
 LADDER = {"UCE": 0.0, "UCE + KD 0.1": 0.1, "UCE + KD 0.5": 0.5, "UCE + KD 1.5": 1.5}
@@ -728,7 +762,7 @@ assert named_after_one.low > 10
 #
 # In step 1 the loss does not know where the old classes are; the teacher guesses. How well? Back to 6-4, to the labels of step 1 and to the truth:
 
-# %% tolerance={"abs": 1, "spread": 0.0}
+# %% tolerance={"abs": 1, "spread": 0.5}
 where_hidden = now.labels == 0  # the labels of step 1 say background
 guesses = now.predictions[where_hidden]
 quality = pseudo_label_quality(guesses, truth[where_hidden], num_old)
@@ -864,10 +898,13 @@ assert sweep["old"].iloc[0] < sweep["old"].iloc[1:6].min()
 assert sweep.loc["1 mse", "new"] < sweep.loc["0.1 mse", "new"] - 3
 assert sweep.loc["0.1 l2", "old"] > sweep.loc["0.1 mse", "old"] > sweep.loc["0.01 mse", "old"] + 4
 assert sweep.loc["0.1 l2", "new"] < sweep.loc["0.1 mse", "new"] - 3
+assert (sweep.loc["0.01 l2"] - sweep.loc["0.1 mse"]).abs().max() < 2
 
 # %% [markdown]
 # One seed each, so only large differences say anything. More weight holds more, up to a point; from there the new classes pay for it: ten times the weight gives
-# old classes a point or two and takes five from the new ones. And l2 at the same weight acts like the larger weight that the arrows promised.
+# old classes a point or two and takes five from the new ones. And l2 at the same weight acts like the larger weight that the arrows promised. Which weight
+# of l2 would match 0.1 of mse? The pushes are equal at $\lambda_{l2} = 2 \lVert \delta \rVert \lambda_{mse} / D$, and the means of batches lie about 3 from their
+# prototypes: that is 0.01, and the two rows agree.
 #
 # ## What it would need to help
 #
@@ -1084,7 +1121,7 @@ assert apart_by["float64"] < 1e-9 < apart_by["float32"]
 # Noise against age. Means of single batches of step 0, as $M_0$ has them, averaged with different $m$: how far is the moving average from the mean of all
 # twenty, and how many batches does it hold half of its weight in?
 
-# %% tolerance={"abs": 1, "spread": 0.0}
+# %% tolerance={"abs": 1, "spread": 0.5}
 def moving(m):  # over the twenty batches, from the first on: (C, D)
     average = np.where(np.isnan(one_by_one[0]), whole, one_by_one[0])
     for batch in one_by_one[1:]:
