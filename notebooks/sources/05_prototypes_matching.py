@@ -187,8 +187,7 @@ assert percent(as_labelled - whole[0]) > 2 * percent(really - whole[0])
 #
 # 1. In a batch of step $k$, old classes are labelled background. Where the label is background, the teacher's prediction stands in
 #    (a **pseudo-label**): $y^*_i$ = the class that $M_{k-1}$ names at location $i$.
-# 2. The mean of class $c$ in this batch, with gradient: $\hat p_c = \frac{1}{n_c} \sum_{i:\, y^*_i = c} f_i$, where now $n_c$ counts the batch's
-#    locations alone.
+# 2. The mean of class $c$ in this batch, with gradient: $\hat p_c = \frac{1}{\hat n_c} \sum_{i:\, y^*_i = c} f_i$, over its $\hat n_c$ locations.
 # 3. Let $S$ be the old classes, without background, of which the batch has a location. The loss is
 #
 #    $$\mathcal L_{pm} = \frac{1}{|S|} \sum_{c \in S} d(\hat p_c - p_c), \qquad
@@ -225,9 +224,9 @@ assert plain_matching(f, torch.zeros_like(y), anchors, "l2") == 0  # nothing to 
 # %% [markdown]
 # ### Its gradient, by hand
 #
-# With $\delta_c = \hat p_c - p_c$, and because each location of the class has a share of $1 / n_c$ in its mean,
+# With $\delta_c = \hat p_c - p_c$, and because each location of the class has a share of $1 / \hat n_c$ in its mean,
 #
-# $$\frac{\partial \mathcal L}{\partial f_i} = \frac{1}{|S|} \cdot \frac{1}{n_c} \cdot \frac{\partial d}{\partial \delta_c}, \qquad
+# $$\frac{\partial \mathcal L}{\partial f_i} = \frac{1}{|S|} \cdot \frac{1}{\hat n_c} \cdot \frac{\partial d}{\partial \delta_c}, \qquad
 # \frac{\partial d}{\partial \delta} = \frac{\delta}{\lVert \delta \rVert} \ \text{(l2)}, \qquad \frac{2}{D}\, \delta \ \text{(mse)}$$
 #
 # Look at what does *not* stand there: $f_i$ itself. All locations of a class get the same push, wherever they are. Matching moves a class as a
