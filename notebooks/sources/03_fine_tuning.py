@@ -32,7 +32,7 @@
 #
 # Chapter 00 has shown that it happens. This chapter asks what exactly happens, how fast, and above all why: which part of the network
 # forgets, and what in the training makes it do so? The answers say what a remedy has to do. Chapter 04 is the first of those remedies;
-# others are planned for chapters 05 to 07.
+# others are those of chapters 05 to 07.
 
 # %% tags=["setup"]
 from importlib.resources import files
@@ -602,7 +602,7 @@ assert gap["new"].min() > 5 and ahead.loc["new", "from"] > 4
 # |---|---|---|
 # | no label speaks for an old class | let the old network speak for it, and do not read "background" as "nothing old" | 04 |
 # | every part has moved | hold the network as a whole to its old answers, not the classifier alone | 04 |
-# | the features move (further part) | hold the features of a class where they were, and keep classes apart | planned: 05 to 07 |
+# | the features move (further part) | hold the features of a class where they were, and keep classes apart | 05 to 07 |
 #
 # ## Look at it
 #
