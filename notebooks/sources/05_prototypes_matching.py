@@ -592,25 +592,26 @@ def draw_drift():
     for panel, name in zip(axes, ("UCE", "UCE + matching")):
         means = class_means(found[name].features, found[name].labels, 11)[1:]
         end_at = plane.transform(means)
-        panel.scatter(*start_at.T, facecolors="none", edgecolors="#0072b2", s=50, label="old, M_0")
+        panel.scatter(*start_at.T, facecolors="none", edgecolors="#0072b2", s=50, label="old, $M_0$")
         panel.scatter(*end_at[:6].T, color="#0072b2", s=40, label="old, after step 1")
         panel.scatter(*end_at[6:].T, color="#d55e00", marker="*", s=60, label="new, after step 1")
         for a, b, text in zip(start_at, end_at, names[1:]):
             panel.annotate("", b, a, arrowprops={"arrowstyle": "->", "color": "#666666"})
             panel.annotate(text, a, (5, 5), textcoords="offset points", fontsize=8)
-        panel.set(title=name, xlabel="first direction of the means of M_0")
+        panel.set(title=name, xlabel="first direction of the means of $M_0$")
+        panel.margins(0.15)
     axes[0].set_ylabel("second direction")
-    axes[1].legend(loc="best")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
 show(
     draw_drift(), "Means of the six old classes before and after step 1, in the plane of their main "
-    "directions: without matching they travel far and together, with it they stay near",
+    "directions: without matching they move to the middle, with it they stay where they were",
 )  # fmt: skip
 
 # %% [markdown]
-# On this seed matching does what it promises. The means of the old classes have drifted by a third of what they drift without it, the classes stand further
+# On this seed matching does what it promises. Without it the old classes are drawn to the middle, among the new ones; with it they stay. The means of the old classes have drifted by a third of what they drift without it, the classes stand further
 # apart for their width (the **Fisher ratio**: spread of the class means over the spread within classes), and the network names half again as many of
 # their locations. A **linear probe** fitted with all labels, for comparison: most of the old classes could be read from the features
 # all the time, even from UCE's. More is lost between the features and the answers than in the features.
@@ -863,7 +864,7 @@ assert share_new.max() < 0.5
 # ## Change one thing
 #
 # Weight, distance and labels are yours. Only step 1 is trained, in about half a minute, with a bar. Then run the next cell to see your run among some others
-# of seed 0.
+# of seed 0. (Every term has a `from_step`, too. On 6-4 there is one later step, so nothing to choose; on 6-1 there would be.)
 
 # %% tags=["ablation"]
 weight, distance, true_labels = 0.1, "mse", False  # try 0.01, 1, 10; "l2"; True
