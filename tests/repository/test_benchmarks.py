@@ -1,16 +1,19 @@
 """The pages about measurements say what the CSV files beside them hold; each study is whole."""
 
+import ast
 import re
 import runpy
 from collections.abc import Iterable
 from pathlib import Path
 
+import jupytext
 import pandas as pd
 import pytest
 import yaml
 
 from sparcl_lib.config import parse_settings
 from sparcl_lib.course import minivoc_config
+from sparcl_lib.digests.statements import tree_digest
 from sparcl_lib.metrics import format_mean
 
 ROOT = Path(__file__).parents[2]
@@ -190,6 +193,21 @@ def test_the_table_of_the_latent_chapters_is_as_measured():
         assert line(
             method, *scores, *cells(seen, ("drift", "probe_old", "active", "room"))
         ) in page("latent_chapters")
+
+
+def functions_of(text: str) -> dict[str, str]:
+    """Name -> digest of what a function says, annotations and docstrings aside."""
+    nodes = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
+    return {node.name: tree_digest(node) for node in nodes}
+
+
+def test_the_losses_of_the_study_are_those_of_chapter_07():
+    cells = jupytext.read(ROOT / "notebooks" / "sources" / "07_sparsification.py").cells
+    chapter = functions_of("\n".join(c.source for c in cells if c.cell_type == "code"))
+    plugin = STUDIES / "latent_chapters" / "terms" / "sparser.py"
+    study = functions_of(plugin.read_text("utf-8"))
+    for name in ("active_rows", "hoyer", "l1_share"):
+        assert study[name] == chapter[name]
 
 
 def test_the_search_on_real_photographs_is_the_best_trial_of_each_method():
