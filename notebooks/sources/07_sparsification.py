@@ -210,7 +210,7 @@ assert torch.allclose(by_hand, -leaf.grad, atol=1e-5) and (by_hand >= 0).all()
 #
 # ## Four losses that mean it
 #
-# What would a loss look like that does what the name says? Four answers, each smallest where one channel carries a location:
+# What would a loss look like that does what the name says? Four answers; each falls as channels fall silent:
 #
 # | loss | formula at a location | idea |
 # |---|---|---|
@@ -641,7 +641,7 @@ assert (by("probe_old", "Hoyer's") < by("probe_old", "nothing") - 3).all()
 # ask for. But see what a probe can still read: of the old classes seven points less than without the loss, and of the new ones no more. Sparse
 # features also spread in fewer directions, two to four in place of eight to fourteen, and directions are what a linear classifier works with. Filling
 # costs a probe nothing. *Drift*, how far the means of old classes have moved in percent of their distance from each other, grows with every one of these losses, up
-# to six times; yet MiB with SDR's loss is within a point of MiB. Features may move far, as long as the head moves with them.
+# to six times; yet MiB with SDR's loss is within a point of MiB. Features may move far, as long as what reads them moves along.
 #
 # And mIoU, as differences to the base on the same seed: mean and 95 % interval over three seeds, a star where it leaves zero out.
 
@@ -744,10 +744,10 @@ assert all(gain("MiB", "hoyer from step 0", m).high < 0 for m in ("miou_new", "m
 # ### What it would need
 #
 # The gains that the paper publishes are those of all its losses together, on other data and in a larger network; nothing here says that they are wrong. What
-# does not hold is the explanation of this loss: whatever it does there, at a fixed peak it cannot make features sparse. As for the idea
-# behind it, room for new classes, the evidence of this chapter says what a test would have to have:
+# does not hold is the explanation of this loss: as its formula stands it fills features, and in every run here it did. As for the idea behind it, room for
+# new classes, the evidence of this chapter says what a test would have to have:
 #
-# - **Space that is short.** Hoyer's loss takes two thirds of the channels out of use and costs two points: 64 channels are plenty for eleven
+# - **Space that is short.** Hoyer's loss takes two thirds of the channels from the old classes and costs two points: 64 channels are plenty for eleven
 #   classes. In the small network, forgetting fell from sixteen points to none as $D$ went from 2 to 16. The paper's $D$ is 2048.
 # - **The right unit.** Room is left by a class that agrees with itself on few channels. A loss that sees one location at a time does not ask for
 #   that (exercise 7.5 does).
