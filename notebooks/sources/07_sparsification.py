@@ -9,7 +9,7 @@
 #   - Features divided by the peak of their class, then the sum of exponentials over the sum, as a mean over locations; ten lines, equal to the library's.
 #   - At a fixed peak the gradient is never positive, because $e^x \ge e\,x$. Every active channel is pushed up, the weak ones most, so the loss fills channels instead of emptying them. The trained network does just that.
 #   - An L1 share, Hoyer's measure, an entropy, and the ratio with the other sign, a few lines each. Sixty iterations of the first two leave a fifth or a half of the active channels.
-#   - SDR's loss lights 59 channels of 64 on MiB, Hoyer's fewer than 2 with 40 left free. Neither brings a gain that three seeds could show, SDR's on three bases and Hoyer's on two, and on MiB Hoyer's costs two points. That does not refute the idea of room: space was not short here.
+#   - SDR's loss lights 59 channels of 64 on MiB, Hoyer's fewer than 2 with 40 left free. Neither brings a gain that three seeds could show, SDR's on three bases and Hoyer's on two, and on MiB Hoyer's costs two points. That does not refute the idea of room, for space was not short here.
 # ends_with: a loss read, tested, and turned round
 # reading_minutes: 60
 # further_minutes: 30
