@@ -299,6 +299,10 @@ show(
 scene = four_classes()
 
 
+def begin():
+    return scene.features
+
+
 def move(points, loss="the paper's ratio", step_size=0.1, hold=0.0):  # (N, 2) -> (N, 2)
     leaf = points.clone().requires_grad_()
     peaks = torch.stack([leaf[scene.labels == c].max() for c in range(4)])[scene.labels]
@@ -314,7 +318,7 @@ def draw_scene(points, loss="the paper's ratio", step_size=0.1, hold=0.0):
 
 
 play(
-    lambda: scene.features, move, draw_scene, "Points of four classes under the paper's ratio at "
+    begin, move, draw_scene, "Points of four classes under the paper's ratio at "
     "the start and after 5, 20 and 80 steps: they gather along the diagonal, where both channels are active alike",
     loss=list(FIVE), step_size=[0.1, 0.02, 0.3], hold=[0.0, 0.1, 0.5],
 )  # fmt: skip
