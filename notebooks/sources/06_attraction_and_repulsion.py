@@ -26,13 +26,13 @@
 #   - "The released code of SDR, as far as it parts from the formulas: docs/paper_and_released.md, table of differences."
 
 # %% [markdown]
-# Prototypes matching, in chapter 05, holds the *mean* of each old class where it was. A mean says nothing about two other things. One is how far the
-# features of a class lie around it: a class may be spread over half the space with its mean in place. The other is how near the next class is:
+# Prototypes matching, in chapter 05, holds the *mean* of each old class where it was. A mean says nothing about two other things. One is how far
+# the features of a class lie around it: a class may be spread over half the space with its mean in place. The other is how near the next class is:
 # the teacher of chapter 04 took stars for squares, and two means that lie close together are held close together by matching.
 #
 # SDR adds two losses for just that. **Attraction** draws every feature to the prototype of its class. **Repulsion** pushes the means of different
-# classes apart. This chapter asks what each of them pushes, where they come to rest when both are on, and what is left of it in a network
-# whose features are not free to move.
+# classes apart. This chapter asks what each of them pushes, where they come to rest when both are on, and what is left of it in a network whose
+# features are not free to move.
 
 # %% tags=["setup"]
 import copy
@@ -57,7 +57,8 @@ from sparcl_lib.viz import class_palette
 # %% [markdown]
 # ## Attraction: to where a class was
 #
-# Step by step, for a batch with features $f_i$, labels $y^*_i$ at the resolution of the features, and prototypes $p_c$ (no gradient flows into them):
+# Step by step, for a batch with features $f_i$, labels $y^*_i$ at the resolution of the features, and prototypes $p_c$ (no gradient flows into
+# them):
 #
 # 1. The distance of a location to the prototype of its class: $\lVert f_i - p_c \rVert$, or its square divided by the $D$ channels.
 # 2. The mean over the $\hat n_c$ locations of the class in the batch, so that a large object does not count more than a small one.
@@ -97,9 +98,9 @@ for distance in ("mse", "l2"):
 # $$-\frac{\partial \mathcal L_{att}}{\partial f_i} = \frac{1}{|S|\, \hat n_c} \cdot \frac{2}{D} (p_c - f_i) \quad\text{(mse)}, \qquad
 # \frac{1}{|S|\, \hat n_c} \cdot \frac{p_c - f_i}{\lVert p_c - f_i \rVert} \quad\text{(l2)}$$
 #
-# Both point straight at the prototype. Mean squares pull like a spring, harder from afar; the norm pulls with the same force from
-# everywhere, and does not let go near the goal. And both carry $1 / \hat n_c$: where a class has 12 locations and background 3000, a location of the
-# class is pulled 250 times as hard as one of background.
+# Both point straight at the prototype. Mean squares pull like a spring, harder from afar; the norm pulls with the same force from everywhere, and
+# does not let go near the goal. And both carry $1 / \hat n_c$: where a class has 12 locations and background 3000, a location of the class is
+# pulled 250 times as hard as one of background.
 
 # %%
 def attraction_push(features, labels, prototypes, distance="mse"):
@@ -122,15 +123,15 @@ for distance in ("mse", "l2"):
 # %% [markdown]
 # ### What attraction adds to matching
 #
-# In mean squares the distance of a class splits into two parts. Write $f_i - p_c = (f_i - \hat p_c) + (\hat p_c - p_c)$ with $\hat p_c$ the mean of the
-# class in this batch, and square: the mixed term is zero in the mean, since the $f_i - \hat p_c$ sum to nothing. So
+# In mean squares the distance of a class splits into two parts. Write $f_i - p_c = (f_i - \hat p_c) + (\hat p_c - p_c)$ with $\hat p_c$ the mean of
+# the class in this batch, and square: the mixed term is zero in the mean, since the $f_i - \hat p_c$ sum to nothing. So
 #
 # $$\frac{1}{\hat n_c} \sum_i \lVert f_i - p_c \rVert^2 = \underbrace{\lVert \hat p_c - p_c \rVert^2}_{\text{matching}} +
 # \underbrace{\frac{1}{\hat n_c} \sum_i \lVert f_i - \hat p_c \rVert^2}_{\text{scatter}}$$
 #
-# Attraction *is* prototypes matching, for all classes and not only the old ones, plus a loss on the scatter within classes. Which part is the larger, in a real network? Take
-# the one that enters step 1, $M_0$, on ten batches of step 1, with the labels that the latent losses use: those of the step, and the old model's guesses where
-# these say background.
+# Attraction *is* prototypes matching, for all classes and not only the old ones, plus a loss on the scatter within classes. Which part is the
+# larger, in a real network? Take the one that enters step 1, $M_0$, on ten batches of step 1, with the labels that the latent losses use: those of
+# the step, and the old model's guesses where these say background.
 
 # %%
 workspace = open_workspace(minivoc_config("FT"), progress=False)
@@ -168,10 +169,9 @@ print(f"scatter is {100 * scatter / whole:.0f} % of it")
 assert np.isclose(whole, moved + scatter, rtol=1e-4) and scatter > 0.85 * whole
 
 # %% [markdown]
-# So at the start of step 1, when nothing has drifted yet and a batch's means are off by chance alone, attraction is nearly all scatter. It
-# asks every location of a class to look like the average one: the rim of a disc like its centre, the small one like the large one. That is
-# no wish to remember. It may make classes easier to tell apart, and it takes away what made locations of a class different, which a
-# head might have used.
+# So at the start of step 1, when nothing has drifted yet and a batch's means are off by chance alone, attraction is nearly all scatter. It asks
+# every location of a class to look like the average one: the rim of a disc like its centre, the small one like the large one. That is no wish to
+# remember. It may make classes easier to tell apart, and it takes away what made locations of a class different, which a head might have used.
 #
 # ## Repulsion: apart from the others
 #
@@ -198,7 +198,8 @@ print(f"repulsion {value:.3f}, as in the library")
 assert torch.isclose(value, losses.repulsion(f, y))
 
 # %% [markdown]
-# **The push.** The gradient of $1 / \lVert d \rVert$ is $-d / \lVert d \rVert^3$. Each pair stands twice in the sum, so that the mean of class $j$ is pushed by
+# **The push.** The gradient of $1 / \lVert d \rVert$ is $-d / \lVert d \rVert^3$. Each pair stands twice in the sum, so that the mean of class $j$
+# is pushed by
 #
 # $$-\frac{\partial \mathcal L_{rep}}{\partial \hat p_j} = \frac{2}{|S| (|S| - 1)} \sum_{k \in S,\, k \ne j} \frac{\hat p_j - \hat p_k}{\lVert \hat p_j - \hat p_k \rVert^3}$$
 #
@@ -232,8 +233,8 @@ assert pushed.sum(dim=(0, 2, 3)).abs().max() < 1e-6
 # %% [markdown]
 # ### Both as arrows
 #
-# Sixty points in a plane: background, two old classes that have drifted from their prototypes (the large hollow markers), and a new class, star, beside
-# the triangle that it resembles. Each picture is one loss alone; an arrow is the push on a point, made longer to be seen.
+# Sixty points in a plane: background, two old classes that have drifted from their prototypes (the large hollow markers), and a new class, star,
+# beside the triangle that it resembles. Each picture is one loss alone; an arrow is the push on a point, made longer to be seen.
 
 # %%
 toy = four_classes()  # features (60, 2), labels (60,), prototypes (4, 2), names
@@ -271,14 +272,15 @@ show(
 )  # fmt: skip
 
 # %% [markdown]
-# Triangle and star are near each other and get long arrows; disc and background, far from all, hardly any. Their arrows have one length within
-# a class, whatever the place of the point. And look at the triangles under attraction: they are pulled back to where their class was, and
-# by the way out of the stars. Attraction alone parts these two already.
+# Triangle and star are near each other and get long arrows; disc and background, far from all, hardly any. Their arrows have one length within a
+# class, whatever the place of the point. And look at the triangles under attraction: they are pulled back to where their class was, and by the way
+# out of the stars. Attraction alone parts these two already.
 #
 # ## Where the forces balance
 #
-# Put both on, with weights $a = \lambda_{att}$ and $b = \lambda_{rep}$ for short. Where do two classes rest? Let the prototypes lie $d$ apart and the points of each class all on one spot; by symmetry both
-# means give way by the same length, to a distance $r$, each $(r - d) / 2$ from its prototype. In mean squares the total is
+# Put both on, with weights $a = \lambda_{att}$ and $b = \lambda_{rep}$ for short. Where do two classes rest? Let the prototypes lie $d$ apart and
+# the points of each class all on one spot; by symmetry both means give way by the same length, to a distance $r$, each $(r - d) / 2$ from its
+# prototype. In mean squares the total is
 #
 # $$\mathcal L(r) = \frac{a}{D} \Big(\frac{r - d}{2}\Big)^2 + \frac{b}{r}$$
 #
@@ -286,8 +288,8 @@ show(
 #
 # $$\frac{a\,(r - d)}{2 D} = \frac{b}{r^2} \quad\Longleftrightarrow\quad r^2 (r - d) = \frac{2 D\, b}{a}$$
 #
-# The left side grows with $r$ from $r = d$ on, so there is exactly one such $r > d$: a spring never stops repulsion, and repulsion never breaks a spring. With the norm the
-# pull is $a / 2$ at every distance,
+# The left side grows with $r$ from $r = d$ on, so there is exactly one such $r > d$: a spring never stops repulsion, and repulsion never breaks a
+# spring. With the norm the pull is $a / 2$ at every distance,
 #
 # $$\frac a2 = \frac{b}{r^2} \quad\Longrightarrow\quad r = \max\Big(d, \sqrt{2 b / a}\Big)$$
 #
@@ -349,9 +351,10 @@ explore(
 )  # fmt: skip
 
 # %% [markdown]
-# With more classes the picture stays: each class rests where its spring holds the sum of all pushes, and near neighbours decide. Play with it. Every
-# "step" moves all points once by step size times push; what would be negative becomes 0, as after a ReLU. The large markers are the prototypes, crosses the class means. (In training the prototype of a *new* class follows its features, and so
-# does not hold it; here it stands still.)
+# With more classes the picture stays: each class rests where its spring holds the sum of all pushes, and near neighbours decide. Play with it.
+# Every "step" moves all points once by step size times push; what would be negative becomes 0, as after a ReLU. The large markers are the
+# prototypes, crosses the class means. (In training the prototype of a *new* class follows its features, and so does not hold it; here it stands
+# still.)
 
 # %%
 SIDES = {"in both": (0, 0), "in neither": (255, 255), "in attraction": (0, 255), "in repulsion": (255, 0)}
@@ -403,9 +406,10 @@ play(
 #
 # - `attraction` 0: no spring, no rest. The classes go on and on, slower and slower, to the edges.
 # - `repulsion` 0: each class falls onto its prototype, triangle and star too, and they end 1.1 apart, where the prototypes are.
-# - `distance` "l2" with `step_size` 0.2: the clusters do not fall together but tremble around their prototypes. The pull of the norm does not shrink near the
-#   goal, and a fixed step jumps over it.
-# - `background` "in neither": the disc comes to rest nearer to the corner from which background had pushed it away.
+# - `distance` "l2" with `step_size` 0.2: the clusters do not fall together but tremble around their prototypes. The pull of the norm does not
+#   shrink near the goal, and a fixed step jumps over it.
+# - `background` "in repulsion": it is pushed and has no spring. It ends in the corner, where both channels are zero. "In neither" its points stay
+#   where they are, and the disc sinks a little, since nobody pushes it from below.
 
 # %% tolerance={"abs": 0.01, "spread": 1e-05}
 def play_out(steps, attraction, repulsion, background="in both"):
@@ -436,13 +440,13 @@ assert gaps["attraction 0, repulsion 1"]["triangle to star"] > gaps["attraction 
 #
 # ## Why 1 / distance explodes, and what the cap does
 #
-# The push grows without bound as two means approach. A training step has a length: learning rate times push. Let two means be $r$ apart and free, with weight
-# 1 and step size $s$; one step makes that
+# The push grows without bound as two means approach. A training step has a length: learning rate times push. Let two means be $r$ apart and free,
+# with weight 1 and step size $s$; one step makes that
 #
 # $$r' = r + \frac{2 s}{r^2}$$
 #
-# For large $r$ that is a nudge. Where $2 s / r^2 > r$, that is below $r = \sqrt[3]{2 s}$, one step more than doubles the distance; a little below that, it is thrown beyond
-# anything the network has ever seen, and no spring catches it, because attraction answers one step later.
+# For large $r$ that is a nudge. Where $2 s / r^2 > r$, that is below $r = \sqrt[3]{2 s}$, one step more than doubles the distance; a little below
+# that, it is thrown beyond anything the network has ever seen, and no spring catches it, because attraction answers one step later.
 
 # %%
 def after_one_step(gap, step_size=0.01):
@@ -462,11 +466,11 @@ assert jumps.loc[0.00005, "loss"] == 1e4 and jumps.loc[2.0, "after one step"] < 
 # %% [markdown]
 # A loss of 100, nothing special for a computer, and the two classes lie 200 apart where features are of size 1. Closer still the library's cap
 # acts: below a distance of $10^{-4}$ the value stays at $10^4$ and the gradient is *zero*. Be clear about what that is good for. It keeps the loss
-# finite where two means coincide, where the formula has no direction either. It does not tame the push: just above the cap it is $10^8$. And two classes that lie exactly on
-# one another are never parted, though they need it most.
+# finite where two means coincide, where the formula has no direction either. It does not tame the push: just above the cap it is $10^8$. And two
+# classes that lie exactly on one another are never parted, though they need it most.
 #
-# Does it matter in practice? That depends on how near means come. Here are all pairs of the ten batches above, under $M_0$ and under a network
-# that was never trained, which is what a term sees that begins in step 0:
+# Does it matter in practice? That depends on how near means come. Here are all pairs of the ten batches above, under $M_0$ and under a network that
+# was never trained, which is what a term sees that begins in step 0:
 
 # %%
 @torch.no_grad()
@@ -493,14 +497,15 @@ assert seen["M_0"].min() > 1 and pairs.loc["M_0", "strongest push"] < 1
 
 
 # %% [markdown]
-# In the trained network means keep well apart, and the strongest push on any of them is a fraction of one. The features of an untrained one are small, all
-# its means lie close together, and the push of its nearest pair is hundreds of times as strong: if anything, it is the beginning of step 0 where the term is dangerous. Nowhere are we near the cap.
+# In the trained network means keep well apart, and the strongest push on any of them is a fraction of one. The features of an untrained one are
+# small, all its means lie close together, and the push of its nearest pair is hundreds of times as strong: if anything, it is the beginning of step
+# 0 where the term is dangerous. Nowhere are we near the cap.
 #
 # ## Background's double role
 #
-# Background is a class like any other to both losses, and it is unlike any other class. For attraction it has a prototype, made in step 0 from all that was not labelled
-# there, and features that are four fifths of the picture. For repulsion it is a neighbour of everybody: what is no object lies between the objects. Who
-# pushes whom, over the ten batches together?
+# Background is a class like any other to both losses, and it is unlike any other class. For attraction it has a prototype, made in step 0 from all
+# that was not labelled there, and features that are four fifths of the picture. For repulsion it is a neighbour of everybody: what is no object
+# lies between the objects. Who pushes whom, over the ten batches together?
 
 # %%
 total = [class_sums(features, labels, 11) for features, labels in latent]
@@ -519,17 +524,21 @@ assert share_of[0] > 0.7 and by_background.iloc[:, 2].mean() < 10
 assert (by_background.iloc[:, 0] > by_background.iloc[:, 1]).all()
 
 # %% [markdown]
-# Two answers. Background has four fifths of the locations and one eleventh of the weight, in both losses. And as a neighbour it is one of many: the objects lie two to five from their nearest *object*
-# and seven to ten from background, so that it does about a twentieth of the pushing. Nearly all of it is done between look-alikes, as it should be. With right labels background has little to say in either loss.
+# Two answers. Background has four fifths of the locations and one eleventh of the weight, in both losses. And as a neighbour it is one of many: the
+# objects lie two to five from their nearest *object* and seven to ten from background, so that it does about a twentieth of the pushing. Nearly all
+# of it is done between look-alikes, as it should be. With right labels background has little to say in either loss.
 #
-# Its second role is that of a wrong label. A location of an old class that the old model takes for background is drawn to background's prototype and is part of its mean; with raw labels, in the further part, that is all of them. And what
-# background's prototype stands for has moved: in step 0 it was the mean of everything but six classes, the stars and bars of later steps among it, where a picture held them. In the overlapped setup it has no prototype by the paper's rule, and takes no part.
+# Its second role is that of a wrong label. In step 0 of this setup every object had a name, so its prototype is the mean of true background. In
+# step 1 an old object that the old model takes for background is drawn to that prototype, away from its own, and is part of background's mean when
+# repulsion looks at it; with raw labels, in the further part, that is what happens to all of them. In the overlapped setup background has no
+# prototype by the paper's rule, and takes no part.
 #
 # ## A small network in the plane
 #
 # In the toy every point moved as it was pushed. In a network points share their weights, and cross-entropy has its own wishes. Smallest case: six
-# inputs, 32 hidden units, **two features**, a classifier. Step 0 has background, disc and triangle; step 1 brings the star, and labels all others background. The loss of step 1 is the unbiased cross-entropy of chapter 04, so that nobody calls an old object background. The latent losses
-# take the guesses of the old network as labels.
+# inputs, 32 hidden units, **two features**, a classifier. Step 0 has background, disc and triangle; step 1 brings the star, and labels all others
+# background. The loss of step 1 is the unbiased cross-entropy of chapter 04, so that nobody calls an old object background. The latent losses take
+# the guesses of the old network as labels.
 
 # %%
 CENTRES = torch.tensor([  # background, disc, triangle, star; the star resembles the triangle
@@ -643,17 +652,19 @@ explore(
 )  # fmt: skip
 
 # %% [markdown]
-# Mind the numbers at the axes. Without a hold the old classes drift off and half of their points, or more, get another name. Attraction keeps them, and
-# the star pays a few points. Repulsion does something that the toy did not show: the *whole plane* has grown. It is the cheapest way to
-# have larger distances: let all features get longer. The classes lie farther apart, and each is spread wider in the same proportion.
+# Mind the numbers at the axes. Without a hold the old classes drift off and half of their points, or more, get another name. Attraction keeps them,
+# and the star pays a few points. Repulsion does something that the toy did not show: the *whole plane* has grown. It is the cheapest way to have
+# larger distances: let all features get longer. The classes lie farther apart, and each is spread wider in the same proportion.
 #
 # ## The real network
 #
-# MiniVOC, 6-4, disjoint. First on a base where nothing else holds the old classes: **UCE**, the unbiased cross-entropy alone, MiB without its distillation (chapter 04).
-# Weights are 0.03 for attraction and 0.5 for repulsion, in step 1: at its start the push of each on the encoder is then a quarter to two fifths of that of cross-entropy ([the study](../benchmarks/studies/latent_chapters/README.md)).
+# MiniVOC, 6-4, disjoint. First on a base where nothing else holds the old classes: **UCE**, the unbiased cross-entropy alone, MiB without its
+# distillation (chapter 04). Weights are 0.03 for attraction and 0.5 for repulsion, in step 1: at its start the push of each on the encoder is then
+# a quarter to two fifths of that of cross-entropy ([the study](../benchmarks/studies/latent_chapters/README.md)).
 #
-# **Predict before you run.** Under $M_0$ the median distance of two class means was 7.4. What is it after step 1 with repulsion at a weight of 0.5? For attraction *and* repulsion,
-# two classes with prototypes 7.4 apart would rest where $r^2 (r - d) = 2 D\, b / a$, with $D = 64$ channels; here nothing pulls back but cross-entropy and the weights that they share.
+# **Predict before you run.** Under $M_0$ the median distance of two class means was 7.4. What is it after step 1 with repulsion at a weight of 0.5?
+# For attraction *and* repulsion, two classes with prototypes 7.4 apart would rest where $r^2 (r - d) = 2 D\, b / a$, with $D = 64$ channels; here
+# nothing pulls back but cross-entropy and the weights that they share.
 
 # %% tags=["predict"]
 my_guess = None  # a number from 1 to 100, or "pass"
@@ -727,12 +738,14 @@ explore(
 )  # fmt: skip
 
 # %% [markdown]
-# Repulsion has done what it was asked, and more than the toy let us think: means that were 7 apart are five times as far from each other. The calculation for both forces gives a finite distance; repulsion alone knows no rest, and 300
-# iterations are what stopped it. But look at the spread: it has grown nearly as much. Switch to "each its own" scale, and the picture of repulsion hardly differs from that of UCE. A linear classifier does not care how long features are; its weights
-# can be shorter. Attraction has done the reverse. The spread is halved, and the means, which nothing keeps apart, have moved together as well.
+# Repulsion has done what it was asked, and more than the toy let us think: means that were 7 apart are five times as far from each other. The
+# calculation for both forces gives a finite distance; repulsion alone knows no rest, and 300 iterations are what stopped it. But look at the
+# spread: it has grown nearly as much. Switch to "each its own" scale, and the picture of repulsion hardly differs from that of UCE. A linear
+# classifier does not care how long features are; its weights can be shorter. Attraction has done the reverse. The spread is halved, and the means,
+# which nothing keeps apart, have moved together as well.
 #
-# So to a good part the two forces argue about the **size of the space**, and only the rest is about who can be told from whom. The Fisher ratio divides size out; it has
-# risen under both, more under repulsion.
+# So to a good part the two forces argue about the **size of the space**, and only the rest is about who can be told from whom. The Fisher ratio
+# divides size out; it has risen under both, more under repulsion.
 #
 # ### What it is worth
 #
@@ -795,13 +808,15 @@ show(
 # %% [markdown]
 # Read only what leaves zero out:
 #
-# - **Attraction on UCE** is four points better on old classes in the mean: six and seven points on two seeds, nothing on the third. Its interval holds zero, so three seeds do not show a gain. *Matching* does on the same
-#   base and seeds, by fifteen points. Attraction has matching in it, at about a third of the weight, and the scatter on top; that the scatter helps is not what this table says.
-# - **Repulsion** gains nothing anywhere. On UCE new classes lose three points, on MiB all classes lose three, new ones between two and seven, and these intervals leave zero out.
+# - **Attraction on UCE** is four points better on old classes in the mean: six and seven points on two seeds, nothing on the third. Its interval
+#   holds zero, so three seeds do not show a gain. *Matching* does on the same base and seeds, by fifteen points. Attraction has matching in it, at
+#   about a third of the weight, and the scatter on top; that the scatter helps is not what this table says.
+# - **Repulsion** gains nothing anywhere. On UCE new classes lose three points, on MiB all classes lose three, new ones between two and seven, and
+#   these intervals leave zero out.
 # - **On LwF and MiB** attraction changes nothing that three seeds could show.
 #
-# And the features, over the same seeds: what a linear probe still finds of the old classes, how far their means have drifted (in percent of their distances), and the Fisher
-# ratio of all ten classes.
+# And the features, over the same seeds: what a linear probe still finds of the old classes, how far their means have drifted (in percent of their
+# distances), and the Fisher ratio of all ten classes.
 
 # %%
 measured = pd.read_csv("../benchmarks/studies/latent_chapters/features.csv")
@@ -818,17 +833,18 @@ assert (attracted["probe, old", "low"] < 0).all() and (attracted["probe, old", "
 assert (attracted[("Fisher", "low")].iloc[1:] > 0).all()
 
 # %% [markdown]
-# Here is the surprise of the chapter. In the *features* repulsion has worked: the Fisher ratio has doubled and more, and a linear probe, which is fitted afterwards and with labels, finds one or two points more of the old classes, on UCE and on MiB, beyond
-# the interval. The network's own answers are no better, those on new classes worse. Look at the drift: the means have moved by many times their distance from each other. Head and classifier have to run after
-# features that grow tenfold while they learn, with the same learning rate, and the guesses that serve as labels come from a network that has not moved. That is a likely reason; to prove it would take a
-# repulsion that parts classes without carrying them off.
+# Here is the surprise of the chapter. In the *features* repulsion has worked: the Fisher ratio has doubled and more, and a linear probe, which is
+# fitted afterwards and with labels, finds one or two points more of the old classes, on UCE and on MiB, beyond the interval. The network's own
+# answers are no better, those on new classes worse. Look at the drift: the means have moved by many times their distance from each other. Head and
+# classifier have to run after features that grow tenfold while they learn, with the same learning rate, and the guesses that serve as labels come
+# from a network that has not moved. That is a likely reason; to prove it would take a repulsion that parts classes without carrying them off.
 #
 # Attraction makes the classes on LwF and MiB tidier, too (Fisher), and a probe finds no more in them than before. Tidy is not the same as useful.
 #
 # ## A term of your own
 #
-# If repulsion is satisfied by longer features, take the length away: let it see *directions* only, features of length 1. A term is a function of the step's context
-# (`context.output.features`, `context.anchored_labels`, ...), and `@term` makes it a setting of every method.
+# If repulsion is satisfied by longer features, take the length away: let it see *directions* only, features of length 1. A term is a function of
+# the step's context (`context.output.features`, `context.anchored_labels`, ...), and `@term` makes it a setting of every method.
 
 # %%
 @term(needs_teacher=True, first_step=0)
@@ -838,7 +854,8 @@ def repulsion_of_directions(context):
     return losses.repulsion(directions, context.anchored_labels, context.num_classes)
 
 # %% [markdown]
-# It is trained as the cell runs, for 60 iterations in place of 300, beside the base and the library's repulsion for as long. Change the term and run both cells again.
+# It is trained as the cell runs, for 60 iterations in place of 300, beside the base and the library's repulsion for as long. Change the term and
+# run both cells again.
 
 # %% tolerance={"abs": 1.5, "spread": 0.1}
 SHORT = "optim.iterations=[600, 60]"  # step 0 as ever, then 60 iterations
@@ -858,13 +875,14 @@ assert own_spread["UCE + repulsion of directions"] < 1.1 * own_spread["UCE"] < o
 assert own["Fisher ratio"].idxmax() == "UCE + repulsion of directions"
 
 # %% [markdown]
-# The new term does what it was meant to do. The means move apart by half in place of by more than twice, the spread does not grow, and the Fisher ratio is higher than with the library's repulsion. What it is worth in mIoU one seed and 60 iterations cannot say. The study
-# below has it over 300 iterations.
+# The new term does what it was meant to do. The means move apart by half in place of by more than twice, the spread does not grow, and the Fisher
+# ratio is higher than with the library's repulsion. What it is worth in mIoU one seed and 60 iterations cannot say. The study below has it over 300
+# iterations.
 #
 # ### Ablation
 #
-# Change the weight of attraction and run the cell: only step 1 is trained, in about half a minute. Two more changes are kept: the norm in place of mean squares (its weight chosen so that
-# the pull at the start is about the same), and attraction from step 0 on, which trains a step 0 of its own.
+# Change the weight of attraction and run the cell: only step 1 is trained, in about half a minute. Two more changes are kept: the norm in place of
+# mean squares (its weight chosen so that the pull at the start is about the same), and attraction from step 0 on, which trains a step 0 of its own.
 
 # %% tags=["ablation"]
 weight = 0.03  # of attraction: yours; try 0.003, 0.1 or 1
@@ -887,8 +905,9 @@ one_seed = {"UCE": runs["UCE"], "mse, weight 0.03": runs["UCE + attraction"], **
 pd.DataFrame({name: scores(run) for name, run in one_seed.items()}).T.round(1)
 
 # %% [markdown]
-# (Seed 0: only large differences say anything.) The norm, at a weight with the same pull at the start, ends where mean squares end. Attraction from step 0 on costs the first step itself three points, and the new classes of step 1 eight: a
-# space that has been drawn together before it was needed has less to offer to what comes.
+# (Seed 0: only large differences say anything.) The norm, at a weight with the same pull at the start, ends where mean squares end. Attraction from
+# step 0 on costs the first step itself three points, and the new classes of step 1 eight: a space that has been drawn together before it was needed
+# has less to offer to what comes.
 #
 # Labels, background and larger weights are in a [study](../benchmarks/studies/two_forces/README.md) over three seeds:
 
@@ -911,12 +930,15 @@ apart.round(1)
 #
 # ## What would they need to help?
 #
-# - **A loss that sits in the features.** Without distillation the features of old classes go, and a hold on them shows in mIoU. On LwF and MiB the features are mostly there, the answers are lost elsewhere, and a
-#   tidier space is not what is missing ([docs/latent_terms.md](../docs/latent_terms.md) says where).
-# - **Right labels.** Old classes have no labels in step 1. The old model's guesses stand in for them, and a wrong guess is drawn to the prototype of the wrong class.
-# - **Few classes.** A pair's push is $2 / (|S| (|S| - 1))$ of the loss and a class's pull $1 / |S|$: with more classes the push between one pair of look-alikes fades against everything else.
-# - **Few channels.** A push falls with the *square* of the distance, and distances grow with $\sqrt D$. The next cell measures it: random classes of the same spread per channel in
-#   2 to 2048 channels.
+# - **A loss that sits in the features.** Without distillation the features of old classes go, and a hold on them shows in mIoU. On LwF and MiB the
+#   features are mostly there, the answers are lost elsewhere, and a tidier space is not what is missing
+#   ([docs/latent_terms.md](../docs/latent_terms.md) says where).
+# - **Right labels.** Old classes have no labels in step 1. The old model's guesses stand in for them, and a wrong guess is drawn to the prototype
+#   of the wrong class.
+# - **Few classes.** A pair's push is $2 / (|S| (|S| - 1))$ of the loss and a class's pull $1 / |S|$: with more classes the push between one pair of
+#   look-alikes fades against everything else.
+# - **Few channels.** A push falls with the *square* of the distance, and distances grow with $\sqrt D$. The next cell measures it: random classes
+#   of the same spread per channel in 2 to 2048 channels.
 
 # %%
 def balance_of(classes, channels, per_class=20):
@@ -940,8 +962,9 @@ fades.rename_axis("channels").round(4)
 assert (fades.diff().iloc[1:] < 0).all(axis=None) and (fades.loc[64:].T.diff().iloc[1:] < 0).all(axis=None)
 
 # %% [markdown]
-# In a plane the nearest of many classes is very near, and the push is strong. In 64 channels it is a tenth to a fiftieth of the pull, in 2048 a hundredth to a five-hundredth, and the more classes, the less. So the paper's one weight for both terms, found on one network and one task, says nothing about
-# another one: in 2048 channels it is attraction that one weighs, and repulsion is hardly there.
+# In a plane the nearest of many classes is very near, and the push is strong. In 64 channels it is a tenth to a fiftieth of the pull, in 2048 an
+# eightieth to a five-hundredth, and the more classes, the less. So the paper's one weight for both terms, found on one network and one task, says
+# nothing about another one: in 2048 channels it is attraction that one weighs, and repulsion is hardly there.
 #
 # ## Exercises
 #
@@ -1000,8 +1023,9 @@ check(
 # %% [markdown]
 # ### 6.3 At rest
 #
-# In the text both prototypes hold their class. Now only the first does: the second class is new, its prototype follows its features and pulls with no force. For attraction in mean
-# squares with weight $a$ and repulsion with weight $b$ in $D$ channels, how far is the first class from its prototype when the second is at distance $r$ from it? (Two classes in the batch, all points of a class on one spot.)
+# In the text both prototypes hold their class. Now only the first does: the second class is new, its prototype follows its features and pulls with
+# no force. For attraction in mean squares with weight $a$ and repulsion with weight $b$ in $D$ channels, how far is the first class from its
+# prototype when the second is at distance $r$ from it? (Two classes in the batch, all points of a class on one spot.)
 
 # %% tags=["exercise"]
 def given_way(r, a, b, channels):
@@ -1022,8 +1046,8 @@ check(
 # %% [markdown]
 # ### 6.4 A repulsion that ends
 #
-# Give repulsion an end: two means push each other only while they are nearer than a margin $m$, and the push goes to zero there. Write the loss $\max(0, m - r)^2$, mean over ordered pairs.
-# (De Brabandere et al. do it so.) Then make a term of it, as above, and look at the sizes again.
+# Give repulsion an end: two means push each other only while they are nearer than a margin $m$, and the push goes to zero there. Write the loss
+# $\max(0, m - r)^2$, mean over ordered pairs. (De Brabandere et al. do it so.) Then make a term of it, as above, and look at the sizes again.
 
 # %% tags=["exercise"]
 def repulsion_with_margin(means, margin):
@@ -1046,16 +1070,17 @@ check(
 # %% [markdown]
 # ### 6.5 Apart, whatever the size (open)
 #
-# Distances grow when all features get longer, and say nothing about who can be told from whom. Design a measure of how well the classes of a feature space stand apart that does not see size.
-# There is no one right answer. The check asks for what any of them should have:
+# Distances grow when all features get longer, and say nothing about who can be told from whom. Design a measure of how well the classes of a
+# feature space stand apart that does not see size. There is no one right answer. The check asks for what any of them should have:
 #
 # 1. one number, larger for classes that stand farther apart with the same spread, and smaller for the same means with more spread;
 # 2. the same in other units, all features times ten, and the same when all features are moved by the same vector;
 # 3. 255 is no class, and a class without a location does no harm.
 #
-# The Fisher ratio has all of this. Yours may be another, one that looks at the *nearest* pair, say: a mean over all pairs hides two classes that lie on one another. Then ask one question of your own about
-# `spaces` (or about networks that you train: another weight, exercise 6.4 as a term, both forces) that the table of sizes above leaves open. Write down what you expect before you measure, and repeat it on seeds 1 and 2 (`minivoc_config(..., seed=1)`, then `run_or_load(..., checkpoints=True)`). What a good
-# answer has:
+# The Fisher ratio has all of this. Yours may be another, one that looks at the *nearest* pair, say: a mean over all pairs hides two classes that
+# lie on one another. Then ask one question of your own about `spaces` (or about networks that you train: another weight, exercise 6.4 as a term,
+# both forces) that the table of sizes above leaves open. Write down what you expect before you measure, and repeat it on seeds 1 and 2
+# (`minivoc_config(..., seed=1)`, then `run_or_load(..., checkpoints=True)`). What a good answer has:
 #
 # | | in part | in full |
 # |---|---|---|
@@ -1149,13 +1174,13 @@ quiz(
 # %% [markdown]
 # ## Further: what the released code does to both
 #
-# The code that the authors released parts from the formulas in several places ([the table](../docs/paper_and_released.md)). Two of them belong here. SPARCL has each as an option
-# of the terms `released_attraction` and `released_repulsion`.
+# The code that the authors released parts from the formulas in several places ([the table](../docs/paper_and_released.md)). Two of them belong
+# here. SPARCL has each as an option of the terms `released_attraction` and `released_repulsion`.
 #
 # ### A division inside the loop
 #
-# The formula adds up over the classes and divides by their number, say $n$. The released code divides after *each* addition. The class that comes first is divided $n$ times, the last
-# one once:
+# The formula adds up over the classes and divides by their number, say $n$. The released code divides after *each* addition. The class that comes
+# first is divided $n$ times, the last one once:
 #
 # $$\big(\dots((\ell_1 / n + \ell_2) / n + \ell_3) \dots\big) / n = \sum_{i=1}^{n} \frac{\ell_i}{n^{\,n + 1 - i}}$$
 
@@ -1181,13 +1206,15 @@ assert torch.isclose(nested, of_nested(as_map(toy.features), toy.labels[None, :,
 assert nested_share(11)[:-2].max() < 1e-3 and torch.isclose(nested_share(11)[-1], torch.tensor(1 / 11))
 
 # %% [markdown]
-# With eleven classes in the batch the last one has what the formula gives to every class, the one before a hundredth, and background a number with eleven zeros. The last label is a *new* class, whose prototype
-# is the mean of what was just seen. So the nested division takes attraction away from all old classes, where it had a meaning, and leaves a pull on the scatter of the newest class. Prediction: a network trained so is UCE.
+# With eleven classes in the batch the last one has what the formula gives to every class, the one before a hundredth, and background a number with
+# eleven zeros. The last label is a *new* class, whose prototype is the mean of what was just seen. So the nested division takes attraction away
+# from all old classes, where it had a meaning, and leaves a pull on the scatter of the newest class. Prediction: a network trained so is UCE.
 #
 # ### Labels as they are
 #
-# The formula's attraction takes the old model's guesses where old classes hide in background. The released code takes the labels of the step as they are, "raw". Then a hidden triangle is
-# background to attraction, and is drawn to background's prototype, while matching draws it to its own. And to repulsion there are no old classes at all in the batch: their pixels are part of background's mean, which lies between everything.
+# The formula's attraction takes the old model's guesses where old classes hide in background. The released code takes the labels of the step as
+# they are, "raw". Then a hidden triangle is background to attraction, and is drawn to background's prototype, while matching draws it to its own.
+# And to repulsion there are no old classes at all in the batch: their pixels are part of background's mean, which lies between everything.
 
 # %% tags=["draw"]
 RAW = torch.where(toy.labels == 3, 3, 0)  # old classes are labelled background
@@ -1227,8 +1254,9 @@ print(f"the way of the triangles to their prototype and that to background's: co
 assert angle < 0
 
 # %% [markdown]
-# The two ways are opposed: at the same time and for the same pixels, raw labels make attraction work against prototypes matching. In the overlapped setup background has no prototype at all by the paper's rule (section 4.1); SPARCL
-# leaves the class out of both losses there, the released code draws its features to zero.
+# The two ways are opposed: at the same time and for the same pixels, raw labels make attraction work against prototypes matching. In the overlapped
+# setup background has no prototype at all by the paper's rule (section 4.1); SPARCL leaves the class out of both losses there, the released code
+# draws its features to zero.
 #
 # ### Does it show?
 #
@@ -1242,8 +1270,9 @@ released.round(1)
 assert (old_by_seed["UCE + attraction, nested division"] - old_by_seed["UCE"]).abs().max() < 1.5
 
 # %% [markdown]
-# With the nested division the network is UCE again, to within a point on each seed: the prediction holds. With raw labels attraction ends below UCE on the seed that was trained, where the formula's gains. Whether a difference
-# shows in a method depends, of course, on what the term is worth in it: in the whole of SDR on MiniVOC, nothing ([the table](../docs/paper_and_released.md#measure-it)), because there distillation does the work.
+# With the nested division the network is UCE again, to within a point on each seed: the prediction holds. With raw labels attraction ends below UCE
+# on the seed that was trained, where the formula's gains. Whether a difference shows in a method depends, of course, on what the term is worth in
+# it: in the whole of SDR on MiniVOC, nothing ([the table](../docs/paper_and_released.md#measure-it)), because there distillation does the work.
 #
 # ### 6.6 Divided in the loop
 #
