@@ -9,7 +9,7 @@
 #   - Attraction is the mean distance of features from their prototype. In mean squares it is prototypes matching of all classes plus the scatter within them, and nearly all of it is scatter. Repulsion moves each class as one block, away from near classes by an inverse square law, and all its pushes cancel out.
 #   - Two classes rest where $r^2 (r - d) = 2 D b / a$. A step that is larger than the gap throws the classes apart instead of parting them. The cap keeps the loss finite where means coincide; on MiniVOC it never acts.
 #   - Attraction makes the feature space smaller, repulsion larger, means and spread alike. Repulsion lets a probe find one or two points more of the old classes, yet no mIoU gains on any base, and MiB loses three points. Attraction gains nothing beyond its interval.
-#   - A function with `@term`; repulsion of directions parts classes without making the space larger. Background has four fifths of the locations and a tenth of the weight, and is hardly missed. The released division leaves attraction to the newest class, raw labels turn it against matching.
+#   - A function with `@term`; repulsion of directions parts classes without making the space larger, and gains nothing either. Background has four fifths of the locations, a tenth of the weight, and is not missed. The released division leaves attraction to the newest class, raw labels turn it against matching; with either the network is UCE, as far as three seeds can tell.
 # ends_with: + two terms, ablated; the equilibrium of two forces
 # reading_minutes: 60
 # further_minutes: 30
@@ -764,19 +764,24 @@ def difference(table, measure, name, base):
 
 
 def compared(table, pairs, measures):
-    """A row for each (name, base): mean difference and interval of each measure."""
+    """A row for each label: (name, base): mean difference and interval of each measure."""
     rows = {}
-    for name, base in pairs:
+    for label, (name, base) in pairs.items():
         found = {short: difference(table, measure, name, base) for short, measure in measures.items()}
-        rows[name] = {(short, part): getattr(d, part) for short, d in found.items() for part in ("mean", "low", "high")}
-        rows[name]["", "seeds"] = next(iter(found.values())).seeds
+        rows[label] = {(short, part): getattr(d, part) for short, d in found.items() for part in ("mean", "low", "high")}
+        rows[label]["", "seeds"] = next(iter(found.values())).seeds
     return pd.DataFrame(rows).T
+
+
+def on(base, *terms):
+    return {f"{base} + {name}": (f"{base} + {name}", base) for name in terms}
 
 # %%
 MIOU = {"old": "miou_old_no_bg", "new": "miou_new", "all": "miou_all"}
 bases = results("latent_chapters")
-NAMED = [(f"{base} + {name}", base) for base in ("UCE", "LwF", "MiB") for name in ("attraction", "repulsion")]
-worth = compared(bases, [("UCE + matching", "UCE"), *NAMED], MIOU)  # matching: from chapter 05
+BOTH = ("attraction", "repulsion")
+ON_THREE = on("UCE", *BOTH) | on("LwF", *BOTH) | on("MiB", *BOTH)
+worth = compared(bases, on("UCE", "matching") | ON_THREE, MIOU)  # matching: from chapter 05
 worth.round(1)
 assert worth.loc["UCE + matching", ("old", "low")] > 0
 assert worth.loc["UCE + attraction", ("old", "low")] < 0 < worth.loc["UCE + attraction", ("old", "high")]
@@ -822,9 +827,7 @@ show(
 measured = pd.read_csv("../benchmarks/studies/latent_chapters/features.csv")
 measured = measured[measured["step"] == 1]
 FEATURES = {"probe, old": "probe_old", "drift, old": "drift", "Fisher": "fisher"}
-inside = compared(
-    measured, NAMED, FEATURES
-)
+inside = compared(measured, ON_THREE, FEATURES)
 repelled = inside.loc[["UCE + repulsion", "MiB + repulsion"]]
 attracted = inside.loc[["UCE + attraction", "LwF + attraction", "MiB + attraction"]]
 inside.round(2)
@@ -835,9 +838,9 @@ assert (attracted[("Fisher", "low")].iloc[1:] > 0).all()
 # %% [markdown]
 # Here is the surprise of the chapter. In the *features* repulsion has worked: the Fisher ratio has doubled and more, and a linear probe, which is
 # fitted afterwards and with labels, finds one or two points more of the old classes, on UCE and on MiB, beyond the interval. The network's own
-# answers are no better, those on new classes worse. Look at the drift: the means have moved by many times their distance from each other. Head and
-# classifier have to run after features that grow tenfold while they learn, with the same learning rate, and the guesses that serve as labels come
-# from a network that has not moved. That is a likely reason; to prove it would take a repulsion that parts classes without carrying them off.
+# answers are no better, those on new classes worse. Look at the drift: the means have moved by many times their distance from each other, and head
+# and classifier have to run after features that grow while they learn. Is that the reason? To find out takes a repulsion that parts classes without
+# carrying them off. The next section builds one.
 #
 # Attraction makes the classes on LwF and MiB tidier, too (Fisher), and a probe finds no more in them than before. Tidy is not the same as useful.
 #
@@ -913,20 +916,28 @@ pd.DataFrame({name: scores(run) for name, run in one_seed.items()}).T.round(1)
 
 # %%
 forces = results("two_forces")
-ROWS = (
-    "attraction", "attraction, objects alone", "attraction, ten times", "repulsion", "repulsion, objects alone",
-    "repulsion, ten times", "repulsion of directions", "both",
-)  # fmt: skip
-asked_for = [(f"UCE + {row}", "UCE") for row in ROWS]
-apart = compared(forces, [*asked_for, ("MiB + repulsion of directions", "MiB")], MIOU)
+ROWS = ("attraction, ten times", "repulsion, ten times", "both", "repulsion of directions")
+rows = on("UCE", *ROWS) | on("MiB", "repulsion of directions")
+for name in BOTH:
+    rows[f"{name}: objects alone, minus with background"] = (f"UCE + {name}, objects alone", f"UCE + {name}")
+rows["both, minus attraction alone"] = ("UCE + both", "UCE + attraction")
+apart = compared(forces, rows, MIOU)
 apart.round(1)
+assert -1.5 < apart.iloc[5]["old", "low"] < 0 < apart.iloc[5]["old", "high"] < 1.5  # objects alone
+assert apart.loc["both, minus attraction alone", ("new", "high")] < 0
+assert not (apart[[(m, "low") for m in MIOU]] > 0).any(axis=None)  # nothing gains
 
 # %% [markdown]
 # (Where there is one seed there is no interval, and only what is large says anything.)
 #
-# - Without background attraction ends where it ended with it, and so does repulsion. That fits what was counted above.
-# - More of either is no help. Ten times attraction takes four points from the new classes; ten times repulsion loses the old ones nearly entirely.
-# - Both together are no better than attraction alone.
+# - **Background.** Leaving it out moves attraction's old classes by a point at most, and the whole interval says so. That fits what was counted
+#   above.
+# - **Weight.** Ten times attraction takes four points from the new classes on the seed that was trained; ten times repulsion loses the old ones
+#   nearly entirely.
+# - **Both together** gain nothing; the new classes are a point worse than with attraction alone.
+# - **Directions.** The repulsion that cannot be satisfied by longer features gains nothing either, neither on UCE nor on MiB. So it is not the size
+#   of the space alone that costs. What both have in common is that they push *all* classes apart, those that a classifier tells apart already and
+#   those that it does not.
 #
 # ## What would they need to help?
 #
@@ -1264,15 +1275,19 @@ assert angle < 0
 
 # %%
 RELEASED = ("attraction", "attraction, nested division", "attraction, raw labels", "repulsion", "repulsion, raw labels")
-released = compared(forces, [(f"UCE + {row}", "UCE") for row in RELEASED], MIOU)
-old_by_seed = forces.pivot(index="seed", columns="method", values="miou_old_no_bg")
+released = compared(forces, on("UCE", *RELEASED), MIOU)
+by_seed = forces.pivot(index="seed", columns="method", values="miou_old_no_bg")
 released.round(1)
-assert (old_by_seed["UCE + attraction, nested division"] - old_by_seed["UCE"]).abs().max() < 1.5
+assert (by_seed["UCE + attraction, nested division"] - by_seed["UCE"]).abs().max() < 3
+assert (by_seed["UCE + attraction, raw labels"] - by_seed["UCE"]).abs().max() < 4
+assert released.loc[["UCE + attraction, nested division", "UCE + attraction, raw labels"], ("old", "mean")].abs().max() < 1
 
 # %% [markdown]
-# With the nested division the network is UCE again, to within a point on each seed: the prediction holds. With raw labels attraction ends below UCE
-# on the seed that was trained, where the formula's gains. Whether a difference shows in a method depends, of course, on what the term is worth in
-# it: in the whole of SDR on MiniVOC, nothing ([the table](../docs/paper_and_released.md#measure-it)), because there distillation does the work.
+# With the nested division the old classes end within three points of UCE on every seed, with raw labels within four, and the means of both are
+# within a point of it. The prediction fits. But attraction itself, by the formula, shows no gain beyond its interval here, so three seeds cannot
+# tell what either of the two has cost. In the whole of SDR on MiniVOC nobody can, either ([the table](../docs/paper_and_released.md#measure-it)):
+# there distillation does the work. Whoever wants to know what such a difference costs has to find a setting first in which the loss is worth
+# something.
 #
 # ### 6.6 Divided in the loop
 #
