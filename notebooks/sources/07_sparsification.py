@@ -571,7 +571,7 @@ for name, weight in WEIGHTS.items():
     setting = f"method.terms.{name}={{weight: {weight}, from_step: 1}}"
     short[f"MiB + {name}"] = run_or_load(minivoc_config("MiB", SHORT, setting), checkpoints=True)
 
-# %% tolerance={"abs": 0.5, "spread": 0.05}
+# %% tolerance={"abs": 3, "spread": 1}
 short_looks = {"M_0": before} | {name: look(run.model(1)) for name, run in short.items()}
 table = pd.DataFrame({name: portrait(*found) for name, found in short_looks.items()}).T
 alone = run_or_load(minivoc_config("MiB", SHORT)).matrix.miou_all(1)
