@@ -1,6 +1,7 @@
 """The pages about measurements say what the CSV files beside them hold; each study is whole."""
 
 import ast
+import json
 import re
 import runpy
 from collections.abc import Iterable
@@ -289,7 +290,22 @@ def test_shipped_runs_trained_again_are_as_told():
         assert abs(row["own"] - row["shipped"]) < spread
 
 
-def test_what_voc_costs_is_as_counted_and_the_readme_says_the_same():
+def test_the_hours_of_voc_are_iterations_times_measured_seconds_in_the_readme_too():
+    script = runpy.run_path(str(STUDIES / "voc_cost" / "voc_cost.py"))
+    found = table("voc_cost", "hours.csv")
+    pd.testing.assert_frame_equal(script["hours"](8, 30), found)
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    for name, first, later, hours, peak in found.itertuples(index=False):
+        assert line(name, first, later, f"{hours:.2f}", peak) in page("voc_cost")
+        seconds = 35_880 * first / 1000 + 8_718.75 * later / 1000
+        assert hours == pytest.approx(seconds / 3600, abs=0.006)
+    default, mixed = found.set_index("precision").loc[["32-true", "bf16-mixed"]].itertuples(False)
+    assert f"{default[0]} and {default[1]} ms on an H200: {default[2]} hours" in readme
+    for row in (default, mixed):
+        assert f"{row[2]} hours and {row[3]} GiB" in readme
+
+
+def test_what_voc_costs_is_as_counted():
     counted = table("voc_cost", "voc_cost.csv").set_index("step")
     for step, (_, operations, held, saved) in counted.iterrows():
         assert line(step, f"{operations:.2f}", f"{held:.2f}", f"{saved:.1f}") in page("voc_cost")
@@ -297,8 +313,78 @@ def test_what_voc_costs_is_as_counted_and_the_readme_says_the_same():
     first, later = 9568, 487 + 299 + 491 + 500 + 548  # 15-1 overlapped: tests/data/test_splits.py
     total = 30 * (first * alone + later * taught) / 1e5  # 10^17
     hours = total * 1e17 / 1e13 / 3600
-    readme = (ROOT / "README.md").read_text("utf-8")
-    for text in (readme, page("voc_cost")):
-        assert f"{total:.1f} x 10^17" in text and f"{hours:.1f} hours" in text
-        assert f"{counted.iloc[1, 2:].sum():.1f} GiB" in text
+    text, readme = " ".join(page("voc_cost").split()), (ROOT / "README.md").read_text("utf-8")
+    assert f"{total:.1f} x 10^17" in text and f"{hours:.1f} hours" in text
+    assert f"{counted.iloc[1, 2:].sum():.1f} GiB" in text
+    rate = taught * 8 / table("voc_cost", "hours.csv").iloc[0]["ms later"] * 1000
+    assert f"sustained {rate:.0f} x 10^12 a second" in text
     assert f"{30 * first / 8:,.0f} iterations" in readme and f"{30 * later / 8:,.0f} for" in readme
+
+
+def test_runs_of_a_gpu_are_on_a_cpu_what_is_told():
+    found = json.loads((STUDIES / "gpu" / "home.json").read_text("utf-8"))
+    names = {"kept-run": "SDR on MiniVOC, tf32 off",
+             "run-128-fp32": "SDR on photographs, 128 pixels, `32-true`"}  # fmt: skip
+    assert found.keys() == names.keys()
+    for run, steps in found.items():
+        again = steps.pop("trained on by the CPU", None)
+        for step, row in steps.items():
+            apart, equal = row["largest difference of an IoU"], 100 * row["equal pixels"]
+            shown = f"{apart:.4f}", f"{equal:.2f} %"
+            assert line(names[run], step.split()[-1], *shown) in page("gpu")
+        if again:
+            assert "{miou_all:.2f} mIoU of all classes for {on the GPU:.2f}".format(
+                **again
+            ) in page("gpu")
+
+
+GPU_COLUMNS = ("bf16", "tf32", "fp32")
+
+
+def test_the_speed_of_a_gpu_is_as_measured():
+    speed = table("gpu", "speed.csv").query("item != 'cudnn-benchmark'")
+    speed["ms"] = 1000 * speed.seconds
+    for (method, batch, layout), rows in speed.groupby(["method", "batch", "layout"]):
+        row = rows.set_index("arithmetic").loc[list(GPU_COLUMNS)]
+        contiguous = layout == "contiguous"
+        over = ["–"] * 3 if contiguous else [f"{x:.2f}" for x in row["over the floor"]]
+        shown = [f"{x:.1f}" for x in row.ms], over, [f"{x:.1f}" for x in row["peak GiB"]]
+        name = f"{method}ˣ" if contiguous else method
+        assert line(name, batch, *(x for part in shown for x in part)) in page("gpu")
+        if batch == 24 and not contiguous:
+            surplus = (f"{x:.1f}" for x in row.ms - 1000 * row.floor)
+            assert line(method, *surplus) in page("gpu")
+    sdr = speed.query("method == 'SDR' and layout == 'channels last'")
+    ms = sdr.set_index(["batch", "arithmetic"]).ms
+    text = " ".join(page("gpu").split())
+    assert f"{ms[24, 'fp32'] / ms[24, 'bf16']:.1f} times as fast for SDR" in text
+    assert f"{ms[8, 'fp32'] / ms[8, 'bf16']:.1f} at batch 8" in text
+    for classes, rows in table("gpu", "latent.csv").groupby("classes"):
+        row = rows.set_index("loss").loc["all"]
+        assert f"{row.ms:.1f} against {row['loop ms']:.1f} ms at {classes} classes" in text
+    for _, row in table("gpu", "loader.csv").iterrows():
+        assert line(int(row.workers), f"{row['images per second']:.0f}") in text
+
+
+def test_a_gpu_is_as_right_as_told():
+    found = table("gpu", "correct.csv")
+    assert len(found) == 93 and found.repeats.all() and found["counts equal"].all()
+    for step, rows in found.groupby("step"):
+        names = ("losses", "weights", "prototypes", "losses in bf16", "losses in fp16")
+        assert line(step, *(f"{rows[name].max():.1e}" for name in names)) in page("gpu")
+    worst = found[found["worst tensor"] > 0.01]
+    assert list(worst.method) == ["SSUL-like"] and worst["worst tensor"].max() < 0.0185
+
+
+def test_real_runs_of_a_gpu_stand_beside_those_of_a_cpu():
+    gpu = table("gpu", "real.csv").set_index(["stage", "method", "seed", "step"]).miou_all
+    cpu = table("real_one_by_one", "results.csv").set_index(["method", "seed", "step"]).miou_all
+    for (method, seed), rows in gpu["128-fp32"].groupby(["method", "seed"]):
+        pairs = [(rows.get((method, seed, s)), cpu.get((method, seed, s))) for s in (0, 3)]
+        shown = [f"{x:.1f}" if x is not None else "–" for pair in pairs for x in pair]
+        assert line(method, seed, *shown, f"{pairs[1][0] - pairs[1][1]:+.1f}") in page("gpu")
+    for (method, seed), _ in gpu.groupby(["method", "seed"]):
+        both = [gpu.get((stage, method, seed, 3)) for stage in ("256-bf16", "256-fp32")]
+        if both != [None, None]:
+            shown = ("–" if x is None else f"{x:.1f}" for x in both)
+            assert line(method, seed, *shown) in page("gpu")

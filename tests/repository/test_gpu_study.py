@@ -1,11 +1,15 @@
 """The study of a GPU at its smallest, on the CPU: every part measures, and goes on where it was."""
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 import tarfile
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,6 +69,22 @@ def test_nothing_begins_that_would_not_end_in_time(study, tmp_path):
     job = replace(job_of(tmp_path), tiny=False, until=time.time() + 5)
     job.item("long", 6, lambda: pytest.fail("begun"))
     assert not job.file("long").exists()
+
+
+def test_what_a_part_leaves_running_ends_with_it(study, tmp_path, monkeypatch):
+    """Loader processes of a run that was killed held the output open, for half a minute."""
+    lines, writes = os.pipe()
+    os.set_inheritable(writes, True)
+    script = f"sleep 60 >&{writes} & echo begun"
+    inside = study["side_by_side"].__globals__
+    monkeypatch.setitem(inside, "command_of", lambda *_: ["sh", "-c", script])
+    monkeypatch.setattr(subprocess, "Popen", partial(subprocess.Popen, close_fds=False))
+    began = time.monotonic()
+    arguments = SimpleNamespace(out=tmp_path, work=tmp_path, tiny=False)
+    study["side_by_side"](arguments, [("real", "")], time.time() + 30)
+    os.close(writes)
+    assert os.read(lines, 1) == b"" and time.monotonic() - began < 20  # no writer is left
+    os.close(lines)
 
 
 def test_speed_and_losses_are_measured_and_packed(study, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ unpacked again, evaluates it on a CPU and goes on with it there.
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -39,6 +40,8 @@ PLAN: tuple[tuple[tuple[tuple[str, str], ...], float], ...] = (
 TESTS = ("losses", "prototypes", "methods/test_methods.py", "methods/test_mechanism.py", "models",
          "training/test_fake_cuda.py")  # fmt: skip
 RESULTS = "results.json"
+# Seconds of the budget that are kept for ending parts and for packing.
+ENDING = 15
 
 
 def main() -> None:
@@ -98,7 +101,7 @@ def measure_all(arguments: argparse.Namespace) -> None:
     for file in out.glob("*.json"):
         if "error" in json.loads(file.read_text("utf-8")):
             file.replace(file.with_suffix(".failed"))
-    until = began + arguments.budget
+    until = began + arguments.budget - (0 if arguments.tiny else ENDING)
     usable = prepare(arguments, until)
     groups = groups_of(arguments)
     for n, (group, _) in enumerate(groups):
@@ -177,25 +180,34 @@ def side_by_side(
     say(f"{', '.join(' '.join(c).strip() for c in chosen)}: {until - time.time():.0f} s")
     running = []
     for part, only in chosen:
-        log = (arguments.out / f"{'-'.join(filter(None, (part, only)))}.log").open("a")
-        running.append(
-            subprocess.Popen(
-                command_of(arguments, part, only, until),
-                cwd=ROOT,
-                env=environment(arguments),
-                stderr=log,
-                start_new_session=True,
+        log = arguments.out / f"{'-'.join(filter(None, (part, only)))}.log"
+        with log.open("a", encoding="utf-8") as errors:
+            running.append(
+                subprocess.Popen(
+                    command_of(arguments, part, only, until),
+                    cwd=ROOT,
+                    env=environment(arguments),
+                    stderr=errors,
+                    start_new_session=True,
+                )
             )
-        )
     for process in running:
         try:
-            process.wait(max(1.0, until + 12 - time.time()) if not arguments.tiny else None)
+            process.wait(max(1.0, until + 5 - time.time()) if not arguments.tiny else None)
         except subprocess.TimeoutExpired:
             say("the time is up")
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        end_group(process.pid)
         if process.wait():
             say(f"a part ended with {process.returncode}: see its log")
+
+
+def end_group(group: int) -> None:
+    """Loader processes outlive a run that was killed, and with them the output stays open.
+
+    Whoever reads it, `tee` or ssh, waits for them.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def command_of(arguments: argparse.Namespace, part: str, only: str, until: float) -> list[str]:
@@ -274,44 +286,67 @@ def write_tables(found: dict[str, Any], folder: Path) -> None:
     results = {name: item["result"] for name, item in found.items() if "result" in item}
     device = results.get("device", {})
     (folder / "device.json").write_text(json.dumps(device, indent=1) + "\n", "utf-8")
-    correct, speed, latent, real = [], [], [], []
+    tables: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("correct", "speed", "latent", "loader", "real", "syncs")
+    }
     for name, result in results.items():
         kind, _, rest = name.partition("-")
         if kind == "correct":
-            setup, _, method = rest.partition("-")
-            correct += [
-                {
-                    "method": method, "setup": setup, "step": step.split()[-1],
-                    "losses": max(row["losses, relative difference"].values()),
-                    "weights": row["weights, difference relative to it"],
-                    "prototypes": row["prototypes, relative difference"],
-                    "counts equal": row["counts are equal"],
-                    "repeats": row["a second time the same"],
-                    "not deterministic": "; ".join(row["not deterministic"]),
-                }
-                for step, row in result.items()
-            ]  # fmt: skip
+            tables[kind] += [_correct_row(rest, *step) for step in result.items()]
         elif kind == "speed":
-            speed.append({k: v for k, v in result.items() if k != "losses"} | {"item": rest})
+            row = {k: v for k, v in result.items() if k != "losses"}
+            tables[kind].append({**row, "item": rest})
         elif kind == "latent":
-            latent += [{"classes": result["classes"], "loss": loss, **row}
-                       for loss, row in result.items() if loss != "classes"]  # fmt: skip
+            tables[kind] += [{"classes": result["classes"], "loss": loss, **row}
+                             for loss, row in result.items() if loss != "classes"]  # fmt: skip
+        elif kind == "loader":
+            tables[kind].append(result)
         elif kind == "real":
             rows = zip(result["steps"], result["seconds"], strict=False)
-            real += [
+            tables[kind] += [
                 {"stage": result["stage"], "method": result["method"], "seed": result["seed"],
                  **{k: v for k, v in row.items() if k != "class_iou"}, "seconds": seconds}
                 for row, seconds in rows
             ]  # fmt: skip
-    loader = [r for name, r in results.items() if name.startswith("loader-")]
-    tables = {"correct": correct, "speed": speed, "latent": latent, "loader": loader, "real": real}
+        elif kind == "syncs":
+            tables[kind] += [
+                {"method": method, "place": ":".join(place.split(":")[:2]), "in 3 iterations": x}
+                for method, places in result.items()
+                for place, x in places.items() if "prototype feature" not in place
+            ]  # fmt: skip
     for name, rows in tables.items():
         if rows:
             columns = list(dict.fromkeys(key for row in rows for key in row))
             with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, columns, lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(rows)
+                writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
+
+
+def _correct_row(name: str, step: str, row: dict[str, Any]) -> dict[str, Any]:
+    """One step of a method in a setup: largest differences from the CPU."""
+    setup, _, method = name.partition("-")
+    mixed = {
+        short: max(row[key].values())
+        for short, precision in (("losses in bf16", "bf16-mixed"), ("losses in fp16", "16-mixed"))
+        if (key := f"losses in {precision}, relative difference") in row
+    }
+    return {
+        "method": method, "setup": setup, "step": step.split()[-1],
+        "losses": max(row["losses, relative difference"].values()),
+        "weights": row["weights, difference relative to it"],
+        "worst tensor": row["worst tensor, difference relative to its change"],
+        "prototypes": row["prototypes, relative difference"],
+        "counts equal": row["counts are equal"],
+        "repeats": row["a second time the same"],
+        "not deterministic": "; ".join(row["not deterministic"]),
+        **mixed,
+    }  # fmt: skip
+
+
+def _short(value: object) -> object:
+    """Six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def say(text: str) -> None:

@@ -1,10 +1,12 @@
-"""What a run on VOC costs: operations and memory of an iteration, counted without computing.
+"""What a run on VOC costs: hours from measured seconds; operations and memory, counted.
 
     python benchmarks/studies/voc_cost/voc_cost.py
 
-Tensors live on PyTorch's device `meta`: they have shapes and no values, so this takes seconds on
-any machine. The losses are cross-entropy and, with a teacher, plain distillation. Writes
-voc_cost.csv beside this file: a row for a step without a teacher, and one for a step with one.
+Seconds of an iteration are those that the study of a GPU measured (speed.csv there); hours.csv is
+iterations times seconds. For voc_cost.csv, operations and memory of an iteration are counted
+without computing: tensors live on PyTorch's device `meta`, they have shapes and no values, so this
+takes seconds on any machine. The losses are cross-entropy and, with a teacher, plain distillation.
+A row for a step without a teacher, and one for a step with one.
 """
 
 import argparse
@@ -15,10 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sparcl_lib.config import resolve
+from sparcl_lib.config import at_step, resolve
 from sparcl_lib.models import NetworkSpec, build_segmenter, freeze
 
 TABLE = Path(__file__).with_suffix(".csv")
+HOURS = Path(__file__).with_name("hours.csv")
+MEASURED = Path(__file__).parents[1] / "gpu" / "speed.csv"
+IMAGES = 9568, 487 + 299 + 491 + 500 + 548  # of 15-1 overlapped: step 0, the five later steps
+ARITHMETIC = {"32-true": "tf32", "bf16-mixed": "bf16", "32-true, tf32 off": "fp32"}
 SIZE, OLD, NEW = 512, 16, 1  # pixels; channels of task 15-1 before and after step 1
 GIB = 2**30
 
@@ -64,10 +70,33 @@ def measure(batch: int, with_teacher: bool) -> tuple[float, float, float]:
     return counter.get_total_flops() / batch / 1e12, held / GIB, saved.total / GIB
 
 
+def hours(batch: int, epochs: float) -> pd.DataFrame:
+    """Of SDR on 15-1, tests not counted: step 0 as FT's iteration, the later steps as SDR's."""
+    speed = pd.read_csv(MEASURED)
+    speed = speed[(speed.batch == batch) & (speed.layout == "channels last")]
+    speed = speed.set_index(["method", "arithmetic"])
+    first, later = (epochs * images / batch for images in IMAGES)
+    rows = []
+    for precision, arithmetic in ARITHMETIC.items():
+        plain, taught = speed.loc["FT", arithmetic], speed.loc["SDR", arithmetic]
+        seconds = first * plain.seconds + later * taught.seconds
+        peak = max(plain["peak GiB"], taught["peak GiB"])
+        rows.append(
+            {"precision": precision, "ms in step 0": round(1000 * plain.seconds, 1),
+             "ms later": round(1000 * taught.seconds, 1), "hours": round(seconds / 3600, 2),
+             "peak GiB": round(peak, 1)}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.parse_args()
-    batch = resolve("voc", "FT", task="15-1", setup="overlapped").data.batch_size
+    config = resolve("voc", "FT", task="15-1", setup="overlapped")
+    batch, epochs = config.data.batch_size, at_step(config.optim.epochs, 0)
+    table = hours(batch, epochs)
+    table.to_csv(HOURS, index=False)
+    print(table.to_string(index=False))
     rows = []
     for name, with_teacher in (("without a teacher", False), ("with a teacher", True)):
         operations, held, saved = measure(batch, with_teacher)

@@ -128,7 +128,8 @@ def keep_last(run: Path, out: Path) -> None:
     state = directory.load_checkpoint(last)
     del state["optimizer"]
     out.mkdir(parents=True, exist_ok=True)
-    for file in (directory.config_file, directory.metrics_file):
-        (out / file.name).write_bytes(file.read_bytes())
     kept.save_checkpoint(last, state)
     kept.predictions_file(last).write_bytes(directory.predictions_file(last).read_bytes())
+    # The metrics last: what has them is whole, and is packed.
+    for file in (directory.config_file, directory.metrics_file):
+        (out / file.name).write_bytes(file.read_bytes())
