@@ -782,7 +782,7 @@ bases = results("latent_chapters")
 BOTH = ("attraction", "repulsion")
 ON_THREE = on("UCE", *BOTH) | on("LwF", *BOTH) | on("MiB", *BOTH)
 worth = compared(bases, on("UCE", "matching") | ON_THREE, MIOU)  # matching: from chapter 05
-worth.round(1)
+worth.round(1) + 0.0  # no -0
 assert worth.loc["UCE + matching", ("old", "low")] > 0
 assert worth.loc["UCE + attraction", ("old", "low")] < 0 < worth.loc["UCE + attraction", ("old", "high")]
 assert worth.loc["UCE + repulsion", ("new", "high")] < 0 and worth.loc["MiB + repulsion", ("all", "high")] < -1
@@ -922,7 +922,7 @@ for name in BOTH:
     rows[f"{name}: objects alone, minus with background"] = (f"UCE + {name}, objects alone", f"UCE + {name}")
 rows["both, minus attraction alone"] = ("UCE + both", "UCE + attraction")
 apart = compared(forces, rows, MIOU)
-apart.round(1)
+apart.round(1) + 0.0  # no -0
 assert (apart.iloc[5:7]["old"].abs() < 1.5).all(axis=None)  # objects alone
 assert apart.loc["both, minus attraction alone", ("new", "high")] < 0
 assert not (apart[[(m, "low") for m in MIOU]] > 0).any(axis=None)  # nothing gains
@@ -1277,7 +1277,7 @@ assert angle < 0
 RELEASED = ("attraction", "attraction, nested division", "attraction, raw labels", "repulsion", "repulsion, raw labels")
 released = compared(forces, on("UCE", *RELEASED), MIOU)
 by_seed = forces.pivot(index="seed", columns="method", values="miou_old_no_bg")
-released.round(1)
+released.round(1) + 0.0  # no -0
 assert (by_seed["UCE + attraction, nested division"] - by_seed["UCE"]).abs().max() < 3
 assert (by_seed["UCE + attraction, raw labels"] - by_seed["UCE"]).abs().max() < 4
 assert released.loc[["UCE + attraction, nested division", "UCE + attraction, raw labels"], ("old", "mean")].abs().max() < 1
