@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,20 +23,26 @@ SETTINGS = STUDIES / "real_one_by_one" / "settings.yaml"
 TASK = STUDIES / "real_two_at_once" / "task.yaml"
 
 
+def processor_seconds() -> float:
+    """Of all subprocesses so far: what else runs on the machine does not count."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
+
+
 def test_split_of_the_full_masks_needs_no_photographs_and_is_instant_the_second_time(tmp_path):
     unpack_real_masks(FOLDER, tmp_path)
     seconds, outputs = [], []
     for setup in ("overlapped", "disjoint"):
         command = [sys.executable, "-m", "sparcl_lib", "split", "--dataset", "voc"]
         command += ["--data-root", str(tmp_path), "--task", "15-5s", "--setup", setup]
-        began = time.perf_counter()
+        began = processor_seconds()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(processor_seconds() - began)
         outputs.append({k: len(v) for k, v in json.loads(done.stdout).items()})
     assert list(outputs[0].values()) == [9568, 487, 299, 491, 500, 548]
     assert list(outputs[1].values()) == [8437, 378, 299, 420, 500, 548]
     assert seconds[0] < 60
-    assert seconds[1] < 1.5  # the whole process; below 1 s when nothing else runs
+    assert seconds[1] < 1.5  # the whole process; below 1 s on an idle machine
 
 
 def test_the_subset_is_cut_as_its_document_says():
