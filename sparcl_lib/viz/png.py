@@ -10,9 +10,9 @@ from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-_PALETTE, _EXACT, _FEW = 256, 192, 1000
-"""Colours of a small picture, how many of them at most stay exactly as drawn, and how many others
-there may be without a photograph."""
+_PALETTE, _EXACT, _FEW, _SHADES = 256, 192, 1000, 32
+"""Colours of a small picture, how many of them at most stay exactly as drawn, how many there may be
+without a photograph, and how many shades of edges and letters such a picture needs besides."""
 _ROUNDED = np.array([17 * round(level / 17) for level in range(256)], dtype=np.uint8)
 _COLOURED_BY = ("get_facecolor", "get_edgecolor", "get_color", "get_markerfacecolor")
 
@@ -64,7 +64,8 @@ def _with_palette(pixels: np.ndarray, figures: Sequence[Figure]) -> PIL.Image.Im
     if others.any():
         colors = pixels[others][np.newaxis]
         rest = PIL.Image.fromarray(_ROUNDED[colors] if many else colors)
-        rest = rest.quantize(_PALETTE - len(chosen), dither=PIL.Image.Dither.NONE)
+        left = _PALETTE - len(chosen)
+        rest = rest.quantize(left if many else min(left, _SHADES), dither=PIL.Image.Dither.NONE)
         index[others] = len(chosen) + np.asarray(rest)[0]
         palette = np.concatenate([palette, np.reshape(rest.getpalette() or [], (-1, 3))])
     picture = PIL.Image.fromarray(index)
