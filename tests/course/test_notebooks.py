@@ -36,6 +36,8 @@ ROOT = Path(__file__).parents[2]
 SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
 CHAPTERS = read_chapters(NOTEBOOKS / "sources")
 MIB = 2**20
+UNTIMED = {"05_prototypes_matching"}
+"""Chapters of which all trainings together were not timed yet, as an idle machine is needed."""
 
 
 def each_chapter():
@@ -243,7 +245,8 @@ def test_core_and_further_part_have_their_sections(chapter):
 def test_times_stand_in_the_header_and_the_index(chapter):
     times = read_times()[chapter.name]
     assert 0 < times.shipped <= 60
-    if any("run_or_load" in cell.source for cell in chapter.cells):
+    trains = any("run_or_load" in cell.source for cell in chapter.cells)
+    if trains and chapter.name not in UNTIMED:
         assert times.shipped < times.empty <= 600
     else:
         assert times.empty is None
