@@ -68,7 +68,8 @@ def modules(path: Path) -> Iterator[str]:
 def imported(files: Iterable[Path]) -> dict[str, set[str]]:
     """Distribution -> the files that import it. A module that nobody installed is its own name."""
     beside = [path.stem for room in ("tests", "docs/site") for path in (ROOT / room).glob("*.py")]
-    ours = {"sparcl_lib", *beside}
+    of_studies = [file.parent.name for file in ROOT.glob("benchmarks/studies/*/*/__init__.py")]
+    ours = {"sparcl_lib", *beside, *of_studies}
     found: dict[str, set[str]] = {}
     for path in files:
         for module in set(modules(path)) - set(sys.stdlib_module_names) - ours:
