@@ -1,12 +1,15 @@
-"""Shared by all tests: a cache of their own, and small generated data sets on disk."""
+"""Shared by all tests: a cache and terms of their own, and small generated data sets on disk."""
 
+import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from sparcl_lib.methods import TERMS
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +18,18 @@ def own_cache(tmp_path_factory, monkeypatch) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def own_terms() -> Iterator[None]:
+    """A term that a test defines, and the file it came from, are gone after it."""
+    before, modules = dict(TERMS), set(sys.modules)
+    yield
+    TERMS.clear()
+    TERMS.update(before)
+    for name in set(sys.modules) - modules:
+        if name.startswith("sparcl_plugin_"):
+            del sys.modules[name]
 
 
 def make_mask(values: Iterable[int], size: tuple[int, int] = (8, 6)) -> np.ndarray:

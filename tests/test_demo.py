@@ -72,7 +72,7 @@ def test_page_is_self_contained_and_has_pictures_of_every_method(demo):
     page = (out / "report.html").read_text("utf-8")
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?https?:", page)
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == 2 + len(METHODS)  # curves, strips, a heat map for each
+    assert len(pictures) == 2 + 1 + len(METHODS)  # curves, strips, a heat map for each
     for picture in pictures:
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("L"))
         assert pixels.std() > 5

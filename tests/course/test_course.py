@@ -21,7 +21,7 @@ from sparcl_lib.course.chapter import (
 from sparcl_lib.course.output import WIDGET_VIEW
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import TERMS, term
+from sparcl_lib.methods import term
 from sparcl_lib.training.run_directory import RunDirectory
 
 
@@ -128,8 +128,6 @@ def test_shipping_keeps_what_is_looked_at(tiny, cache, tmp_path, monkeypatch):
 
 
 def test_a_run_with_a_term_of_the_notebook_is_not_shipped(tiny, cache, tmp_path, monkeypatch):
-    monkeypatch.delitem(TERMS, "of_a_cell", raising=False)  # taken out again in the end
-
     @term
     def of_a_cell(context):
         return context.output.features.mean()

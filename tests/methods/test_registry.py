@@ -46,18 +46,6 @@ PLUGIN = """
 BARE = {"terms": {"ce": {}}, "name": "x"}
 
 
-@pytest.fixture(autouse=True)
-def registry(monkeypatch):
-    """What a test registers is gone after it."""
-    before, modules = dict(TERMS), set(sys.modules)
-    yield
-    TERMS.clear()
-    TERMS.update(before)
-    for name in set(sys.modules) - modules:
-        if name.startswith("sparcl_plugin_"):
-            del sys.modules[name]
-
-
 @pytest.fixture
 def plugin(tmp_path):
     file = tmp_path / "mine.py"

@@ -25,7 +25,6 @@ from sparcl_lib.data.loading.transforms import normalise, to_rgb
 from sparcl_lib.data.splits import remap_labels
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import METHODS, Method, term
-from sparcl_lib.methods.registry import TERMS
 from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, grow, predict
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.tasks import SETUPS
@@ -184,14 +183,11 @@ def test_faults_are_found(fault):
             return context.output.logits.sum()
         return (context.output.logits * torch.rand(SIZE)).sum()
 
-    try:
-        method = method_of("FT", "disjoint", "method.terms.faulty.weight=1")
-        with fake_tensors(), pytest.raises(UserError, match="faulty") as caught:
-            run_step(trainer_of(method, "disjoint"))
-        cause = caught.value.__cause__
-        assert isinstance(cause, HOST_SYNC) if fault == "asks" else " devices" in str(cause)
-    finally:
-        del TERMS["faulty"]
+    method = method_of("FT", "disjoint", "method.terms.faulty.weight=1")
+    with fake_tensors(), pytest.raises(UserError, match="faulty") as caught:
+        run_step(trainer_of(method, "disjoint"))
+    cause = caught.value.__cause__
+    assert isinstance(cause, HOST_SYNC) if fault == "asks" else " devices" in str(cause)
 
 
 def test_thresholds_by_the_released_rule_read_the_histogram_once_a_step():
