@@ -50,7 +50,8 @@ def train(
     stopped, with the step that was not finished.
 
     Args:
-        dataset: "minivoc" (made on first use), "voc", "ade20k", or a YAML file for your own data.
+        dataset: "minivoc" or "minivoc20" (made on first use), "voc", "ade20k", or a YAML file for
+            your own data.
         method: as `sparcl methods` lists them: "FT", "MiB", "SDR", "Joint" ...
         task: name of a task, as "6-4" or "15-1", or a task file (YAML).
         setup: "sequential", "disjoint" or "overlapped".

@@ -92,16 +92,26 @@ def minivoc(
         Path | None, typer.Option(help="Folder to make; MiniVOC finds its own.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the generator.")] = 0,
-    train: Annotated[int, typer.Option(help="Training images.")] = 2500,
-    val: Annotated[int, typer.Option(help="Test images.")] = 400,
+    train: Annotated[
+        int | None, typer.Option(help="Training images: 2,500, or 5,000 with twenty classes.")
+    ] = None,
+    val: Annotated[
+        int | None, typer.Option(help="Test images: 400, or 800 with twenty classes.")
+    ] = None,
     size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 64,
+    twenty: Annotated[
+        bool, typer.Option("--twenty", help="minivoc20, with twenty classes.")
+    ] = False,
 ) -> None:
     """MiniVOC, generated: the same to the bit on every machine."""
-    from sparcl_lib.data.minivoc import checksum, default_root, generate
+    from sparcl_lib.data.minivoc import MINIVOC, MINIVOC20, checksum, default_root, generate
 
-    root = root or default_root()
-    generate(root, seed, train, val, size)
-    print(f"MiniVOC in {root}: {train} train and {val} val images of {size} x {size} pixels")
+    edition = MINIVOC20 if twenty else MINIVOC
+    root = root or default_root(edition)
+    train = edition.train if train is None else train
+    val = edition.val if val is None else val
+    generate(root, seed, train, val, size, edition=edition)
+    print(f"{edition.name} in {root}: {train} train and {val} val images of {size} x {size} pixels")
     print(f"checksum {checksum(root)}")
 
 

@@ -14,7 +14,9 @@ DataRoot = Annotated[
 ]
 Dataset = Annotated[
     str,
-    typer.Option(help="minivoc, voc, ade20k, or a YAML file for your own: docs/own_data.md."),
+    typer.Option(
+        help="minivoc, minivoc20, voc, ade20k, or a YAML file for your own: docs/own_data.md."
+    ),
 ]
 TaskName = Annotated[str, typer.Option(help="Name of a task, or a task file (YAML).")]
 Setup = Annotated[str, typer.Option(help="sequential, disjoint or overlapped.")]

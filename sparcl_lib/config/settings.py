@@ -97,7 +97,7 @@ class OptimConfig:
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     dataset: str = by_content()
-    """minivoc, voc, ade20k, or the YAML file of a data set of one's own."""
+    """minivoc, minivoc20, voc, ade20k, or the YAML file of a data set of one's own."""
     task: str = by_content()
     """Name of a task, or a YAML file."""
     setup: Setup = "disjoint"

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from sparcl_lib.data.masks import BROKEN, read_mask
-from sparcl_lib.data.minivoc import verify
+from sparcl_lib.data.minivoc import EDITIONS, verify
 from sparcl_lib.data.sources.source import Source, format_ranges
 from sparcl_lib.errors import UserError
 from sparcl_lib.progress import tqdm
@@ -52,7 +52,7 @@ def check(
             lines.append(_count(source, split, len(ids[split]), partial))
             lines += _images(source, split, ids[split], partial, pool, progress)
     lines += _shared(source, ids)
-    if source.name == "minivoc":
+    if source.name in EDITIONS:
         lines.append(_as_generated(source.root))
     return lines
 

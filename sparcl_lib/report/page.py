@@ -39,7 +39,12 @@ from sparcl_lib.viz import (
 )
 from sparcl_lib.writing import write_text
 
-_DATASETS = {"minivoc": "MiniVOC", "voc": "Pascal VOC 2012", "ade20k": "ADE20K"}
+_DATASETS = {
+    "minivoc": "MiniVOC",
+    "minivoc20": "MiniVOC20",
+    "voc": "Pascal VOC 2012",
+    "ade20k": "ADE20K",
+}
 _SETUPS = {
     "sequential": "A step trains on the images that show one of its classes and none of a later "
     "step; the classes learned before are labelled too.",

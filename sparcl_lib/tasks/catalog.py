@@ -16,11 +16,12 @@ from sparcl_lib.tasks.task import Task
 Steps = tuple[tuple[int, ...], ...]
 
 # Per data set: name -> (classes of the first step, classes of each later step).
+_TWENTY = {"19-1": (19, 1), "15-5": (15, 5), "15-1": (15, 1), "10-10": (10, 10), "10-1": (10, 1)}
 _RULES: dict[str, dict[str, tuple[int, int]]] = {
     "minivoc": {"6-4": (6, 4), "6-1": (6, 1), "6-2": (6, 2)},
+    "minivoc20": _TWENTY,
     "voc": {
-        "19-1": (19, 1), "15-5": (15, 5), "15-1": (15, 1), "10-10": (10, 10), "10-1": (10, 1),
-        "19-1b": (19, 1), "10-5": (10, 5), "5-3": (5, 3), "2-1": (2, 1), "2-2": (2, 2),
+        **_TWENTY, "19-1b": (19, 1), "10-5": (10, 5), "5-3": (5, 3), "2-1": (2, 1), "2-2": (2, 2),
     },
     "ade20k": {"100-50": (100, 50), "100-10": (100, 10), "50-50": (50, 50), "100-5": (100, 5)},
 }  # fmt: skip
@@ -41,7 +42,7 @@ def get_task(
     ``dataset`` (must be the one asked for) and ``unused`` (``background`` or ``ignore``).
 
     Args:
-        dataset: ``minivoc``, ``voc``, ``ade20k``, or any name if ``classes`` is given.
+        dataset: a data set of ``DATASET_CLASSES``, or any name if ``classes`` is given.
         name: one of ``task_names(dataset)``, or the path of a ``.yaml`` or ``.yml`` file.
         order: raw ids of the task's classes in another learning order; step sizes stay.
         classes: class names of a data set of one's own, background first.

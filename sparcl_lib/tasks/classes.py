@@ -21,6 +21,12 @@ MINIVOC_CLASSES: tuple[str, ...] = (
 )  # fmt: skip
 """Names of MiniVOC, by mask value."""
 
+MINIVOC20_CLASSES: tuple[str, ...] = (
+    *MINIVOC_CLASSES, "target", "flower", "arrow", "arch", "dome", "oval", "trapezoid", "chevron",
+    "kite", "tee",
+)  # fmt: skip
+"""Names of MiniVOC with twenty classes, by mask value."""
+
 ADE_CLASSES: tuple[str, ...] = (
     "background", "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed",
     "windowpane", "grass", "cabinet", "sidewalk", "person", "earth", "door", "table", "mountain",
@@ -45,6 +51,7 @@ ADE_CLASSES: tuple[str, ...] = (
 
 DATASET_CLASSES: dict[str, tuple[str, ...]] = {
     "minivoc": MINIVOC_CLASSES,
+    "minivoc20": MINIVOC20_CLASSES,
     "voc": VOC_CLASSES,
     "ade20k": ADE_CLASSES,
 }

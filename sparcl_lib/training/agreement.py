@@ -6,6 +6,7 @@ is appended to the task of a finished run, and training goes on.
 
 from typing import Any
 
+from sparcl_lib.data.minivoc import EDITIONS
 from sparcl_lib.errors import UserError
 from sparcl_lib.training.content import (
     MISSING,
@@ -90,7 +91,7 @@ def _origin_difference(then: Content, now: Content, step: int, workspace: Worksp
     """Other backbone weights at step 0, or a MiniVOC of other settings."""
     if step == 0 and MISSING not in (then.weights, now.weights) and then.weights != now.weights:
         return f"backbone weights are {now.weights} now and were {then.weights}"
-    if now.dataset == "minivoc" and then.data != now.data:
+    if now.dataset in EDITIONS and then.data != now.data:
         return f"the MiniVOC in {workspace.source.root} is another one"
     return None
 

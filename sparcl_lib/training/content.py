@@ -12,7 +12,7 @@ from typing import Any
 from sparcl_lib.config import RunConfig
 from sparcl_lib.data import Source, fingerprint, image_checksums
 from sparcl_lib.data.lists import file_checksum
-from sparcl_lib.data.minivoc import checksum
+from sparcl_lib.data.minivoc import EDITIONS, checksum
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import as_plain, build
 from sparcl_lib.tasks import VOID, Task
@@ -163,7 +163,7 @@ def list_difference(then: Collection[str], now: Collection[str]) -> str | None:
 
 def _is_generated(source: Source) -> bool:
     """MiniVOC knows its own checksum, of photographs before JPEG: its bytes differ by machine."""
-    return source.name == "minivoc"
+    return source.name in EDITIONS
 
 
 def _weights_checksum(weights: str | None) -> str | None:

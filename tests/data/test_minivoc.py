@@ -1,6 +1,7 @@
 """MiniVOC: the layout, the bits, the counts per task, and what happens to an existing folder."""
 
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sparcl_lib.data.minivoc import EDITIONS, MINIVOC, MINIVOC20
 from sparcl_lib.data.minivoc import generation as minivoc
 from sparcl_lib.data.minivoc import scene as minivoc_scene
 from sparcl_lib.errors import UserError
+from sparcl_lib.tasks.classes import BACKGROUND_NAME, DATASET_CLASSES
 
 OLD, NEW = range(6), range(6, 10)  # columns of the presence matrix
 
@@ -67,18 +70,23 @@ def test_layout_is_that_of_voc(tiny):
 
 def test_masks_hold_every_class_and_the_border(tiny):
     assert set(np.unique(masks(tiny))) == {*range(11), 255}
-    assert minivoc.CLASSES == (
-        "disc",
-        "square",
-        "triangle",
-        "diamond",
-        "cross",
-        "ring",
-        "star",
-        "bar",
-        "frame",
-        "moon",
-    )
+
+
+@pytest.mark.parametrize("edition", EDITIONS.values(), ids=EDITIONS)
+def test_an_edition_draws_the_classes_of_its_name(edition):
+    assert (BACKGROUND_NAME, *edition.classes) == DATASET_CLASSES[edition.name]
+    assert list(edition.often_together) == list(range(1, len(edition.classes) + 1))
+    for known, others in edition.often_together.items():
+        assert known not in others and set(others) <= set(edition.often_together)
+
+
+def test_no_outline_is_another_ones(tmp_path):
+    """Each of the twenty differs from each other in a tenth of what the two cover, or more."""
+    v, u = np.mgrid[-1200:1201:20, -1200:1201:20]
+    drawn = {name: outline(u, v) for name, outline in MINIVOC20.shapes.items()}
+    for (a, one), (b, other) in itertools.combinations(drawn.items(), 2):
+        assert (one != other).sum() > 0.1 * (one | other).sum(), (a, b)
+        assert not one[[0, -1]].any() and not one[:, [0, -1]].any()
 
 
 def test_a_border_parts_every_object_from_its_neighbours(tiny):
@@ -95,7 +103,7 @@ def test_border_is_one_pixel_wide_and_outside_the_object():
 
 
 def test_photo_survives_jpeg(tiny):
-    drawn, _ = minivoc.sample(np.random.RandomState([0, 1]), 64)
+    drawn, _ = minivoc.sample(np.random.RandomState([0, 1]), 64, MINIVOC)
     stored = np.asarray(Image.open(tiny / "JPEGImages/mini_000001.jpg"))
     assert abs(drawn.astype(int) - stored).mean() < 8
 
@@ -114,7 +122,7 @@ def test_another_seed_gives_another_checksum(tiny, tmp_path):
 
 @pytest.mark.parametrize("size", [32, 96, 101])
 def test_sample_draws_any_size(size):
-    photo, mask = minivoc.sample(np.random.RandomState(3), size)
+    photo, mask = minivoc.sample(np.random.RandomState(3), size, MINIVOC20)
     assert photo.shape == (size, size, 3) and mask.shape == (size, size)
     assert photo.dtype == mask.dtype == np.uint8
 
@@ -151,7 +159,7 @@ def test_refuses_numbers_out_of_range(tmp_path, wrong):
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
-    def interrupted(rng, size):
+    def interrupted(rng, size, edition):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(minivoc, "sample", interrupted)
@@ -187,11 +195,20 @@ def test_two_processes_at_once_share_one_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["minivoc"]
 
 
-def test_default_set_is_the_same_everywhere(full):
-    assert minivoc.checksum(full) == minivoc.CHECKSUM
+@pytest.fixture(scope="session")
+def full_twenty(tmp_path_factory):
+    root = tmp_path_factory.mktemp("full") / "minivoc20"
+    return minivoc.ensure_minivoc(root, progress=False, edition=MINIVOC20)
+
+
+@pytest.mark.parametrize("edition", EDITIONS.values(), ids=EDITIONS)
+def test_default_set_is_the_same_everywhere(edition, request):
+    full = request.getfixturevalue("full" if edition is MINIVOC else "full_twenty")
+    assert minivoc.checksum(full) == edition.checksum
     minivoc.verify(full)
     info = json.loads((full / "minivoc.json").read_text("utf-8"))
-    assert (info["train"], info["val"], info["size"], info["seed"]) == (2500, 400, 64, 0)
+    expected = (edition.train, edition.val, 64, 0)
+    assert (info["train"], info["val"], info["size"], info["seed"]) == expected
     digest = hashlib.sha256()
     for split in ("train_aug", "val"):
         for name, mask in zip(ids(full, split), masks(full, split), strict=True):
@@ -205,6 +222,23 @@ def test_every_step_has_images_enough(presence):
         now, later = presence[:, column], presence[:, column + 1 :].any(1)
         assert (now & ~later).sum() >= 120  # 6-1 disjoint
         assert now.sum() >= 240  # 6-1 overlapped
+
+
+def test_a_folder_of_another_edition_is_in_use(tiny):
+    with pytest.raises(UserError, match="name another folder"):
+        minivoc.ensure_minivoc(tiny, progress=False, edition=MINIVOC20)
+
+
+@pytest.mark.parametrize(("first", "beside_old"), [(15, 0.6), (10, 0.25)])
+def test_every_step_of_twenty_classes_has_images_enough(full_twenty, first, beside_old):
+    flat = masks(full_twenty).reshape(5000, -1)
+    presence = np.stack([(flat == c).any(1) for c in range(1, 21)], axis=1)
+    old = presence[:, :first].any(1)
+    assert (~presence[:, first:].any(1)).sum() >= 1500  # disjoint, step 0
+    for column in range(first, 20):
+        now, later = presence[:, column], presence[:, column + 1 :].any(1)
+        assert (now & ~later).sum() >= 150  # disjoint, steps of one class
+        assert (now & old).sum() >= beside_old * now.sum()
 
 
 def test_old_and_new_classes_share_images(presence):

@@ -54,7 +54,7 @@ def tasks(draw) -> Task:
 
 
 def test_class_lists():
-    counts = {"minivoc": 11, "voc": 21, "ade20k": 151}
+    counts = {"minivoc": 11, "minivoc20": 21, "voc": 21, "ade20k": 151}
     assert {name: len(DATASET_CLASSES[name]) for name in counts} == counts
     for names in DATASET_CLASSES.values():
         assert names[0] == "background" and len(set(names)) == len(names)

@@ -13,14 +13,12 @@ import platformdirs
 from PIL import Image
 
 from sparcl_lib.data.masks import voc_palette
-from sparcl_lib.data.minivoc.scene import CLASSES, sample
+from sparcl_lib.data.minivoc.editions import MINIVOC, VERSION, Edition
+from sparcl_lib.data.minivoc.scene import sample
 from sparcl_lib.errors import UserError
 from sparcl_lib.progress import tqdm
 from sparcl_lib.writing import appearing_whole
 
-VERSION = 1
-# Of the default settings; drawing anything differently needs a new VERSION and a new sum.
-CHECKSUM = "147363218cd522f0cb9f8131dbf499dbf08ac4c2eb0cf4a8ae62d173de538725"
 PHOTOS, MASKS, LISTS = "JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"
 SPLITS = {"train_aug": "train", "val": "val"}  # name of the id list -> setting that sizes it
 
@@ -28,45 +26,52 @@ Settings = dict[str, int]
 """version, seed, train, val and size, as in minivoc.json."""
 
 
-def default_root() -> Path:
+def default_root(edition: Edition = MINIVOC) -> Path:
     """The folder of this user's MiniVOC."""
-    return Path(platformdirs.user_data_dir("sparcl", appauthor=False)) / f"minivoc-v{VERSION}"
+    data = Path(platformdirs.user_data_dir("sparcl", appauthor=False))
+    return data / f"{edition.name}-v{VERSION}"
 
 
-def ensure_minivoc(root: str | Path | None = None, progress: bool = True) -> Path:
+def ensure_minivoc(
+    root: str | Path | None = None, progress: bool = True, edition: Edition = MINIVOC
+) -> Path:
     """Return the folder of MiniVOC, generated with the default settings if it is not there yet.
 
     A MiniVOC of other settings (a smaller one, say) in `root` is used as it is.
     Raises `UserError` if `root` holds something else or cannot be written.
     """
-    root = default_root() if root is None else Path(root).expanduser()
-    if _read_info(root).get("version") != VERSION:
-        generate(root, progress=progress)
+    root = default_root(edition) if root is None else Path(root).expanduser()
+    if not _of_edition(edition).items() <= _read_info(root).items():
+        generate(root, progress=progress, edition=edition)
     return root
 
 
 def generate(
     root: str | Path,
     seed: int = 0,
-    train: int = 2500,
-    val: int = 400,
+    train: int | None = None,
+    val: int | None = None,
     size: int = 64,
     progress: bool = True,
+    edition: Edition = MINIVOC,
 ) -> None:
     """Write `train` + `val` images of `size` pixels into the folder `root`, in VOC's layout.
+
+    How many images there are is the edition's to say if it is not given.
 
     The folder appears only when it is complete; if it is there already, nothing is done.
     Raises `UserError` if `root` holds something else, cannot be written, or a number is no good.
     """
-    settings = _settings(seed, train, val, size)
+    settings = _settings(seed, train, val, size, edition)
     root = Path(root).expanduser().resolve()
-    if _is_present(root, settings):
+    asked = {**settings, **_of_edition(edition)}
+    if _is_present(root, asked):
         return
     try:
         with appearing_whole(root, "name another folder") as draft:
-            _write(draft, settings, progress)
+            _write(draft, settings, edition, progress)
     except UserError:
-        if not _is_present(root, settings):  # another process may have been first
+        if not _is_present(root, asked):  # another process may have been first
             raise
 
 
@@ -97,7 +102,16 @@ def verify(root: str | Path) -> None:
         raise UserError(f"MiniVOC in {root} is damaged; delete the folder and make it again")
 
 
-def _settings(seed: int, train: int, val: int, size: int) -> Settings:
+def _of_edition(edition: Edition) -> dict[str, Any]:
+    """By what minivoc.json tells one edition from another."""
+    return {"version": VERSION, "classes": list(edition.classes)}
+
+
+def _settings(
+    seed: int, train: int | None, val: int | None, size: int, edition: Edition
+) -> Settings:
+    train = edition.train if train is None else train
+    val = edition.val if val is None else val
     limits = {
         "seed": (seed, 0, 2**32 - 1),
         "train": (train, 1, 400_000),
@@ -119,9 +133,9 @@ def _read_info(root: Path) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
 
 
-def _is_present(root: Path, settings: Settings) -> bool:
-    """Whether the MiniVOC of these settings is in `root`; a `UserError` if anything else is."""
-    if settings.items() <= _read_info(root).items():
+def _is_present(root: Path, asked: dict[str, Any]) -> bool:
+    """Whether the MiniVOC asked for is in `root`; a `UserError` if anything else is."""
+    if asked.items() <= _read_info(root).items():
         return True
     try:
         is_free = not root.exists() or (root.is_dir() and not any(root.iterdir()))
@@ -142,17 +156,17 @@ def _feed(digest: "hashlib._Hash", split: str, name: str, *arrays: np.ndarray) -
         digest.update(array.tobytes())
 
 
-def _write(root: Path, settings: Settings, progress: bool) -> None:
+def _write(root: Path, settings: Settings, edition: Edition, progress: bool) -> None:
     """Write photos, masks, id lists and, last, minivoc.json."""
     for folder in (PHOTOS, MASKS, LISTS):
         (root / folder).mkdir(parents=True)
     everything, masks, palette = hashlib.sha256(), hashlib.sha256(), voc_palette()
     splits = [split for split in SPLITS for _ in range(settings[SPLITS[split]])]
     ids: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for number, split in enumerate(tqdm(splits, "MiniVOC", disable=not progress), 1):
+    for number, split in enumerate(tqdm(splits, edition.name, disable=not progress), 1):
         name = f"mini_{number:06d}"
         rng = np.random.RandomState([settings["seed"], number])
-        photo, mask = sample(rng, settings["size"])
+        photo, mask = sample(rng, settings["size"], edition)
         _feed(everything, split, name, mask, photo)
         _feed(masks, split, name, mask)
         Image.fromarray(photo).save(root / PHOTOS / f"{name}.jpg", quality=95, subsampling=0)
@@ -163,10 +177,10 @@ def _write(root: Path, settings: Settings, progress: bool) -> None:
     for split, names in ids.items():
         (root / LISTS / f"{split}.txt").write_text("\n".join(names) + "\n", "utf-8")
     sums = {"checksum": everything.hexdigest(), "masks_checksum": masks.hexdigest()}
-    if settings == DEFAULTS and sums["checksum"] != CHECKSUM:
-        raise RuntimeError(f"MiniVOC came out as {sums['checksum']}, not as {CHECKSUM}: a bug")
-    info = json.dumps({**settings, "classes": CLASSES, **sums}, indent=1)
+    default = settings == _settings(0, None, None, 64, edition)
+    if default and sums["checksum"] != edition.checksum:
+        raise RuntimeError(
+            f"{edition.name} came out as {sums['checksum']}, not as {edition.checksum}: a bug"
+        )
+    info = json.dumps({**settings, "classes": edition.classes, **sums}, indent=1)
     (root / "minivoc.json").write_text(info + "\n", "utf-8")
-
-
-DEFAULTS = _settings(0, 2500, 400, 64)

@@ -1,8 +1,8 @@
-"""One MiniVOC image: shapes of ten classes on a cluttered background, and their mask.
+"""One MiniVOC image: shapes on a cluttered background, and their mask.
 
 A class is its outline: hues overlap between classes, textures are shared. All arithmetic is on
 integers and `RandomState`, whose stream is frozen, so that no rounding differs between machines.
-Coordinates u, v have their origin in the object; its radius is UNIT.
+Coordinates u, v are those of `shapes`, with their origin in the object.
 """
 
 import math
@@ -10,74 +10,27 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sparcl_lib.data.minivoc.editions import Edition
+from sparcl_lib.data.minivoc.shapes import UNIT, Shape, circle, rect
 from sparcl_lib.labels import VOID
 
 Random = np.random.RandomState
 Coordinates = tuple[np.ndarray, np.ndarray, int]
 """u and v (size, size), and the radius of the object in quarter pixels."""
-Shape = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(u, v) -> bool: does the point lie inside the outline?"""
 Texture = Callable[[np.ndarray, np.ndarray, int, Shape], np.ndarray]
 """(u, v, period, outline) -> weight 0..256 of the second colour."""
 
-UNIT = 1024  # the radius of every shape in its own coordinates, and the scale of the sine table
 SINE = [round(UNIT * math.sin(2 * math.pi * k / 64)) for k in range(80)]  # cosine is SINE[k + 16]
-
-
-def _rect(u: np.ndarray, v: np.ndarray, half_width: int, half_height: int) -> np.ndarray:
-    return (abs(u) <= half_width) & (abs(v) <= half_height)
-
-
-def _circle(u: np.ndarray, v: np.ndarray, radius: int) -> np.ndarray:
-    inside: np.ndarray = u * u + v * v <= radius * radius
-    return inside
-
-
-def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    # A pentagram is the set of points inside at least four of its five edges' half-planes.
-    normals = ((0, 1024), (974, 316), (602, -828), (-602, -828), (-974, 316))
-    inside = np.sum([u * a + v * b <= 360 * UNIT for a, b in normals], axis=0) >= 4
-    return np.asarray(inside)
-
-
-# Class i is the i-th, from 1.
-SHAPES: dict[str, Shape] = {
-    "disc": lambda u, v: _circle(u, v, 1000),
-    "square": lambda u, v: _rect(u, v, 860, 860),
-    "triangle": lambda u, v: (v <= 560) & (abs(u) * 1584 <= 1000 * (v + 1024)),
-    "diamond": lambda u, v: abs(u) * 1100 + abs(v) * 620 <= 1100 * 620,
-    "cross": lambda u, v: _rect(u, v, 1000, 330) | _rect(u, v, 330, 1000),
-    "ring": lambda u, v: _circle(u, v, 1024) & ~_circle(u, v, 580),
-    "star": _star,
-    "bar": lambda u, v: _rect(u, v, 1160, 300),
-    "frame": lambda u, v: _rect(u, v, 900, 900) & ~_rect(u, v, 500, 500),
-    "moon": lambda u, v: _circle(u, v, 1024) & ~_circle(u - 520, v, 800),
-}
-CLASSES = tuple(SHAPES)
 
 TEXTURES: dict[str, Texture] = {
     "plain": lambda u, v, period, inside: 0 * u,
     "stripes": lambda u, v, period, inside: (u * 2 // period & 1) * 256,
     "checks": lambda u, v, period, inside: ((u * 2 // period) + (v * 2 // period) & 1) * 256,
     "dots": lambda u, v, period, inside: (
-        256 * _circle(u % period - period // 2, v % period - period // 2, period * 3 // 8)
+        256 * circle(u % period - period // 2, v % period - period // 2, period * 3 // 8)
     ),
     "shade": lambda u, v, period, inside: np.clip((v + UNIT) // 8, 0, 256),
     "rim": lambda u, v, period, inside: 256 * ~inside(u * 3 // 2, v * 3 // 2),
-}
-
-# Class -> two classes that it is often seen with, many of them across the 6-4 split of the classes.
-OFTEN_TOGETHER = {
-    1: (3, 7),
-    2: (5, 8),
-    3: (1, 9),
-    4: (6, 10),
-    5: (2, 7),
-    6: (4, 9),
-    7: (1, 5),
-    8: (2, 10),
-    9: (3, 6),
-    10: (4, 8),
 }
 
 
@@ -103,17 +56,18 @@ def _upsample(grid: np.ndarray, size: int) -> np.ndarray:
     return (rows[:, cell] * (256 - part) + rows[:, cell + 1] * part) // 65536
 
 
-def _draw_classes(rng: Random) -> list[int]:
+def _draw_classes(rng: Random, edition: Edition) -> list[int]:
     """Class ids of a scene of 1 to 5 objects and at most 3 classes."""
-    ids = [_int(rng, 1, 11)]
+    end = len(edition.shapes) + 1
+    ids = [_int(rng, 1, end)]
     for _ in range((0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 4)[_int(rng, 0, 12)]):
         known, dice = ids[_int(rng, 0, len(ids))], _int(rng, 0, 100)
         if len(set(ids)) == 3 or dice < 35:
             ids.append(known)
         elif dice < 75:
-            ids.append(OFTEN_TOGETHER[known][_int(rng, 0, 2)])
+            ids.append(edition.often_together[known][_int(rng, 0, 2)])
         else:
-            ids.append(_int(rng, 1, 11))
+            ids.append(_int(rng, 1, end))
     return ids
 
 
@@ -154,9 +108,9 @@ def _background(rng: Random, size: int) -> np.ndarray:
         length = _int(rng, 2, 8)
         kind = _int(rng, 0, 3)
         if kind == 0:  # a thin line
-            where = _rect(u, v, length * UNIT, 3 * UNIT * size // (64 * radius) + 1)
+            where = rect(u, v, length * UNIT, 3 * UNIT * size // (64 * radius) + 1)
         else:  # a small blob of one or two lobes
-            where = _circle(u, v, UNIT) | _circle(u - 900 * (kind - 1), v - 500, 700)
+            where = circle(u, v, UNIT) | circle(u - 900 * (kind - 1), v - 500, 700)
         canvas[where] = _rgb(_int(rng, 0, 1536), _int(rng, 0, 220), _int(rng, 30, 240))
     specks = rng.randint(0, size, (2, _int(rng, 5, 30)), dtype=np.int32)
     canvas[tuple(specks)] = rng.randint(0, 256, (specks.shape[1], 3), dtype=np.int32)
@@ -219,17 +173,18 @@ def _blurred_with_noise(rng: Random, canvas: np.ndarray) -> np.ndarray:
     return np.asarray((soft + noise).clip(0, 255), dtype=np.uint8)
 
 
-def sample(rng: Random, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def sample(rng: Random, size: int, edition: Edition) -> tuple[np.ndarray, np.ndarray]:
     """Draw one image from a `RandomState`.
 
     Returns the photo (size, size, 3) and the mask (size, size), both uint8; in the mask 0 is
-    background, 1..10 are `CLASSES` in order, 255 is the border.
+    background, 1, 2, ... are the edition's classes in order, 255 is the border.
     """
+    shapes = list(edition.shapes.values())
     canvas = _background(rng, size)
     owner, mask = np.zeros((size, size), int), np.zeros((size, size), np.uint8)
     behind = canvas.sum((0, 1), dtype=np.int64) // size**2
-    for number, class_id in enumerate(_draw_classes(rng), 1):
-        shape = SHAPES[CLASSES[class_id - 1]]
+    for number, class_id in enumerate(_draw_classes(rng, edition), 1):
+        shape = shapes[class_id - 1]
         place = _free_place(rng, shape, owner)
         if place is None:
             continue

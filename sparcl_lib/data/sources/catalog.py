@@ -3,19 +3,20 @@
 import os
 from pathlib import Path
 
-from sparcl_lib.data.minivoc import ensure_minivoc
+from sparcl_lib.data.minivoc import EDITIONS, ensure_minivoc
 from sparcl_lib.data.sources.custom import custom_source
 from sparcl_lib.data.sources.source import Source, ade20k_source, voc_source
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import is_yaml
-from sparcl_lib.tasks.classes import DATASET_CLASSES, MINIVOC_CLASSES, unknown_name
+from sparcl_lib.tasks.classes import DATASET_CLASSES, unknown_name
 
 
 def open_source(dataset: str, data_root: str | Path | None = None, progress: bool = True) -> Source:
     """The data set of this name under data_root; MiniVOC is generated on first use.
 
     Args:
-        dataset: ``minivoc``, ``voc``, ``ade20k``, or a YAML file as in `custom_source`.
+        dataset: ``minivoc``, ``minivoc20``, ``voc``, ``ade20k``, or a YAML file as in
+            `custom_source`.
         data_root: folder that holds it; for a YAML file, where its relative paths start.
         progress: show a bar while MiniVOC is generated.
 
@@ -23,9 +24,9 @@ def open_source(dataset: str, data_root: str | Path | None = None, progress: boo
         UserError: unknown name; a folder that is missing or not laid out as expected; a mistake in
             the YAML file.
     """
-    if dataset == "minivoc":
-        root = ensure_minivoc(data_root, progress=progress)
-        return voc_source(root, name="minivoc", classes=MINIVOC_CLASSES)
+    if dataset in EDITIONS:
+        root = ensure_minivoc(data_root, progress, EDITIONS[dataset])
+        return voc_source(root, name=dataset, classes=DATASET_CLASSES[dataset])
     if is_yaml(dataset):
         return custom_source(Path(os.path.expanduser(dataset)), data_root)
     builders = {"voc": voc_source, "ade20k": ade20k_source}
