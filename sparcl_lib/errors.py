@@ -20,5 +20,14 @@ class UserError(ValueError):
         return [f"{type(self).__name__}: {self}  (%tb shows where)"]
 
 
+def shown(value: object, most: int = 120) -> str:
+    """What a line says of a value: its repr, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes down
+        text = "a number of thousands of digits"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 class LossDiverged(UserError):
     """The loss became infinite or not a number: too high a rate or weight, not a broken set-up."""

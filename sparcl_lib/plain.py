@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
+from sparcl_lib.errors import UserError, shown
+from sparcl_lib.yaml_text import YamlProblem, parse_yaml, read_yaml_text
 
-from sparcl_lib.errors import UserError
+_DEEPEST = 10
+"""Levels of settings; method.terms.kd.weight has four."""
 
 
 def is_yaml(name: str) -> bool:
@@ -19,10 +21,9 @@ def is_yaml(name: str) -> bool:
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file that holds a mapping; UserError in one line otherwise."""
     try:
-        content = yaml.safe_load(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot read {path} as YAML: {reason}") from error
+        content = parse_yaml(read_yaml_text(path))
+    except (OSError, UnicodeDecodeError, YamlProblem) as error:
+        raise UserError(f"cannot read {path} as YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold 'key: value' lines, as a run's config.yaml does")
     return content
@@ -48,7 +49,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+def nest(settings: Mapping[str, Any], _level: int = 0) -> dict[str, Any]:
     """Settings by dotted keys, nested ones or both, as nested plain data.
 
     Raises UserError for what is no mapping of keys to values.
@@ -59,13 +60,16 @@ def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
     wanted = 'settings are a mapping, as in {"optim.lr": 0.01} or {"optim": {"lr": 0.01}}'
     if not isinstance(settings, Mapping):
         raise UserError(
-            f"{wanted}, not {settings!r}; parse_settings(['optim.lr=0.01']) reads what --set takes"
+            f"{wanted}, not {shown(settings)}; "
+            f"parse_settings(['optim.lr=0.01']) reads what --set takes"
         )
     nested: dict[str, Any] = {}
     for key, value in settings.items():
         if not isinstance(key, str) or not all(key.split(".")):
-            raise UserError(f"{wanted}; got the key {key!r}")
-        inner: Any = nest(value) if isinstance(value, Mapping) else value
+            raise UserError(f"{wanted}; got the key {shown(key)}")
+        if _level + key.count(".") > _DEEPEST:
+            raise UserError(f"{wanted}; {shown(key)} is nested too deep")
+        inner: Any = nest(value, _level + 1) if isinstance(value, Mapping) else value
         for part in reversed(key.split(".")):
             inner = {part: inner}
         nested = merge(nested, inner)
@@ -77,7 +81,7 @@ def build(cls: type, nested: Mapping[str, Any], prefix: str = "") -> Any:
     hints, values = get_type_hints(cls), {}
     for name, value in nested.items():
         if name not in hints:
-            raise UserError(f"unknown setting {prefix}{name!r}")
+            raise UserError(f"unknown setting {prefix}{shown(name)}")
         values[name] = convert(hints[name], value, prefix + name)
     try:
         return cls(**values)
@@ -92,7 +96,7 @@ def convert(hint: Any, value: Any, key: str) -> Any:
         if isinstance(value, hint):
             return value
         if not isinstance(value, Mapping):
-            raise UserError(f"{key} is a group of settings, not {value!r}: set {key}.<name>")
+            raise UserError(f"{key} is a group of settings, not {shown(value)}: set {key}.<name>")
         return build(hint, value, f"{key}.")
     if origin in (Union, types.UnionType):
         if value is None:
@@ -106,14 +110,14 @@ def convert(hint: Any, value: Any, key: str) -> Any:
     if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as text
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     elif hint in (int, str, bool) and type(value) is hint:
         return value
     elif origin is dict and isinstance(value, Mapping):
         return as_plain(value)
     expected = "one of " + ", ".join(map(str, choices)) if origin is Literal else hint.__name__
-    raise UserError(f"{key} must be {expected}, got {value!r}")
+    raise UserError(f"{key} must be {expected}, got {shown(value)}")
 
 
 def as_plain(value: Any) -> Any:

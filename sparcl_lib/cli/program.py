@@ -88,6 +88,8 @@ def train(
     overrides = layers(config, settings)
     if backbone_weights:
         weights = None if backbone_weights == "none" else backbone_weights
+        if overrides[-1].get("model", {}).get("weights", weights) != weights:
+            raise UserError("--backbone-weights and --set model.weights differ: give one of them")
         overrides.insert(-1, {"model": {"weights": weights}})
     fixed = {"task": task, "setup": setup, "data_root": data_root}
     run_config = resolve(dataset, method, overrides, **fixed)

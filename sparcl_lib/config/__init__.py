@@ -8,7 +8,7 @@ from sparcl_lib.config.first_step import (
     settings_difference,
 )
 from sparcl_lib.config.keys import check_keys, known_keys
-from sparcl_lib.config.resolving import parse_settings, resolve, with_absolute_paths
+from sparcl_lib.config.resolving import OPTIONS, parse_settings, resolve, with_absolute_paths
 from sparcl_lib.config.settings import (
     CONTENT,
     DataConfig,
@@ -23,6 +23,7 @@ from sparcl_lib.fields import at_step
 
 __all__ = [
     "CONTENT",
+    "OPTIONS",
     "DataConfig",
     "ModelConfig",
     "OptimConfig",

@@ -12,10 +12,10 @@ import textwrap
 import types
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from sparcl_lib.config.settings import RunConfig
-from sparcl_lib.fields import acts
+from sparcl_lib.fields import FACTOR, acts, range_of
 from sparcl_lib.methods import TERMS, VARIANT, RegisteredTerm, Term, variants
 from sparcl_lib.plain import as_plain
 
@@ -63,7 +63,7 @@ def group_title(group: str) -> str:
 
 
 def _of_class(cls: type, prefix: str) -> Iterator[Described]:
-    hints, meanings = get_type_hints(cls), field_meanings(cls)
+    hints, meanings = get_type_hints(cls, include_extras=True), field_meanings(cls)
     for field in dataclasses.fields(cls):
         key, hint = prefix + field.name, hints[field.name]
         group = next((c for c in (hint, *get_args(hint)) if dataclasses.is_dataclass(c)), None)
@@ -78,14 +78,15 @@ def _of_class(cls: type, prefix: str) -> Iterator[Described]:
 
 def _of_term(term: RegisteredTerm) -> Iterator[Described]:
     prefix, common = f"method.terms.{term.name}.", field_meanings(Term)
-    hints = get_type_hints(Term)
+    hints = get_type_hints(Term, include_extras=True)
     for field in dataclasses.fields(Term):
         if field.name not in ("name", "options"):
             values = _values(hints[field.name])
             yield Described(prefix + field.name, field.default, values, common[field.name])
     said = option_meanings(term)
     for name, default in term.options.items():
-        values = _values(term.hints.get(name, str))
+        hint = term.hints.get(name, str)
+        values = _values(Annotated[float, FACTOR] if hint is float else hint)
         yield Described(prefix + name, as_plain(default), values, said.get(name, ""))
 
 
@@ -122,6 +123,9 @@ def _values(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         inner = next(part for part in parts if part is not type(None))
         return f"{_values(inner)}; may be empty"
+    if origin is Annotated:
+        span = range_of(hint)
+        return _values(parts[0]) + (f" {span}" if span else "")
     if origin is Literal:
         return "one of " + ", ".join(map(str, parts))
     if origin is tuple:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from sparcl_lib.config.settings import RunConfig
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, shown
 from sparcl_lib.methods import TERMS, VARIANT, Regulariser, term_options
 from sparcl_lib.plain import flatten
 
@@ -36,4 +36,4 @@ def check_keys(plain: Mapping[str, Any]) -> None:
         if key not in known and not any(k.startswith(key + ".") for k in known):
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
             hint = f": did you mean {near[0]}?" if near else ""
-            raise UserError(f"unknown setting {key!r}{hint}")
+            raise UserError(f"unknown setting {shown(key)}{hint}")

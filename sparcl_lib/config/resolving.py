@@ -6,6 +6,7 @@ A configuration is plain nested data until `RunConfig` is built from it once.
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import reduce
 from importlib import resources
 from typing import Any
@@ -14,10 +15,21 @@ import yaml
 
 from sparcl_lib.config.keys import check_keys
 from sparcl_lib.config.settings import CONTENT, ModelConfig, RunConfig, read_config
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, shown
 from sparcl_lib.methods import METHODS, method_name, with_variant
 from sparcl_lib.plain import flatten, is_yaml, merge, nest
 from sparcl_lib.tasks.classes import DATASET_CLASSES, unknown_name
+from sparcl_lib.yaml_text import YamlProblem, parse_yaml
+
+OPTIONS = {
+    "dataset": "--dataset",
+    "task": "--task",
+    "setup": "--setup",
+    "data_root": "--data-root",
+    "seed": "--seeds",
+}
+"""Settings of a run that options say where there are such: of a command, of a Python function."""
+_SHOWN = 120
 
 
 def resolve(
@@ -31,14 +43,18 @@ def resolve(
     its content is no setting and is passed over. Paths become absolute: a run must find them from
     any folder.
 
-    Raises UserError naming the key and the nearest known one.
+    Raises UserError naming the key and the nearest known one, and for a setting that says something
+    else than `dataset` or `fixed`: it would be ignored.
     """
+    fixed = {"dataset": dataset, **fixed}
     before = _recipe_layers(dataset, method)
     after = [_layer(layer) for layer in overrides]
     for layer in [*before, *after]:
         check_keys(layer)
+    for layer in after:
+        _check_options(layer, fixed)
     plain = with_variant(before, after, ModelConfig.head)
-    config = read_config({**plain, "dataset": dataset, **fixed})
+    config = read_config({**plain, **fixed})
     config.method.check_terms()
     return with_absolute_paths(config)
 
@@ -47,6 +63,24 @@ def _layer(layer: Any) -> Mapping[str, Any]:
     if isinstance(layer, Mapping):
         layer = {key: value for key, value in layer.items() if key != CONTENT}
     return nest(layer)
+
+
+def _check_options(layer: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+    """Raise UserError for a setting that an option decides, unless both say the same."""
+    for key in (key for key in OPTIONS if key in layer and key in fixed):
+        value = layer[key]
+        if value is not None and _place(key, value) != _place(key, fixed[key]):
+            raise UserError(
+                f"{key}={value if isinstance(value, str) else shown(value)} would be ignored "
+                f"among the settings: give it by the option {OPTIONS[key]} (in Python by the "
+                f"argument {key}), or leave it out"
+            )
+
+
+def _place(key: str, value: Any) -> Any:
+    """A setting as it is compared: of a path, where it leads."""
+    is_path = key == "data_root" or (key in ("dataset", "task") and is_yaml(str(value)))
+    return _absolute(str(value)) if is_path and value is not None else value
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
@@ -67,7 +101,15 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+    """Raises UserError for what no system takes for a path: too long a name, or NUL in it."""
+    try:
+        absolute = os.path.abspath(os.path.expanduser(path))
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            os.lstat(absolute)
+        return absolute
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{shown(path)} is no path ({reason}): name another") from error
 
 
 def recipe_settings(dataset: str | None, method: str | None) -> dict[str, Any]:
@@ -103,10 +145,14 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"--set {setting}: expected key=value, as in --set optim.lr=0.01")
+            raise UserError(
+                f"--set {setting[:_SHOWN]}: expected key=value, as in --set optim.lr=0.01"
+            )
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {setting}: {text!r} is not a YAML value") from error
+            value = parse_yaml(text)
+        except YamlProblem as problem:
+            raise UserError(
+                f"--set {key}: {shown(text)} is not a YAML value ({problem})"
+            ) from problem
         plain = merge(plain, nest({key.strip(): value}))
     return plain

@@ -1,12 +1,11 @@
 """Typed settings of a run, and the plain nested data that config.yaml holds of them."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from sparcl_lib.fields import by_content, later, never, per_step, require
+from sparcl_lib.fields import Range, by_content, check_ranges, later, never, per_step, require
 from sparcl_lib.methods import Method, build_method, method_to_plain
 from sparcl_lib.models.spec import BackboneName
 from sparcl_lib.plain import as_plain, build
@@ -15,20 +14,23 @@ from sparcl_lib.tasks import Setup
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 CONTENT = "content"
 """Beside the settings in a run's config.yaml: what the files that they name held."""
+Side = Annotated[int, Range(16, 8192, "pixels")]
+Rate = Annotated[float, Range(0, 1_000_000, open_low=True)]
+Count = Annotated[int, Range(1, 10_000_000)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    size: int = 512
+    size: Side = 512
     """Side of the square crops, in pixels."""
-    test_size: int | None = None
+    test_size: Side | None = None
     """Side of the squares at test; empty: as in training. Random crops enlarge what they show, so
     a somewhat larger side at test shows objects at the scale of training."""
-    batch_size: int = 8
+    batch_size: Annotated[int, Range(2, 4096, "(batch norm)")] = 8
     """Images per iteration and process."""
-    scale: tuple[float, ...] | None = (0.5, 2.0)
+    scale: tuple[Annotated[float, Range(0, 100, open_low=True)], ...] | None = (0.5, 2.0)
     """Smallest and largest area of a random crop, as a share of the image's; empty: no crop."""
-    workers: int | None = never(None)
+    workers: Annotated[int, Range(0, 64)] | None = never(None)
     """Loader processes; empty: none where images are cached, else one per core, 16 at most."""
     cache: bool = never(False)
     """Keep decoded images in memory."""
@@ -43,12 +45,9 @@ class DataConfig:
     of by rule."""
 
     def __post_init__(self) -> None:
-        require(self.size >= 16, "data.size", "at least 16 pixels", self.size)
-        test_size = self.test_size or self.size
-        require(test_size >= 16, "data.test_size", "at least 16 pixels", test_size)
-        require(self.batch_size >= 2, "data.batch_size", "at least 2 (batch norm)", self.batch_size)
+        check_ranges(self, "data.")
         scale = self.scale or (1, 1)
-        low_high = len(scale) == 2 and 0 < scale[0] <= scale[1]
+        low_high = len(scale) == 2 and scale[0] <= scale[1]
         require(low_high, "data.scale", "two shares of the area, [0.5, 1.0]", self.scale)
 
 
@@ -58,40 +57,36 @@ class ModelConfig:
     """What computes the features, before the head; mini and mini_wide are for MiniVOC on a CPU."""
     weights: str | None = by_content("imagenet")
     """imagenet (downloaded by torchvision), the path of a state dict, or empty."""
-    output_stride: int = 16
+    output_stride: Annotated[int, Range(1, 64)] = 16
     """Image pixels per feature location."""
     head: Literal["aspp", "conv", "aspp_linear", "conv_linear"] = "aspp"
     """DeepLab-v3's, or two convolutions; linear: without activations, as SDR's released code."""
-    head_channels: int = 256
+    head_channels: Annotated[int, Range(1, 4096)] = 256
     """Width of the head, and of the classifier's input."""
     batch_norm: Literal["train", "slow", "frozen"] = later("frozen")
     """Statistics of the backbone's batch norm in steps after the first."""
 
+    def __post_init__(self) -> None:
+        check_ranges(self, "model.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    lr: tuple[float, ...] = per_step((1e-3, 1e-4))
+    lr: tuple[Rate, ...] = per_step((1e-3, 1e-4))
     """Learning rate of each step; the last one holds for all later steps."""
-    epochs: tuple[float, ...] = per_step((30.0,))
+    epochs: tuple[Rate, ...] = per_step((30.0,))
     """Passes over the images of each step, unless iterations are given."""
-    iterations: tuple[int, ...] | None = per_step(None)
+    iterations: tuple[Count, ...] | None = per_step(None)
     """SGD updates of each step."""
-    momentum: float = 0.9
+    momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
     """Share of the last update in the next one (SGD, Nesterov's); 0: none."""
-    weight_decay: float = 1e-4
+    weight_decay: Annotated[float, Range(0, 1_000_000)] = 1e-4
     """Factor of the weights that is added to their gradients (SGD)."""
-    power: float = 0.9
+    power: Annotated[float, Range(0, 1000)] = 0.9
     """Exponent of the poly schedule: lr * (1 - i / n) ** power."""
 
     def __post_init__(self) -> None:
-        require(all(lr > 0 for lr in self.lr), "optim.lr", "above 0", self.lr)
-        require(all(n > 0 for n in self.epochs), "optim.epochs", "above 0", self.epochs)
-        positive = all(n >= 1 for n in self.iterations or (1,))
-        require(positive, "optim.iterations", "at least 1", self.iterations)
-        momentum, decay = self.momentum, self.weight_decay
-        require(0 <= momentum < 1, "optim.momentum", "at least 0 and below 1", momentum)
-        require(0 <= decay < math.inf, "optim.weight_decay", "at least 0", decay)
-        require(0 <= self.power < math.inf, "optim.power", "at least 0", self.power)
+        check_ranges(self, "optim.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +104,16 @@ class RunConfig:
     """Terms with their weights, how new classes start, and what else: see sparcl_lib.methods."""
     data_root: str | None = by_content(None)
     """Folder of the data; MiniVOC finds its own."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Of the first weights, the order of the images, and their crops and flips."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     precision: Precision = "32-true"
     """Lightning Fabric's name of the arithmetic."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "")
 
 
 def read_config(plain: Mapping[str, Any]) -> RunConfig:

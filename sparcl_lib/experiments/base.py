@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sparcl_lib.config import RunConfig, parse_settings, resolve
-from sparcl_lib.errors import UserError
+from sparcl_lib.config import OPTIONS, RunConfig, parse_settings, resolve
+from sparcl_lib.errors import UserError, shown
 from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.methods import method_name
 from sparcl_lib.plain import read_yaml
-from sparcl_lib.training import train
+from sparcl_lib.training import check_devices, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,14 @@ def read_variants(path: str | Path) -> list[Variant]:
 def _read_variant(path: str | Path, name: str, row: Any) -> Variant:
     expected = "{method: MiB, set: [method.classifier_init=random]}"
     if not isinstance(row, Mapping) or not set(row) <= {"method", "set"}:
-        raise UserError(f"{path}, {name}: expected {expected}, got {row!r}")
+        raise UserError(f"{path}, {name}: expected {expected}, got {shown(row)}")
     settings = row.get("set", [])
     if not isinstance(settings, list):
-        raise UserError(f"{path}, {name}: set is a list, as in {expected}, got {settings!r}")
+        raise UserError(f"{path}, {name}: set is a list, as in {expected}, got {shown(settings)}")
     try:
         plain = parse_settings(map(str, settings))
+        for key in plain.keys() & OPTIONS.keys():
+            raise UserError(f"{key}={plain[key]} would be ignored: give the option {OPTIONS[key]}")
         return Variant(name=name, method=method_name(str(row.get("method", name))), settings=plain)
     except UserError as error:
         raise UserError(f"{path}, {name}: {error}") from None
@@ -77,7 +79,11 @@ class RunBase:
 
 
 def open_store(folder: str | Path, accelerator: str = "cpu") -> RunStore:
-    """The runs in a folder; new ones on one device of Lightning Fabric's accelerator."""
+    """The runs in a folder; new ones on one device of Lightning Fabric's accelerator.
+
+    Raises UserError for an accelerator that is not there.
+    """
+    check_devices({"accelerator": accelerator})
     return RunStore((Path(folder),), partial(train, accelerator=accelerator, devices=1))
 
 

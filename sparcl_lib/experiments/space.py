@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparcl_lib.config import RunConfig, at_step, check_keys, parse_settings, to_plain
-from sparcl_lib.errors import UserError
+from sparcl_lib.config import OPTIONS, RunConfig, at_step, check_keys, parse_settings, to_plain
+from sparcl_lib.errors import UserError, shown
 from sparcl_lib.methods import method_name
 from sparcl_lib.plain import build, flatten, read_yaml
 
@@ -51,15 +51,23 @@ def read_space(path: str | Path, method: str) -> Space:
     Raises UserError for an unknown setting, an empty space, or what is neither range nor list.
     """
     content = read_yaml(path)
-    per_method = content.pop("methods", None) or {}
-    known = {method_name(name): rows for name, rows in per_method.items()}
-    rows = {**content, **(known.get(method_name(method)) or {})}
+    per_method = _group(path, "methods", content.pop("methods", None))
+    known = {method_name(name): _group(path, name, rows) for name, rows in per_method.items()}
+    rows = {**content, **known.get(method_name(method), {})}
     if not rows:
         raise UserError(f"{path} gives method {method} nothing to vary: add a setting with a range")
     return {key: _read_row(path, key, row) for key, row in rows.items()}
 
 
+def _group(path: str | Path, name: str, rows: Any) -> Mapping[str, Any]:
+    if not isinstance(rows, Mapping | None):
+        raise UserError(f"{path}, {name}: expected a group of settings, got {shown(rows)}")
+    return rows or {}
+
+
 def _read_row(path: str | Path, key: str, row: Any) -> Range | tuple[Any, ...]:
+    if key in OPTIONS:
+        raise UserError(f"{path}, {key}: give the option {OPTIONS[key]}, it cannot vary in a sweep")
     try:
         check_keys(parse_settings([f"{_name_and_place(key)[0]}=0"]))
         if isinstance(row, Mapping):
@@ -70,7 +78,7 @@ def _read_row(path: str | Path, key: str, row: Any) -> Range | tuple[Any, ...]:
     if isinstance(row, list) and row:
         return tuple(row)
     raise UserError(
-        f"{path}, {key}: expected {{low: ..., high: ...}} or a list of choices, got {row!r}"
+        f"{path}, {key}: expected {{low: ..., high: ...}} or a list of choices, got {shown(row)}"
     )
 
 

@@ -1,17 +1,16 @@
 """A method is data: weighted loss terms, how the new classifier starts, what holds weights."""
 
 import inspect
-import math
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
-from sparcl_lib.errors import UserError
-from sparcl_lib.fields import later
+from sparcl_lib.errors import UserError, shown
+from sparcl_lib.fields import FACTOR, Range, check_ranges, later
 from sparcl_lib.methods.context import StepContext
 from sparcl_lib.methods.frozen_parts import FrozenParts
 from sparcl_lib.methods.fusion import Fusion
@@ -45,18 +44,16 @@ class Term:
     name: str
     """A key of TERMS. Another one is kept, so that a run with a term of its own can be read where
     nobody defines it: training asks for it, evaluation does not."""
-    weight: float = 1.0
+    weight: Annotated[float, FACTOR] = 1.0
     """Factor of the term in the total, >= 0; a term of weight 0 is not computed."""
-    from_step: int = 0
+    from_step: Annotated[int, Range(0, 1000)] = 0
     """First step at which the term counts, if its own first step is not later: that is 1 for a term
     that compares with the old model, 0 for any other."""
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword options of the term, e.g. distance."""
 
     def __post_init__(self) -> None:
-        for key, value in (("weight", self.weight), ("from_step", self.from_step)):
-            if not 0 <= value < math.inf:
-                raise UserError(f"method.terms.{self.name}.{key} must be >= 0, got {value}")
+        check_ranges(self, f"method.terms.{self.name}.")
         if self.registered is not None:
             object.__setattr__(self, "options", self.registered.checked(self.options))
 
@@ -93,13 +90,13 @@ class Method:
     frozen: tuple[Part, ...] | None = later(None)
     """What learns at its first step alone: features (backbone and head), old (the classifier of
     earlier steps); empty: nothing."""
-    unknown: float = 0.0
+    unknown: Annotated[float, Range(0, 1000)] = 0.0
     """Background pixels whose colour stands out this many times more than the image's mean are an
     unknown object, one more output of the classifier: see methods.saliency; 0: none."""
     head_per_step: bool = False
     """Each step's classifier, and the unknown one, has a 3x3 convolution, batch norm and ReLU
     before its 1x1."""
-    fuse: float = later(0.0)
+    fuse: Annotated[float, Range(0, 1000)] = later(0.0)
     """After a later step the network is (1 - s) * old + s * new, s = (new classes / all classes) **
     fuse, background counted: 0.5 in EWF, 0 for no fusion."""
 
@@ -112,10 +109,7 @@ class Method:
             )
 
     def _check_values(self) -> None:
-        for key in ("unknown", "fuse"):
-            value = getattr(self, key)
-            if not 0 <= value < math.inf:
-                raise UserError(f"method.{key} must be >= 0, got {value}")
+        check_ranges(self, "method.")
         if self.unknown and "bce" not in (term.name for term in self.active_terms(0)):
             raise UserError(
                 "method.unknown is one more sigmoid and needs the term bce from step 0 on: "
@@ -206,7 +200,7 @@ def build_method(plain: Mapping[str, Any], *, any_term: bool = False) -> Method:
     """
     rows = plain.get("terms", {})
     if not isinstance(rows, Mapping):
-        raise UserError(f"method.terms must be a group of terms, got {rows!r}")
+        raise UserError(f"method.terms must be a group of terms, got {shown(rows)}")
     terms = tuple(_build_term(name, row) for name, row in rows.items())
     others = {key: value for key, value in plain.items() if key != "terms"}
     method: Method = build(Method, {**others, "terms": terms}, "method.")
@@ -217,7 +211,9 @@ def build_method(plain: Mapping[str, Any], *, any_term: bool = False) -> Method:
 
 def _build_term(name: str, row: Mapping[str, Any] | None) -> Term:
     if row is not None and not isinstance(row, Mapping):
-        raise UserError(f"method.terms.{name} is a group of settings, not {row!r}: set its weight")
+        raise UserError(
+            f"method.terms.{name} is a group of settings, not {shown(row)}: set its weight"
+        )
     options = dict(row or {})
     common = {key: options.pop(key) for key in COMMON if key in options}
     term: Term = build(Term, {"name": name, "options": options, **common}, f"method.terms.{name}.")

@@ -10,7 +10,6 @@ cell of a notebook, or in a file that `sparcl train --plugin FILE.py` reads.
 """
 
 import inspect
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import Any, Literal, TypeVar, get_origin, get_type_hints, overload
 from torch import Tensor
 
 from sparcl_lib.errors import UserError
+from sparcl_lib.fields import FACTOR, require
 from sparcl_lib.plain import convert
 
 LossTerm = Callable[..., Tensor]
@@ -240,6 +240,6 @@ def _checked(key: str, hint: Any, value: Any) -> Any:
     if hint not in (bool, int, float, str) and get_origin(hint) is not Literal:
         return value
     converted = convert(hint, value, key)
-    if hint is float and not 0 <= converted < math.inf:
-        raise UserError(f"{key} must be a number >= 0, got {value!r}")
+    if hint is float:
+        require(converted in FACTOR, key, str(FACTOR), value)
     return converted if isinstance(value, str) else value  # 1 stays 1, for it is in keys of runs

@@ -22,16 +22,15 @@ Memory during a step after the first, in copies of the parameters: EWC 3, PI 6, 
 checkpoint: 1, 1, 2.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from sparcl_lib.errors import UserError
-from sparcl_lib.fields import later
+from sparcl_lib.fields import FACTOR, Range, check_ranges, later
 from sparcl_lib.methods.mechanism import LossValues, Mechanism, state_of
 from sparcl_lib.models import Segmenter
 
@@ -51,23 +50,15 @@ class Regulariser:
 
     name: Literal["ewc", "rw", "pi"]
     """Which one: EWC, RW or PI."""
-    weight: float = later(1.0)
+    weight: Annotated[float, FACTOR] = later(1.0)
     """Factor of the penalty in the total."""
-    alpha: float = 0.9
+    alpha: Annotated[float, Range(0, 1, open_low=True)] = 0.9
     """Share of the newest squared gradient in the running Fisher estimate (ewc, rw)."""
-    interval: int = 10
+    interval: Annotated[int, Range(1, 10_000_000)] = 10
     """Updates between two evaluations of the score (rw)."""
 
     def __post_init__(self) -> None:
-        checks = {
-            "weight": (0 <= self.weight < math.inf, ">= 0"),
-            "alpha": (0 < self.alpha <= 1, "above 0 and at most 1"),
-            "interval": (self.interval >= 1, "at least 1"),
-        }
-        for key, (holds, expected) in checks.items():
-            if not holds:
-                value = getattr(self, key)
-                raise UserError(f"method.regulariser.{key} must be {expected}, got {value}")
+        check_ranges(self, "method.regulariser.")
 
 
 def quadratic_penalty(

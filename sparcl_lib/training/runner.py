@@ -16,11 +16,12 @@ from lightning.fabric.loggers.csv_logs import CSVLogger
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from torch import nn
 
-from sparcl_lib.config import Precision, RunConfig, first_step_difference, to_plain
+from sparcl_lib.config import RunConfig, first_step_difference, to_plain
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import StepMatrix, class_iou, json_number
 from sparcl_lib.seeding import seed_everything
 from sparcl_lib.training.content import content_to_plain
+from sparcl_lib.training.devices import check_devices, make_fabric
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
 from sparcl_lib.training.identity import check_same_terms, read_terms
 from sparcl_lib.training.places import find_places
@@ -32,13 +33,6 @@ from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.writing import write_atomically
 
 Log = Callable[[dict[str, float], int], None]
-
-
-def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
-    """Fabric on whatever device there is, launched. options: accelerator, devices, strategy ..."""
-    fabric = Fabric(precision=precision, **options)
-    fabric.launch()
-    return fabric
 
 
 @contextmanager
@@ -89,6 +83,7 @@ def train(
     fabric_options: accelerator, devices, num_nodes, strategy of lightning.Fabric.
     Raises UserError for anything the user can mend.
     """
+    check_devices(fabric_options)
     directory = RunDirectory(out)
     origin = None if start_from is None else RunDirectory(start_from)
     trained = [*directory.steps_done(), *([] if origin is None else [0])]
@@ -107,6 +102,7 @@ def train(
     if origin is not None and not directory.checkpoint_file(0).exists():
         _copy_first_step(origin, directory)
     fabric = make_fabric(config.precision, **fabric_options)
+    _tell_of_other_devices(fabric, directory, steps)
     _evaluate_outdated(fabric, workspace, directory)
     for step in steps:
         if step not in directory.steps_done():
@@ -128,6 +124,7 @@ def evaluate(
     run remembers the places. A task file that is not there any more is not needed.
     Raises UserError, and writes nothing, if a class, a step or a file is another one now.
     """
+    check_devices(fabric_options)
     directory = RunDirectory(out)
     config = find_places(directory, dataset, data_root)
     if not directory.steps_done():
@@ -166,6 +163,28 @@ def _tell_of_other_images(
             f"from the start would train it on {len(now)}",
             file=sys.stderr,
         )
+
+
+def _tell_of_other_devices(fabric: Fabric, directory: RunDirectory, steps: Sequence[int]) -> None:
+    """A line where steps are trained on another number of devices than those that are there.
+
+    Runs of version 0.3 and before did not write the number down.
+    """
+    done, now = directory.steps_done(), fabric.world_size
+    if not set(steps) - set(done) or not fabric.is_global_zero:
+        return
+    for step in done:
+        then = directory.load_checkpoint(step).get("devices", now)
+        if then != now:
+            print(
+                f"{directory.path}: step {step} was trained on {_devices(then)}, what follows is "
+                f"on {_devices(now)}, each with data.batch_size images an iteration",
+                file=sys.stderr,
+            )
+
+
+def _devices(count: int) -> str:
+    return "1 device" if count == 1 else f"{count} devices"
 
 
 def _evaluate_outdated(fabric: Fabric, workspace: Workspace, directory: RunDirectory) -> None:
@@ -257,6 +276,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
         "optimizer": trainer.optimizer.state_dict(),
         "rng": _rng_state(),
         "iterations": plan.iterations_before + plan.iterations,
+        "devices": fabric.world_size,
         "seconds": round(seconds, 1),
         "content": content_to_plain(workspace.content),
         "images": workspace.trained_on(step),

@@ -247,7 +247,7 @@ def test_another_class_order_is_learned_in_that_order(train_mini, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_batches_and_add_up_their_prototypes(mini, tmp_path):
+def test_two_processes_share_the_batches_and_add_up_their_prototypes(mini, tmp_path, capsys):
     base = ["--dataset", "minivoc", "--data-root", mini, "--task", "6-4", "--method", "SDR"]
     both = [*base, "--out", tmp_path / "run", *QUICK, "--accelerator", "cpu", "--devices", "2"]
     command = [sys.executable, "-m", "sparcl_lib", "train", *map(str, both)]
@@ -261,6 +261,14 @@ def test_two_processes_share_the_batches_and_add_up_their_prototypes(mini, tmp_p
     assert state["bank"]["counts"].sum() == locations  # everything is labelled at step 0
     pixels = state["confusion"].sum().item()
     assert 0 < pixels <= 16 * 64 * 64  # each test image once, borders and future classes left out
+    assert state["devices"] == 2
+    shutil.rmtree(tmp_path / "run" / "step-1")
+    alone = [*both[:-1], "1", "--resume"]
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *map(str, alone)])
+    assert not stop.value.code
+    told = "step 0 was trained on 2 devices, what follows is on 1 device, each with data.batch_size"
+    assert told in capsys.readouterr().err
 
 
 def test_split_prints_json_csv_txt_and_counts(voc, tmp_path, capsys):
@@ -340,7 +348,7 @@ def test_help(command, capsys):
         (["--set", "optim.lr"], "expected key=value"),
         (["--set", "optim.lr=fast"], "optim.lr must be float, got 'fast'"),
         (["--set", "optim.iterations=0"], "optim.iterations must be at least 1"),
-        (["--set", "method.terms.kd.weight=-1"], "must be >= 0"),
+        (["--set", "method.terms.kd.weight=-1"], "must be at least 0"),
         (["--set", "model.output_stride=16"], "output stride 4, not 16"),
         (["--set", "model.backbone=vgg"], "model.backbone must be one of resnet101, .*got 'vgg'"),
         (["--backbone-weights", "no.pth"], "weights file .*no.pth does not exist"),
@@ -351,9 +359,26 @@ def test_help(command, capsys):
         (["--steps", "1"], "no checkpoint of step 0"),
         (["--start-from", "nowhere"], "nowhere is no run directory"),
         (["--lr", "1"], "No such option"),
+        (["--set", "setup=overlapped"], "give it by the option --setup "),
+        (["--set", "task=6-1"], "give it by the option --task "),
+        (["--set", "dataset=voc"], "give it by the option --dataset "),
+        (["--set", "data_root=elsewhere"], "give it by the option --data-root "),
+        (["--set", "seed=-1"], "seed must be at least 0 and at most 2147483647, got -1"),
+        (["--set", "model.weights=a", "--backbone-weights", "b"], "differ: give one of them"),
+        (["--accelerator", "gpu"], "accelerator gpu: PyTorch sees no such device here"),
+        (["--accelerator", "cuda"], "accelerator cuda: PyTorch sees no such device here"),
+        (["--accelerator", "foo"], "unknown accelerator 'foo'.*auto, cpu, gpu"),
+        (["--devices", "0"], "devices is 0: give how many"),
+        (["--devices", "-3"], "devices is '-3': give how many"),
+        (["--devices", "abc"], "devices is 'abc': give how many"),
+        (["--devices", "100000"], "100000 devices are asked for, and there are"),
     ],
 )
-def test_a_mistake_gets_one_line_and_status_2(train_mini, tmp_path, arguments, message):
+def test_a_mistake_gets_one_line_and_status_2(
+    train_mini, tmp_path, arguments, message, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     status, _, errors = train_mini(*arguments)
     assert status == 2
     assert len(errors.splitlines()) == 1

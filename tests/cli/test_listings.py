@@ -71,7 +71,8 @@ def test_settings_shows_default_recipe_values_and_meaning(capsys):
     assert text.startswith(
         "optim\n  optim.lr = [0.001, 0.0001]\n      minivoc, LwF: [0.05, 0.037]\n"
     )
-    assert "SGD updates of each step [list, each a whole number; may be empty;" in text
+    shown = " ".join(text.split())
+    assert "[list, each a whole number at least 1 and at most 10000000; may be empty;" in shown
     assert text.count("minivoc, LwF") == 2 and "data.size" not in text  # power is nobody's
 
 

@@ -58,10 +58,10 @@ def test_precedence(monkeypatch):
     assert config.optim.lr == (0.2,) and config.optim.power == 0.5  # its method over the recipe
     assert weight(config, "kd") == 7 and weight(config, "matching") == 1e-2  # over METHODS
     assert voc(method="FT").optim.lr == (0.1,)
-    layers = [{"optim": {"lr": 1}, "seed": 3, "data": {"size": 32}}, {"optim": {"lr": 2}}]
+    layers = [{"optim": {"lr": 1}, "data": {"size": 32}}, {"optim": {"lr": 2}}]
     config = resolve("voc", "SDR", layers, task="19-1", seed=4)
     assert config.optim.lr == (2,) and config.data.size == 32  # later overrides win
-    assert config.seed == 4 and config.data.batch_size == 4  # fixed wins over all
+    assert config.seed == 4 and config.data.batch_size == 4
 
 
 def test_recipe_of_minivoc_is_used():
@@ -140,10 +140,10 @@ BAD_SETTINGS = {
     "data.size=big": "data.size must be int, got 'big'",
     "data.size=64.0": "data.size must be int, got 64.0",
     "data.size=true": "data.size must be int, got True",
-    "data.size=8": "data.size must be at least 16 pixels, got 8",
+    "data.size=8": "data.size must be at least 16 and at most 8192 pixels, got 8",
     "data.size=null": "data.size must be int, got None",
     "data.cache=1": "data.cache must be bool, got 1",
-    "data.batch_size=1": r"data.batch_size must be at least 2 \(batch norm\), got 1",
+    "data.batch_size=1": r"at least 2 and at most 4096 \(batch norm\), got 1",
     "data.scale=[]": "data.scale must be",
     "data.scale=0.5": "data.scale must be two shares of the area",
     "data.scale=[2, 1]": "data.scale must be two shares",
@@ -151,16 +151,47 @@ BAD_SETTINGS = {
     "model.weights=3": "model.weights must be str, got 3",
     "optim.lr=fast": "optim.lr must be float, got 'fast'",
     "optim.lr=true": "optim.lr must be float, got True",
-    "optim.lr=[0.1, 0]": r"optim.lr must be above 0, got \(0.1, 0.0\)",
+    "optim.lr=[0.1, 0]": r"optim.lr must be above 0 and at most 1000000, got \(0.1, 0.0\)",
     "optim.epochs=0": "optim.epochs must be above 0",
     "optim.iterations=0": "optim.iterations must be at least 1",
     "optim.iterations=1.5": "optim.iterations must be int, got 1.5",
     "optim.momentum=-1": r"optim.momentum must be at least 0 and below 1, got -1",
     "optim.momentum=1": "optim.momentum must be at least 0 and below 1",
-    "optim.weight_decay=-0.1": "optim.weight_decay must be at least 0, got -0.1",
-    "optim.power=-1": "optim.power must be at least 0, got -1",
-    "optim.power=.nan": "optim.power must be at least 0, got nan",
+    "optim.weight_decay=-0.1": "weight_decay must be at least 0 and at most 1000000, got -0.1",
+    "optim.power=-1": "optim.power must be at least 0 and at most 1000, got -1",
+    "optim.power=.nan": "optim.power must be at least 0 and at most 1000, got nan",
     "setup=foo": "setup must be one of sequential, disjoint, overlapped, got 'foo'",
+    "seed=-1": "seed must be at least 0 and at most 2147483647, got -1",
+    "seed=4294967296": "seed must be at least 0 and at most 2147483647",
+    "optim.lr=1e308": "optim.lr must be above 0 and at most 1000000",
+    "optim.lr=[1e-3, .inf]": "optim.lr must be above 0 and at most 1000000",
+    "optim.weight_decay=1e308": "optim.weight_decay must be at least 0",
+    "optim.iterations=1000000000": "optim.iterations must be at least 1 and at most 10000000",
+    "model.head_channels=0": "model.head_channels must be at least 1 and at most 4096, got 0",
+    "model.head_channels=4294967296": "model.head_channels must be at least 1 and at most 4096",
+    "model.output_stride=0": "model.output_stride must be at least 1 and at most 64",
+    "data.size=1000000000": "data.size must be at least 16 and at most 8192 pixels",
+    "data.test_size=1000000000": "data.test_size must be at least 16 and at most 8192 pixels",
+    "data.test_size=0": "data.test_size must be at least 16",
+    "data.batch_size=100000000": "data.batch_size must be at least 2 and at most 4096",
+    "data.workers=-1": "data.workers must be at least 0 and at most 64, got -1",
+    "data.workers=100000": "data.workers must be at least 0 and at most 64, got 100000",
+    "data.scale=[.inf, .inf]": "data.scale must be above 0 and at most 100, got .inf, inf.",
+    "data.scale=[0, 1]": "data.scale must be above 0 and at most 100",
+    "method.terms.kd.weight=1e308": "method.terms.kd.weight must be at least 0 and at most 1e.12",
+    "method.regulariser={name: ewc, weight: 1e308}": "method.regulariser.weight must be",
+    f"data.size={'9' * 4000}": "data.size must be at least 16 .* got 9{120}...$",
+    f"data.size=0x{'f' * 5000}": "data.size must be .* got a number of thousands of digits",
+    f"optim.lr={'9' * 400}": "optim.lr must be float, got 9{120}...$",
+    f"data.splits={'a' * 300}": "'a{119}... is no path .File name too long.: name another",
+    'data.splits="a\\0"': "is no path .*null",
+    f"{'a.' * 3000}a=1": "nested too deep",
+    f"optim.lr={'[' * 3000}": "--set optim.lr: .* is not a YAML value .*more than 40 levels",
+    f"optim.lr=[{'1,' * 200_000}]": "--set optim.lr: .* is not a YAML value .*longer than 256 kB",
+    "optim.lr=&a [*a]": "is not a YAML value .*stands within what it names",
+    "optim={1: 2}": "is not a YAML value .*the key '1' is no name; write it in quotes",
+    "optim={lr: 1, lr: 2}": "is not a YAML value .*the key 'lr' stands there twice",
+    "optim.lr=2020-99-99": "is not a YAML value .month must be in",
     "model.backbone=vgg": "model.backbone must be one of resnet101, resnet50, .*got 'vgg'",
     "optim=5": "optim is a group of settings, not 5: set optim.<name>",
     "precision=64": "precision must be one of 32-true, 16-mixed, bf16-mixed, got 64",
@@ -170,7 +201,7 @@ BAD_SETTINGS = {
     "method.terms.kd=5": "method.terms.kd",
     "method.terms.kd.weight=null": "method.terms.kd.weight must be",
     "method.terms.kd.weight=heavy": "method.terms.kd.weight must be",
-    "method.terms.kd.weight=-1": "method.terms.kd.weight must be >= 0, got -1",
+    "method.terms.kd.weight=-1": "kd.weight must be at least 0 and at most 1e.12, got -1",
     "method.terms.kd.weight=.nan": "method.terms.kd.weight must be",
     "method.terms.kd.weight=.inf": "method.terms.kd.weight must be",
     "method.terms.kd.from_step=x": "method.terms.kd.from_step must be",
@@ -231,6 +262,30 @@ def test_known_keys_are_all_accepted():
     }
     fields = {key.split(".")[2] for key in keys if key.startswith("method.regulariser.")}
     assert fields == {f.name for f in dataclasses.fields(Regulariser)}
+
+
+# Settings that options decide
+def test_a_setting_that_an_option_decides_is_refused_unless_both_say_the_same(tmp_path):
+    """setup=overlapped was accepted, and disjoint trained."""
+    fixed = {"task": "6-4", "setup": "disjoint", "data_root": None, "seed": 1}
+    for key, other, same in (
+        ("setup", "overlapped", "disjoint"),
+        ("task", "6-1", "6-4"),
+        ("dataset", "voc", "minivoc"),
+        ("data_root", "elsewhere", None),
+        ("seed", 2, 1),
+    ):
+        with pytest.raises(UserError, match=f"{key}={other} .*option --.*argument {key}"):
+            resolve("minivoc", "FT", [{key: other}], **fixed)
+        assert resolve("minivoc", "FT", [{key: same}], **fixed) == resolve("minivoc", "FT", **fixed)
+
+
+def test_a_path_among_the_settings_is_compared_by_where_it_leads(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    saved = {"dataset": str(tmp_path / "d.yaml"), "task": str(tmp_path / "t.yaml")}
+    assert resolve("d.yaml", "FT", [saved], task="t.yaml").task == saved["task"]
+    with pytest.raises(UserError, match="task=.*t.yaml .*option --task"):
+        resolve("d.yaml", "FT", [saved], task="other.yaml")
 
 
 # Variants

@@ -346,6 +346,11 @@ def test_a_single_choice_is_a_value_for_one_method(space, base):
         ("optim.lr: {low: 1, hihg: 2}", "unknown setting 'hihg'"),
         ("methods: {SDR: {optim.lr: [1, 2]}}", "gives method FT nothing to vary"),
         ("methods: {SRD: {optim.lr: [1, 2]}}", "unknown method 'SRD'"),
+        ("methods: 3", "methods: expected a group of settings, got 3"),
+        ("methods: {FT: [1]}", "FT: expected a group of settings, got .1"),
+        ("setup: [overlapped]", "space.yaml, setup: give the option --setup, it cannot vary"),
+        ("methods: {FT: {seed: [1, 2]}}", "space.yaml, seed: give the option --seeds"),
+        ("1: [1, 2]", "space.yaml as YAML: line 1: the key '1' is no name"),
     ],
 )
 def test_bad_space(tmp_path, text, message):
@@ -526,6 +531,8 @@ def test_variants_are_methods_under_names_of_their_own(tiny, tmp_path, capsys):
         ("X: {method: MiB, set: a=1}", "variants.yaml, X: set is a list"),
         ("X: {method: MiB, set: [seed]}", "variants.yaml, X: --set seed: expected key=value"),
         ("X: {method: MiB, set: [opt.lr=1]}", "unknown setting 'opt.lr': did you mean optim.lr?"),
+        ("X: {method: MiB, set: [setup=overlapped]}", "variants.yaml, X: setup=overlapped"),
+        ("X: {method: MiB, set: [seed=7]}", "seed=7 would be ignored: give the option --seeds"),
     ],
 )
 def test_variants_that_are_none(tiny, tmp_path, capsys, content, told):

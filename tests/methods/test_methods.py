@@ -330,7 +330,10 @@ BAD = {
         {"terms": {"ewc": {}}},
         "unknown loss term 'ewc': choose from ce, bce, kd, bce_kd, entropy_kd",
     ),
-    "weight": ({"terms": {"kd": {"weight": -1}}}, "kd.weight must be >= 0, got -1"),
+    "weight": (
+        {"terms": {"kd": {"weight": -1}}},
+        "kd.weight must be at least 0 .*, got -1",
+    ),
     "option": ({"terms": {"kd": {"distance": "l2"}}}, "kd has no option 'distance': it has weight"),
     "bool": ({"terms": {"kd": {"unbiased": "yes"}}}, "kd.unbiased must be bool"),
     "distance": ({"terms": {"matching": {"distance": "l1"}}}, "distance must be one of l2, mse"),
@@ -342,7 +345,7 @@ BAD = {
         {"terms": {"ce": {"pseudo": "median"}}},
         "pseudo must be one of none, exact, released",
     ),
-    "number": ({"terms": {"pod": {"logits": -1}}}, "pod.logits must be a number >= 0"),
+    "number": ({"terms": {"pod": {"logits": -1}}}, "pod.logits must be at least 0 and"),
     "words": ({"terms": {"pod": {"logits": "a lot"}}}, "pod.logits must be float, got 'a lot'"),
     "division": (
         {"terms": {"released_attraction": {"division": "sum"}}},
@@ -362,7 +365,7 @@ BAD = {
     ),
     "floor": (
         {"terms": {"released_sparsification": {"floor": -1}}},
-        "floor must be a number >= 0",
+        "floor must be at least 0 and",
     ),
     "no floor": ({"terms": {"sparsification": {"floor": 0}}}, "has no option 'floor'"),
     "signed": (
@@ -379,22 +382,28 @@ BAD = {
     ),
     "interval": (
         {"terms": {"ce": {}}, "regulariser": {"name": "rw", "interval": 0}},
-        "regulariser.interval must be at least 1, got 0",
+        "regulariser.interval must be at least 1 and at most 10000000, got 0",
     ),
     "weight of all": (
         {"terms": {"ce": {}}, "regulariser": {"name": "pi", "weight": -1}},
-        "regulariser.weight must be >= 0, got -1",
+        "regulariser.weight must be at least 0 and at most 1e.12, got -1",
     ),
     "init": ({"terms": {}, "classifier_init": "zero"}, "classifier_init must be"),
     "frozen": ({"terms": {"ce": {}}, "frozen": ["head"]}, "frozen must be one of features, old"),
-    "fuse": ({"terms": {"ce": {}}, "fuse": -1}, "method.fuse must be >= 0, got -1"),
-    "salience": ({"terms": {"bce": {}}, "unknown": -2}, "method.unknown must be >= 0, got -2"),
+    "fuse": (
+        {"terms": {"ce": {}}, "fuse": -1},
+        "method.fuse must be at least 0 .*, got -1",
+    ),
+    "salience": (
+        {"terms": {"bce": {}}, "unknown": -2},
+        "method.unknown must be at least 0 .* got -2",
+    ),
     "yes or no": ({"terms": {"ce": {}}, "unknown": 2}, "needs the term bce from step 0 on"),
     "start": (
         {"terms": {"bce": {}}, "classifier_init": "unknown"},
         "starts new classes from the unknown one: set method.unknown=2",
     ),
-    "sure": ({"terms": {"bce": {"threshold": -1}}}, "bce.threshold must be a number >= 0"),
+    "sure": ({"terms": {"bce": {"threshold": -1}}}, "bce.threshold must be at least 0 and"),
     "field": ({"terms": {"ce": {}}, "colour": 1}, "colour"),
     "no term": ({"terms": {"ce": {"weight": 0}}}, "term"),
 }

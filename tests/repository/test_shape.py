@@ -11,6 +11,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up: a room, or a file beside the rooms, knows what stands in a line above its own.
 LAYERS = (
     {"digests", "errors", "labels", "published"},
+    {"yaml_text"},
     {"plain", "writing", "seeding", "fields", "method_table", "progress"},
     {"tasks"},
     {"data", "metrics", "models", "prototypes"},

@@ -17,10 +17,9 @@ from sparcl_lib.experiments.base import RunBase, Variant
 from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.methods import METHODS
 from sparcl_lib.seeding import seed_everything
-from sparcl_lib.training import RunDirectory, open_workspace, train
+from sparcl_lib.training import RunDirectory, make_fabric, open_workspace, train
 from sparcl_lib.training.plan import make_plan
 from sparcl_lib.training.restore import start_step
-from sparcl_lib.training.runner import make_fabric
 from sparcl_lib.training.step import StepTrainer
 
 SETUPS = ("disjoint", "overlapped", "sequential")

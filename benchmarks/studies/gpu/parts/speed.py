@@ -23,8 +23,8 @@ from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.models import NetworkSpec, build_segmenter, freeze, grow
 from sparcl_lib.prototypes import PrototypeBank
+from sparcl_lib.training import make_fabric
 from sparcl_lib.training.plan import StepPlan
-from sparcl_lib.training.runner import make_fabric
 from sparcl_lib.training.step import StepTrainer
 
 OLD, NEW = 16, 5  # channels of 15-5 before and in step 1

@@ -1,0 +1,84 @@
+"""Accelerator and devices that a run trains on, checked before Lightning Fabric sees them."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from sparcl_lib.config import Precision
+from sparcl_lib.errors import UserError, shown
+from sparcl_lib.tasks.classes import unknown_name
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+_FEW = 8
+"""Processes that any machine may run side by side on its processor."""
+
+
+def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
+    """Fabric on whatever device there is, launched. options: accelerator, devices, strategy ...
+
+    Raises UserError for devices that are not there, and what else Fabric refuses.
+    """
+    check_devices(options)
+    try:
+        fabric = Fabric(precision=precision, **options)
+    except (RuntimeError, TypeError, ValueError) as error:
+        given = ", ".join(f"{name}={value}" for name, value in options.items())
+        raise UserError(f"cannot train with {given}: {' '.join(str(error).split())}") from error
+    fabric.launch()
+    return fabric
+
+
+def check_devices(options: Mapping[str, Any]) -> None:
+    """Raise UserError for an accelerator or a number of devices that cannot be had here.
+
+    options: `accelerator` and `devices` as Fabric takes them, and others that are passed over.
+    """
+    accelerator, devices = options.get("accelerator", "auto"), options.get("devices", "auto")
+    if not isinstance(accelerator, str):
+        return  # one of Lightning's objects, by someone who knows it
+    if accelerator not in ACCELERATORS:
+        raise unknown_name("accelerator", accelerator, ACCELERATORS)
+    there = _devices_there(accelerator)
+    if there == 0:
+        raise UserError(
+            f"accelerator {accelerator}: PyTorch sees no such device here (sparcl env shows what "
+            f"it sees); use cpu, or auto for what there is"
+        )
+    wanted = _count(devices)
+    if wanted is not None and there is not None and wanted > there:
+        raise UserError(f"{wanted} devices are asked for, and there are {there}: give fewer")
+
+
+def _devices_there(accelerator: str) -> int | None:
+    """How many devices there are at most; None: only Fabric knows."""
+    gpus, apple = torch.cuda.device_count(), int(torch.backends.mps.is_available())
+    cores = max(_FEW, os.cpu_count() or 1)
+    found = {"cpu": cores, "cuda": gpus, "mps": apple, "gpu": gpus or apple}
+    return (gpus or apple or cores) if accelerator == "auto" else found.get(accelerator)
+
+
+def _count(devices: Any) -> int | None:
+    """How many are asked for; None: as many as there are."""
+    if devices in ("auto", -1, "-1"):
+        return None
+    if isinstance(devices, str) and re.fullmatch(r"[0-9]{1,6}(,[0-9]{1,6})*,?", devices):
+        return len(devices.rstrip(",").split(",")) if "," in devices else _positive(int(devices))
+    if isinstance(devices, int) and not isinstance(devices, bool):
+        return _positive(devices)
+    if isinstance(devices, Sequence) and not isinstance(devices, str) and devices:
+        return len(devices)
+    raise _wrong(devices)
+
+
+def _positive(devices: int) -> int:
+    if devices < 1:
+        raise _wrong(devices)
+    return devices
+
+
+def _wrong(devices: object) -> UserError:
+    return UserError(f"devices is {shown(devices)}: give how many, as in 1 or 2, or auto")
