@@ -1,4 +1,7 @@
-"""`pytest notebooks --nbval`: cells with a tolerance are compared by it, all others strictly."""
+"""`pytest notebooks --nbval`: cells with a tolerance are compared by it, all others strictly.
+
+Progress bars are compared by nobody: a run that is kept shows none.
+"""
 
 from functools import partial
 from typing import Any
@@ -11,13 +14,12 @@ from sparcl_lib.course.comparison import Tolerance, adopt_outputs, tolerance_of
 def pytest_collection_modifyitems(items: list[Any]) -> None:
     for item in items:
         cell = getattr(item, "cell", None)  # nbval's items have one
-        tolerance = cell and tolerance_of(cell)
-        if tolerance:
-            item.compare_outputs = partial(_compare, item, item.compare_outputs, tolerance)
+        if cell:
+            item.compare_outputs = partial(_compare, item, item.compare_outputs, tolerance_of(cell))
 
 
 def _compare(
-    item: Any, strictly: Any, tolerance: Tolerance, new: list[NotebookNode],
+    item: Any, strictly: Any, tolerance: Tolerance | None, new: list[NotebookNode],
     kept: list[NotebookNode], skip_compare: tuple[str, ...] | None = None,
 ) -> bool:  # fmt: skip
     """nbval's own comparison, of what is left when numbers within the tolerance are adopted."""

@@ -12,6 +12,8 @@ from typing import Any
 from tqdm.std import tqdm as _Bar
 
 _SECONDS_IN_A_FILE = 30.0
+PAGE_CLASS = "sparcl-progress"
+"""Of a bar in a page, by which its output is known."""
 _RUNNING, _WHOLE, _STOPPED = "#1976d2", "#2e7d32", "#c62828"
 
 
@@ -48,7 +50,7 @@ class _PageBar(_Bar):  # type: ignore[misc]  # tqdm has no types
             **self.format_dict | {"bar_format": "{l_bar}<bar/>{r_bar}"}
         ).partition("<bar/>")
         return (
-            f'<div style="display:flex;align-items:center;gap:8px">'
+            f'<div class="{PAGE_CLASS}" style="display:flex;align-items:center;gap:8px">'
             f"<span>{html.escape(before.rstrip('|'))}</span>"
             f'<div style="flex:0 1 300px;min-width:60px;border:1px solid {colour}">'
             f'<div style="width:{100 * share:.0f}%;height:12px;background:{colour}"></div></div>'

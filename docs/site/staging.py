@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sparcl_lib.course.formulas import with_formulas
-from sparcl_lib.course.output import is_widget
 
 HOME = "README.md"
 """A link to it is one to the site's first page."""
@@ -145,14 +144,13 @@ def _notebook(text: str, page: str, change: LinkChange, repository: str) -> str:
         if cell["cell_type"] == "markdown":
             cell["source"] = rewrite_links("".join(cell["source"]), page, change)
         else:
-            _still_outputs(cell)
+            _set_formulas(cell)
     notebook["cells"][0]["source"] += launch_buttons(page, repository)
     return json.dumps(notebook, indent=1, ensure_ascii=False)
 
 
-def _still_outputs(cell: dict[str, Any]) -> None:
-    """Leave out what only a kernel can show, and set the formulas of a quiz."""
-    cell["outputs"] = [output for output in cell["outputs"] if not is_widget(output)]
+def _set_formulas(cell: dict[str, Any]) -> None:
+    """Set the formulas of a quiz, which no page does inside the HTML of an output."""
     if "quiz" in cell["metadata"].get("tags", []):
         for output in cell["outputs"]:
             page = output.get("data", {}).get("text/html")

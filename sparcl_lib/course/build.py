@@ -35,7 +35,7 @@ from sparcl_lib.course.chapter import (
     render,
     times_file,
 )
-from sparcl_lib.course.output import is_widget
+from sparcl_lib.course.output import is_live
 from sparcl_lib.course.runs import CACHE_VARIABLE, SHIPPED, USES_VARIABLE
 from sparcl_lib.progress import tqdm
 from sparcl_lib.training.run_directory import RunDirectory, config_text
@@ -73,7 +73,7 @@ def clean_outputs(notebook: NotebookNode) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when it ran: another time in every build
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if not is_widget(output)]
+            cell.outputs = [output for output in cell.outputs if not is_live(output)]
 
 
 def make(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
-from sparcl_lib.course.output import is_widget
+from sparcl_lib.course.output import is_live
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import build
 
@@ -143,21 +143,21 @@ def adopt(kept: str, new: str, tolerance: Tolerance, html: bool = False) -> str:
 def adopt_outputs(
     kept: list[NotebookNode],
     new: list[NotebookNode],
-    tolerance: Tolerance,
+    tolerance: Tolerance | None,
     sanitize: Callable[[str], str] = str,
 ) -> list[NotebookNode]:
     """The new outputs of a cell, with what lies within the tolerance written as it was kept.
 
     A strict comparison of the result with `kept` then says what is left: numbers beyond the
-    tolerance, other words, lines, kinds or numbers of outputs. Widgets are left out, as they are
-    when outputs are saved.
+    tolerance, other words, lines, kinds or numbers of outputs. What is live is left out, as it is
+    when outputs are saved. Without a tolerance nothing else changes.
 
     Args:
         sanitize: text -> text, applied to both sides first (what the whole run leaves out).
     """
-    still = [output for output in new if not is_widget(output)]
-    if [_kind(output) for output in kept] != [_kind(output) for output in still]:
-        return new
+    still = [output for output in new if not is_live(output)]
+    if tolerance is None or [_kind(o) for o in kept] != [_kind(o) for o in still]:
+        return still
     adopted = []
     for before, after in zip(kept, still):
         after = copy.deepcopy(after)

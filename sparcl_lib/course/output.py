@@ -15,6 +15,8 @@ from typing import Any, Literal
 from IPython import get_ipython
 from IPython.display import display
 
+from sparcl_lib.progress import PAGE_CLASS
+
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _STILL = "sparcl-still"
 # JupyterLab's page alone has these classes; elsewhere the still form is all there is.
@@ -50,9 +52,16 @@ def display_live(still: Output, widget: Any) -> None:
         display({WIDGET_VIEW: view}, raw=True)
 
 
-def is_widget(output: Mapping[str, Any]) -> bool:
-    """Whether an output of a notebook is a widget alone, which needs a kernel to show."""
-    return set(output.get("data", {})) == {WIDGET_VIEW}
+def is_live(output: Mapping[str, Any]) -> bool:
+    """Whether an output of a notebook is neither saved nor compared: it says nothing of a result.
+
+    A widget alone, which needs a kernel to show; a progress bar, or one that is gone: a run that is
+    kept already shows none.
+    """
+    data = output.get("data", {})
+    page = data.get("text/html")
+    bar = page is not None and (not page or PAGE_CLASS in page)
+    return bar or set(data) == {WIDGET_VIEW}
 
 
 def as_html(text: str) -> str:

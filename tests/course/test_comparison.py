@@ -23,6 +23,7 @@ from sparcl_lib.course.comparison import (
     value,
 )  # fmt: skip
 from sparcl_lib.errors import UserError
+from sparcl_lib.progress import PAGE_CLASS
 
 ROOT = Path(__file__).parents[2]
 NEAR = Tolerance(abs=0.02, spread=0.01)
@@ -239,7 +240,11 @@ def iou(number: float) -> dict:
 DRAWN = [new_output("display_data", image("iVBORw0K+/="))]
 TABLE = [new_output("display_data", iou(0.48))]
 VIEW = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+BAR = {"text/html": f'<div class="{PAGE_CLASS}">MiB step 1: 0 %</div>', "text/plain": "MiB"}
+GONE = {"text/html": "", "text/plain": ""}
 AGREE = {
+    "a bar": (shows(BAR, GONE, iou(0.48)), {}, TABLE),
+    "a bar and a number within": (shows(BAR, iou(0.47)), STATED, TABLE),
     "within": ("print('mIoU', 0.47)", STATED, SAID),
     "the same": ("print('mIoU', 0.48)", {}, SAID),
     "another machine's pixels": (shows(image("iVBORw0KGgo")), {}, DRAWN),
@@ -248,6 +253,7 @@ AGREE = {
     "a picture and a table": (shows(image("iVB"), iou(0.47)), STATED, DRAWN + TABLE),
 }
 DIFFER = {
+    "a bar and another number": (shows(BAR, iou(0.47)), {}, TABLE),
     "beyond": ("print('mIoU', 0.45)", STATED, SAID),
     "another word": ("print('mIou', 0.48)", STATED, SAID),
     "one number more": ("print('mIoU', 0.48, 0.48)", STATED, SAID),
