@@ -36,8 +36,6 @@ ROOT = Path(__file__).parents[2]
 SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
 CHAPTERS = read_chapters(NOTEBOOKS / "sources")
 MIB = 2**20
-UNTIMED = {"05_prototypes_matching"}
-"""Chapters of which all trainings together were not timed yet, as an idle machine is needed."""
 
 
 def each_chapter():
@@ -246,7 +244,7 @@ def test_times_stand_in_the_header_and_the_index(chapter):
     times = read_times()[chapter.name]
     assert 0 < times.shipped <= 60
     trains = any("run_or_load" in cell.source for cell in chapter.cells)
-    if trains and chapter.name not in UNTIMED:
+    if trains:
         assert times.shipped < times.empty <= 600
     else:
         assert times.empty is None
