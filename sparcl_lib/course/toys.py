@@ -58,11 +58,17 @@ def plot_points(
     prototypes: Tensor | None = None,
     pushes: Tensor | None = None,
     names: Sequence[str] = (),
+    legend: bool = True,
 ) -> None:
     """Draw features (N, 2) by class, each with a colour and a marker of its own.
 
-    prototypes: (C, 2), drawn as large hollow markers. pushes: (N, 2), drawn as arrows that begin at
-    the points. names: of the classes, for a legend; none without.
+    Args:
+        features: (N, 2).
+        labels: (N,) int64, 0 to 3.
+        prototypes: (C, 2), drawn as large hollow markers; rows of NaN are left out.
+        pushes: (N, 2), drawn as arrows that begin at the points; none where there is no push.
+        names: of the classes, for a legend; none without.
+        legend: False for names that only a legend of the whole figure is to show.
     """
     for label, (colour, marker) in enumerate(_LOOKS):
         x, y = _columns(features[labels == label])
@@ -71,16 +77,17 @@ def plot_points(
         if prototypes is not None and label < len(prototypes):
             x, y = _columns(prototypes[label : label + 1])
             axes.scatter(
-                x, y, s=150, facecolors="white", edgecolors=colour, marker=marker, linewidths=1.8
+                x, y, s=150, facecolors="none", edgecolors=colour, marker=marker, linewidths=1.8
             )
     if pushes is not None:
-        start, along = _columns(features), _columns(pushes)
+        pushed = pushes.norm(dim=1) > 0  # an arrow of no length would be a speck
+        start, along = _columns(features[pushed]), _columns(pushes[pushed])
         axes.quiver(
             *start, *along, angles="xy", scale_units="xy", scale=1, width=0.004, color="#222222"
         )
     axes.set(xlim=(-0.15, _EDGE), ylim=(-0.15, _EDGE), aspect="equal")
     axes.set(xlabel="channel 0", ylabel="channel 1")
-    if names:
+    if names and legend:
         axes.legend(loc="upper right", fontsize=8, frameon=False, handletextpad=0.2)
 
 

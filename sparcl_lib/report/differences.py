@@ -5,11 +5,15 @@ out of their difference. Intervals are Student's t at 95 %, which says little fo
 each stands for itself: among many methods one in twenty is out of its interval by chance.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from statistics import mean, stdev
 from typing import NamedTuple
 
+import pandas as pd
+
+from sparcl_lib.errors import UserError
 from sparcl_lib.report.runs import JOINT, ReportRun, by_method
+from sparcl_lib.tasks.classes import unknown_name
 
 # The 97.5 % quantile of Student's t with 1, 2, ... degrees of freedom; the last serves all above.
 _QUANTILES = (
@@ -51,6 +55,72 @@ def interval(values: Iterable[float]) -> Interval:
 def paired(one: Scores, other: Scores) -> Interval:
     """`one` minus `other` over the seeds that both have, in points."""
     return interval(one[seed] - other[seed] for seed in one if seed in other)
+
+
+def paired_gains(
+    table: pd.DataFrame, pairs: Mapping[Hashable, tuple[str, str]], measures: Mapping[str, str]
+) -> pd.DataFrame:
+    """How many points a method is above another one, in several pairs and measures.
+
+    Args:
+        table: a row for each method and seed with the columns `method`, `seed` and the measures,
+            such as the results.csv of a study after one of its steps.
+        pairs: row of the result -> (method, the method that it is compared with). Rows that are
+            tuples, such as (base, loss), become levels of the index.
+        measures: title -> column of `table`.
+
+    Returns:
+        A row for each pair; columns (title, part) with the parts `mean`, `low` and `high` of an
+        `Interval` over the seeds that have both. NaN for fewer than two seeds.
+
+    Raises:
+        UserError: for a method that is not in the table, and for one that has two rows of a seed.
+    """
+    rows = {
+        row: [
+            value
+            for column in measures.values()
+            for value in paired(*(_by_seed(table, name, column) for name in names))[:3]
+        ]
+        for row, names in pairs.items()
+    }
+    columns = pd.MultiIndex.from_product([measures, ("mean", "low", "high")])
+    return pd.DataFrame(list(rows.values()), pd.Index(list(rows)), columns)
+
+
+def _by_seed(table: pd.DataFrame, method: str, column: str) -> dict[int, float]:
+    rows = table[table["method"] == method]
+    if rows.empty:
+        raise unknown_name("method", method, table["method"].unique())
+    known = rows.dropna(subset=[column])
+    if known["seed"].duplicated().any():
+        raise UserError(
+            f"{method!r} has several rows of one seed: choose one task, setup and step first."
+        )
+    return dict(zip(known["seed"], known[column]))
+
+
+def gains_text(gains: pd.DataFrame, decimals: Mapping[str, int] | None = None) -> pd.DataFrame:
+    """A table of `paired_gains` to read: `+1.9 (+0.4 to +3.3) *`, the star where 0 is outside.
+
+    A sign is that of the number before it is rounded: -0.0 lies a little below 0. Of one seed there
+    is the difference alone.
+
+    decimals: title of a measure -> how many; one for the others.
+    """
+
+    def text(row: "pd.Series[float]", digits: int) -> str:
+        found = Interval(row["mean"], row["low"], row["high"], seeds=0)
+        center, low, high = (f"{value:+.{digits}f}" for value in found[:3])
+        if pd.isna(found.low):
+            return center
+        return f"{center} ({low} to {high}){' *' if found.beyond else ''}"
+
+    titles = gains.columns.unique(level=0)
+    digits = {title: (decimals or {}).get(title, 1) for title in titles}
+    return pd.DataFrame(
+        {title: gains[title].apply(text, 1, args=(digits[title],)) for title in titles}
+    )
 
 
 class Ranking(NamedTuple):

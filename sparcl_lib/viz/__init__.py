@@ -1,6 +1,6 @@
 """Pictures of what a model sees and forgets: palettes, strips, curves, heat maps, flows."""
 
-from sparcl_lib.viz.experiments import switch_heat_map, trade_off
+from sparcl_lib.viz.experiments import forest_plot, switch_heat_map, trade_off
 from sparcl_lib.viz.figures import (
     ALL_CLASSES,
     FIRST_CLASSES,
@@ -26,6 +26,7 @@ __all__ = [
     "class_palette",
     "colorize",
     "confusion_flow",
+    "forest_plot",
     "forgetting_curves",
     "method_colors",
     "method_styles",

@@ -1,4 +1,5 @@
-"""Figures over many runs: variants with their terms, and methods between forgetting and learning.
+"""Figures over many runs: variants with their terms, methods between forgetting and learning, and
+differences with their intervals.
 
 Pure, as in `figures`: tables in, matplotlib Figure out.
 """
@@ -15,7 +16,7 @@ from matplotlib.transforms import Bbox
 
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.viz.figures import spread
-from sparcl_lib.viz.palette import GRID_COLOR, MUTED_COLOR, TEXT_COLOR, method_styles
+from sparcl_lib.viz.palette import BEYOND_COLOR, GRID_COLOR, MUTED_COLOR, TEXT_COLOR, method_styles
 
 
 def switch_heat_map(states: pd.DataFrame, means: pd.DataFrame, deviations: pd.DataFrame) -> Figure:
@@ -88,6 +89,50 @@ def trade_off(table: pd.DataFrame) -> Figure:
     axes.tick_params(colors=MUTED_COLOR, length=0)
     seaborn.despine(ax=axes)
     _label_methods(figure, axes, known)
+    return figure
+
+
+def forest_plot(gains: pd.DataFrame, xlabel: str = "points more", width: float = 9.0) -> Figure:
+    """Differences as marks with their intervals, one scale for all.
+
+    An interval may be shorter than its mark, so the mark says whether 0 is outside: it is full.
+
+    Args:
+        gains: of `report.differences.paired_gains`: a row for each pair, columns (title, part) with
+            the parts mean, low and high. The first level of a MultiIndex parts the rows in groups.
+        xlabel: below each panel; there is one for each title.
+        width: of the figure, in inches.
+    """
+    names = [", ".join(row) if isinstance(row, tuple) else str(row) for row in gains.index]
+    groups = pd.factorize(gains.index.get_level_values(0))[0]
+    groups = groups if gains.index.nlevels > 1 else np.zeros_like(groups)
+    places = np.arange(len(names)) + 0.6 * groups
+    titles = gains.columns.unique(level=0)
+    figure = Figure(figsize=(width, 1.5 + 0.3 * (places[-1] + 1)), layout="constrained")
+    grid = figure.subplots(1, len(titles), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, title in zip(grid, titles):
+        mean, low, high = (gains[title, part].to_numpy() for part in ("mean", "low", "high"))
+        beyond = (low > 0) | (high < 0)
+        for chosen, color, face, label in (
+            (beyond, BEYOND_COLOR, BEYOND_COLOR, "interval leaves 0 out"),
+            (~beyond, MUTED_COLOR, "white", "interval holds 0"),
+        ):
+            axes.hlines(places[chosen], low[chosen], high[chosen], color=color, linewidth=1.8)
+            axes.plot(
+                mean[chosen], places[chosen], "o", color=color, markerfacecolor=face,
+                markersize=6.5, markeredgewidth=1.4, label=label,
+            )  # fmt: skip
+        axes.axvline(0, color=TEXT_COLOR, linewidth=0.9, zorder=1)
+        axes.set_title(title, fontsize=11, color=TEXT_COLOR)
+        axes.set_xlabel(xlabel, fontsize=10, color=TEXT_COLOR)
+        axes.grid(color=GRID_COLOR, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=TEXT_COLOR, length=0, labelsize=9)
+        seaborn.despine(ax=axes, left=True)
+    grid[0].set_yticks(places, names)
+    grid[0].set_ylim(places[-1] + 0.6, -0.6)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 

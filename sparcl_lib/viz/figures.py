@@ -41,6 +41,7 @@ def prediction_strips(
     class_names: Sequence[str],
     new_classes: Collection[str] = (),
     upright: bool = False,
+    void: str = "not counted",
 ) -> Figure:
     """One row per image: photo, truth, each method's prediction; a legend of the classes shown.
 
@@ -51,6 +52,7 @@ def prediction_strips(
         class_names: by training index, background first.
         new_classes: names of the classes learned last, marked in the legend.
         upright: one column per image instead, for a narrow page or many methods.
+        void: what the legend says of 255, which is hatched.
     """
     kinds = {"image": images, "truth": truth, **predictions}
     n = len(images)
@@ -69,7 +71,7 @@ def prediction_strips(
             axes.imshow(shown, interpolation="auto" if name == "image" else "nearest")
             axes.set_axis_off()
         line[0].set_title(name, fontsize=10, color=TEXT_COLOR, loc="left" if upright else "center")
-    _class_legend(figure, indices, class_names, new_classes, ncols=in_a_row)
+    _class_legend(figure, indices, class_names, new_classes, in_a_row, void)
     return figure
 
 
@@ -79,6 +81,7 @@ def _class_legend(
     class_names: Sequence[str],
     new_classes: Collection[str],
     ncols: int,
+    void_name: str,
 ) -> None:
     """The colours of the training indices `shown` below the strips, new classes marked."""
     palette = class_palette(len(class_names)) / 255
@@ -88,7 +91,7 @@ def _class_legend(
     keys = [Patch(color=palette[i], label=label) for i, label in zip(known, labels)]
     if len(known) < len(shown):
         void, edge = ((red / 255, green / 255, blue / 255) for red, green, blue in VOID_COLORS)
-        keys.append(Patch(facecolor=void, edgecolor=edge, hatch="/////", label="not counted"))
+        keys.append(Patch(facecolor=void, edgecolor=edge, hatch="/////", label=void_name))
     title = "* learned at the last step" if any(n in new_classes for n in names) else None
     legend = figure.legend(
         handles=keys, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False,

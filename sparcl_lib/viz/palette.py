@@ -9,6 +9,9 @@ import numpy as np
 TEXT_COLOR, MUTED_COLOR, GRID_COLOR, BLANK_COLOR = "#222222", "#666666", "#dddddd", "#ececec"
 """Of all figures: text, less of it, lines behind the data, and cells that hold nothing."""
 
+BEYOND_COLOR = "#c44e00"
+"""Of a difference whose interval leaves 0 out."""
+
 BACKGROUND_COLOR = (28, 28, 32)
 VOID_COLORS = ((255, 255, 255), (190, 190, 190))
 

@@ -120,3 +120,11 @@ def test_points_are_drawn_by_class_with_prototypes_and_arrows():
     arrows = axes.collections[-1]
     assert arrows.U.tolist() == pytest.approx(pushes[:, 0].tolist())
     assert arrows.get_offsets()[4].tolist() == pytest.approx(toy.features[4].tolist())
+    pushes[::2] = 0  # no arrow of no length, which would be a speck on the point
+    _, axes = panels(width=4.4, height=4.2)
+    plot_points(axes, toy.features, toy.labels, None, pushes)
+    assert axes.collections[-1].U.tolist() == pytest.approx(pushes[1::2, 0].tolist())
+    _, axes = panels(width=4.4, height=4.2)
+    plot_points(axes, toy.features, toy.labels, pushes=0 * pushes, names=toy.names, legend=False)
+    assert len(axes.collections[-1].U) == 0 and axes.get_legend() is None
+    assert axes.get_legend_handles_labels()[1] == list(toy.names)  # for one of the figure

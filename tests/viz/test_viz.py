@@ -21,7 +21,7 @@ from sparcl_lib.viz import (
     step_heat_map,
     to_png,
 )
-from sparcl_lib.viz.experiments import trade_off
+from sparcl_lib.viz.experiments import forest_plot, trade_off
 from sparcl_lib.viz.figures import spread
 
 COMPARISON = Path(__file__).parents[2] / "benchmarks/studies/minivoc_comparison/results.csv"
@@ -82,6 +82,41 @@ def test_names_in_the_trade_off_do_not_cover_each_other(task):
     assert overlapping(names) == []
 
 
+def gains(rows: dict) -> pd.DataFrame:
+    """As of `paired_gains`, with one measure twice."""
+    columns = pd.MultiIndex.from_product([["old", "all"], ["mean", "low", "high"]])
+    return pd.DataFrame([2 * values for values in rows.values()], pd.Index(list(rows)), columns)
+
+
+def test_the_mark_of_a_difference_says_whether_zero_is_outside():
+    """An interval shorter than its mark cannot be seen to leave 0 out."""
+    rows = {
+        "a": (3.0, 1, 5),
+        "b": (-0.02, -0.03, -0.01),
+        "c": (1.0, -1, 3),
+        "d": (2.0, np.nan, np.nan),
+    }
+    figure = forest_plot(gains(rows))
+    for axes, title in zip(figure.axes, ("old", "all")):
+        full, hollow = (line for line in axes.lines if line.get_marker() == "o")
+        assert list(full.get_xdata()) == [3, -0.02] and list(hollow.get_xdata()) == [1, 2]
+        assert full.get_markerfacecolor() == full.get_color() != hollow.get_markerfacecolor()
+        assert axes.get_title() == title
+    assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()  # one scale for all
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "interval leaves 0 out", "interval holds 0",
+    ]  # fmt: skip
+
+
+def test_rows_of_differences_stand_in_groups():
+    rows = {("UCE", "l1"): (1.0, 0, 2), ("UCE", "hoyer"): (1.0, 0, 2), ("MiB", "l1"): (1.0, 0, 2)}
+    axes = forest_plot(gains(rows)).axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["UCE, l1", "UCE, hoyer", "MiB, l1"]
+    first, second, third = axes.get_yticks()
+    assert third - second > second - first > 0
+    assert axes.yaxis_inverted()  # the first row is on top
+
+
 def test_strips_have_a_column_per_method_and_name_only_shown_classes():
     images = np.full((2, 16, 16, 3), 90, dtype=np.uint8)
     truth = np.ones((2, 16, 16), dtype=np.uint8)
@@ -93,6 +128,8 @@ def test_strips_have_a_column_per_method_and_name_only_shown_classes():
     assert [axes.get_title() for axes in figure.axes[:4]] == ["image", "truth", "FT", "MiB"]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["disc", "bar *", "not counted"]
+    named = prediction_strips(images, truth, {}, names, void="wrong").legends[0].get_texts()
+    assert named[-1].get_text() == "wrong"
     assert (figure.axes[2].images[0].get_array() == class_palette(4)[3]).all()
     assert len(np.unique(pixels(figure))) > 5
 
