@@ -7,13 +7,13 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from sparcl_lib.data.loading.transforms import normalise
-from sparcl_lib.data.masks import BROKEN
+from sparcl_lib.data.pixels import read_photo, rgb_of
 from sparcl_lib.errors import UserError
 from sparcl_lib.models import Segmenter, SegmenterOutput
 
@@ -34,30 +34,14 @@ def read_photograph(photograph: Photograph) -> Tensor:
     Raises UserError for a file that cannot be read, and for what is no photograph.
     """
     if isinstance(photograph, (str, Path)):
-        return _read_file(Path(photograph))
+        return torch.from_numpy(read_photo(str(photograph))).permute(2, 0, 1)
     if isinstance(photograph, Image.Image):
-        return _from_pillow(photograph)
+        return torch.from_numpy(rgb_of(photograph, "the PIL image")).permute(2, 0, 1)
     if isinstance(photograph, np.ndarray) and _is_rgb(photograph, channels=2):
         return torch.from_numpy(np.ascontiguousarray(photograph)).permute(2, 0, 1)
     if isinstance(photograph, Tensor) and _is_rgb(photograph, channels=0):
         return photograph
     raise UserError(f"{_described(photograph)} is no photograph: {_WANTED}")
-
-
-def _read_file(path: Path) -> Tensor:
-    try:
-        with Image.open(path) as image:
-            return _from_pillow(image)
-    except BROKEN as error:
-        reason = getattr(error, "strerror", None) or f"no image that can be decoded ({error})"
-        raise UserError(f"cannot read {path}: {reason}; give image files") from None
-
-
-def _from_pillow(image: Image.Image) -> Tensor:
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in ("P", "PA"):  # by way of RGBA: Pillow warns of a palette with transparency
-        upright = upright.convert("RGBA")
-    return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1)
 
 
 def _is_rgb(pixels: NDArray[np.uint8] | Tensor, channels: int) -> bool:

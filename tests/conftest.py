@@ -61,7 +61,7 @@ def make_voc_tree(
         root: becomes the VOC2012 folder.
         masks: id -> uint8 (H, W) array, or the values that an 8x6 mask shows beside background.
         val: ids of the val list; all others are the training list.
-        photos: write a grey photograph beside each mask.
+        photos: write a photograph beside each mask, each of another colour.
         aug: SegmentationClassAug and train_aug.txt, else SegmentationClass and train.txt.
         photo_suffix: ``.jpg`` or ``.png``.
     """
@@ -69,11 +69,12 @@ def make_voc_tree(
     lists = root / "ImageSets" / "Segmentation"
     for path in (folder, lists, root / "JPEGImages"):
         path.mkdir(parents=True, exist_ok=True)
-    for image_id, content in masks.items():
+    for number, (image_id, content) in enumerate(masks.items()):
         mask = content if isinstance(content, np.ndarray) else make_mask(content)
         save_mask(folder / f"{image_id}.png", mask)
         if photos:
-            photo = Image.new("RGB", mask.shape[::-1], (90, 120, 150))
+            colour = (90, 40 * (number // 6) % 256, 40 * (number % 6))
+            photo = Image.new("RGB", mask.shape[::-1], colour)
             photo.save(root / "JPEGImages" / f"{image_id}{photo_suffix}")
     val = list(val)
     train = [image_id for image_id in masks if image_id not in val]

@@ -30,10 +30,10 @@ def save_pair(image: Path, mask_file: Path, mask: np.ndarray) -> None:
 
 def camvid_tree(root: Path, values: Sequence[int] = range(12), train: int = 6) -> Path:
     """Folders train, trainannot, val, valannot; every value in every image."""
-    for split, count in (("train", train), ("val", 4)):
+    for split, count, seed in (("train", train, 0), ("val", 4, 100)):
         for n in range(count):
             name = f"0001TP_{n:06d}.png"
-            mask = street_mask(n, values)
+            mask = street_mask(seed + n, values)
             save_pair(root / split / name, root / f"{split}annot" / name, mask)
     return root
 

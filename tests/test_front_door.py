@@ -451,10 +451,13 @@ def test_what_sparcl_predict_refuses(run, photograph, tmp_path, capsys):
     out = tmp_path / "out"
     cases = [
         ((run.folder, photograph, twin, "--out", out), "would both be written as"),
-        ((run.folder, photograph, text, "--out", out), "notes.txt: no image that can be decoded"),
-        ((run.folder, photograph, cut, "--out", out), "cut.jpg: no image that can be decoded"),
+        ((run.folder, photograph, text, "--out", out), "notes.txt is no image that can be read"),
+        (
+            (run.folder, photograph, cut, "--out", out),
+            "cut.jpg cannot be read (",
+        ),
         ((run.folder, tmp_path / "none.jpg", "--out", out), "No such file or directory"),
-        ((run.folder, tmp_path, "--out", out), "Is a directory; give image files"),
+        ((run.folder, tmp_path, "--out", out), "is a folder; name a file"),
         ((run.folder, png, "--out", tmp_path, "--overwrite"), "beside.png is one of the images"),
         ((run.folder, photograph, "--out", text), "notes.txt"),
         ((run.folder, photograph, "--out", out, "--step", 2), "has no step 2: it has 0, 1"),

@@ -116,12 +116,23 @@ def minivoc(
 
 
 @app.command()
-def check(dataset: Dataset, root: DataRoot = None, partial: Partial = False) -> None:
+def check(
+    dataset: Dataset,
+    root: DataRoot = None,
+    partial: Partial = False,
+    task: Annotated[
+        str | None,
+        typer.Option(help="A task, or its file: how many images show none of its classes?"),
+    ] = None,
+) -> None:
     """Decode every mask and photograph: OK or FAIL lines, every bad file by its name."""
     from sparcl_lib.data import open_source
     from sparcl_lib.data.checking import check as check_source
+    from sparcl_lib.tasks import get_task
 
-    print_checks(check_source(open_source(dataset, root), partial))
+    source = open_source(dataset, root)
+    learned = get_task(source.name, task, classes=source.classes) if task else None
+    print_checks(check_source(source, partial, task=learned))
 
 
 @app.command()

@@ -1,18 +1,32 @@
 """Is a data set on disk whole? OK or FAIL, a line each, every bad file by its name."""
 
+import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from sparcl_lib.data.masks import BROKEN, read_mask
+from sparcl_lib.data.lists import first_few
+from sparcl_lib.data.masks import count_values, lookup
 from sparcl_lib.data.minivoc import EDITIONS, verify
+from sparcl_lib.data.pixels import (
+    PhotoFacts,
+    Size,
+    check_photo,
+    check_sizes,
+    check_two_files,
+)
+from sparcl_lib.data.presence import Presence
 from sparcl_lib.data.sources.source import Source, format_ranges
+from sparcl_lib.data.splits import without_classes
 from sparcl_lib.errors import UserError
+from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.progress import tqdm
+from sparcl_lib.tasks.task import Task
 
 Line = tuple[bool, str]
 """(fine, what was found), printed as OK or FAIL."""
@@ -24,10 +38,28 @@ PUBLISHED = {
     "voc": {"train.txt": 1464, "val.txt": 1449, "train_aug.txt": 10582, "trainaug.txt": 10582},
     "ade20k": {"train": 20210, "val": 2000},
 }
+_MOST_VALUES = 32
+"""Of masks, that are listed one by one."""
+
+
+class _Found(NamedTuple):
+    """What was found out about one image."""
+
+    problems: list[str]
+    """A line each."""
+    counts: np.ndarray | None = None
+    """int64 (256,) pixels of its mask by value, if that can be read."""
+    photo: PhotoFacts | None = None
+    sha256: str | None = None
+    """Of the photograph's bytes."""
 
 
 def check(
-    source: Source, partial: bool = False, workers: int | None = None, progress: bool = True
+    source: Source,
+    partial: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+    task: Task | None = None,
 ) -> list[Line]:
     """Decode every mask and photograph of all splits and compare counts, sizes and values.
 
@@ -36,22 +68,30 @@ def check(
         partial: it may have fewer images than published, and none of the photographs.
         workers: decoding threads; None = one per core.
         progress: show a progress bar on stderr.
+        task: whose classes images must show to be trained or tested on; None: any class.
 
     Returns:
         One line per split and question that is fine; one per file or list that is not.
     """
-    lines, ids = [], {}
+    lines: list[Line] = []
+    found: dict[str, dict[str, _Found]] = {}
     # Threads, not processes: as in presence.scan.
     with ThreadPool(workers or os.cpu_count()) as pool:
         for split in source.splits:
             try:
-                ids[split] = source.ids(split)
+                ids = source.ids(split)
             except UserError as error:
                 lines.append((False, f"{split}: {error}"))
                 continue
-            lines.append(_count(source, split, len(ids[split]), partial))
-            lines += _images(source, split, ids[split], partial, pool, progress)
-    lines += _shared(source, ids)
+            lines.append(_count(source, split, len(ids), partial))
+            missing = _without_photo(source, split, ids)
+            photos = len(missing) < len(ids)
+            if not photos and not partial:
+                text = f"{split}: all {len(ids)} photographs are missing; the first: {missing[0]}"
+                lines.append((False, text))
+            found[split] = _inspect_split(source, split, ids, photos, pool, progress)
+            lines += _about_images(source, split, found[split], photos, task)
+    lines += _shared(source, found)
     if source.name in EDITIONS:
         lines.append(_as_generated(source.root))
     return lines
@@ -85,68 +125,140 @@ def _count(source: Source, split: str, count: int, partial: bool) -> Line:
     return False, f"{text}, but {wanted} are published (--partial accepts fewer)"
 
 
-def _images(
-    source: Source, split: str, ids: Sequence[str], partial: bool, pool: ThreadPool, progress: bool
-) -> Iterator[Line]:
-    missing = _without_photo(source, split, ids)
-    photos = len(missing) < len(ids)
-    if not photos and not partial:
-        yield False, f"{split}: all {len(ids)} photographs are missing; the first: {missing[0]}"
-    jobs = pool.imap(lambda i: _problems(source, split, photos, i), ids, chunksize=16)
+def _inspect_split(
+    source: Source, split: str, ids: Sequence[str], photos: bool, pool: ThreadPool, progress: bool
+) -> dict[str, _Found]:
+    jobs = pool.imap(lambda i: _inspect(source, split, photos, i), ids, chunksize=16)
     bar = tqdm(jobs, f"checking {split}", len(ids), leave=False, disable=not progress)
-    problems = [problem for of_image in bar for problem in of_image]
-    yield from ((False, f"{split}: {problem}") for problem in problems)
-    if not problems:
-        legal = format_ranges(source.legal)
-        yield True, f"{split}: {len(ids)} masks decode, with values {legal}"
-        if photos:
-            yield True, f"{split}: {len(ids)} photographs decode and have the size of their mask"
+    return dict(zip(ids, bar, strict=True))
 
 
-def _problems(source: Source, split: str, photos: bool, image_id: str) -> list[str]:
-    """What is wrong with the mask and the photograph of one image."""
-    problems, size = [], None
-    path = source.mask(split, image_id)
+def _inspect(source: Source, split: str, photos: bool, image_id: str) -> _Found:
+    problems: list[str] = []
+    mask, size, counts = source.mask(split, image_id), None, None
     try:
-        shown, size = read_mask(path)
-        bad = [int(v) for v in np.flatnonzero(shown) if v not in source.legal]
+        counts, size = count_values(mask)
+        bad = [int(v) for v in np.flatnonzero(counts) if v not in source.legal]
         if bad:
+            shown = first_few([f"{value} ({counts[value]} pixels)" for value in bad])
             legal = format_ranges(source.legal)
-            problems.append(f"mask {path} holds {bad}, no class of {source.name} ({legal})")
+            problems.append(f"mask {mask} holds {shown}, no class of {source.name} ({legal})")
     except UserError as error:
         problems.append(str(error))
+    facts, sha256 = None, None
     if photos:
         try:
-            problems += _photo_problems(source.photo(split, image_id), size)
+            facts, sha256 = _inspect_photo(source, split, image_id, mask, size)
         except UserError as error:
             problems.append(str(error))
-    return problems
+    return _Found(problems, counts, facts, sha256)
 
 
-def _photo_problems(path: str, size: tuple[int, int] | None) -> list[str]:
+def _inspect_photo(
+    source: Source, split: str, image_id: str, mask: str, size: Size | None
+) -> tuple[PhotoFacts, str]:
+    places = source.photos(split, image_id)
+    path = places[0]
+    check_two_files(path, mask)
+    others = [place for place in places[1:] if not os.path.samefile(place, mask)]
+    if others:
+        raise UserError(
+            f"photograph {path} of id {image_id!r} is there as {first_few(others)} too; keep one"
+        )
     try:
-        with Image.open(path) as photo:
-            found = photo.size
-            # An eighth of the size shows a cut or broken stream as well, in a third of the time.
-            photo.draft(None, (max(1, found[0] // 8), max(1, found[1] // 8)))
-            photo.load()
-    except BROKEN as error:
-        return [f"photograph {path} cannot be read ({error}); restore it"]
-    if size and tuple(found) != tuple(size):
-        sizes = f"{found[0]}x{found[1]} pixels but its mask is {size[0]}x{size[1]}"
-        return [f"photograph {path} is {sizes}; make the sizes equal"]
-    return []
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"photograph {path} cannot be read ({error.strerror}); restore it"
+        ) from None
+    facts = check_photo(path, content)
+    if size is not None:
+        check_sizes(path, facts.size, mask, size)
+    return facts, hashlib.sha256(content).hexdigest()
 
 
-def _shared(source: Source, ids: Mapping[str, Sequence[str]]) -> list[Line]:
-    if set(ids) != {"train", "val"}:
+def _about_images(
+    source: Source, split: str, found: Mapping[str, _Found], photos: bool, task: Task | None
+) -> Iterator[Line]:
+    """What is to be said of the images of a split, all of which were looked at."""
+    problems = [problem for image in found.values() for problem in image.problems]
+    yield from ((False, f"{split}: {problem}") for problem in problems)
+    counts = {i: image.counts for i, image in found.items() if image.counts is not None}
+    if not problems:
+        shown = np.stack(list(counts.values())) > 0
+        yield True, f"{split}: {len(found)} masks decode, with values {_values_text(shown)}"
+        if photos:
+            yield True, f"{split}: {len(found)} photographs decode and have the size of their mask"
+    if counts:
+        yield from _about_classes(source, split, counts, task)
+    facts = Counter(
+        text for image in found.values() if image.photo for text in image.photo.converted
+    )
+    if facts:
+        listed = ", ".join(f"{text} in {count}" for text, count in sorted(facts.items()))
+        yield True, f"{split}: photographs are read as 8-bit RGB: {listed}"
+
+
+def _values_text(shown: np.ndarray) -> str:
+    """Values that masks show, bool (N, 256), and in how many of them."""
+    numbers = shown.sum(axis=0)
+    values = np.flatnonzero(numbers).tolist()
+    if len(values) > _MOST_VALUES:
+        return format_ranges(values, "and")
+    return ", ".join(f"{value} in {numbers[value]}" for value in values)
+
+
+def _about_classes(
+    source: Source, split: str, counts: Mapping[str, np.ndarray], task: Task | None
+) -> Iterator[Line]:
+    """How many images show no class that could be learned or tested."""
+    raw_ids = np.arange(256) if source.values is None else lookup(source.values)
+    shown = np.stack(list(counts.values())) > 0
+    table = np.zeros_like(shown)
+    for value in np.flatnonzero(shown.any(axis=0)).tolist():
+        table[:, raw_ids[value]] |= shown[:, value]
+    none = ~np.delete(table, [BACKGROUND, VOID], axis=1).any(axis=1)
+    if none.all():
+        text = f"{split}: no mask shows a class; their values are {_values_text(shown)}"
+        if set(np.flatnonzero(shown.any(axis=0))) <= {0, VOID}:
+            text += (
+                "; 255 is void, so give white a class by a palette, as in docs/own_data.md, and "
+                "run sparcl data convert"
+            )
+        yield False, text
+    elif task is not None:
+        unused = without_classes(Presence(tuple(counts), table), task)
+        text = f"show no class of task {task.name} and are left out"
+        yield True, f"{split}: {len(unused)} of {len(counts)} images {text}"
+    elif none.any():
+        text = "show no class but background and are left out"
+        yield True, f"{split}: {none.sum()} of {len(counts)} images {text}"
+
+
+def _shared(source: Source, found: Mapping[str, Mapping[str, _Found]]) -> list[Line]:
+    """Is something of train also in val? By file, and photographs by their bytes too."""
+    if set(found) != {"train", "val"}:
         return []
     # By file: frames of two folders may have the same id.
-    masks = {source.mask("val", image_id) for image_id in ids["val"]}
-    both = sorted(i for i in ids["train"] if source.mask("train", i) in masks)
+    masks = {source.mask("val", image_id) for image_id in found["val"]}
+    both = sorted(i for i in found["train"] if source.mask("train", i) in masks)
+    tested = {image.sha256: i for i, image in found["val"].items() if image.sha256}
+    pairs = [
+        f"{i} = {tested[image.sha256]}"
+        for i, image in found["train"].items()
+        if i not in both and image.sha256 in tested
+    ]
+    lines = []
     if both:
-        return [(False, f"{len(both)} images are in train and in val: {', '.join(both)}")]
-    return [(True, "no image is both in train and in val")]
+        text = f"{len(both)} images are in train and in val: {first_few(both)}"
+        lines.append((False, text))
+    if pairs:
+        text = f"{len(pairs)} photographs of train are in val, byte for byte: {first_few(pairs)}"
+        # What was published like this is not refused, for all numbers in the field are of it.
+        published = source.name in PUBLISHED
+        lines.append((published, f"{text}{'' if published else '; take them off one list'}"))
+    by_bytes = " and no photograph, byte for byte," if tested else ""
+    return lines or [(True, f"no image{by_bytes} is both in train and in val")]
 
 
 def _as_generated(root: Path) -> Line:

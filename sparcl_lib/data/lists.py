@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from sparcl_lib.data.presence import Presence
-from sparcl_lib.data.sources.source import MASK_SUFFIX, PHOTO_SUFFIXES, read_list
+from sparcl_lib.data.sources.files import MASK_SUFFIXES, PHOTO_SUFFIXES, visible_names
+from sparcl_lib.data.sources.source import read_list
 from sparcl_lib.data.splits import step_ids
 from sparcl_lib.errors import UserError
 from sparcl_lib.tasks.task import Task
@@ -58,7 +59,7 @@ def list_files(folder: str | Path) -> dict[int, Path]:
     files: dict[int, Path] = {}
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name one with a list per step, as in train-0.txt")
-    for path in sorted(folder.iterdir()):
+    for path in (folder / name for name in visible_names(folder)):
         if match := _NAME.fullmatch(path.name):
             step = int(match[1])
             if step in files:
@@ -164,7 +165,7 @@ def _read(file: Path, train: Sequence[str]) -> list[str]:
         raise UserError(f"{file} names no image; a step needs some")
     double = [image_id for image_id, count in Counter(ids).items() if count > 1]
     if double:
-        raise UserError(f"{file} names {_some(double)} more than once; keep each once")
+        raise UserError(f"{file} names {first_few(double)} more than once; keep each once")
     return sorted(ids)
 
 
@@ -175,7 +176,7 @@ def _ids_named(file: Path, train: Sequence[str]) -> list[str]:
     if unknown:
         raise UserError(
             f"{file} names {len(unknown)} images that the training list of {len(train)} does not "
-            f"have: {_some(unknown)}; take them off, or complete the data set"
+            f"have: {first_few(unknown)}; take them off, or complete the data set"
         )
     return ids
 
@@ -183,7 +184,7 @@ def _ids_named(file: Path, train: Sequence[str]) -> list[str]:
 def _id_of_paths(line: str) -> str:
     """``JPEGImages/ID.jpg SegmentationClassAug/ID.png`` -> ``ID``; an id stays itself."""
     path = PurePosixPath(line.split()[0])
-    return path.stem if path.suffix in (*PHOTO_SUFFIXES, MASK_SUFFIX) else line
+    return path.stem if path.suffix.lower() in {*PHOTO_SUFFIXES, *MASK_SUFFIXES} else line
 
 
 def _ids_at(file: Path, train: Sequence[str]) -> list[str]:
@@ -201,12 +202,12 @@ def _ids_at(file: Path, train: Sequence[str]) -> list[str]:
     if len(outside):
         raise UserError(
             f"{file} has {len(outside)} positions outside 0 to {len(train) - 1}: "
-            f"{_some(outside.tolist())}; they belong to another training list"
+            f"{first_few(outside.tolist())}; they belong to another training list"
         )
     return [train[n] for n in positions.ravel()]
 
 
-def _some(values: Sequence[object]) -> str:
-    """The first few, and how many there are."""
+def first_few(values: Sequence[object]) -> str:
+    """The first dozen in one line, and how many more there are."""
     rest = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
     return ", ".join(map(str, values[:_SHOWN])) + rest

@@ -9,17 +9,25 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from sparcl_lib.data.cache import Stamp, cache_file, stamp, write_cache
-from sparcl_lib.data.masks import BROKEN, Row, read_mask
+from sparcl_lib.data.masks import count_values
+from sparcl_lib.data.pixels import (
+    Size,
+    check_sizes,
+    check_two_files,
+    photo_size,
+    read_photo,
+)
 from sparcl_lib.data.sources.source import Source
 from sparcl_lib.errors import UserError
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 _ARRAYS = ("ids", "stamps", "table", "sizes")
 
 Key = tuple[str, *Stamp]
+Row = tuple[np.ndarray, Size]
+"""bool (256,), which values a mask shows, and its width and height in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,22 +98,19 @@ def check_pairs(source: Source, split: str) -> None:
     Reads only the headers of the photographs; the masks come from ``scan``.
 
     Raises:
-        UserError: naming the file that is missing, unreadable or of another size; also as ``scan``.
+        UserError: naming the file that is missing, unreadable, of another size or both photograph
+            and mask; also as ``scan``.
     """
     presence = scan(source, split)
     assert presence.sizes is not None  # a scan knows them
     for image_id, size in zip(presence.ids, presence.sizes.tolist(), strict=True):
-        path = source.photo(split, image_id)
-        try:
-            with Image.open(path) as photo:
-                found = list(photo.size)
-        except BROKEN as error:
-            raise UserError(f"photograph {path} cannot be read ({error}); restore it") from None
-        if found != size:
-            raise UserError(
-                f"photograph {path} is {found[0]}x{found[1]} pixels but its mask is "
-                f"{size[0]}x{size[1]}; make the sizes equal"
-            )
+        photo, mask = source.photo(split, image_id), source.mask(split, image_id)
+        check_two_files(photo, mask)
+        found = photo_size(photo)
+        if found != tuple(size):  # it may be turned by what stands behind its pixels
+            height, width, _ = read_photo(photo).shape
+            found = width, height
+        check_sizes(photo, found, mask, tuple(size))
 
 
 def _load(path: Path) -> dict[Key, Row]:
@@ -144,8 +149,13 @@ def _read_masks(paths: Iterable[str], workers: int | None, progress: bool) -> li
     # Threads, not processes: Pillow releases the GIL while it decodes and counts, and threads are
     # safe beside torch, in a notebook and in a script without a __main__ guard.
     with ThreadPool(workers or os.cpu_count()) as pool:
-        rows = pool.imap(read_mask, paths, chunksize=16)
+        rows = pool.imap(_read_mask, paths, chunksize=16)
         return list(tqdm(rows, "scanning masks", len(paths), leave=False, disable=not progress))
+
+
+def _read_mask(path: str) -> Row:
+    counts, size = count_values(path)
+    return counts > 0, size
 
 
 def _raw_ids(source: Source, shown: np.ndarray) -> np.ndarray:
@@ -160,10 +170,12 @@ def _raw_ids(source: Source, shown: np.ndarray) -> np.ndarray:
 
 def _check_values(source: Source, shown: np.ndarray, paths: list[str]) -> None:
     """Raise a UserError for a mask value that is neither a class nor left out."""
-    strange = sorted(set(range(256)) - source.legal)
+    strange = np.array(sorted(set(range(256)) - source.legal), dtype=np.int64)
     rows, columns = np.nonzero(shown[:, strange])
     if len(rows):
+        numbers = zip(strange.tolist(), shown[:, strange].sum(axis=0).tolist(), strict=True)
+        found = ", ".join(f"{value} in {count} masks" for value, count in numbers if count)
         raise UserError(
             f"mask {paths[rows[0]]} holds value {strange[columns[0]]}, but {source.name!r} has "
-            f"{source.legal_text}; correct the mask or the class list"
+            f"{source.legal_text}; correct the mask or the class list (found {found})"
         )

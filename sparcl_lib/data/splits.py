@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from sparcl_lib.data.presence import Presence
 from sparcl_lib.errors import UserError
+from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.tasks.labels import check_setup
 from sparcl_lib.tasks.task import Task
 
@@ -49,7 +50,7 @@ def partition(
             names = ", ".join(task.classes[c] for c in task.steps[step])
             raise UserError(
                 f"step {step} of task {task.name!r} ({setup}) has no image; it learns {names}: "
-                "add images of them, or choose another task or setup"
+                f"add images of them, or choose another task or setup{_hint(presence)}"
             )
     return steps
 
@@ -78,6 +79,7 @@ def evaluation_ids(
         names = ", ".join(task.classes[c] for c in seen)
         raise UserError(
             f"no test image for step {step} of task {task.name!r}; add images that show {names}"
+            f"{_hint(presence)}"
         )
     return _sorted_ids(presence, chosen)
 
@@ -110,6 +112,12 @@ def remap_labels(mask: "Tensor | npt.ArrayLike", table: np.ndarray) -> "Tensor |
     return np.asarray(table[np.asarray(mask)])
 
 
+def without_classes(presence: Presence, task: Task) -> list[str]:
+    """Images that show no class of a task, in list order: no step trains or tests on them."""
+    shows = _shows(presence, task.used)
+    return [image_id for image_id, shown in zip(presence.ids, shows, strict=True) if not shown]
+
+
 def _as_presence(presence: Presence | Mapping[str, Iterable[int]]) -> Presence:
     return presence if isinstance(presence, Presence) else Presence.from_sets(presence)
 
@@ -121,3 +129,9 @@ def _shows(presence: Presence, classes: Iterable[int]) -> np.ndarray:
 
 def _sorted_ids(presence: Presence, chosen: np.ndarray) -> list[str]:
     return sorted(presence.ids[n] for n in np.flatnonzero(chosen))
+
+
+def _hint(presence: Presence) -> str:
+    """For masks in black and white, or of other values than those of the classes."""
+    known = presence.table[:, [k for k in range(256) if k not in (BACKGROUND, VOID)]]
+    return "" if known.any() else "; no mask shows any class: sparcl data check says what they hold"

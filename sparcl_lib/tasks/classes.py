@@ -1,5 +1,6 @@
 """Class names of the known data sets, indexed by raw mask value; index 0 is the background."""
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -74,4 +75,11 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
     names = list(valid)
     near = get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
+    if composed(str(name)) in map(composed, names):
+        hint = ", in another Unicode form (NFC or NFD) than there: copy it from there."
     return UserError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(names)}")
+
+
+def composed(name: str) -> str:
+    """Letters with accents as one character each (NFC): names that look the same are the same."""
+    return unicodedata.normalize("NFC", name)

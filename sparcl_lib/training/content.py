@@ -149,8 +149,8 @@ def file_difference(then: Images, now: Images, source: Source, split: str) -> st
             pair = zip(then[image_id].split(), now[image_id].split(), strict=False)
             same_mask = next((old == new for old, new in pair), False)
             if same_mask:
-                return f"photograph {source.photo(split, image_id)} was replaced"
-            return f"mask {source.mask(split, image_id)} was redrawn"
+                return f"photograph {source.photo(split, image_id)} was replaced or saved anew"
+            return f"mask {source.mask(split, image_id)} was redrawn or saved anew"
     return None
 
 

@@ -103,6 +103,8 @@ def train(
         _copy_first_step(origin, directory)
     fabric = make_fabric(config.precision, **fabric_options)
     _tell_of_other_devices(fabric, directory, steps)
+    if fabric.is_global_zero and workspace.unused_images:
+        print(f"{directory.path}: {workspace.unused_images}", file=sys.stderr)
     _evaluate_outdated(fabric, workspace, directory)
     for step in steps:
         if step not in directory.steps_done():

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +30,7 @@ from sparcl_lib.data.loading.dataset import (
     worker_count,
 )
 from sparcl_lib.data.loading.transforms import evaluation_transform, training_transform
+from sparcl_lib.data.splits import without_classes
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Method
 from sparcl_lib.plain import is_yaml
@@ -67,6 +68,8 @@ class Workspace:
     """Evaluation images that are shown as prediction strips."""
     train_reader: ImageReader
     evaluation_reader: ImageReader
+    unused_images: str
+    """How many images show no class of the task, in a line; empty if there are none."""
 
     @cached_property
     def policy(self) -> LabelPolicy:
@@ -187,6 +190,8 @@ def open_workspace(
         check_pairs(source, split)
     steps = range(learned.num_steps)
     evaluated = {step: evaluation_ids(val, learned, step) for step in steps}
+    # Lists name the training images, whatever these show.
+    ruled = {"test": val} if config.data.splits else {"training": train, "test": val}
     return Workspace(
         config=config,
         task=task,
@@ -198,7 +203,18 @@ def open_workspace(
         picture_ids=_choose_pictures(val, task, evaluated[steps[-1]]),
         train_reader=ImageReader(source, "train", config.data.cache),
         evaluation_reader=ImageReader(source, "val", config.data.cache),
+        unused_images=_unused_images(ruled, task),
     )
+
+
+def _unused_images(splits: Mapping[str, Presence], task: Task) -> str:
+    counts = {
+        f"{len(unused)} of {len(presence.ids)} {kind} images": len(unused)
+        for kind, presence in splits.items()
+        for unused in [without_classes(presence, task)]
+    }
+    listed = " and ".join(text for text, count in counts.items() if count)
+    return f"{listed} show no class of task {task.name} and are left out" if listed else ""
 
 
 def _open_task(config: RunConfig, source: Source, run: RunDirectory | None) -> Task:

@@ -8,12 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_mask, make_voc_tree, save_mask, unpack_real_masks, write_list
+from custom_data import describe, save_pair, street_mask
 from PIL import Image
 
 from sparcl_lib.cli import main
-from sparcl_lib.data import Source, ade20k_source, checking, voc_source
+from sparcl_lib.data import (
+    Source,
+    ade20k_source,
+    check_pairs,
+    checking,
+    open_source,
+    partition,
+    scan,
+    voc_source,
+)
+from sparcl_lib.data.acquiring.convert import convert
 from sparcl_lib.data.checking import check, complete
 from sparcl_lib.data.minivoc import generate
+from sparcl_lib.errors import UserError
+from sparcl_lib.tasks import Task, get_task
 
 MASKS = {f"a{n}": {n, 255} for n in range(1, 7)} | {"v1": {1}, "v2": {2}}
 VAL = ["v1", "v2"]
@@ -43,12 +56,13 @@ def failures(source: Source, **options: bool) -> list[str]:
 def test_a_whole_tree(tree):
     assert look(voc_source(tree)) == [
         "OK train: 6 images, as published",
-        "OK train: 6 masks decode, with values 0 to 20 or 255",
+        "OK train: 6 masks decode, with values 0 in 6, 1 in 1, 2 in 1, 3 in 1, 4 in 1, 5 in 1, "
+        "6 in 1, 255 in 6",
         "OK train: 6 photographs decode and have the size of their mask",
         "OK val: 2 images, as published",
-        "OK val: 2 masks decode, with values 0 to 20 or 255",
+        "OK val: 2 masks decode, with values 0 in 2, 1 in 1, 2 in 1",
         "OK val: 2 photographs decode and have the size of their mask",
-        "OK no image is both in train and in val",
+        "OK no image and no photograph, byte for byte, is both in train and in val",
     ]
     assert complete(voc_source(tree))
 
@@ -69,21 +83,21 @@ def cut_stream(root: Path) -> None:
     """Header and size are whole: it shows only when the last rows are decoded."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(photo(root, "a2"))
-    save_mask(mask(root, "a2"), np.zeros((64, 64), np.uint8))
+    save_mask(mask(root, "a2"), np.ones((64, 64), np.uint8))
     cut(photo(root, "a2"), 0.9)
 
 
 def to_grey_levels(root: Path) -> None:
-    Image.fromarray(np.zeros((6, 8), np.uint16)).save(mask(root, "a2"))
+    Image.fromarray(np.full((6, 8), 4000, np.uint16)).save(mask(root, "a2"))
 
 
 DAMAGES = [
     (lambda r: mask(r, "a2").unlink(), "mask .*a2.png cannot be read"),
     (lambda r: cut(mask(r, "a2")), "mask .*a2.png cannot be read"),
-    (lambda r: mask(r, "a2").write_text("<html>", "utf-8"), "mask .*a2.png cannot be read"),
+    (lambda r: mask(r, "a2").write_text("<html>", "utf-8"), "mask .*a2.png is no image"),
     (
         lambda r: save_mask(mask(r, "a2"), make_mask({21, 22})),
-        r"mask .*a2.png holds \[21, 22\], no class",
+        r"mask .*a2.png holds 21 \(1 pixels\), 22 \(1 pixels\), no class",
     ),
     (lambda r: Image.open(photo(r, "a1")).save(mask(r, "a2")), "mask .*a2.png"),
     (to_grey_levels, "mask .*a2.png"),
@@ -92,7 +106,7 @@ DAMAGES = [
     (cut_stream, "photograph .*a2.jpg cannot be read .*truncated"),
     (
         lambda r: save_mask(mask(r, "a2"), make_mask({2}, (9, 6))),
-        "photograph .*a2.jpg is 8x6 pixels but its mask is 9x6",
+        "photograph .*a2.jpg is 8x6 pixels but its mask .*a2.png is 9x6",
     ),
 ]
 
@@ -232,3 +246,144 @@ def test_real_photographs_and_masks_belong_together():
     lines = look(source, partial=True)
     assert not [line for line in lines if line.startswith("FAIL")]
     assert "OK train: 3189 photographs decode and have the size of their mask" in lines
+
+
+# What goes into training and testing
+def own_data(root: Path, train: list, val: list, **content: object) -> Source:
+    """Classes x and y; a photograph of noise beside each mask."""
+    for split, masks in (("train", train), ("val", val)):
+        for n, shown in enumerate(masks):
+            noise = np.random.default_rng([n, len(split)]).integers(0, 256, (36, 48), np.uint8)
+            save_pair(
+                root / split / f"{split}{n}.png", root / f"{split}annot/{split}{n}.png", shown
+            )
+            Image.fromarray(noise).save(root / split / f"{split}{n}.png")
+    classes = content.pop("classes", ["background", "x", "y"])
+    return open_source(str(describe(root, classes=classes, **content)))
+
+
+def shows(*values: int) -> np.ndarray:
+    return street_mask(0, values)
+
+
+def test_a_photograph_of_train_in_val_is_found_under_another_name(tmp_path):
+    source = own_data(tmp_path, [shows(0, 1), shows(0, 2)], [shows(1, 2)])
+    photos = Path(source.photo("train", "train1")), Path(source.photo("val", "val0"))
+    photos[1].write_bytes(photos[0].read_bytes())
+    assert failures(source) == [
+        "FAIL 1 photographs of train are in val, byte for byte: train1 = val0; take them off one "
+        "list"
+    ]
+
+
+def test_twins_in_what_is_published_are_told_and_not_refused(tree):
+    photo(tree, "v1").write_bytes(photo(tree, "a3").read_bytes())
+    assert not failures(voc_source(tree))
+    text = "OK 1 photographs of train are in val, byte for byte: a3 = v1"
+    assert look(voc_source(tree))[-1] == text
+
+
+def test_the_same_files_in_both_splits(tmp_path):
+    own_data(tmp_path, [shows(0, 1), shows(0, 2)], [shows(1, 2)])
+    same = {"photos": "train", "masks": "trainannot"}
+    source = open_source(str(describe(tmp_path, classes=["background", "x", "y"], val=same)))
+    assert failures(source) == ["FAIL 2 images are in train and in val: train0, train1"]
+
+
+def test_a_photograph_that_is_its_own_mask(tmp_path):
+    own_data(tmp_path, [shows(0, 1)], [shows(1, 2)])
+    both = {"photos": "trainannot", "masks": "trainannot"}
+    source = open_source(str(describe(tmp_path, classes=["background", "x", "y"], train=both)))
+    (failed,) = failures(source)
+    assert re.search("^FAIL train: .*train0.png is photograph and mask at once; name", failed)
+    with pytest.raises(UserError, match=r"train0.png is photograph and mask at once"):
+        check_pairs(source, "train")
+
+
+def test_photographs_and_masks_of_one_folder_by_their_suffixes(tmp_path):
+    source = own_data(tmp_path, [shows(0, 1)], [shows(1, 2)])
+    with Image.open(source.photo("train", "train0")) as image:
+        image.save(tmp_path / "trainannot/train0.jpg")
+    both = {"photos": "trainannot", "masks": "trainannot"}
+    assert not failures(
+        open_source(str(describe(tmp_path, classes=["background", "x", "y"], train=both)))
+    )
+
+
+def test_two_photographs_for_one_id(tmp_path):
+    source = own_data(tmp_path, [shows(0, 1)], [shows(1, 2)])
+    with Image.open(source.photo("train", "train0")) as image:
+        image.save(tmp_path / "train/train0.JPG", format="JPEG")
+    assert source.photo("train", "train0").endswith("train0.JPG")
+    (failed,) = failures(source)
+    assert re.search("train0.JPG of id 'train0' is there as .*train0.png too; keep one", failed)
+
+
+def test_images_without_a_class_are_counted(tmp_path):
+    source = own_data(tmp_path, [shows(0, 1), shows(0, 2), shows(0)], [shows(1, 2), shows(0, 255)])
+    lines = look(source)
+    assert "OK train: 1 of 3 images show no class but background and are left out" in lines
+    assert "OK val: 1 of 2 images show no class but background and are left out" in lines
+    task = Task("one", "data", source.classes, ((1,),))
+    lines = [text for _, text in check(source, progress=False, task=task)]
+    assert "train: 2 of 3 images show no class of task one and are left out" in lines
+    assert "val: 1 of 2 images show no class of task one and are left out" in lines
+
+
+def test_the_command_takes_a_task(tmp_path, capsys):
+    own_data(tmp_path, [shows(0, 1), shows(0, 2)], [shows(1, 2)])
+    (tmp_path / "task.yaml").write_text("name: one\nsteps: [[x]]\n", "utf-8")
+    command = ("data", "check", "--dataset", tmp_path / "data.yaml", "--task")
+    status, out, _ = sparcl(capsys, *command, tmp_path / "task.yaml")
+    assert status == 0 and "train: 1 of 2 images show no class of task one and are" in out
+    status, _, errors = sparcl(capsys, *command, "15-5")
+    assert status == 2 and "'15-5'" in errors[0]
+
+
+def test_black_and_white_masks_show_no_class(tmp_path):
+    masks = [shows(0, 255), shows(0)]
+    source = own_data(tmp_path, masks, masks, classes=["background", "x"])
+    failed = failures(source)
+    assert [line.partition(";")[0] for line in failed] == [
+        f"FAIL {split}: no mask shows a class" for split in ("train", "val")
+    ]
+    assert (
+        "values are 0 in 2, 255 in 1; 255 is void, so give white a class by a palette" in failed[0]
+    )
+    task = get_task("data", "offline", classes=source.classes)
+    with pytest.raises(UserError, match="has no image.*; no mask shows any class: sparcl data"):
+        partition(scan(source, "train", progress=False), task, "disjoint")
+
+
+def test_black_and_white_masks_become_classes_by_a_palette(tmp_path):
+    masks = [shows(0, 255), shows(0)]
+    palette = {"background": [0, 0, 0], "x": [255, 255, 255]}
+    own_data(tmp_path, masks, masks, classes=["background", "x"])
+    describe(tmp_path, classes=["background", "x"], palette=palette)
+    described = convert(tmp_path / "data.yaml", tmp_path / "ids", progress=False)
+    lines = look(open_source(str(described)))
+    assert "OK train: 2 masks decode, with values 0 in 2, 1 in 1" in lines
+
+
+def test_a_value_that_is_no_class_is_told_with_its_pixels(tmp_path):
+    source = own_data(tmp_path, [shows(0, 1, 7, 9), shows(0, 7)], [shows(1, 2)])
+    failed = failures(source)
+    assert len(failed) == 2 and re.search(
+        r"train0.png holds 7 \(432 pixels\), 9 \(432 pixels\), no class of data \(0 to 2 or 255\)$",
+        failed[0],
+    )
+    with pytest.raises(UserError, match=r"\(found 7 in 2 masks, 9 in 1 masks\)"):
+        scan(source, "train", progress=False)
+
+
+def test_many_values_are_told_as_ranges(tmp_path):
+    names = [f"c{n}" for n in range(40)]
+    source = own_data(tmp_path, [shows(*range(36))], [shows(1, 2)], classes=names)
+    assert "OK train: 1 masks decode, with values 0 to 35" in look(source)
+
+
+def test_what_reading_changes_is_counted(tmp_path):
+    source = own_data(tmp_path, [shows(0, 1), shows(0, 2)], [shows(1, 2)])
+    deep = np.random.default_rng(0).integers(0, 65536, (36, 48)).astype(np.uint16)
+    Image.fromarray(deep).save(source.photo("train", "train0"))
+    assert "OK train: photographs are read as 8-bit RGB: 16 bits to 8 in 1" in look(source)

@@ -100,7 +100,7 @@ def test_what_is_there_is_not_overwritten(description, tmp_path):
 
 def test_sixteen_bits_a_channel_are_refused(root, description, tmp_path):
     Image.fromarray(np.zeros((36, 48), np.uint16)).save(root / "valannot" / "0001TP_000002.png")
-    with pytest.raises(UserError, match="000002.png is a I;16 image; save it as a PNG of red"):
+    with pytest.raises(UserError, match="000002.png is a I;16 image of 16 bits; save it as"):
         convert(description, tmp_path / "ids", progress=False)
 
 

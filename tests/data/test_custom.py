@@ -13,7 +13,7 @@ from PIL import Image
 from sparcl_lib.config import resolve, to_plain
 from sparcl_lib.data import ImageReader, check_pairs, open_source, scan
 from sparcl_lib.data.checking import check
-from sparcl_lib.data.masks import lookup, read_mask, read_values
+from sparcl_lib.data.masks import count_values, lookup, read_values
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.store import run_keys
 from sparcl_lib.tasks import get_task
@@ -72,7 +72,7 @@ def test_the_reader_and_the_scan_see_the_same_ids(root):
 
 def test_a_changed_class_list_needs_no_new_scan(root, monkeypatch):
     scan(open_source(str(describe(root, **CAMVID))), "train", progress=False)
-    monkeypatch.setattr("sparcl_lib.data.presence.read_mask", None)
+    monkeypatch.setattr("sparcl_lib.data.presence.count_values", None)
     assert values_in(root, classes=["background", *CAMVID["classes"]], void=255) == set(range(12))
 
 
@@ -82,7 +82,7 @@ def test_a_value_that_is_no_class_is_named(root):
     with pytest.raises(UserError, match=message):
         scan(source, "train", progress=False)
     bad = [text for fine, text in check(source, progress=False) if not fine]
-    assert len(bad) == 10 and "holds [11], no class of data (0 to 10 or 255)" in bad[0]
+    assert len(bad) == 10 and "holds 11 (144 pixels), no class of data (0" in bad[0]
 
 
 def test_the_same_name_in_two_folders_is_two_images(root):
@@ -152,7 +152,7 @@ BAD_TABLES = {
     "image\na.png\n": "t.csv line 1: must name the columns",
     "image,mask,mask\na,b,c\n": "t.csv line 1: must name the columns",
     "photo,mask\na,b\n": "unknown column in .*t.csv line 1: 'photo'.* Valid: image, mask, id",
-    "image;mask\na;b\n": "unknown column in .*t.csv line 1: 'image;mask'",
+    "image|mask\na|b\n": "unknown column in .*t.csv line 1: 'image|mask'",
     "image,mask\n": "empty split 'train': .*t.csv names no image",
     "image,mask\na.png,b.png\nc.png,\n": "t.csv line 3: no mask; fill it in",
     "image,mask,id\na.png,b.png\n": "t.csv line 2: no id; fill it in",
@@ -237,8 +237,8 @@ def test_a_file_that_is_none(root):
 def test_masks_of_more_bits_are_refused(root):
     source = open_source(str(describe(root, **CAMVID)))
     path = Path(source.mask("train", source.ids("train")[0]))
-    Image.fromarray(np.full((36, 48), 3, np.uint16)).save(path)
-    message = r"mask .*000000.png is a I;16 image; save it as an 8-bit palette or grey PNG"
+    Image.fromarray(np.full((36, 48), 300, np.uint16)).save(path)
+    message = r"mask .*000000.png holds 300 \(1728 pixels\), and mask values are 0 to 255; save it"
     refused(lambda: scan(source, "train", progress=False), message)
     refused(lambda: read_values(str(path)), message)
 
@@ -246,7 +246,7 @@ def test_masks_of_more_bits_are_refused(root):
 def test_masks_of_one_bit(tmp_path):
     path = str(tmp_path / "m.png")
     Image.fromarray(np.eye(4, dtype=bool)).save(path)
-    assert np.flatnonzero(read_mask(path)[0]).tolist() == [0, 1]
+    assert np.flatnonzero(count_values(path)[0]).tolist() == [0, 1]
     assert (read_values(path) == np.eye(4)).all()
     assert (read_values(path, lookup({0: 7, 1: 0})) == 7 * (1 - np.eye(4))).all()
 

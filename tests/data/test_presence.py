@@ -24,8 +24,8 @@ def source(tmp_path) -> Source:
 @pytest.fixture
 def decoded(monkeypatch) -> list[str]:
     """Names of the masks that a scan decodes."""
-    names, read = [], presence.read_mask
-    monkeypatch.setattr(presence, "read_mask", lambda p: names.append(Path(p).stem) or read(p))
+    names, read = [], presence.count_values
+    monkeypatch.setattr(presence, "count_values", lambda p: names.append(Path(p).stem) or read(p))
     return names
 
 
@@ -193,7 +193,7 @@ def test_value_that_is_no_class(source, own_cache):
     assert values(scan(source, "train", progress=False))["b"] == {0, 1, 3}
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_masks_that_are_no_class_indices(source, mode):
     Image.new(mode, (8, 6)).save(source.mask("train", "b"))
     with pytest.raises(UserError, match=rf"mask .*b.png is a {mode} image; save it as an 8-bit"):
@@ -207,7 +207,7 @@ def test_broken_masks(source):
     whole = path.read_bytes()
     for length in (0, 5, 20, 40, 900, len(whole) // 2, len(whole) - 40):
         path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match="mask .*b.png cannot be read .*; restore it") as caught:
+        with pytest.raises(UserError, match="mask .*b.png .*; restore it$") as caught:
             scan(source, "train", progress=False)
         assert "\n" not in str(caught.value)
 

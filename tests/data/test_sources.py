@@ -73,7 +73,7 @@ def test_bad_lists(tree, text, message):
 
 def test_list_that_is_not_text(tree):
     (tree / "ImageSets" / "Segmentation" / "val.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="val.txt is not text; write one id per line"):
+    with pytest.raises(UserError, match="val.txt is not text in UTF-8; save it as such"):
         voc_source(tree).ids("val")
 
 
@@ -146,7 +146,9 @@ def test_check_pairs_accepts_a_whole_tree(source):
 
 def test_photograph_missing(source):
     Path(source.photo("train", "b")).unlink()
-    with pytest.raises(UserError, match=r"photograph .*b.jpg \(or .png\) of id 'b' in .* missing"):
+    with pytest.raises(
+        UserError, match=r"photograph .*b.jpg \(or .jpeg, .png, .*\) of id 'b' in .* missing"
+    ):
         check_pairs(source, "train")
 
 
@@ -158,13 +160,15 @@ def test_mask_missing(source):
 
 def test_photograph_of_another_size(source):
     Image.new("RGB", (9, 6)).save(source.photo("train", "b"))
-    with pytest.raises(UserError, match="b.jpg is 9x6 pixels but its mask is 8x6; make"):
+    with pytest.raises(UserError, match="b.jpg is 9x6 pixels but its mask .*b.png is 8x6; make"):
         check_pairs(source, "train")
 
 
 def test_photograph_unreadable(source):
     Path(source.photo("train", "b")).write_text("not a picture", "utf-8")
-    with pytest.raises(UserError, match="photograph .*b.jpg cannot be read .*restore it"):
+    with pytest.raises(
+        UserError, match="photograph .*b.jpg is no image that can be read; restore it"
+    ):
         check_pairs(source, "train")
 
 

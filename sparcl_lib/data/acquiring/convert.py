@@ -14,8 +14,9 @@ from PIL import Image
 
 from sparcl_lib.data.masks import Colour, read_colours
 from sparcl_lib.data.sources.custom import colour_source
+from sparcl_lib.data.sources.files import MASK_SUFFIXES
 from sparcl_lib.data.sources.pairs import COLUMNS
-from sparcl_lib.data.sources.source import MASK_SUFFIX, Source
+from sparcl_lib.data.sources.source import Source
 from sparcl_lib.errors import UserError
 from sparcl_lib.progress import tqdm
 from sparcl_lib.writing import appearing_whole
@@ -59,7 +60,7 @@ def _convert_split(
     ids, palette = source.ids(split), _palette(colours)
 
     def one(image_id: str) -> tuple[str, str, str]:
-        photo, name = source.photo(split, image_id), f"masks/{split}/{image_id}{MASK_SUFFIX}"
+        photo, name = source.photo(split, image_id), f"masks/{split}/{image_id}{MASK_SUFFIXES[0]}"
         mask = Image.fromarray(read_colours(source.mask(split, image_id), colours))
         mask.putpalette(palette)
         (stage / name).parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from sparcl_lib.data.acquiring import sbd
 from sparcl_lib.data.acquiring.archives import ADE20K_CHALLENGE, SBD_BENCHMARK, VOC2012_TRAINVAL
 from sparcl_lib.data.acquiring.prepare import Acquisition
+from sparcl_lib.data.sources.files import MASK_SUFFIXES, stems, visible_names
 from sparcl_lib.data.sources.source import Source, Split, ade20k_source
 from sparcl_lib.tasks.classes import VOC_CLASSES
 
@@ -81,7 +82,8 @@ def _augment(stage: Path, tree: Path, progress: bool) -> None:
         sbd.convert(found / "cls", masks, sorted(set(ids) - set(train)), progress)
         sbd.take_over(at(OFFICIAL), masks, [*train, *val])
     else:
-        ids = sbd.train_aug((path.stem for path in masks.glob("*.png")), (), val)
+        names = visible_names(masks) if masks.is_dir() else []
+        ids = sbd.train_aug(stems(names, MASK_SUFFIXES), (), val)
     shutil.rmtree(found, ignore_errors=True)
     listing = at(f"{LISTS}/train_aug.txt")
     if not listing.exists():

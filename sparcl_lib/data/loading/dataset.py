@@ -6,16 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
 from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.masks import lookup, read_values
+from sparcl_lib.data.pixels import check_sizes, read_photo
 from sparcl_lib.data.sources.source import Source
 from sparcl_lib.data.splits import remap_labels
-from sparcl_lib.errors import UserError
 
 Pair = tuple[Tensor, Tensor]
 """uint8 image (3, H, W) and uint8 mask (H, W) of raw ids."""
@@ -48,27 +47,14 @@ class ImageReader:
             return self._cache[image_id]
         photo = self.source.photo(self.split, image_id)
         mask_file = self.source.mask(self.split, image_id)
-        image = _read_photo(photo)
-        mask = torch.from_numpy(read_values(mask_file, self._table))
-        if image.shape[1:] != mask.shape:
-            raise UserError(
-                f"photograph {photo} is {image.shape[2]}x{image.shape[1]} but its mask "
-                f"{mask_file} is {mask.shape[1]}x{mask.shape[0]}: restore the pair"
-            )
+        # Pillow decodes both: torchvision's own decoder is deprecated, and expands a palette to
+        # colours where the indices are what counts.
+        pixels, values = read_photo(photo), read_values(mask_file, self._table)
+        check_sizes(photo, pixels.shape[1::-1], mask_file, values.shape[::-1])
+        image, mask = torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(values)
         if self._cache is not None:
             self._cache[image_id] = image, mask
         return image, mask
-
-
-# Pillow decodes both: torchvision's own decoder is deprecated, and expands a palette to colours
-# where the indices are what counts.
-def _read_photo(path: str) -> Tensor:
-    try:
-        with Image.open(path) as photo:
-            pixels = photo if photo.mode == "RGB" else photo.convert("RGB")
-            return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"cannot decode {path} ({error}): restore the file") from None
 
 
 class Draw(NamedTuple):

@@ -1,4 +1,7 @@
-"""A table of images and masks: a CSV with the columns image, mask and perhaps id."""
+"""A table of images and masks: a CSV with the columns image, mask and perhaps id.
+
+Its first line shows whether commas, semicolons or tabs part the columns.
+"""
 
 import csv
 import os
@@ -78,7 +81,10 @@ def read_pairs(path: Path, base: Path) -> PairList:
 def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write the mark
-            table = csv.DictReader(file, strict=True)
+            header = file.readline()
+            file.seek(0)  # which reads the mark again: the decoder starts anew
+            # Spreadsheets write semicolons where the comma is the decimal mark, or tabs.
+            table = csv.DictReader(file, strict=True, delimiter=max(",;\t", key=header.count))
             _check_header(path, table.fieldnames or [])
             rows = [(table.line_num, row) for row in table]
     except OSError as error:
@@ -86,11 +92,13 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
             f"cannot read {path}: {error.strerror or error}; correct the path"
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV ({error}); save it as UTF-8 with commas") from None
+        raise UserError(
+            f"{path} is no CSV ({error}); save it as UTF-8 with commas, semicolons or tabs"
+        ) from None
     for number, row in rows:
         if None in row:
             raise UserError(
-                f"{path} line {number}: more values than columns; quote what has commas"
+                f"{path} line {number}: more values than columns; quote what holds such a mark"
             )
     return rows
 

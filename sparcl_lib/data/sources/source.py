@@ -6,13 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparcl_lib.data.sources.files import (
+    MASK_SUFFIXES,
+    PHOTO_SUFFIXES,
+    files_of,
+    spellings,
+    stems,
+    visible_names,
+)
 from sparcl_lib.data.sources.pairs import PairList
 from sparcl_lib.errors import UserError
 from sparcl_lib.labels import VOID
 from sparcl_lib.tasks.classes import ADE_CLASSES, VOC_CLASSES, unknown_name
-
-PHOTO_SUFFIXES = (".jpg", ".png")
-MASK_SUFFIX = ".png"
 
 _HOW_TO_GET = {
     "voc": "point --data-root at the folder that holds VOCdevkit/VOC2012 (devkit from "
@@ -27,11 +32,11 @@ class Split:
     """Where one split of a data set lies: folders in which an id is a file's name."""
 
     photos: Path
-    """Folder of the photographs, ``ID.jpg`` or ``ID.png``."""
+    """Folder of the photographs: ``ID.jpg``, or another suffix of `PHOTO_SUFFIXES`."""
     masks: Path
-    """Folder of the masks, ``ID.png``."""
+    """Folder of the masks: ``ID.png``, or another suffix of `MASK_SUFFIXES`."""
     listing: Path | None
-    """Text file with one id per line; None = every mask in the folder."""
+    """Text file with one id per line; None = every mask in the folder that is not hidden."""
 
     @property
     def place(self) -> Path:
@@ -48,11 +53,12 @@ class Split:
 
     def mask(self, image_id: str) -> str:
         """Path of a mask (it need not exist)."""
-        return os.path.join(self.masks, image_id + MASK_SUFFIX)
+        paths = spellings(self.masks, image_id, MASK_SUFFIXES)
+        return next(filter(os.path.exists, paths), paths[0])
 
     def photos_of(self, image_id: str) -> list[str]:
         """Where the photograph may be."""
-        return [os.path.join(self.photos, image_id + suffix) for suffix in PHOTO_SUFFIXES]
+        return spellings(self.photos, image_id, PHOTO_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -114,19 +120,30 @@ class Source:
         return self.split(split).mask(image_id)
 
     def photo(self, split: str, image_id: str) -> str:
-        """Path of the photograph of an image; UserError if it is missing."""
+        """Path of the photograph of an image, the first that is there.
+
+        Raises UserError if there is none.
+        """
         paths = self.split(split).photos_of(image_id)
-        for path in paths:
-            if os.path.exists(path):
-                return path
-        others = "".join(f" (or {os.path.splitext(path)[1]})" for path in paths[1:])
+        found = next(filter(os.path.exists, paths), None)
+        if found is not None:
+            return found
+        others = f" (or {', '.join(PHOTO_SUFFIXES[1:])})" if len(paths) > 1 else ""
         raise UserError(
             f"photograph {paths[0]}{others} of id {image_id!r} in split {split!r} is missing; "
             "add it, or take the id off the list"
         )
 
+    def photos(self, split: str, image_id: str) -> list[str]:
+        """Paths of all files that could be the photograph of an image, the one that is first.
 
-def format_ranges(values: Iterable[int]) -> str:
+        Raises UserError if there is none.
+        """
+        found = files_of(self.split(split).photos_of(image_id))
+        return found or [self.photo(split, image_id)]
+
+
+def format_ranges(values: Iterable[int], last: str = "or") -> str:
     """{0, 1, 2, 255} -> ``0 to 2 or 255``."""
     runs: list[list[int]] = []
     for value in sorted(values):
@@ -135,7 +152,7 @@ def format_ranges(values: Iterable[int]) -> str:
         else:
             runs.append([value, value])
     texts = [str(low) if low == high else f"{low} to {high}" for low, high in runs]
-    return " or ".join([", ".join(texts[:-1]), texts[-1]] if texts[1:] else texts)
+    return f" {last} ".join([", ".join(texts[:-1]), texts[-1]] if texts[1:] else texts)
 
 
 def voc_source(root: str | Path, name: str = "voc", classes: Sequence[str] = VOC_CLASSES) -> Source:
@@ -212,18 +229,18 @@ def _missing(name: str, root: Path, wanted: str) -> UserError:
 def read_list(path: Path) -> list[str]:
     """Lines of an id list without the empty ones; UserError if it cannot be read."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()  # editors write the mark
     except OSError as error:
         raise UserError(f"cannot read id list {path}: {error.strerror or error}; add it") from None
     except UnicodeDecodeError:
-        raise UserError(f"id list {path} is not text; write one id per line") from None
+        raise UserError(f"id list {path} is not text in UTF-8; save it as such") from None
     return [line.strip() for line in lines if line.strip()]
 
 
 def _names(folder: Path) -> list[str]:
     try:
-        names = os.listdir(folder)
+        names = visible_names(folder)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot read mask folder {folder}: {reason}; add it") from None
-    return sorted(name.removesuffix(MASK_SUFFIX) for name in names if name.endswith(MASK_SUFFIX))
+    return sorted(stems(names, MASK_SUFFIXES))
