@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -259,7 +259,7 @@ def _conversions(image: Image.Image, stored: str) -> tuple[str, ...]:
     return tuple(text for holds, text in facts if holds)
 
 
-def _narrow(values: NDArray[np.generic], path: str) -> NDArray[np.uint8]:
+def _narrow(values: NDArray[np.integer[Any]], path: str) -> NDArray[np.uint8]:
     """Values of 16 or 32 bits as bytes; UserError for those that are none."""
     outside, counts = np.unique(values[(values < 0) | (values > 255)], return_counts=True)
     if len(outside):

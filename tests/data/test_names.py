@@ -39,9 +39,7 @@ def whole(source: Source) -> bool:
 def test_photographs_by_any_suffix(tree, suffix):
     old = tree / "JPEGImages/a.jpg"
     with Image.open(old) as image:
-        image.copy().save(
-            old.with_suffix(suffix), format=FORMATS[suffix.lower()]
-        )
+        image.copy().save(old.with_suffix(suffix), format=FORMATS[suffix.lower()])
     if suffix != ".jpg":
         old.unlink()
     source = voc_source(tree)
