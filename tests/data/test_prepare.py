@@ -253,7 +253,7 @@ def test_a_broken_file_of_the_user_is_named_and_nothing_is_put_in_place(run, roo
     own = data.pack(tmp_path / "SegmentationClassAug.zip", files)
     status, out, _ = run("voc2012", "--from", own)
     assert status == 1
-    for text in ("2008_02.png cannot be read", r"2008_03.png holds \[77\]", "mask is 13x9"):
+    for text in ("2008_02.png is no image", "2008_03.png holds 77 ", "mask .*2008_01.png is 13x9"):
         assert re.search(f"^FAIL .*{text}", out, re.MULTILINE), out
     assert set(content_of(root)) == set(data.voc_files())
     assert voc_source(root).ids("train") == tuple(data.TRAIN)
