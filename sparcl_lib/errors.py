@@ -29,5 +29,18 @@ def shown(value: object, most: int = 120) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def printable(text: str) -> str:
+    r"""The text with characters that a terminal would obey as their escapes: \x1b, \n.
+
+    >>> printable("a\nb")
+    'a\\nb'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+class FailedElsewhere(UserError):
+    """Another process of the same training has failed, and has said why."""
+
+
 class LossDiverged(UserError):
     """The loss became infinite or not a number: too high a rate or weight, not a broken set-up."""

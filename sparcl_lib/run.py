@@ -127,7 +127,12 @@ class Run:
         path = self._place(step).path / "logs" / f"step-{step}" / "metrics.csv"
         if not path.is_file():
             raise UserError(f"{path} is missing: step {step} was trained in another folder")
-        return pd.read_csv(path)
+        try:
+            return pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"cannot read {path} ({error}): delete step {step} and train it again"
+            ) from error
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is a Sequence[str]

@@ -4,9 +4,10 @@ Two ways of `data.acquiring` are not here, for what they write must outlive an i
 what is there: a download goes on from its `.part`, and an archive may be unpacked into a tree.
 """
 
+import glob
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         if draft is not None:
             with suppress(FileNotFoundError):
                 os.unlink(draft)
+
+
+def remove_drafts(files: Iterable[Path]) -> None:
+    """Remove what killed writers of these files left beside them. Nobody else may be at them."""
+    for file in files:
+        for draft in file.parent.glob(f".{glob.escape(file.name)}.*{glob.escape(file.suffix)}"):
+            draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,29 +1,38 @@
 """The command line: parse, call, print."""
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import NoReturn
 
-_INTERRUPTED = 130
+_INTERRUPTED = 128 + signal.SIGINT
+_TERMINATED = 128 + signal.SIGTERM
+_ENDS = {_INTERRUPTED: "interrupted", _TERMINATED: "terminated"}
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run `sparcl`; a mistake of the user and Ctrl-C end in one line on stderr.
+    """Run `sparcl`; a mistake of the user, Ctrl-C and SIGTERM end in one line on stderr.
 
-    The status is 2 after a mistake and 130 after Ctrl-C.
+    The status is 2 after a mistake, 130 after Ctrl-C and 143 after SIGTERM.
     """
     if arguments is None:
         _use_utf8()
     try:
-        from sparcl_lib.cli.program import run  # here: Ctrl-C may come while it is imported
+        with _raising_at_sigterm():
+            from sparcl_lib.cli.program import run  # here: Ctrl-C may come while it is imported
 
-        status = run(arguments)
+            status = run(arguments)
     except KeyboardInterrupt:
         status = _INTERRUPTED
-    if status == _INTERRUPTED:
+    except _Terminated:
+        status = _TERMINATED
+    if status in _ENDS and is_first_process():
         goes_on = "the same command goes on from here (train: add --resume)"
-        print(f"sparcl: interrupted; {goes_on}", file=sys.stderr)
+        print(f"sparcl: {_ENDS[status]}; {goes_on}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -39,3 +48,28 @@ def _use_utf8() -> None:
         if isinstance(stream, TextIOWrapper):
             encoding = stream.encoding if stream.isatty() else "utf-8"
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def is_first_process() -> bool:
+    """Whether this command is not one that Lightning started for another device."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception: what is half-written is taken away, as after Ctrl-C."""
+
+
+def _raise_terminated(*_: object) -> NoReturn:
+    raise _Terminated
+
+
+@contextmanager
+def _raising_at_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

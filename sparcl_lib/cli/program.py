@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Commands import the heavy modules that they need."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,9 +27,11 @@ from sparcl_lib.cli.options import (
 )
 from sparcl_lib.cli.predict import predict
 from sparcl_lib.cli.split import split
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import FailedElsewhere, UserError, printable
 from sparcl_lib.method_table import METHODS
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_LONGEST = 2000
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -180,8 +183,12 @@ def run(arguments: list[str] | None = None) -> int:
     command = typer.main.get_command(app)
     try:
         status = command.main(arguments, prog_name="sparcl", standalone_mode=False)
+    except FailedElsewhere:
+        return 2  # it has said why
     except UserError as error:
         return _failed(str(error))
+    except OSError as error:  # of a file, or of standard output, that nobody thought of
+        return _failed(_of_system(error))
     except ModuleNotFoundError as error:  # a command whose extra is not installed
         from sparcl_lib.environment import missing_package
 
@@ -197,6 +204,16 @@ def run(arguments: list[str] | None = None) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _of_system(error: OSError) -> str:
+    """What the system says of a file, and what to do about it. Raises what it says of no file."""
+    if error.errno is None or (error.filename is None and error.errno not in _DISK):
+        raise error
+    place = "" if error.filename is None else f"{error.filename}: "
+    advice = "free space" if error.errno in _DISK else "correct the path, or its permissions"
+    return f"{place}{error.strerror}: {advice}, then run the same command again"
+
+
 def _failed(message: str) -> int:
-    print("sparcl: " + " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    print(f"sparcl: {printable(line[:_LONGEST])}", file=sys.stderr)
     return 2

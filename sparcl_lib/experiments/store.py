@@ -118,4 +118,5 @@ def default_store() -> Path:
 
 
 def _has_first(path: Path) -> bool:
-    return RunDirectory(path).checkpoint_file(0).is_file()
+    directory = RunDirectory(path)  # one that was stopped in its test has no numbers yet
+    return directory.checkpoint_file(0).is_file() and directory.metrics_file.is_file()

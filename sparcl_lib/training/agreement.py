@@ -57,7 +57,7 @@ def _difference(workspace: Workspace, step: int, checkpoint: dict[str, Any]) -> 
         return difference
     source = workspace.source
     for split, key in (("train", "images"), ("val", "evaluated")):
-        found = file_difference(checkpoint[key], workspace.images[split], source, split)
+        found = file_difference(checkpoint.get(key, {}), workspace.images[split], source, split)
         if found:
             return found
     return _list_difference(workspace, step, checkpoint, extended=then.steps != now.steps)
@@ -72,6 +72,8 @@ def _list_difference(
         ("train", "images", "trains", workspace.train_ids[step]),
         ("val", "evaluated", "is tested", workspace.evaluation_ids[step]),
     ):
+        if key not in checkpoint:
+            continue  # stopped before it was evaluated
         if extended and not (listed and split == "train"):
             today = sorted(checkpoint[key].keys() & workspace.images[split].keys())
         found = list_difference(checkpoint[key], today)

@@ -2,19 +2,28 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from subprocess import Popen
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from sparcl_lib.config import Precision
-from sparcl_lib.errors import UserError, shown
+from sparcl_lib.errors import FailedElsewhere, UserError, shown
 from sparcl_lib.tasks.classes import unknown_name
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 _FEW = 8
 """Processes that any machine may run side by side on its processor."""
+_PATIENCE = 3.0
+"""Seconds in which a process that fails hears of another one that failed."""
+_TOLD = 2
+"""Status of a command that has said what is wrong."""
+_PARENT = os.getppid()
 
 
 def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
@@ -30,6 +39,55 @@ def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
         raise UserError(f"cannot train with {given}: {' '.join(str(error).split())}") from error
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def launched(precision: Precision = "32-true", **options: Any) -> Iterator[Fabric]:
+    """Fabric, as `make_fabric` makes it, whose processes all end when this one fails.
+
+    What is wrong is told by one of them: the first, or if it knows nothing of it the one that does.
+    Raises FailedElsewhere in the others.
+    """
+    fabric = make_fabric(precision, **options)
+    others: list[Popen[bytes]] = getattr(fabric.strategy.launcher, "procs", [])
+    try:
+        yield fabric
+    except BaseException as error:
+        if not fabric.is_global_zero:
+            time.sleep(_PATIENCE)  # the first process ends this one if it failed as well
+        unknown = isinstance(error, Exception) and not isinstance(error, UserError)
+        elsewhere = _failed_elsewhere(others) if unknown else None
+        for process in others:
+            process.kill()
+            process.wait()
+        if elsewhere is not None:
+            raise elsewhere from error
+        raise
+
+
+def _failed_elsewhere(others: Sequence[Popen[bytes]]) -> UserError | None:
+    """An error of this process that follows from the end of another one, as all they send fails."""
+    if not is_first_process() and os.getppid() != _PARENT:
+        return FailedElsewhere("the first process of this training has ended")
+    until = time.monotonic() + (_PATIENCE if others else 0)
+    while True:
+        failed = [process.returncode for process in others if process.poll()]
+        if failed or time.monotonic() >= until:
+            break
+        time.sleep(0.05)
+    if not failed:
+        return None
+    if failed[0] == _TOLD:
+        return FailedElsewhere("another process of this training has failed")
+    return UserError(
+        f"another process of this training ended with status {failed[0]}, perhaps for lack of "
+        f"memory: finished steps are kept, go on with --resume"
+    )
+
+
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that train together, or the only one."""
+    return int(rank_zero_only.rank or 0) == 0
 
 
 def check_devices(options: Mapping[str, Any]) -> None:

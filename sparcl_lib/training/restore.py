@@ -7,9 +7,9 @@ from sparcl_lib.config import first_step_difference, read_config, settings_diffe
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Mechanism
 from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, grow
-from sparcl_lib.plain import build
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.agreement import check_agreement
+from sparcl_lib.training.checkpoint import network_spec
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.workspace import Workspace
 
@@ -108,23 +108,6 @@ def restore_model(checkpoint: dict[str, Any]) -> Segmenter:
     student = build_segmenter(network_spec(checkpoint))
     student.load_state_dict(checkpoint["model"])
     return student
-
-
-def network_spec(checkpoint: dict[str, Any]) -> NetworkSpec:
-    """What the network of a checkpoint is; version 0.2 wrote it down as settings of the run."""
-    if "network" in checkpoint:
-        found: NetworkSpec = build(NetworkSpec, checkpoint["network"])
-        return found
-    model, method = checkpoint["config"]["model"], checkpoint["config"]["method"]
-    return NetworkSpec(
-        model["backbone"],
-        tuple(checkpoint["num_classes"]),
-        output_stride=model["output_stride"],
-        head=model["head"],
-        head_channels=model["head_channels"],
-        unknown=method.get("unknown", 0) > 0,
-        head_per_step=method.get("own_heads", False),
-    )
 
 
 def restore_bank(checkpoint: dict[str, Any]) -> PrototypeBank:

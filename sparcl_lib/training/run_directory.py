@@ -4,15 +4,17 @@ Every file is written beside its place and moved there in one go, so that an int
 whole files or none.
 """
 
-import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from sparcl_lib.config import (
@@ -22,13 +24,22 @@ from sparcl_lib.config import (
     settings_difference,
     to_plain,
 )
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, shown
 from sparcl_lib.metrics import dump_json
 from sparcl_lib.plain import read_yaml
+from sparcl_lib.training.checkpoint import (
+    CheckpointProblem,
+    read_checkpoint,
+    write_checkpoint,
+)
 from sparcl_lib.training.content import Content, content_from_plain, content_to_plain
-from sparcl_lib.writing import write_atomically, write_text
+from sparcl_lib.training.devices import is_first_process
+from sparcl_lib.training.metrics_file import MetricsProblem, parse_metrics
+from sparcl_lib.writing import remove_drafts, write_atomically, write_text
 
 _FOLDER = "folder"
+_LOCK = ".lock"
+_PICTURES = ("images", "truth", "prediction")
 _ABOUT = "# What the files named above held when this run was trained; folder: where the run lay.\n"
 
 
@@ -91,12 +102,20 @@ class RunDirectory:
         """The run's configuration; UserError where there is none, or a wrong one."""
         if not self.config_file.is_file():
             raise UserError(f"{self.path} is no run directory: it has no config.yaml")
-        return read_config(read_yaml(self.config_file))
+        try:
+            return read_config(read_yaml(self.config_file))
+        except UserError as error:
+            if str(self.config_file) in str(error):
+                raise
+            raise UserError(f"cannot read {self.config_file}: {error}") from error
 
     def content(self) -> Content | None:
         """What the run's files held as it was trained; None for runs of version 0.2."""
         plain = self._record()
-        return content_from_plain(plain) if plain else None
+        try:
+            return content_from_plain(plain) if plain else None
+        except UserError as error:
+            raise UserError(f"cannot read {self.config_file}: {error}") from error
 
     def moved_along(self, path: str) -> str:
         """Where something lies that was moved together with the run, or `path` as it is."""
@@ -107,12 +126,17 @@ class RunDirectory:
         return moved if Path(moved).exists() else path
 
     def _record(self) -> dict[str, Any]:
-        plain = read_yaml(self.config_file).get(CONTENT) or {}
-        return {key: value for key, value in plain.items() if key != _FOLDER}
+        return {key: value for key, value in self._written().items() if key != _FOLDER}
 
     def _record_folder(self) -> str | None:
-        folder: str | None = (read_yaml(self.config_file).get(CONTENT) or {}).get(_FOLDER)
-        return folder
+        folder = self._written().get(_FOLDER)
+        return folder if isinstance(folder, str) else None
+
+    def _written(self) -> dict[str, Any]:
+        plain = read_yaml(self.config_file).get(CONTENT) or {}
+        if not isinstance(plain, dict):
+            raise UserError(f"cannot read {self.config_file}: {CONTENT} is {shown(plain)}")
+        return plain
 
     def trained_on(self, step: int) -> list[str]:
         """Ids of the images that a step was trained on; UserError where it has no record of them.
@@ -126,23 +150,20 @@ class RunDirectory:
         return sorted(images)
 
     def steps_done(self) -> list[int]:
-        """Steps with a checkpoint, in order."""
-        steps = (
-            p.parent.name.removeprefix("step-") for p in self.path.glob("step-*/checkpoint.pt")
-        )
-        return sorted(int(step) for step in steps if step.isdigit())
+        """Steps with a checkpoint, in order. Folders that are named otherwise are nobody's."""
+        names = (file.parent.name for file in self.path.glob("step-*/checkpoint.pt"))
+        found = (re.fullmatch(r"step-(0|[1-9][0-9]{0,3})", name) for name in names)
+        return sorted(int(match[1]) for match in found if match)
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        def write(draft: Path) -> None:
-            try:
-                torch.save(state, draft)
-            except RuntimeError as error:  # torch's word for a full disk
-                raise OSError(str(error).splitlines()[0]) from error
-
-        write_atomically(self.checkpoint_file(step), write)
+        """Write a step, for `load_checkpoint`."""
+        write_atomically(self.checkpoint_file(step), partial(write_checkpoint, state))
 
     def load_checkpoint(self, step: int) -> dict[str, Any]:
-        """The state of a step, on the CPU. Raises UserError when it is missing or unreadable."""
+        """The state of a step, on the CPU, verified as `read_checkpoint` does.
+
+        Raises UserError when it is missing, damaged, of another step or no checkpoint.
+        """
         path = self.checkpoint_file(step)
         if not path.is_file():
             raise UserError(
@@ -150,27 +171,27 @@ class RunDirectory:
                 f"(--steps {step}), or all of them (--steps all)"
             )
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # unpickling a damaged file can raise anything
-            raise UserError(f"cannot read {path}: delete it and train step {step} again") from error
-        return state
+            return read_checkpoint(path, step)
+        except CheckpointProblem as problem:
+            raise UserError(
+                f"cannot read {path}: {problem}: delete it and train step {step} again"
+            ) from problem
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         text = dump_json(metrics)
         write_text(self.metrics_file, text)
 
     def metrics(self) -> dict[str, Any]:
-        """Contents of metrics.json; UserError where there is none that can be read."""
+        """Contents of metrics.json; UserError where there are none that training wrote."""
         if not self.metrics_file.is_file():
             raise UserError(f"{self.path} has no metrics.json: train it first (sparcl train --out)")
         try:
-            metrics: dict[str, Any] = json.loads(self.metrics_file.read_text("utf-8"))
-            metrics["classes"], metrics["steps"], metrics["seconds"]
-        except (ValueError, KeyError, TypeError) as error:  # no JSON, or not that of a run
+            return parse_metrics(self.metrics_file.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, MetricsProblem) as problem:
             raise UserError(
-                f"cannot read {self.metrics_file}: run sparcl evaluate {self.path}"
-            ) from error
-        return metrics
+                f"cannot read {self.metrics_file}: {problem}: delete it, then run sparcl evaluate "
+                f"{self.path}"
+            ) from problem
 
     def save_predictions(self, step: int, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
         def write(draft: Path) -> None:
@@ -180,9 +201,54 @@ class RunDirectory:
         write_atomically(self.predictions_file(step), write)
 
     def predictions(self, step: int) -> dict[str, NDArray[np.uint8]] | None:
-        """images (n, S, S, 3) uint8, truth and prediction (n, S, S) uint8; None if not there."""
+        """images (n, S, S, 3) uint8, truth and prediction (n, S, S) uint8; None if not there.
+
+        Raises UserError for a file that holds something else.
+        """
         path = self.predictions_file(step)
         if not path.is_file():
             return None
-        with np.load(path) as stored:
-            return dict(stored)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in _PICTURES}
+            shape = arrays["truth"].shape
+            fits = arrays["images"].shape == (*shape, 3) and arrays["prediction"].shape == shape
+            if len(shape) != 3 or not fits or any(a.dtype != np.uint8 for a in arrays.values()):
+                raise ValueError("these are no pictures")
+        except Exception as error:  # of a damaged archive numpy may raise anything
+            raise UserError(
+                f"cannot read {path}: it is damaged, or no pictures of a step: delete it, then run "
+                f"sparcl evaluate {self.path}"
+            ) from error
+        return arrays
+
+    @contextmanager
+    def written_by_one(self) -> Iterator[None]:
+        """Hold the folder while it is written; what killed writers left half-written is removed.
+
+        Raises UserError while another process holds it. The system frees it when a process ends,
+        however. Of several processes that train one run together the first one holds it for all.
+        """
+        if not is_first_process():
+            yield
+            return
+        lock = FileLock(self.path / _LOCK)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"another process writes into {self.path}: wait until it has ended, or choose "
+                f"another --out"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.path}: {error.strerror or error}; choose another --out"
+            ) from error
+        try:
+            remove_drafts([self.config_file, self.metrics_file])
+            for folder in self.path.glob("step-*"):
+                remove_drafts([folder / "checkpoint.pt", folder / "predictions.npz"])
+            yield
+        finally:
+            lock.release()

@@ -17,15 +17,15 @@ from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from torch import nn
 
 from sparcl_lib.config import RunConfig, first_step_difference, to_plain
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.metrics import StepMatrix, class_iou, json_number
 from sparcl_lib.seeding import seed_everything
 from sparcl_lib.training.content import content_to_plain
-from sparcl_lib.training.devices import check_devices, make_fabric
+from sparcl_lib.training.devices import check_devices, is_first_process, launched
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
 from sparcl_lib.training.identity import check_same_terms, read_terms
 from sparcl_lib.training.places import find_places
-from sparcl_lib.training.plan import make_plan
+from sparcl_lib.training.plan import StepPlan, make_plan
 from sparcl_lib.training.restore import load_step, restore_model, start_step
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.step import StepTrainer
@@ -98,19 +98,22 @@ def train(
         places = {0: origin, **places}
     check_same_terms(workspace.method, places)
     workspace = _as_trained(workspace, places)
-    directory.open_for_writing(config, workspace.content)
-    if origin is not None and not directory.checkpoint_file(0).exists():
-        _copy_first_step(origin, directory)
-    fabric = make_fabric(config.precision, **fabric_options)
-    _tell_of_other_devices(fabric, directory, steps)
-    if fabric.is_global_zero and workspace.unused_images:
-        print(f"{directory.path}: {workspace.unused_images}", file=sys.stderr)
-    _evaluate_outdated(fabric, workspace, directory)
-    for step in steps:
-        if step not in directory.steps_done():
-            _train_step(fabric, workspace, directory, step)
-            _write_metrics(fabric, workspace, directory)  # whatever happens to the next step
-    return _write_metrics(fabric, workspace, directory)
+    with directory.written_by_one():
+        if is_first_process():
+            directory.open_for_writing(config, workspace.content)
+            if origin is not None and not directory.checkpoint_file(0).exists():
+                _copy_first_step(origin, directory)
+        with launched(config.precision, **fabric_options) as fabric:
+            fabric.barrier()
+            _tell_of_other_devices(fabric, directory, steps)
+            if fabric.is_global_zero and workspace.unused_images:
+                print(f"{directory.path}: {workspace.unused_images}", file=sys.stderr)
+            _evaluate_outdated(fabric, workspace, directory)
+            for step in steps:
+                if step not in directory.steps_done():
+                    _train_step(fabric, workspace, directory, step)
+                    _write_metrics(fabric, workspace, directory)  # whatever comes next
+            return _write_metrics(fabric, workspace, directory)
 
 
 def evaluate(
@@ -133,11 +136,14 @@ def evaluate(
         directory.load_checkpoint(0)
     workspace = open_workspace(config, run=directory, trained=directory.steps_done())
     workspace = _as_trained(workspace, dict.fromkeys(directory.steps_done(), directory))
-    directory.open_for_writing(config, workspace.content)
-    fabric = make_fabric(config.precision, **fabric_options)
-    for step in directory.steps_done():
-        _evaluate_again(fabric, workspace, directory, step)
-    return _write_metrics(fabric, workspace, directory)
+    with directory.written_by_one():
+        if is_first_process():
+            directory.open_for_writing(config, workspace.content)
+        with launched(config.precision, **fabric_options) as fabric:
+            fabric.barrier()
+            for step in directory.steps_done():
+                _evaluate_again(fabric, workspace, directory, step)
+            return _write_metrics(fabric, workspace, directory)
 
 
 def _as_trained(workspace: Workspace, places: Mapping[int, RunDirectory]) -> Workspace:
@@ -192,7 +198,8 @@ def _devices(count: int) -> str:
 def _evaluate_outdated(fabric: Fabric, workspace: Workspace, directory: RunDirectory) -> None:
     """Evaluate the steps again whose numbers were measured on other labels, images or pictures.
 
-    Those of version 0.2 too, which did not write down what they were measured on.
+    Those of version 0.2 too, which did not write down what they were measured on, and one that was
+    stopped after it was trained.
     """
     for step in directory.steps_done():
         known = directory.load_checkpoint(step).get("evaluation_sha256")
@@ -204,11 +211,10 @@ def _evaluate_again(
     fabric: Fabric, workspace: Workspace, directory: RunDirectory, step: int
 ) -> None:
     checkpoint = load_step(workspace, directory, step)
-    model = restore_model(checkpoint).to(fabric.device)
+    student = restore_model(checkpoint).to(memory_format=torch.channels_last)
+    model = fabric.setup_module(student)  # as it was when it had just been trained
     checkpoint |= _evaluate(fabric, workspace, directory, model, step)
-    if fabric.is_global_zero:
-        directory.save_checkpoint(step, checkpoint)
-    fabric.barrier()
+    _save(fabric, directory, step, checkpoint)
 
 
 def _check_steps(
@@ -266,6 +272,7 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
     trainer = StepTrainer(fabric, plan, start.student, start.teacher, start.bank, start.mechanisms)
     with _logging(fabric, directory, step) as log:
         trainer.fit(batches, log)
+    _check_weights(start.student, plan)
     seconds = time.perf_counter() - started
     assert start.student.spec is not None  # build_segmenter made it
     state = {
@@ -283,11 +290,26 @@ def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, s
         "content": content_to_plain(workspace.content),
         "images": workspace.trained_on(step),
         "terms": terms,
-        **_evaluate(fabric, workspace, directory, trainer.model, step),
     }
+    _save(fabric, directory, step, state)  # before the test, during which it may be stopped too
+    state |= _evaluate(fabric, workspace, directory, trainer.model, step)
+    _save(fabric, directory, step, state)
+
+
+def _save(fabric: Fabric, directory: RunDirectory, step: int, state: dict[str, Any]) -> None:
     if fabric.is_global_zero:
         directory.save_checkpoint(step, state)
     fabric.barrier()
+
+
+def _check_weights(student: nn.Module, plan: StepPlan) -> None:
+    """Raise LossDiverged for a network that no checkpoint may hold."""
+    for name, value in student.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise LossDiverged(
+                f"{name} is not a number after {plan.label}: earlier steps are kept; lower "
+                f"optim.lr or the weights"
+            )
 
 
 def _rng_state() -> dict[str, Any]:

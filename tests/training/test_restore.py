@@ -6,7 +6,8 @@ import torch
 
 from sparcl_lib.config import resolve, to_plain
 from sparcl_lib.models import NetworkSpec, build_segmenter, grow
-from sparcl_lib.training.restore import network_spec, restore_model
+from sparcl_lib.training.checkpoint import network_spec
+from sparcl_lib.training.restore import restore_model
 
 SPEC = NetworkSpec(
     "mini", (7,), output_stride=4, head="conv", head_channels=8, unknown=True, head_per_step=True

@@ -1,0 +1,313 @@
+"""Runs that were killed, damaged or edited: refused in one line, or gone on with as if nothing was.
+
+Each is tried in every way that reads a run.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sparcl_lib import load_run
+from sparcl_lib.config import RunConfig, parse_settings, resolve
+from sparcl_lib.data.minivoc import generate
+from sparcl_lib.errors import LossDiverged, UserError
+from sparcl_lib.report import load_runs
+from sparcl_lib.training import RunDirectory, evaluate, runner, train
+
+QUICK = ["optim.iterations=2", "data.batch_size=4", "data.workers=0"]
+LONE = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("faults") / "minivoc"
+    generate(root, train=40, val=8, progress=False)
+    return root
+
+
+def config(mini: Path, *settings: str, method: str = "MiB") -> RunConfig:
+    layers = [parse_settings([*QUICK, *settings])]
+    return resolve("minivoc", method, layers, task="6-4", data_root=str(mini))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(mini, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(config(mini), out, accelerator="cpu")
+    return out
+
+
+@pytest.fixture
+def run(undisturbed, tmp_path) -> Path:
+    shutil.copytree(undisturbed, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def results(run: Path) -> dict[str, Any]:
+    """Metrics without times, and what the networks are."""
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    del metrics["seconds"]
+    return metrics
+
+
+def same_networks(one: Path, other: Path) -> bool:
+    """And the same tests of them, prototypes and pictures."""
+    for step in (0, 1):
+        a, b = (RunDirectory(run).load_checkpoint(step) for run in (one, other))
+        tensors = [(a[k][n], b[k][n]) for k in ("model", "bank") for n in a[k]]
+        if not all(torch.equal(x, y) for x, y in [*tensors, (a["confusion"], b["confusion"])]):
+            return False
+        x, y = (RunDirectory(run).predictions(step) for run in (one, other))
+        if x is None or y is None or not all(np.array_equal(x[k], y[k]) for k in x):
+            return False
+    return True
+
+
+def ways(mini: Path, run: Path) -> dict[str, Callable[[], object]]:
+    return {
+        "evaluate": lambda: evaluate(run, accelerator="cpu"),
+        "resume": lambda: train(config(mini), run, resume=True, accelerator="cpu"),
+        "start from": lambda: train(config(mini), run.parent / "new", start_from=run,
+                                    accelerator="cpu"),
+        "network": lambda: load_run(run).model(0),
+    }  # fmt: skip
+
+
+def refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+# A damaged checkpoint
+def test_twenty_flipped_bits_of_step_0_are_refused_by_every_way(mini, run):
+    file, draw = run / "step-0" / "checkpoint.pt", random.Random(20)
+    whole, before = file.read_bytes(), results(run)
+    for n in range(20):
+        place = draw.randrange(len(whole))
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << draw.randrange(8)
+        file.write_bytes(bytes(damaged))
+        known = ways(mini, run)
+        for way in known if n == 0 else [list(known)[n % len(known)]]:
+            refused(known[way], "cannot read .*step-0.checkpoint.pt: it is damaged.*train step 0")
+    assert results(run) == before and not (run.parent / "new" / "step-0").exists()
+    file.write_bytes(whole)
+    assert evaluate(run, accelerator="cpu")["steps"] == before["steps"]
+
+
+def test_another_step_stray_folders_and_weights_alone(mini, run):
+    kept = (run / "step-0" / "checkpoint.pt").read_bytes()
+    for name in ("step-²", "step-x", "step-", "step-007"):
+        shutil.copytree(run / "step-0", run / name)
+    before = results(run)
+    assert evaluate(run, accelerator="cpu")["steps"] == before["steps"], "they are nobody's"
+    shutil.copytree(run / "step-0", run / "step-7")
+    for way in ("evaluate", "resume"):
+        refused(ways(mini, run)[way], "step-7.checkpoint.pt: it is the checkpoint of step 0: del")
+    shutil.rmtree(run / "step-7")
+    shutil.copy(run / "step-1" / "checkpoint.pt", run / "step-0" / "checkpoint.pt")
+    for call in ways(mini, run).values():
+        refused(call, "step-0.checkpoint.pt: it is the checkpoint of step 1: delete it and train")
+    (run / "step-0" / "checkpoint.pt").write_bytes(kept)
+    weights = RunDirectory(run).load_checkpoint(0)["model"]
+    torch.save(weights, run / "step-0" / "checkpoint.pt")
+    for call in ways(mini, run).values():
+        refused(call, "step-0.checkpoint.pt: it holds weights alone, not the state of a step")
+
+
+def test_weights_that_became_nan_in_training_are_never_saved(mini, tmp_path, monkeypatch):
+    fit = runner.StepTrainer.fit
+
+    def spoiling(self, *arguments):
+        fit(self, *arguments)
+        self.student.head[0].weight.data[0] = float("nan")
+
+    monkeypatch.setattr(runner.StepTrainer, "fit", spoiling)
+    with pytest.raises(LossDiverged, match="head.0.weight is not a number after MiB step 0"):
+        train(config(mini), tmp_path / "run", accelerator="cpu")
+    assert RunDirectory(tmp_path / "run").steps_done() == []
+
+
+# Files that were edited
+EDITED = {
+    "{": "it is no JSON",
+    "[]": "it holds no group of names",
+    '{"classes": 3, "steps": [], "seconds": []}': "task is None",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), EDITED.items(), ids=["cut", "list", "names"])
+def test_metrics_that_are_none_are_refused_by_readers_and_mended_by_evaluate(run, text, message):
+    before = results(run)
+    (run / "metrics.json").write_text(text, "utf-8")
+    told = f"cannot read .*metrics.json: {message}.*: delete it, then run sparcl evaluate .*run"
+    for call in (lambda: load_run(run), lambda: load_runs([run])):
+        refused(call, told)
+    (run / "metrics.json").unlink()  # as it is said
+    evaluate(run, accelerator="cpu")
+    assert results(run) == before
+
+
+def test_an_miou_of_900_is_refused(run):
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    metrics["steps"][-1]["miou_all"] = 900.0
+    (run / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    for call in (lambda: load_run(run), lambda: load_runs([run])):
+        refused(call, "miou_all of step 1 is 900.0, its classes make ")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"text"])
+def test_spoiled_predictions_are_refused_and_mended_by_evaluate(mini, run, undisturbed, content):
+    file = run / "step-1" / "predictions.npz"
+    file.write_bytes(content)
+    told = "cannot read .*predictions.npz: it is damaged.*: delete it, then run sparcl evaluate"
+    refused(lambda: load_runs([run]), told)
+    refused(lambda: load_run(run).plot_predictions(), told)
+    evaluate(run, accelerator="cpu")
+    assert same_networks(run, undisturbed)
+
+
+def test_a_spoiled_log_is_named(run):
+    (run / "logs" / "step-1" / "metrics.csv").write_bytes(b"\xff\x00")
+    refused(lambda: load_run(run).log(1), "cannot read .*logs.step-1.metrics.csv")
+
+
+# Stopped at another moment than between two steps
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_step_that_was_stopped_in_its_test_is_not_trained_again(
+    mini, undisturbed, tmp_path, monkeypatch, step
+):
+    """The trained step was lost."""
+    out, test = tmp_path / "run", runner.confusion_matrix
+
+    def stop(fabric, model, batches, num_classes, label=""):
+        if label.endswith(str(step)):
+            raise KeyboardInterrupt
+        return test(fabric, model, batches, num_classes, label)
+
+    monkeypatch.setattr(runner, "confusion_matrix", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(mini), out, accelerator="cpu")
+    assert RunDirectory(out).steps_done() == list(range(step + 1))
+    assert "confusion" not in RunDirectory(out).load_checkpoint(step)
+    monkeypatch.setattr(runner, "confusion_matrix", test)
+    before = RunDirectory(out).load_checkpoint(step)["model"]
+    train(config(mini), out, resume=True, accelerator="cpu")
+    after = RunDirectory(out).load_checkpoint(step)["model"]
+    assert all(torch.equal(v, after[name]) for name, v in before.items())
+    assert same_networks(out, undisturbed) and results(out) == results(undisturbed)
+
+
+def test_another_run_starts_from_a_step_0_that_was_not_tested(mini, run, undisturbed, tmp_path):
+    state = RunDirectory(run).load_checkpoint(0)
+    for key in ("confusion", "evaluated", "evaluation_sha256"):
+        del state[key]
+    RunDirectory(run).save_checkpoint(0, state)
+    train(config(mini), tmp_path / "other", start_from=run, accelerator="cpu")
+    assert same_networks(tmp_path / "other", undisturbed)
+
+
+def command(mini: Path, out: Path, *more: str) -> list[str]:
+    settings = [part for setting in QUICK for part in ("--set", setting)]
+    return [
+        sys.executable, "-m", "sparcl_lib", "train", "--dataset", "minivoc", "--task", "6-4",
+        "--data-root", str(mini), "--method", "MiB", "--accelerator", "cpu", "--out", str(out),
+        *settings, *more,
+    ]  # fmt: skip
+
+
+LONG = ("--set", "optim.iterations=100000")
+
+
+def begun(mini: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
+    """A training that would go on for an hour, once it trains."""
+    process = subprocess.Popen(
+        command(mini, out, *LONG, *more), env=LONE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    until = time.monotonic() + 120
+    while not list(out.glob("logs/step-0/*")) and time.monotonic() < until:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    return process
+
+
+def ours(text: str) -> list[str]:
+    """Lines that are no progress bars and no warnings of Lightning about this machine."""
+    return [line for line in re.split(r"[\r\n]+", text) if line.startswith("sparcl:")]
+
+
+def test_two_trainings_into_one_folder_and_a_sigterm(mini, tmp_path):
+    """Logs of one stood in the folder of the other; the end was silent."""
+    out = tmp_path / "run"
+    first = begun(mini, out)
+    try:
+        second = subprocess.run(command(mini, out), env=LONE, capture_output=True, text=True)
+        assert second.returncode == 2
+        assert second.stderr.strip() == (
+            f"sparcl: another process writes into {out}: wait until it has ended, or choose "
+            "another --out"
+        )
+        first.send_signal(signal.SIGTERM)
+        _, errors = first.communicate(timeout=60)
+    finally:
+        first.kill()
+    assert first.returncode == 128 + signal.SIGTERM and "Traceback" not in errors
+    assert ours(errors) == [
+        "sparcl: terminated; the same command goes on from here (train: add --resume)"
+    ]
+    third = subprocess.run(command(mini, out), env=LONE, capture_output=True, text=True)
+    assert third.returncode == 0, third.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["first", "all"])
+def test_a_sigterm_on_two_devices_is_one_line(mini, tmp_path, whom):
+    process = begun(mini, tmp_path / "run", "--devices", "2")
+    try:
+        time.sleep(1)
+        children = subprocess.run(
+            ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
+        ).stdout.split()
+        for pid in [process.pid, *(map(int, children) if whom == "all" else ())]:
+            os.kill(pid, signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in errors and len(ours(errors)) == 1, errors
+    for pid in map(int, children):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.slow
+def test_a_failing_loss_is_told_once_by_two_devices(mini, tmp_path):
+    failing = command(mini, tmp_path / "run", "--devices", "2", "--set", "optim.lr=1000000",
+                      "--set", "optim.iterations=50")  # fmt: skip
+    done = subprocess.run(failing, env=LONE, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    (line,) = ours(done.stderr)
+    assert "not a number" in line
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_run(mini, run):
+    """They stayed for ever."""
+    left = run / "step-1" / ".checkpoint.pt.k2j4h5.pt"
+    left.write_bytes(b"half")
+    train(config(mini), run, resume=True, accelerator="cpu")
+    assert not left.exists()

@@ -1,0 +1,73 @@
+"""metrics.json as others leave it: an edited number was printed, a missing name a traceback."""
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fabricated_runs import make_run
+
+from sparcl_lib.course.runs import SHIPPED
+from sparcl_lib.training.metrics_file import MetricsProblem, parse_metrics
+
+METRICS = make_run("SDR").metrics
+
+
+def test_what_training_writes_is_read():
+    assert parse_metrics(json.dumps(METRICS)) == METRICS
+    joint = make_run("Joint").metrics
+    assert parse_metrics(json.dumps(joint)) == joint
+    unfinished = make_run("FT", last=0).metrics
+    assert parse_metrics(json.dumps(unfinished)) == unfinished
+    files = list(SHIPPED.glob("*/metrics.json"))
+    assert len(files) > 20 and all(parse_metrics(file.read_text("utf-8")) for file in files)
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> str:
+    metrics = copy.deepcopy(METRICS)
+    change(metrics)
+    return json.dumps(metrics)
+
+
+WRONG = {
+    "cut": ("{", "it is no JSON"),
+    "nothing": ("", "it is no JSON"),
+    "nested": ("[" * 100_000, "it is no JSON"),
+    "a list": ("[]", "it holds no group of names"),
+    "null": ("null", "it holds no group of names"),
+    "empty": ("{}", "task is None"),
+    "a mean of 900": (changed(lambda m: m["steps"][-1].update(miou_all=900)),
+                      r"miou_all of step 2 is 900, its classes make \d+"),
+    "another mean": (changed(lambda m: m["steps"][0].update(miou_new=50.0)),
+                     r"miou_new of step 0 is 50.0, its classes make 70"),
+    "no mean": (changed(lambda m: m["steps"][1].pop("miou_old")), "miou_old of step 1 is None"),
+    "an IoU of 900": (changed(lambda m: m["steps"][0]["class_iou"].update(disc=900)),
+                      "the IoU of disc is 900"),
+    "text for an IoU": (changed(lambda m: m["steps"][0]["class_iou"].update(disc="x")),
+                        "the IoU of disc is 'x'"),
+    "NaN": (changed(lambda m: m["steps"][0]["class_iou"].update(disc=float("nan"))),
+            "the IoU of disc is nan"),
+    "a class too few": (changed(lambda m: m["steps"][0]["class_iou"].pop("disc")),
+                        "class_iou of step 0 is"),
+    "steps turned round": (changed(lambda m: m["steps"].reverse()), "step 1 stands after step 2"),
+    "a step too many": (changed(lambda m: m["steps"][-1].update(step=9)), "step 9 stands after"),
+    "a step of text": (changed(lambda m: m["steps"].append("x")), "a step is 'x'"),
+    "no steps": (changed(lambda m: m.update(steps=3)), "steps is 3"),
+    "a class twice": (changed(lambda m: m["classes"][1].append("disc")), "stands twice in classes"),
+    "a class of numbers": (changed(lambda m: m["classes"].append([3])), r"classes has \[3\]"),
+    "no classes": (changed(lambda m: m.update(classes="disc")), "classes is 'disc'"),
+    "a name of two lines": (changed(lambda m: m.update(method="a\nb")), r"method is 'a\\nb'"),
+    "an escape": (changed(lambda m: m.update(task="\x1b[31m")), r"task is '\\x1b\[31m'"),
+    "a seed of text": (changed(lambda m: m.update(seed="0")), "seed is '0'"),
+    "seconds": (changed(lambda m: m.update(seconds=[1.0])), r"seconds is \[1.0\]"),
+    "images": (changed(lambda m: m.update(images={"0": "many"})), "images is"),
+    "labels": (changed(lambda m: m.update(label_policy=None)), "label_policy is None"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
+def test_what_training_does_not_write_is_refused(text, message):
+    with pytest.raises(MetricsProblem, match=message) as problem:
+        parse_metrics(text)
+    assert "\n" not in str(problem.value)
