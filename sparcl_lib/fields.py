@@ -47,7 +47,7 @@ class Range:
         return f"{low} and {high}{f' {self.note}' if self.note else ''}"
 
 
-FACTOR = Range(0, 1e12)
+FACTOR = Range(0, 1e37, "(float32)")
 """Weights of losses and numbers in them: whoever needs more has an infinite loss soon."""
 
 
@@ -71,7 +71,8 @@ def _ranges(cls: type) -> Mapping[str, Range]:
 
 def check_ranges(group: object, prefix: str) -> None:
     """Raise UserError for the first field of a dataclass whose value is out of its range."""
-    for name, span in _ranges(type(group)).items():
+    cls: type = type(group)
+    for name, span in _ranges(cls).items():
         value = getattr(group, name)
         for number in _numbers(value):
             require(number in span, f"{prefix}{name}", str(span), value)

@@ -13,7 +13,7 @@ from sparcl_lib.labels import BACKGROUND
 from sparcl_lib.prediction import LabelMap, read_photograph
 from sparcl_lib.progress import tqdm
 from sparcl_lib.run import Run
-from sparcl_lib.writing import write_atomically
+from sparcl_lib.writing import write_atomically, write_csv
 
 AREAS = "areas.csv"
 _OPACITY = 0.55
@@ -45,7 +45,7 @@ def write_label_maps(
         write_atomically(overlay_file, blended.save)
         tables.append(_areas(image, labels, run.classes[:known]))
     table = pd.concat(tables, ignore_index=True)
-    write_atomically(out / AREAS, lambda draft: table.to_csv(draft, index=False))
+    write_csv(out / AREAS, table)
     return table
 
 
@@ -85,7 +85,7 @@ def _written_before(out: Path) -> set[str]:
         images = pd.read_csv(out / AREAS)["image"]
     except (OSError, ValueError, KeyError):  # none, or a table of something else
         return set()
-    stems = [Path(str(image)).stem for image in images.unique()]
+    stems = [Path(str(image).removeprefix("'")).stem for image in images.unique()]
     return {AREAS, *(f"{stem}{end}" for stem in stems for end in (".png", "-overlay.png"))}
 
 

@@ -10,8 +10,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sparcl_lib.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_atomically(
@@ -57,6 +63,26 @@ def remove_drafts(files: Iterable[Path]) -> None:
 def write_text(path: Path, text: str) -> None:
     """`write_atomically` for text, in UTF-8."""
     write_atomically(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def csv_text(frame: "pd.DataFrame") -> str:
+    """A table as CSV, without its index.
+
+    Text that a spreadsheet would take for a formula (`=cmd`, `@SUM(1)`) begins with an apostrophe,
+    which the spreadsheet hides.
+    """
+    texts = [name for name in frame if frame[name].dtype.kind not in "biuf"]
+    safe = frame.assign(**{str(name): frame[name].map(_no_formula) for name in texts})
+    return safe.rename(columns=_no_formula).to_csv(index=False, lineterminator="\n")
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
+
+
+def write_csv(path: Path, frame: "pd.DataFrame") -> None:
+    """`write_atomically` for a table, as `csv_text` has it."""
+    write_text(path, csv_text(frame))
 
 
 def _umask() -> int:

@@ -54,7 +54,7 @@ class _BoundedLoader(yaml.SafeLoader):
         self._nodes_of: dict[str, int] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         name, line = event.anchor, event.start_mark.line + 1
         is_alias = isinstance(event, yaml.AliasEvent)
         if is_alias and name in self._open:

@@ -22,7 +22,7 @@ from sparcl_lib.cli.options import (
     names,
     numbers,
 )
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, printable
 
 Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")]
 Out = Annotated[Path, typer.Option(help="Where tables, page and, without --store, runs go.")]
@@ -96,7 +96,7 @@ def sweep(
     from sparcl_lib.experiments.sweep import Sweep, sweep_text
     from sparcl_lib.experiments.sweep import sweep as run_sweep
     from sparcl_lib.methods import load_plugins, method_name
-    from sparcl_lib.writing import write_atomically
+    from sparcl_lib.writing import write_csv
 
     load_plugins(plugins or [])
     out = out or storage.with_name(f"{storage.stem}-results")
@@ -108,7 +108,7 @@ def sweep(
     spaces = {name: read_space(space, name) for name in methods}
     plan = Sweep(base, spaces, trials, numbers(seeds, "--seeds"), storage)
     table = run_sweep(plan, open_store(store or out / "runs", accelerator), jobs)
-    write_atomically(out / "trials.csv", lambda draft: table.to_csv(draft, index=False))
+    write_csv(out / "trials.csv", table)
     print(f"{sweep_text(table)}\n\nEvery trial: {out / 'trials.csv'}")
 
 
@@ -165,6 +165,6 @@ def _command() -> str:
 def _end(errors: list[str]) -> None:
     """Status 1 and a line for each run that failed."""
     for error in errors:
-        print(f"sparcl: failed: {error}", file=sys.stderr)
+        print(f"sparcl: failed: {printable(error)}", file=sys.stderr)
     if errors:
         raise typer.Exit(1)

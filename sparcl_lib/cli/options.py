@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, printable
 
 DataRoot = Annotated[
     str | None,
@@ -72,6 +72,6 @@ def layers(config: Path | None, settings: list[str] | None) -> list[dict[str, An
 
 def print_checks(checks: Sequence[tuple[bool, str]]) -> None:
     """A line each, OK or FAIL; status 1 if one failed."""
-    print("\n".join(f"{'OK  ' if fine else 'FAIL'} {text}" for fine, text in checks))
+    print("\n".join(f"{'OK  ' if fine else 'FAIL'} {printable(text)}" for fine, text in checks))
     if not all(fine for fine, _ in checks):
         raise typer.Exit(1)

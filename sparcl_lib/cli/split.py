@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from sparcl_lib.cli.options import DataRoot, Dataset, Setup, TaskName
+from sparcl_lib.errors import printable
+from sparcl_lib.writing import csv_text
 
 Steps = dict[int, list[str]]
 
@@ -64,11 +66,14 @@ def _json(steps: Steps) -> str:
 
 
 def _csv(steps: Steps) -> str:
-    return "\n".join(["step,id", *(f"{k},{i}" for k, ids in steps.items() for i in ids)])
+    import pandas as pd
+
+    rows = [(step, image_id) for step, ids in steps.items() for image_id in ids]
+    return csv_text(pd.DataFrame(rows, columns=["step", "id"])).rstrip("\n")
 
 
 def _txt(steps: Steps) -> str:
-    return "\n".join(f"{k} {i}" for k, ids in steps.items() for i in ids)
+    return "\n".join(f"{k} {printable(i)}" for k, ids in steps.items() for i in ids)
 
 
 def _counts(steps: Steps) -> str:

@@ -5,7 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from sparcl_lib.fields import Range, by_content, check_ranges, later, never, per_step, require
+from sparcl_lib.fields import (
+    FACTOR,
+    Range,
+    by_content,
+    check_ranges,
+    later,
+    never,
+    per_step,
+    require,
+)
 from sparcl_lib.methods import Method, build_method, method_to_plain
 from sparcl_lib.models.spec import BackboneName
 from sparcl_lib.plain import as_plain, build
@@ -15,7 +24,8 @@ Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 CONTENT = "content"
 """Beside the settings in a run's config.yaml: what the files that they name held."""
 Side = Annotated[int, Range(16, 8192, "pixels")]
-Rate = Annotated[float, Range(0, 1_000_000, open_low=True)]
+Rate = Annotated[float, Range(0, 1e37, "(float32)", open_low=True)]
+Passes = Annotated[float, Range(0, 1_000_000, open_low=True)]
 Count = Annotated[int, Range(1, 10_000_000)]
 
 
@@ -74,13 +84,13 @@ class ModelConfig:
 class OptimConfig:
     lr: tuple[Rate, ...] = per_step((1e-3, 1e-4))
     """Learning rate of each step; the last one holds for all later steps."""
-    epochs: tuple[Rate, ...] = per_step((30.0,))
+    epochs: tuple[Passes, ...] = per_step((30.0,))
     """Passes over the images of each step, unless iterations are given."""
     iterations: tuple[Count, ...] | None = per_step(None)
     """SGD updates of each step."""
     momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
     """Share of the last update in the next one (SGD, Nesterov's); 0: none."""
-    weight_decay: Annotated[float, Range(0, 1_000_000)] = 1e-4
+    weight_decay: Annotated[float, FACTOR] = 1e-4
     """Factor of the weights that is added to their gradients (SGD)."""
     power: Annotated[float, Range(0, 1000)] = 0.9
     """Exponent of the poly schedule: lr * (1 - i / n) ** power."""

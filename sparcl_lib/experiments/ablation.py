@@ -20,7 +20,7 @@ from sparcl_lib.report.tables import MEASURES
 from sparcl_lib.report.verdict import points, range_text, verdict
 from sparcl_lib.run import Run
 from sparcl_lib.viz import switch_heat_map, to_png
-from sparcl_lib.writing import write_atomically
+from sparcl_lib.writing import write_atomically, write_csv
 
 SHOWN = {name: MEASURES[name] for name in ("miou_old_no_bg", "miou_new", "miou_all")}
 NONE = "none of them"
@@ -223,6 +223,6 @@ def write_ablation(ablation: Ablation, out: Path, commands: Sequence[str] = ()) 
     subject = f"{ablation.method} with and without {', '.join(ablation.terms)}"
     says = ablation_verdict(ablation)
     shown_section = section(ablation.runs, [shown], tables, subject, says)
-    write_atomically(out / "results.csv", lambda d: ablation.table.to_csv(d, index=False))
+    write_csv(out / "results.csv", ablation.table)
     write_atomically(out / "ablation.png", lambda d: d.write_bytes(png))
     write_page(out / "report.html", f"Ablation of {ablation.method}", [shown_section], commands)

@@ -20,7 +20,7 @@ from sparcl_lib.report.runs import JOINT, by_group, by_method, mean_matrix
 from sparcl_lib.report.tables import step_rows
 from sparcl_lib.run import Run
 from sparcl_lib.viz import trade_off
-from sparcl_lib.writing import write_atomically
+from sparcl_lib.writing import write_csv
 
 Group = tuple[str, str, str]
 """Data set, task, setup."""
@@ -145,7 +145,7 @@ def write_comparison(
     commands: what to type to get the same runs. Raises UserError when a file cannot be written.
     """
     table = comparison.table().round(4)
-    write_atomically(csv, lambda draft: table.to_csv(draft, index=False))
+    write_csv(csv, table)
     write_comparison_page(comparison.runs, comparison.table(), page, commands)
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sparcl_lib.config import RunConfig
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
 from sparcl_lib.progress import tqdm
@@ -116,7 +116,7 @@ def run_calls(
             results[key] = result
             bar.update()
             if result.error:
-                bar.write(f"failed: {result.error}", file=sys.stderr)
+                bar.write(f"failed: {printable(result.error)}", file=sys.stderr)
     return results
 
 

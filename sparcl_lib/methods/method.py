@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from sparcl_lib.errors import UserError, shown
-from sparcl_lib.fields import FACTOR, Range, check_ranges, later
+from sparcl_lib.errors import UserError, printable, shown
+from sparcl_lib.fields import FACTOR, Range, check_ranges, later, require
 from sparcl_lib.methods.context import StepContext
 from sparcl_lib.methods.frozen_parts import FrozenParts
 from sparcl_lib.methods.fusion import Fusion
@@ -101,6 +101,8 @@ class Method:
     fuse, background counted: 0.5 in EWF, 0 for no fusion."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
+        require(0 < len(self.name) <= 100, "method.name", "of 1 to 100 characters", self.name)
         self._check_values()
         if not self.active_terms(0):
             raise UserError(

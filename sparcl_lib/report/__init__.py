@@ -14,6 +14,7 @@ from sparcl_lib.report.tables import (
     write_results,
 )
 from sparcl_lib.tasks.classes import unknown_name
+from sparcl_lib.writing import csv_text
 
 __all__ = [
     "ReportRun",
@@ -40,7 +41,7 @@ def render(runs: list[ReportRun], format: str) -> str:
     writers: dict[str, Callable[[], str]] = {
         "html": page,
         "md": lambda: markdown_table(runs),
-        "csv": lambda: results_table(runs).round(4).to_csv(index=False),
+        "csv": lambda: csv_text(results_table(runs).round(4)),
     }
     if format not in writers:
         raise unknown_name("format", format, writers)

@@ -37,7 +37,7 @@ from sparcl_lib.viz import (
     step_heat_map,
     to_png,
 )
-from sparcl_lib.writing import write_text
+from sparcl_lib.writing import csv_text, write_text
 
 _DATASETS = {
     "minivoc": "MiniVOC",
@@ -166,7 +166,7 @@ def section(
         "rows": _rows(runs, table, shown),
         "several_seeds": (table["seeds"] > 1).any(),
         "sources": sources(table),
-        "csv": base64.b64encode(table.round(4).to_csv(index=False).encode()).decode(),
+        "csv": base64.b64encode(csv_text(table.round(4)).encode()).decode(),
         "tables": [
             {"title": title, "titles": list(rows), "rows": rows.values.tolist()}
             for title, rows in {**extra, **(tables or {})}.items()

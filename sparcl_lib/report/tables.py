@@ -1,5 +1,6 @@
 """Tables: numbers as a DataFrame, text for people, files for programs."""
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
@@ -12,7 +13,7 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import dump_json, format_mean, summarise
 from sparcl_lib.report.runs import KEYS, ReportRun, label_policy, ordered
 from sparcl_lib.tasks import get_task
-from sparcl_lib.writing import write_atomically, write_text
+from sparcl_lib.writing import write_csv, write_text
 
 MEASURES = {
     "miou_old": "old",
@@ -23,6 +24,7 @@ MEASURES = {
 }
 PUBLISHED = {f"published_{name}": f"published {name}" for name in ("old", "new", "all")}
 _MIB_PROTOCOL = " [MiB protocol]"
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&$]")
 
 
 def results_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
@@ -116,9 +118,14 @@ def markdown_table(runs: Iterable[ReportRun]) -> str:
     table = results_table(runs)
     shown = readable(table)
     rows = [list(shown), ["---"] * 4 + ["---:"] * (shown.shape[1] - 4), *shown.values.tolist()]
-    lines = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(_as_it_is, row)) + " |" for row in rows]
     notes = [f"- Published, {line}" for line in sources(table)]
     return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
+
+
+def _as_it_is(cell: str) -> str:
+    """A cell of a Markdown table that shows what it says: `<b>`, `a|b` and `*` mean themselves."""
+    return cell if set(cell) == {"-"} or cell == "---:" else _MARKDOWN.sub(r"\\\g<0>", cell)
 
 
 def results_text(runs: Iterable[ReportRun]) -> str:
@@ -163,4 +170,4 @@ def write_results(runs: Iterable[ReportRun], folder: str | Path) -> None:
     rows = [row for run in metrics for row in step_rows(run)]
     json_text, frame = dump_json({"runs": metrics}), pd.DataFrame(rows)
     write_text(folder / "results.json", json_text)
-    write_atomically(folder / "results.csv", lambda draft: frame.to_csv(draft, index=False))
+    write_csv(folder / "results.csv", frame)

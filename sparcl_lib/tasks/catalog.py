@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, printable
 from sparcl_lib.plain import is_yaml
 from sparcl_lib.tasks.classes import dataset_classes, unknown_name
 from sparcl_lib.tasks.task import Task
@@ -28,6 +28,7 @@ _RULES: dict[str, dict[str, tuple[int, int]]] = {
 }  # fmt: skip
 _ALIASES = {"15-5s": "15-1", "10-10s": "10-1"}
 _LEARNED_LAST = {"19-1b": "bottle"}
+_LONGEST_NAME = 100
 _FILE_KEYS = ("name", "dataset", "steps", "unused")
 
 
@@ -128,7 +129,9 @@ def _read_task(path: Path, dataset: str, classes: tuple[str, ...]) -> Task:
     if not isinstance(steps, list) or not all(isinstance(step, list) for step in steps):
         raise UserError(f"task file {path}: 'steps' must be a list of lists of class names or ids")
     ids = tuple(tuple(_class_id(c, classes, path) for c in step) for step in steps)
-    name = str(content.get("name", path.stem))
+    name = printable(str(content.get("name", path.stem)))
+    if len(name) > _LONGEST_NAME:
+        raise UserError(f"task file {path}: the name is longer than {_LONGEST_NAME} characters")
     try:
         return Task(name, dataset, classes, ids, content.get("unused", "background"))
     except UserError as error:

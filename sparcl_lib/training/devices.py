@@ -87,7 +87,7 @@ def _failed_elsewhere(others: Sequence[Popen[bytes]]) -> UserError | None:
 
 def is_first_process() -> bool:
     """Whether this is the first of the processes that train together, or the only one."""
-    return int(rank_zero_only.rank or 0) == 0
+    return bool(getattr(rank_zero_only, "rank", 0) == 0)
 
 
 def check_devices(options: Mapping[str, Any]) -> None:

@@ -24,10 +24,12 @@ def parse_metrics(text: str) -> dict[str, Any]:
         metrics = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise MetricsProblem(f"it is no JSON ({error})") from error
-    _require(isinstance(metrics, dict), "it holds no group of names")
+    if not isinstance(metrics, dict):
+        raise MetricsProblem("it holds no group of names")
     _check_names(metrics)
     steps = metrics.get("steps")
-    _require(isinstance(steps, list), f"steps is {shown(steps)}")
+    if not isinstance(steps, list):
+        raise MetricsProblem(f"steps is {shown(steps)}")
     last = -1
     for entry in steps:
         _require(isinstance(entry, dict), f"a step is {shown(entry)}")
@@ -59,18 +61,19 @@ def _check_names(metrics: Mapping[str, Any]) -> None:
     seen = [name for names in classes or () for name in names]
     _require(len({*seen, BACKGROUND_NAME}) == len(seen) + 1, "a class stands twice in classes")
     images, policy = metrics.get("images"), metrics.get("label_policy")
-    fine = isinstance(images, dict) and all(map(_is_whole, images.values()))
-    _require(fine, f"images is {shown(images)}")
-    fine = isinstance(policy, dict) and {"border", "future"} <= policy.keys()
-    _require(fine and all(map(_is_name, policy.values())), f"label_policy is {shown(policy)}")
+    if not isinstance(images, dict) or not all(map(_is_whole, images.values())):
+        raise MetricsProblem(f"images is {shown(images)}")
+    known = isinstance(policy, dict) and {"border", "future"} <= policy.keys()
+    if not isinstance(policy, dict) or not known or not all(map(_is_name, policy.values())):
+        raise MetricsProblem(f"label_policy is {shown(policy)}")
 
 
 def _check_step(classes: list[list[str]], entry: Mapping[str, Any]) -> None:
     """Raise MetricsProblem unless the means of a step are those of its IoUs, all in percent."""
     step, ious = entry["step"], entry.get("class_iou")
     known = [BACKGROUND_NAME, *(name for names in classes[: step + 1] for name in names)]
-    fine = isinstance(ious, dict) and list(ious) == known
-    _require(fine, f"class_iou of step {step} is {shown(ious)}")
+    if not isinstance(ious, dict) or list(ious) != known:
+        raise MetricsProblem(f"class_iou of step {step} is {shown(ious)}")
     for name, iou in ious.items():
         _require(iou is None or _is_number(iou, 0, 100), f"the IoU of {name} is {shown(iou)}")
     (means,) = StepMatrix.from_results(classes, [entry]).to_results()

@@ -16,9 +16,11 @@ from matplotlib.transforms import Bbox
 
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.viz.figures import spread
+from sparcl_lib.viz.names import plain_text
 from sparcl_lib.viz.palette import BEYOND_COLOR, GRID_COLOR, MUTED_COLOR, TEXT_COLOR, method_styles
 
 
+@plain_text
 def switch_heat_map(states: pd.DataFrame, means: pd.DataFrame, deviations: pd.DataFrame) -> Figure:
     """One row per variant: which terms are on (squares), and what it scores (colours).
 
@@ -64,6 +66,7 @@ def _switches(axes: Axes, states: pd.DataFrame) -> None:
     seaborn.despine(ax=axes, left=True, bottom=True)
 
 
+@plain_text
 def trade_off(table: pd.DataFrame) -> Figure:
     """Methods as points: forgetting to the right, intransigence upwards; best is lower left.
 
@@ -92,6 +95,7 @@ def trade_off(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@plain_text
 def forest_plot(gains: pd.DataFrame, xlabel: str = "points more", width: float = 9.0) -> Figure:
     """Differences as marks with their intervals, one scale for all.
 

@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 from sparcl_lib.metrics import StepMatrix, mean_iou
+from sparcl_lib.viz.names import in_legend, plain_text
 from sparcl_lib.viz.palette import (
     BLANK_COLOR,
     GRID_COLOR,
@@ -34,6 +35,7 @@ _LABELS_IN_PANEL, _LONGEST_NAME, _LABELLED_STEPS = 15, 30, 6
 so many steps every second one is named."""
 
 
+@plain_text
 def prediction_strips(
     images: np.ndarray,
     truth: np.ndarray,
@@ -87,7 +89,7 @@ def _class_legend(
     palette = class_palette(len(class_names)) / 255
     known = [index for index in shown if index < len(class_names)]
     names = [class_names[index] for index in known]
-    labels = [f"{name} *" if name in new_classes else name for name in names]
+    labels = [in_legend(f"{name} *" if name in new_classes else name) for name in names]
     keys = [Patch(color=palette[i], label=label) for i, label in zip(known, labels)]
     if len(known) < len(shown):
         void, edge = ((red / 255, green / 255, blue / 255) for red, green, blue in VOID_COLORS)
@@ -101,6 +103,7 @@ def _class_legend(
         text.set_fontweight("bold" if name in new_classes else "normal")
 
 
+@plain_text
 def forgetting_curves(matrices: Mapping[str, Sequence[StepMatrix]], width: float = 4.8) -> Figure:
     """mIoU after each step, in percent: of all classes learned so far, and of those of step 0.
 
@@ -123,6 +126,7 @@ def _first_step_miou(matrix: StepMatrix, step: int) -> float:
     return mean_iou(matrix.rows[step][name] for name in matrix.step_classes[0])
 
 
+@plain_text
 def miou_curves(
     panels: Mapping[str, Mapping[str, pd.DataFrame]],
     class_counts: Sequence[int],
@@ -239,6 +243,7 @@ def spread(values: Sequence[float], gap: float, low: float = 0, high: float = 10
     return [float(start) + rank * gap for rank, start in enumerate(starts)]
 
 
+@plain_text
 def step_heat_map(matrix: StepMatrix, title: str = "", upright: bool = False) -> Figure:
     """IoU in percent of every class (columns) after every step (rows); blank where there is none.
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
+from sparcl_lib.viz.names import plain_text
 from sparcl_lib.viz.palette import TEXT_COLOR, class_palette
 
 _NODE_WIDTH, _GAP = 0.025, 0.4  # of the width of the figure; of the height of a class
@@ -20,6 +21,7 @@ def row_shares(confusion: np.ndarray) -> np.ndarray:
     return confusion / np.where(totals > 0, totals, 1)
 
 
+@plain_text
 def confusion_flow(
     confusion: np.ndarray,
     class_names: Sequence[str],

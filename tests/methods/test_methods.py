@@ -386,7 +386,7 @@ BAD = {
     ),
     "weight of all": (
         {"terms": {"ce": {}}, "regulariser": {"name": "pi", "weight": -1}},
-        "regulariser.weight must be at least 0 and at most 1e.12, got -1",
+        "regulariser.weight must be at least 0 and at most 1e.37 .float32., got -1",
     ),
     "init": ({"terms": {}, "classifier_init": "zero"}, "classifier_init must be"),
     "frozen": ({"terms": {"ce": {}}, "frozen": ["head"]}, "frozen must be one of features, old"),

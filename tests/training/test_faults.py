@@ -297,7 +297,7 @@ def test_a_sigterm_on_two_devices_is_one_line(mini, tmp_path, whom):
 
 @pytest.mark.slow
 def test_a_failing_loss_is_told_once_by_two_devices(mini, tmp_path):
-    failing = command(mini, tmp_path / "run", "--devices", "2", "--set", "optim.lr=1000000",
+    failing = command(mini, tmp_path / "run", "--devices", "2", "--set", "optim.lr=1e30",
                       "--set", "optim.iterations=50")  # fmt: skip
     done = subprocess.run(failing, env=LONE, capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
