@@ -73,7 +73,7 @@ def sweep(
     space: Annotated[
         Path, typer.Option(help="What may vary (YAML): sparcl_lib.experiments.space.")
     ],
-    trials: Annotated[int, typer.Option(min=1, help="Budget of each method.")],
+    trials: Annotated[int, typer.Option(min=1, max=10_000, help="Budget of each method.")],
     storage: Annotated[Path, typer.Option(help="Journal file; others may share it.")],
     out: Annotated[
         Path | None, typer.Option(help="Where table and runs go; the journal's name if not given.")

@@ -29,7 +29,9 @@ Settings = Annotated[
 ConfigFile = Annotated[Path | None, typer.Option(help="Settings in a YAML file.")]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, help="Runs side by side, one thread each; one per core if not given."),
+    typer.Option(
+        min=1, max=256, help="Runs side by side of one thread; one per core if not given."
+    ),
 ]
 Plugins = Annotated[
     list[Path] | None,

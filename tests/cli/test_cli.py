@@ -1,5 +1,6 @@
 """`sparcl` as a user meets it: what it prints, and one line with status 2 for every mistake."""
 
+import errno
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from sparcl_lib.methods import METHODS
 from sparcl_lib.plain import flatten
 from sparcl_lib.tasks import MINIVOC_CLASSES
 
+LONG = "a" * 300
 QUICK = ["--set", "optim.iterations=2", "--set", "data.batch_size=4"]
 # What Fabric's launcher would take for a process group that is already there.
 LONE = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
@@ -325,6 +327,27 @@ def test_an_interruption_during_the_imports_is_the_same_line(module):
     assert done.stderr.startswith("sparcl: interrupted; the same") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "sparcl: No space left on device: free"),
+        (OSError(errno.ENOSPC, "No space left on device", "/a/log"), "sparcl: /a/log: No space"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "b\x1b"),
+            r"sparcl: b\x1b: Permission d",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(capsys, monkeypatch, error, message):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("sparcl_lib.environment.check_environment", fail)
+    status, out, errors = sparcl(capsys, "env")
+    assert (status, out) == (2, "") and errors.startswith(message)
+    assert errors.endswith(", then run the same command again") and "\n" not in errors
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help(command, capsys):
     status, out, _ = sparcl(capsys, *command.split(), "--help")
@@ -372,6 +395,13 @@ def test_help(command, capsys):
         (["--devices", "-3"], "devices is '-3': give how many"),
         (["--devices", "abc"], "devices is 'abc': give how many"),
         (["--devices", "100000"], "100000 devices are asked for, and there are"),
+        (["--out", LONG], "File name too long"),
+        (["--data-root", LONG], "is no path .File name too long.: name another"),
+        (["--task", f"{LONG}.yaml"], "is no path|File name too long"),
+        (["--dataset", f"{LONG}.yaml"], "is no path|File name too long"),
+        (["--config", LONG], "cannot read .*File name too long"),
+        (["--start-from", LONG], "File name too long|is no run directory"),
+        (["--backbone-weights", LONG], "is no path .File name too long.: name another"),
     ],
 )
 def test_a_mistake_gets_one_line_and_status_2(

@@ -7,7 +7,13 @@ from conftest import make_voc_tree
 from PIL import Image
 
 from sparcl_lib.data import ImageReader, SegmentationDataset, training_transform, voc_source
-from sparcl_lib.data.loading.dataset import Draw, evaluation_batches, training_batches, worker_count
+from sparcl_lib.data.loading.dataset import (
+    Draw,
+    Draws,
+    evaluation_batches,
+    training_batches,
+    worker_count,
+)
 from sparcl_lib.data.loading.transforms import evaluation_transform, normalise, to_rgb
 
 IDENTITY = np.arange(256, dtype=np.uint8)
@@ -116,3 +122,13 @@ def test_worker_count():
     assert worker_count(3, cache=True) == 3
     assert worker_count(None, cache=True) == 0
     assert 1 <= worker_count(None, cache=False) <= 16
+
+
+def test_ten_million_iterations_take_no_memory_before_the_first():
+    draws = Draws(100, 10_000_000 * 4096, 3)
+    assert len(draws) == 40_960_000_000
+    first = [draw for draw, _ in zip(draws, range(150))]
+    assert first == [draw for draw, _ in zip(draws, range(150))], "the same each time"
+    assert sorted(draw.position for draw in first[:100]) == list(range(100))
+    shared = [[*Draws(100, 150, 3, rank, 2)] for rank in range(2)]
+    assert [draw for pair in zip(*shared, strict=True) for draw in pair] == first

@@ -62,8 +62,8 @@ def test_pictures_show_a_name_as_it_is():
         index=METHODS,
     )
     assert set(METHODS) <= set(texts(trade_off(table)))
-    states = pd.DataFrame({MATHTEXT: [True]})
-    means = pd.DataFrame({MATHTEXT: [1.0]})
+    states = pd.DataFrame({name: [True] * 6 for name in (MATHTEXT, "kd", "ce")})
+    means = pd.DataFrame({name: [1.0] * 6 for name in ("all", "new", "old")})
     assert MATHTEXT in texts(switch_heat_map(states, means, means))
     confusion = np.full((7, 7), 5)
     assert any(MATHTEXT in text for text in texts(confusion_flow(confusion, names, [1, 2])))

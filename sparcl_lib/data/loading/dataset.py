@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +67,30 @@ class Draw(NamedTuple):
     seed: int
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What one of `world` processes loads, the same each time; an epoch at a time is in memory."""
+
+    images: int
+    total: int
+    """Of all processes together."""
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.total, self.world))
+
+    def __iter__(self) -> Iterator[Draw]:
+        generator = torch.Generator().manual_seed(self.seed)
+        first = int(torch.randint(2**62, (), generator=generator))
+        epochs = range(-(-self.total // self.images))
+        orders = (torch.randperm(self.images, generator=generator).tolist() for _ in epochs)
+        draws = enumerate(chain.from_iterable(orders))
+        for n, position in islice(draws, self.rank, self.total, self.world):
+            yield Draw(position, first + n)
+
+
 class SegmentationDataset(Dataset[Pair]):
     """Images of some ids, transformed; what their mask values mean is in a 256-entry table.
 
@@ -116,7 +142,7 @@ class StepLoader:
         batch_size: int,
         workers: int,
         device: torch.device | str = "cpu",
-        draws: Sequence[Draw] | None = None,
+        draws: Draws | None = None,
     ) -> None:
         """draws: what to load, in this order; None: every image once."""
         self.device = torch.device(device)
@@ -170,13 +196,8 @@ def training_batches(
         rank, world: number of this process, and of all.
         device: where the batches are to be.
     """
-    generator = torch.Generator().manual_seed(seed)
-    total = iterations * batch_size * world
-    first = int(torch.randint(2**62, (), generator=generator))
-    epochs = range(-(-total // len(dataset)))
-    order = torch.cat([torch.randperm(len(dataset), generator=generator) for _ in epochs])
-    draws = [Draw(index, first + n) for n, index in enumerate(order[:total].tolist())]
-    return StepLoader(dataset, batch_size, workers, device, draws[rank::world])
+    draws = Draws(len(dataset), iterations * batch_size * world, seed, rank, world)
+    return StepLoader(dataset, batch_size, workers, device, draws)
 
 
 def evaluation_batches(
