@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from sparcl_lib.data.loading.transforms import normalise
-from sparcl_lib.data.pixels import read_photo, rgb_of
+from sparcl_lib.data.pixels import check_pixels, read_photo, rgb_of
 from sparcl_lib.errors import UserError
-from sparcl_lib.models import Segmenter, SegmenterOutput
+from sparcl_lib.models import Segmenter, label_map
 
 Photograph: TypeAlias = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 """A file, a PIL image, a uint8 array (H, W, 3), or a uint8 tensor (3, H, W); RGB."""
@@ -58,32 +57,36 @@ def _described(thing: object) -> str:
 
 
 def predict_photographs(
-    model: Segmenter, photographs: Iterable[Photograph], size: int, batch_size: int
+    model: Segmenter, photographs: Iterable[Photograph], size: int | None, batch_size: int
 ) -> list[LabelMap]:
     """What a network sees in each, at its own size.
 
     model: in eval mode, on any device. size: its shorter side becomes this for the network, in
-    pixels; nothing is cut off, and the logits are brought back to the photograph's size, bilinear.
-    batch_size: neighbours of one size go through the network together, so many at a time at most.
+    pixels (None: it stays as it is); nothing is cut off, and the logits are brought back to the
+    photograph's size, bilinear. batch_size: neighbours of one size go through the network together,
+    so many at a time at most.
     """
     device = next(model.parameters()).device
     maps: list[LabelMap] = []
     for originals, batch in _batches(photographs, size, batch_size):
         with torch.no_grad():
-            output = model(normalise(batch.to(device)))
-            maps += [_label_map(output, n, shape) for n, shape in enumerate(originals)]
+            output = model(normalise(batch.to(device)), enlarge=size is not None)
+            labelled = (label_map(output, n, shape) for n, shape in enumerate(originals))
+            maps += [labels.cpu().numpy() for labels in labelled]
     return maps
 
 
 def _batches(
-    photographs: Iterable[Photograph], size: int, batch_size: int
+    photographs: Iterable[Photograph], size: int | None, batch_size: int
 ) -> Iterator[tuple[list[tuple[int, int]], Tensor]]:
     """Heights and widths of the photographs, and what the network sees of them, (B, 3, h, w)."""
-    resize = v2.Resize(size, antialias=True)
+    resize = v2.Identity() if size is None else v2.Resize(size, antialias=True)
     shapes: list[tuple[int, int]] = []
     shown: list[Tensor] = []
     for photograph in photographs:
         pixels = read_photograph(photograph)
+        if size is None:
+            check_pixels("a photograph", (pixels.shape[2], pixels.shape[1]))
         small = resize(pixels)
         if shown and (len(shown) == batch_size or small.shape != shown[0].shape):
             yield shapes, torch.stack(shown)
@@ -92,32 +95,3 @@ def _batches(
         shown.append(small)
     if shown:
         yield shapes, torch.stack(shown)
-
-
-def _label_map(output: SegmenterOutput, n: int, shape: tuple[int, int]) -> LabelMap:
-    """Class ids of the n-th image of a batch at another size, by the rule of models.predict.
-
-    One class after the other: all logits of a large photograph at once would fill the memory.
-    """
-    unknown = None if output.unknown is None else _enlarged(output.unknown[n], shape)
-    best = _score(output.logits[n, :1], shape, unknown is not None)
-    if unknown is not None:
-        best = best + torch.sigmoid(unknown)
-    labels = torch.zeros(shape, dtype=torch.uint8, device=best.device)
-    for index in range(1, output.logits.shape[1]):
-        score = _score(output.logits[n, index : index + 1], shape, unknown is not None)
-        labels[score > best] = index
-        best = torch.maximum(best, score)
-    return labels.cpu().numpy()
-
-
-def _score(logits: Tensor, shape: tuple[int, int], yes_or_no: bool) -> Tensor:
-    logits = _enlarged(logits, shape)
-    return torch.sigmoid(logits) if yes_or_no else logits
-
-
-def _enlarged(logits: Tensor, shape: tuple[int, int]) -> Tensor:
-    """(1, h, w) -> (H, W)."""
-    if logits.shape[1:] != shape:
-        logits = F.interpolate(logits[None], shape, mode="bilinear", align_corners=False)[0]
-    return logits[0]

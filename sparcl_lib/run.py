@@ -171,9 +171,10 @@ class Run:
         viz.colorize paints it. One photograph gives one map, a list gives a list.
 
         The network sees each photograph whole, its shorter side at the size that the run was
-        tested at (`data.test_size`, else `data.size`), and its logits are brought back to the
-        photograph's size bilinearly. (The test itself cuts out the middle square, as the published
-        numbers do.) Raises UserError for a file that cannot be read and for other kinds of arrays.
+        tested at (`data.test_size`, else `data.size`; at its own with `data.test=whole`), and its
+        logits are brought back to the photograph's size bilinearly. (The test itself cuts out the
+        centre square, as the published numbers do, unless `data.test=whole`.) Raises UserError
+        for a file that cannot be read and for other kinds of arrays.
 
         >>> import numpy as np
         >>> grey = np.full((48, 96, 3), 128, dtype=np.uint8)
@@ -189,8 +190,8 @@ class Run:
         maps = predict_photographs(
             self._network(self._step(step), device),
             list(images) if many else [images],  # type: ignore[arg-type, list-item]
-            data.test_size or data.size,
-            data.batch_size,
+            None if data.test == "whole" else data.test_size or data.size,
+            data.batch_size if data.test == "crop" else 1,
         )
         return maps if many else maps[0]
 

@@ -33,13 +33,17 @@ Count = Annotated[int, Range(1, 10_000_000)]
 class DataConfig:
     size: Side = 512
     """Side of the square crops, in pixels."""
+    test: Literal["crop", "whole"] = "crop"
+    """What of an image is tested. crop: its centre square, the shorter side resized to test_size,
+    which is the published protocol; whole: all of it, at its own resolution."""
     test_size: Side | None = None
     """Side of the squares at test; empty: as in training. Random crops enlarge what they show, so
     a somewhat larger side at test shows objects at the scale of training."""
     batch_size: Annotated[int, Range(2, 4096, "(batch norm)")] = 8
     """Images per iteration and process."""
     scale: tuple[Annotated[float, Range(0, 100, open_low=True)], ...] | None = (0.5, 2.0)
-    """Smallest and largest area of a random crop, as a share of the image's; empty: no crop."""
+    """Smallest and largest area of a random crop, as a share of the image's; empty: the centre
+    square, as at test."""
     workers: Annotated[int, Range(0, 64)] | None = never(None)
     """Loader processes; empty: none where images are cached, else one per core, 16 at most."""
     cache: bool = never(False)
@@ -59,6 +63,8 @@ class DataConfig:
         scale = self.scale or (1, 1)
         low_high = len(scale) == 2 and scale[0] <= scale[1]
         require(low_high, "data.scale", "two shares of the area, [0.5, 1.0]", self.scale)
+        fits = self.test == "crop" or self.test_size is None
+        require(fits, "data.test_size", "empty where data.test is whole", self.test_size)
 
 
 @dataclass(frozen=True, kw_only=True)

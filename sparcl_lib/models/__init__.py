@@ -10,7 +10,9 @@ from sparcl_lib.models.segmenter import (
     fuse,
     grow,
     hold,
+    label_map,
     predict,
+    predict_whole,
     train_mode,
 )
 from sparcl_lib.models.spec import NetworkSpec
@@ -28,6 +30,8 @@ __all__ = [
     "fuse",
     "grow",
     "hold",
+    "label_map",
     "predict",
+    "predict_whole",
     "train_mode",
 ]

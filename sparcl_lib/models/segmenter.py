@@ -25,13 +25,14 @@ class SegmenterOutput(NamedTuple):
     """What one forward pass gives."""
 
     logits: Tensor
-    """(B, K, H, W), at the size of the images."""
+    """(B, K, H, W), at the size of the images; on request (B, K, h, w), as they come."""
     features: Tensor
     """(B, D, h, w), the encoder's output, which the latent losses shape."""
     maps: tuple[Tensor, ...] = ()
     """On request: the stages of the backbone, the head's output, and the logits (B, K, h, w)."""
     unknown: Tensor | None = None
-    """(B, 1, H, W) logit of an object that is none of the K, where the classifier has one."""
+    """(B, 1, H, W) logit of an object that is none of the K, where the classifier has one; of the
+    size of the logits."""
 
     @property
     def binary_logits(self) -> Tensor:
@@ -71,18 +72,21 @@ class Segmenter(nn.Module):
                 part.eval()
         return self
 
-    def forward(self, images: Tensor, maps: bool = False) -> SegmenterOutput:
-        """maps: whether the intermediate maps are handed out too; they cost nothing otherwise."""
+    def forward(self, images: Tensor, maps: bool = False, enlarge: bool = True) -> SegmenterOutput:
+        """maps: whether the intermediate maps are handed out too; they cost nothing otherwise.
+        enlarge: whether the logits are brought to the size of the images, bilinear.
+        """
         stages = self.backbone.maps(images) if maps else [self.backbone(images)]
         before = self.head(stages[-1])
         # Losses reduce over classes: fastest when the classes of the logits are not innermost.
         small = self.classifier(before).contiguous()
-        unknown = self.classifier.unknown
+        other = self.classifier.unknown
+        unknown = None if other is None else other(before)
         return SegmenterOutput(
-            logits=_enlarge(small, images),
+            logits=_enlarge(small, images) if enlarge else small,
             features=stages[-1],
             maps=(*stages, before, small) if maps else (),
-            unknown=None if unknown is None else _enlarge(unknown(before), images),
+            unknown=_enlarge(unknown, images) if enlarge and unknown is not None else unknown,
         )
 
 
@@ -230,3 +234,40 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     scores = torch.sigmoid(output.logits)
     scores[:, :1] += torch.sigmoid(output.unknown)
     return scores.argmax(dim=1)
+
+
+@torch.no_grad()
+def predict_whole(model: nn.Module, images: Tensor) -> Tensor:
+    """`predict` for images of any size, uint8 (B, H, W): the classes are enlarged one by one.
+
+    All logits of a large image at once would fill the memory.
+    """
+    output: SegmenterOutput = model(images, enlarge=False)
+    height, width = images.shape[2:]
+    return torch.stack([label_map(output, n, (height, width)) for n in range(len(images))])
+
+
+def label_map(output: SegmenterOutput, n: int, shape: tuple[int, int]) -> Tensor:
+    """uint8 (H, W) class indices of the n-th image of a batch at another size, as `predict`."""
+    unknown = None if output.unknown is None else _enlarged(output.unknown[n], shape)
+    best = _score(output.logits[n, :1], shape, unknown is not None)
+    if unknown is not None:
+        best = best + torch.sigmoid(unknown)
+    labels = torch.zeros(shape, dtype=torch.uint8, device=best.device)
+    for index in range(1, output.logits.shape[1]):
+        score = _score(output.logits[n, index : index + 1], shape, unknown is not None)
+        labels[score > best] = index
+        best = torch.maximum(best, score)
+    return labels
+
+
+def _score(logits: Tensor, shape: tuple[int, int], yes_or_no: bool) -> Tensor:
+    logits = _enlarged(logits, shape)
+    return torch.sigmoid(logits) if yes_or_no else logits
+
+
+def _enlarged(logits: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(1, h, w) -> (H, W)."""
+    if logits.shape[1:] != shape:
+        logits = F.interpolate(logits[None], shape, mode="bilinear", align_corners=False)[0]
+    return logits[0]

@@ -24,6 +24,7 @@ from sparcl_lib.report.runs import (
     by_method,
     label_policy,
     mean_matrix,
+    tested_on,
 )
 from sparcl_lib.report.tables import readable, results_table, sources
 from sparcl_lib.report.verdict import first_step_miou, lead_table, verdict
@@ -188,7 +189,7 @@ def _about(runs: list[ReportRun], subject: str) -> str:
         f"{', '.join(map(str, seeds))}. {_SETUPS.get(setup, '')} In training, object borders "
         f"(mask value 255) are {_POLICIES[policy['border']]}; at test they are left out, and "
         f"pixels of classes not learned yet are {_POLICIES[policy['future']]}."
-        f"{_ZERO[policy['zero']]}"
+        f"{_ZERO[policy['zero']]} Tested are {tested_on(metrics)}."
     )
 
 

@@ -76,12 +76,30 @@ def label_policy(metrics: dict[str, Any]) -> dict[str, str]:
     return {"zero": "background", **metrics["label_policy"]}
 
 
+def test_protocol(metrics: dict[str, Any]) -> str:
+    """crop or whole, as the setting data.test; a run from before there was a choice has crop."""
+    found: str = metrics.get("test", {}).get("images", "crop")
+    return found
+
+
+def tested_on(metrics: dict[str, Any]) -> str:
+    """What of the test images was tested."""
+    if test_protocol(metrics) == "whole":
+        return "whole images at their own resolution"
+    size = metrics.get("test", {}).get("size")
+    return "the centre squares of the images" + (f", {size} pixels wide" if size else "")
+
+
 def _check_pair(
     path: str | Path, one: dict[str, Any], other_path: str | Path, other: dict[str, Any]
 ) -> None:
     if any(one[key] != other[key] for key in KEYS[:3]):
         return
-    for name, of in (("classes", lambda run: run["classes"]), ("label policy", label_policy)):
+    for name, of in (
+        ("classes", lambda run: run["classes"]),
+        ("label policy", label_policy),
+        ("test", test_protocol),
+    ):
         if of(one) != of(other):
             raise UserError(
                 f"{path} and {other_path} cannot share a table: their {name} differ; "

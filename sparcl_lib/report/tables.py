@@ -11,7 +11,14 @@ import pandas as pd
 
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import dump_json, format_mean, summarise
-from sparcl_lib.report.runs import KEYS, ReportRun, label_policy, ordered
+from sparcl_lib.report.runs import (
+    KEYS,
+    ReportRun,
+    label_policy,
+    ordered,
+    test_protocol,
+    tested_on,
+)
 from sparcl_lib.tasks import get_task
 from sparcl_lib.writing import write_csv, write_text
 
@@ -25,23 +32,28 @@ MEASURES = {
 PUBLISHED = {f"published_{name}": f"published {name}" for name in ("old", "new", "all")}
 _MIB_PROTOCOL = " [MiB protocol]"
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&$]")
+_WHOLE = "tested on whole images at their own resolution"
 
 
 def results_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
     """One row per dataset, task, setup and method, FT first and Joint last; mIoU in percent.
 
     Columns: the four names, seeds, the five means over seeds of the last step, their deviations
-    (`_std`, NaN for one seed), seconds of training (mean over seeds), published_old, _new, _all
-    (NaN where nothing is known) and published_source.
+    (`_std`, NaN for one seed), seconds of training (mean over seeds), test (crop or whole, as the
+    setting data.test), published_old, _new, _all (NaN where nothing is known) and published_source.
     """
     runs = ordered(runs)
     labelled = [{**run.metrics, "method": run.method} for run in runs]
     table = summarise(labelled)
     seconds = pd.DataFrame([{**{k: r[k] for k in KEYS}, "s": sum(r["seconds"])} for r in labelled])
     table["seconds"] = seconds.groupby(list(KEYS), sort=False)["s"].mean()
+    tests = {run.group: test_protocol(run.metrics) for run in runs}
+    table["test"] = [tests[dataset, task, setup] for dataset, task, setup, _ in table.index]
     classes = {run.group: run.metrics["classes"] for run in runs}
     known = [
         published_row(dataset, task, setup, method, classes[dataset, task, setup])
+        if tests[dataset, task, setup] == "crop"
+        else {}  # published numbers are of squares
         for dataset, task, setup, method in table.index
     ]
     published = pd.DataFrame(known, index=table.index, columns=[*PUBLISHED, "published_source"])
@@ -119,7 +131,9 @@ def markdown_table(runs: Iterable[ReportRun]) -> str:
     shown = readable(table)
     rows = [list(shown), ["---"] * 4 + ["---:"] * (shown.shape[1] - 4), *shown.values.tolist()]
     lines = ["| " + " | ".join(map(_as_it_is, row)) + " |" for row in rows]
-    notes = [f"- Published, {line}" for line in sources(table)]
+    whole = [_as_it_is(" ".join(key)) for key in _groups_tested_whole(table)]
+    notes = [f"- {group}: {_WHOLE}" for group in whole]
+    notes += [f"- Published, {line}" for line in sources(table)]
     return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
 
 
@@ -130,12 +144,19 @@ def _as_it_is(cell: str) -> str:
 
 def results_text(runs: Iterable[ReportRun]) -> str:
     """The table for a terminal: one block per dataset, task and setup; mIoU in percent."""
-    shown = readable(results_table(runs))
-    names = list(KEYS[:3])
+    table = results_table(runs)
+    whole, names = _groups_tested_whole(table), list(KEYS[:3])
     return "\n\n".join(
-        f"{' '.join(key)}, mIoU in percent\n{rows.drop(columns=names).to_string(index=False)}"
-        for key, rows in shown.groupby(names, sort=False)
+        f"{' '.join(key)}, mIoU in percent{f', {_WHOLE}' if key in whole else ''}\n"
+        f"{rows.drop(columns=names).to_string(index=False)}"
+        for key, rows in readable(table).groupby(names, sort=False)
     )
+
+
+def _groups_tested_whole(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Dataset, task and setup of what was not tested as the published numbers were."""
+    rows = table.loc[table["test"] == "whole", list(KEYS[:3])].drop_duplicates()
+    return [tuple(row) for row in rows.itertuples(index=False)]
 
 
 def steps_text(metrics: dict[str, Any]) -> str:
@@ -147,14 +168,15 @@ def steps_text(metrics: dict[str, Any]) -> str:
     names = (*(metrics[key] for key in KEYS), f"seed {metrics['seed']}")
     policy = label_policy(metrics)
     labels = f"borders in training: {policy['border']}; future classes at test: {policy['future']}"
+    labels += f"; tested on {tested_on(metrics)}"
     labels += "" if policy["zero"] == "background" else f"; value 0: {policy['zero']}"
     table = pd.DataFrame(rows).to_string(index=False)
     return f"{' '.join(names)}, mIoU in percent\n({labels})\n{table}"
 
 
 def step_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row per step of a run: names, seed, step and mIoUs; metrics: of metrics.json."""
-    names = {key: metrics[key] for key in (*KEYS, "seed")}
+    """A row per step of a run: names, seed, test, step and mIoUs; metrics: of metrics.json."""
+    names = {**{key: metrics[key] for key in (*KEYS, "seed")}, "test": test_protocol(metrics)}
     return [
         {**names, "step": entry["step"], **{name: entry[name] for name in MEASURES}}
         for entry in metrics["steps"]

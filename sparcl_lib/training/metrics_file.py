@@ -66,6 +66,10 @@ def _check_names(metrics: Mapping[str, Any]) -> None:
     known = isinstance(policy, dict) and {"border", "future"} <= policy.keys()
     if not isinstance(policy, dict) or not known or not all(map(_is_name, policy.values())):
         raise MetricsProblem(f"label_policy is {shown(policy)}")
+    test = metrics.get("test", {"images": "crop", "size": None})  # older files do not have it
+    if not isinstance(test, dict) or test.get("images") not in ("crop", "whole"):
+        raise MetricsProblem(f"test is {shown(test)}")
+    _require(test.get("size") is None or _is_whole(test["size"]), f"test is {shown(test)}")
 
 
 def _check_step(classes: list[list[str]], entry: Mapping[str, Any]) -> None:

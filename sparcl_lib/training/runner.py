@@ -328,7 +328,7 @@ def _evaluate(
     batches = workspace.evaluation_batches(step, *ranks, fabric.device)
     num_classes = workspace.learned.num_classes(step)
     label = f"{workspace.method.name} test {step}"
-    confusion = confusion_matrix(fabric, model, batches, num_classes, label)
+    confusion = confusion_matrix(fabric, model, batches, num_classes, label, workspace.tests_whole)
     if fabric.is_global_zero:
         pictures = workspace.picture_batches(fabric.device)
         directory.save_predictions(step, picture_arrays(model, pictures))
@@ -341,7 +341,8 @@ def _evaluate(
 
 def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory) -> dict[str, Any]:
     """metrics.json from the confusion matrices that the checkpoints hold."""
-    config = workspace.config
+    config, data = workspace.config, workspace.config.data
+    side = data.test_size or data.size
     matrix = StepMatrix(workspace.step_names)
     seconds = []
     for step in directory.steps_done():
@@ -357,6 +358,7 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
         "dataset": workspace.task.dataset,
         "seed": config.seed,
         "label_policy": dataclasses.asdict(workspace.policy),
+        "test": {"images": data.test, "size": None if workspace.tests_whole else side},
         "classes": workspace.step_names,
         "images": {str(k): len(ids) for k, ids in workspace.train_ids.items()},
         "images_sha256": workspace.images_sha256,

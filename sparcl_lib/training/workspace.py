@@ -27,9 +27,15 @@ from sparcl_lib.data.loading.dataset import (
     StepLoader,
     evaluation_batches,
     training_batches,
+    whole_image_batches,
     worker_count,
 )
-from sparcl_lib.data.loading.transforms import evaluation_transform, training_transform
+from sparcl_lib.data.loading.transforms import (
+    evaluation_transform,
+    training_transform,
+    whole_image,
+)
+from sparcl_lib.data.pixels import Size, check_pixels
 from sparcl_lib.data.splits import without_classes
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Method
@@ -68,6 +74,8 @@ class Workspace:
     """Evaluation images that are shown as prediction strips."""
     train_reader: ImageReader
     evaluation_reader: ImageReader
+    evaluation_sizes: Mapping[str, Size]
+    """Width and height of the evaluation images."""
     unused_images: str
     """How many images show no class of the task, in a line; empty if there are none."""
 
@@ -75,6 +83,11 @@ class Workspace:
     def policy(self) -> LabelPolicy:
         data = self.config.data
         return LabelPolicy(border=data.border, future=data.future, zero=data.zero)
+
+    @property
+    def tests_whole(self) -> bool:
+        """Whether whole images are tested, or their centre squares."""
+        return self.config.data.test == "whole"
 
     @cached_property
     def workers(self) -> int:
@@ -145,14 +158,22 @@ class Workspace:
         self, step: int, rank: int = 0, world: int = 1, device: torch.device | str = "cpu"
     ) -> StepLoader:
         """The evaluation images after a step, shared out to `world` processes."""
-        ids = self.evaluation_ids[step][rank::world]
-        return self._evaluation_loader(ids, step, device)
+        data, ids = self.config.data, self.evaluation_ids[step][rank::world]
+        if not self.tests_whole:
+            return self._square_batches(ids, step, device)
+        table = evaluation_table(self.learned, step, self.policy)
+        dataset = SegmentationDataset(self.evaluation_reader, ids, table, whole_image)
+        sizes = [self.evaluation_sizes[i] for i in ids]
+        # As many pixels at once as in training.
+        return whole_image_batches(
+            dataset, sizes, data.batch_size * data.size**2, self.workers, device
+        )
 
     def picture_batches(self, device: torch.device | str = "cpu") -> StepLoader:
-        """The strips' images with the labels of all classes of the task."""
-        return self._evaluation_loader(self.picture_ids, self.learned.num_steps - 1, device)
+        """The strips' images, their centre squares, with the labels of all classes of the task."""
+        return self._square_batches(self.picture_ids, self.learned.num_steps - 1, device)
 
-    def _evaluation_loader(
+    def _square_batches(
         self, ids: Sequence[str], step: int, device: torch.device | str
     ) -> StepLoader:
         data = self.config.data
@@ -190,6 +211,10 @@ def open_workspace(
         check_pairs(source, split)
     steps = range(learned.num_steps)
     evaluated = {step: evaluation_ids(val, learned, step) for step in steps}
+    sizes = _sizes(val)
+    if config.data.test == "whole":
+        for image_id in sorted(set().union(*evaluated.values())):
+            check_pixels(f"photograph {source.photo('val', image_id)}", sizes[image_id])
     # Lists name the training images, whatever these show.
     ruled = {"test": val} if config.data.splits else {"training": train, "test": val}
     return Workspace(
@@ -203,8 +228,15 @@ def open_workspace(
         picture_ids=_choose_pictures(val, task, evaluated[steps[-1]]),
         train_reader=ImageReader(source, "train", config.data.cache),
         evaluation_reader=ImageReader(source, "val", config.data.cache),
+        evaluation_sizes=sizes,
         unused_images=_unused_images(ruled, task),
     )
+
+
+def _sizes(presence: Presence) -> dict[str, Size]:
+    assert presence.sizes is not None  # a scan knows them
+    pairs = presence.sizes.tolist()
+    return {i: (width, height) for i, (width, height) in zip(presence.ids, pairs, strict=True)}
 
 
 def _unused_images(splits: Mapping[str, Presence], task: Task) -> str:

@@ -93,7 +93,8 @@ def test_results_files_round_trip(runs, tmp_path):
     assert stored == {"runs": [run.metrics for run in runs]}
     table = pd.read_csv(tmp_path / "results.csv")
     measures = ["miou_old", "miou_new", "miou_all", "miou_old_no_bg", "miou_all_no_bg"]
-    assert list(table) == ["dataset", "task", "setup", "method", "seed", "step", *measures]
+    names = ["dataset", "task", "setup", "method", "seed", "test", "step"]
+    assert list(table) == [*names, *measures]
     assert len(table) == 2 * (1 + 3 * 3)
     assert table["miou_old"].isna().sum() == 6
     assert table["miou_all"][0] == runs[0].metrics["steps"][0]["miou_all"]

@@ -388,3 +388,10 @@ def test_real_runs_of_a_gpu_stand_beside_those_of_a_cpu():
         if both != [None, None]:
             shown = ("–" if x is None else f"{x:.1f}" for x in both)
             assert line(method, seed, *shown) in page("gpu")
+
+
+def test_the_table_of_whole_images_is_as_measured():
+    results = table("whole_images", "results.csv")
+    for name, rows in results.groupby("test"):
+        ious = [f"{iou:.1f}" for iou in rows.iou]
+        assert line(name, f"{rows.iou.mean():.1f}", *ious) in page("whole_images")

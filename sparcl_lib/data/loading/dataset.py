@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 
 from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.masks import lookup, read_values
-from sparcl_lib.data.pixels import check_sizes, read_photo
+from sparcl_lib.data.pixels import Size, check_sizes, read_photo
 from sparcl_lib.data.sources.source import Source
 from sparcl_lib.data.splits import remap_labels
 
@@ -26,9 +26,9 @@ class StepBatch(NamedTuple):
     """One batch of a step."""
 
     images: Tensor
-    """(B, 3, size, size) float32, normalised, channels last in memory."""
+    """(B, 3, H, W) float32, normalised, channels last in memory; H = W but for whole images."""
     labels: Tensor
-    """(B, size, size) int64 training indices, 255 ignored."""
+    """(B, H, W) int64 training indices, 255 ignored."""
 
 
 class ImageReader:
@@ -117,7 +117,7 @@ class SegmentationDataset(Dataset[Pair]):
         return len(self.ids)
 
     def __getitem__(self, index: int | Draw) -> Pair:
-        """uint8 image (3, size, size) and mask (size, size) of raw ids.
+        """uint8 image (3, H, W) and mask (H, W) of raw ids, as large as the transform makes them.
 
         A Draw is transformed as its seed says, in whatever process and order it is loaded.
         """
@@ -143,14 +143,18 @@ class StepLoader:
         workers: int,
         device: torch.device | str = "cpu",
         draws: Draws | None = None,
+        batches: Sequence[list[int]] | None = None,
     ) -> None:
-        """draws: what to load, in this order; None: every image once."""
+        """draws: what to load, in this order; None: every image once. batches: which images to
+        load together, in place of a batch size and draws.
+        """
         self.device = torch.device(device)
         self.table = dataset.table
         self.loader = DataLoader(
             dataset,
-            batch_size,
+            batch_size if batches is None else 1,
             sampler=draws,
+            batch_sampler=batches,
             num_workers=workers,
             pin_memory=self.device.type == "cuda",
             collate_fn=_stack,
@@ -166,7 +170,7 @@ class StepLoader:
 
 
 def _stack(samples: list[Pair]) -> Pair:
-    """uint8 images (B, 3, size, size), channels last in memory, and masks (B, size, size)."""
+    """uint8 images (B, 3, H, W), channels last in memory, and masks (B, H, W)."""
     images, masks = ([x.as_subclass(Tensor) for x in xs] for xs in zip(*samples, strict=True))
     pixels = torch.stack([x.permute(1, 2, 0).contiguous() for x in images])
     return pixels.permute(0, 3, 1, 2), torch.stack(masks)
@@ -211,6 +215,31 @@ def evaluation_batches(
     Arguments as of `training_batches`.
     """
     return StepLoader(dataset, batch_size, workers, device)
+
+
+def whole_image_batches(
+    dataset: SegmentationDataset,
+    sizes: Sequence[Size],
+    pixels: int,
+    workers: int,
+    device: torch.device | str = "cpu",
+) -> StepLoader:
+    """Every image once at its own size, those of one size together.
+
+    Args:
+        dataset: its transform keeps the sizes.
+        sizes: width and height of each image of the dataset.
+        pixels: of a batch at most, unless one image has more.
+        workers, device: as of `training_batches`.
+    """
+    of_size: dict[Size, list[int]] = {}
+    for position, size in enumerate(sizes):
+        of_size.setdefault(size, []).append(position)
+    batches = []
+    for (width, height), positions in of_size.items():
+        count = max(1, pixels // (width * height))
+        batches += [positions[n : n + count] for n in range(0, len(positions), count)]
+    return StepLoader(dataset, 1, workers, device, batches=batches)
 
 
 def worker_count(workers: int | None, cache: bool) -> int:

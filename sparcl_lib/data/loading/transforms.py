@@ -13,20 +13,25 @@ def training_transform(size: int, scale: tuple[float, ...] | None) -> v2.Compose
 
     A random crop, `scale` (smallest, largest) times the image's area and of ratio 3/4..4/3, resized
     (image bilinear, mask nearest), flipped at random: the protocol of MiB and SDR. Without `scale`
-    the whole image is used as in evaluation, flipped at random.
+    the centre square is used as in evaluation, flipped at random; what lies outside is never seen.
     """
     if scale is None:
-        return v2.Compose([*_whole_image(size), v2.RandomHorizontalFlip()])
+        return v2.Compose([*_centre_square(size), v2.RandomHorizontalFlip()])
     crop = v2.RandomResizedCrop(size, scale=scale, ratio=(3 / 4, 4 / 3), antialias=True)
     return v2.Compose([crop, v2.RandomHorizontalFlip()])
 
 
 def evaluation_transform(size: int) -> v2.Compose:
     """Shorter side to `size` pixels, centre crop: what the published numbers are computed on."""
-    return v2.Compose(_whole_image(size))
+    return v2.Compose(_centre_square(size))
 
 
-def _whole_image(size: int) -> list[v2.Transform]:
+def whole_image(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image and mask as they are: the transform of tests on whole images."""
+    return image, mask
+
+
+def _centre_square(size: int) -> list[v2.Transform]:
     return [v2.Resize(size, antialias=True), v2.CenterCrop(size)]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import platformdirs
 from PIL import Image
 
-from sparcl_lib.data.masks import voc_palette
+from sparcl_lib.data.masks import read_values, voc_palette
 from sparcl_lib.data.minivoc.editions import MINIVOC, VERSION, Edition
 from sparcl_lib.data.minivoc.scene import sample
 from sparcl_lib.errors import UserError
@@ -93,10 +93,9 @@ def verify(root: str | Path) -> None:
     try:
         for split in SPLITS:
             for name in (root / LISTS / f"{split}.txt").read_text("utf-8").split():
-                with Image.open(root / MASKS / f"{name}.png") as mask:
-                    _feed(digest, split, name, np.asarray(mask))
+                _feed(digest, split, name, read_values(str(root / MASKS / f"{name}.png")))
         broken = digest.hexdigest() != _read_info(root)["masks_checksum"]
-    except OSError:
+    except (OSError, UserError):
         broken = True
     if broken:
         raise UserError(f"MiniVOC in {root} is damaged; delete the folder and make it again")
