@@ -97,7 +97,7 @@ def _print(browser: str, source: Path, target: Path, profile: Path) -> None:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--no-sandbox")  # Chromium refuses its sandbox to root
     command = [browser, *options, f"--print-to-pdf={target.resolve()}", source.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode or not target.is_file():
         raise UserError(f"{browser} did not print {target}: {done.stderr.strip()[-200:]}")
 

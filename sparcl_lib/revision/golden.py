@@ -143,7 +143,7 @@ def _numbers(run: Path) -> dict[str, list[float]]:
     numbers = {}
     for log in sorted(run.glob("logs/step-*/metrics.csv")):
         step = int(log.parent.name.removeprefix("step-"))
-        with log.open(newline="") as file:
+        with log.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         for name in sorted(rows[0].keys() - {"step"}):
             numbers[f"step {step} {name}"] = [_rounded(float(row[name])) for row in rows]

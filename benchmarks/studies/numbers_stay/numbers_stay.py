@@ -89,7 +89,7 @@ def outcome(run: Path) -> dict[str, Any]:
             part: checksum(checkpoint[part]) for part in ("model", "bank")
         }
     for file in sorted(run.glob("logs/step-*/metrics.csv")):
-        with file.open(newline="") as rows:
+        with file.open(encoding="utf-8", newline="") as rows:
             left["logs"][file.parent.name] = [_by_first_names(row) for row in csv.DictReader(rows)]
     return left
 
