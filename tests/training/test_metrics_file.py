@@ -63,6 +63,9 @@ WRONG = {
     "seconds": (changed(lambda m: m.update(seconds=[1.0])), r"seconds is \[1.0\]"),
     "images": (changed(lambda m: m.update(images={"0": "many"})), "images is"),
     "labels": (changed(lambda m: m.update(label_policy=None)), "label_policy is None"),
+    "a test": (changed(lambda m: m.update(test="whole")), "test is 'whole'"),
+    "an unknown test": (changed(lambda m: m.update(test={"images": "half"})), "test is"),
+    "a size": (changed(lambda m: m.update(test={"images": "crop", "size": "8"})), "test is"),
 }  # fmt: skip
 
 
