@@ -202,3 +202,35 @@ def test_an_open_image_of_pillow(tmp_path):
 def test_the_page_says_what_becomes_of_each_input():
     page = (REPOSITORY / "docs" / "reliability.md").read_text("utf-8")
     assert odd_images.tables() in page, "python tests/odd_images.py prints what belongs there"
+
+
+def damaged(content: bytes, random: np.random.Generator) -> bytes:
+    """Cut, with a flipped bit, with a block of other bytes, or with one that is missing."""
+    start, stop = sorted(random.integers(0, max(1, len(content)), 2).tolist())
+    match random.integers(4):
+        case 0:
+            return content[:start]
+        case 1:
+            flipped = bytearray(content)
+            if flipped:
+                flipped[start] ^= 1 << int(random.integers(8))
+            return bytes(flipped)
+        case 2:
+            return content[:start] + random.bytes(stop - start) + content[stop:]
+        case _:
+            return content[:start] + content[stop:]
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of damaged notes of cameras
+def test_300_damaged_files_are_read_or_refused_by_name(tmp_path):
+    random, outcomes = np.random.default_rng(16), []
+    inputs = [(PHOTOS, name, read_photo) for name in PHOTOS]
+    inputs += [(MASKS, name, read_values) for name in MASKS]
+    for case in range(300):
+        kind, name, read = inputs[case % len(inputs)]
+        path = write(tmp_path, name, kind)
+        path.write_bytes(damaged(path.read_bytes(), random))
+        message = fault(read, str(path))  # any other exception fails the test
+        assert message is None or str(path) in message
+        outcomes.append(message is None)
+    assert 20 < sum(outcomes) < 200
