@@ -118,17 +118,17 @@ def plain_partition(sets, task, setup):  # image id -> set of classes
 
 # %%
 six_four, six_one = (get_task("minivoc", name) for name in ("6-4", "6-1"))
-rows = {}
+split_sizes = {}
 for task in (six_four, six_one):
     for setup in SETUPS:
         counts = [len(ids) for ids in plain_partition(sets, task, setup).values()]
-        rows[task.name, setup] = counts + [""] * (5 - len(counts)) + [sum(counts)]
-pd.DataFrame(rows, index=[*(f"step {k}" for k in range(5)), "sum"]).T
+        split_sizes[task.name, setup] = counts + [""] * (5 - len(counts)) + [sum(counts)]
+pd.DataFrame(split_sizes, index=[*(f"step {k}" for k in range(5)), "sum"]).T
 assert all(
     plain_partition(sets, task, setup) == partition(presence, task, setup)
     for task in (six_four, six_one) for setup in SETUPS
 )
-assert 1.35 < rows["6-4", "overlapped"][-1] / 2500 < 1.45
+assert 1.35 < split_sizes["6-4", "overlapped"][-1] / 2500 < 1.45
 
 # %% [markdown]
 # Sequential and disjoint use the same images, and their sum is 2,500: each image once. In overlapped, step 0 has twice as many images, the
@@ -243,8 +243,9 @@ def kind_table(task, step, setup):  # (256,) raw value -> index into KINDS
     return np.array([list(KINDS).index(kind) for kind in kinds])
 
 # %% [markdown]
-# Objects that the target calls background are pink if they are old (from step 1 on) and blue if they are to come; their names stand on them. Switch the setup,
-# the step and the photograph.
+# Objects that the target calls background are pink if they are old (from step 1 on) and blue if they are to come; their names stand on them. (The thin
+# orange line in the photograph is no object: the ground of MiniVOC has lines and specks, which belong to true background.) Switch the setup, the
+# step and the photograph.
 
 # %% tags=["draw"]
 def draw_kinds(setup, step, photo):
@@ -292,12 +293,11 @@ def background_shares(task, step, setup):  # -> (5,) percent, for all KINDS but 
     return 100 * shares / shares.sum()
 
 
-columns = list(KINDS)[1:]
-rows = {
+hidden_in = {
     (setup, step): background_shares(six_one, step, setup)
     for setup in SETUPS for step in range(six_one.num_steps)
 }
-shares = pd.DataFrame(rows, index=columns).T.drop(columns="unused classes")  # 6-1 uses all
+shares = pd.DataFrame(hidden_in, index=list(KINDS)[1:]).T.drop(columns="unused classes")  # 6-1 uses all
 shares.round(1)
 
 # %% tags=["draw"]
@@ -424,12 +424,12 @@ PUBLISHED = {  # task: (disjoint, overlapped), training images of each step
 PUBLISHED_TEST = [1240, 1277, 1329, 1353, 1421, 1449]  # 15-1: test images after each step
 
 # %%
-rows = {}
+voc_sizes = {}
 for name in PUBLISHED:
     for setup in ("disjoint", "overlapped"):
         counts = voc_counts(get_task("voc", name), setup)
-        rows[name, setup] = counts + [""] * (11 - len(counts)) + [sum(counts)]
-pd.DataFrame(rows, index=[*range(11), "sum"]).T
+        voc_sizes[name, setup] = counts + [""] * (11 - len(counts)) + [sum(counts)]
+pd.DataFrame(voc_sizes, index=[*range(11), "sum"]).T
 assert all(
     voc_counts(get_task("voc", name), setup) == sizes_of[place]
     for name, sizes_of in PUBLISHED.items()
@@ -495,13 +495,13 @@ assert sum(n for _, n in left_out) == 528 - 188 and with_person > 0.7 * (528 - 1
 # *Ignored* means target 255: no loss, no score. As tables of 256 entries, after step 0 of `6-4`:
 
 # %%
-columns = {}
+rules = {}
 for code, policy in (("SDR", SDR_POLICY), ("PLOP", PLOP_POLICY)):
-    columns[code, "training"] = training_table(six_four, 0, "overlapped", policy)
-    columns[code, "test"] = evaluation_table(six_four, 0, policy)
-tables = pd.DataFrame(columns)  # (256, 4)
-rows = {0: "background", 1: "disc, new", 7: "star, future", 255: "border"}
-tables.loc[list(rows)].rename(index=rows)
+    rules[code, "training"] = training_table(six_four, 0, "overlapped", policy)
+    rules[code, "test"] = evaluation_table(six_four, 0, policy)
+tables = pd.DataFrame(rules)  # (256, 4)
+some_values = {0: "background", 1: "disc, new", 7: "star, future", 255: "border"}
+tables.loc[list(some_values)].rename(index=some_values)
 assert np.flatnonzero(tables["SDR", "training"] != tables["PLOP", "training"]).tolist() == [255]
 assert np.flatnonzero(tables["SDR", "test"] != tables["PLOP", "test"]).tolist() == [7, 8, 9, 10]
 
@@ -531,9 +531,9 @@ explore(
 # knows and calls every future object a disc.
 
 # %% tags=["ablation"]
-ids = evaluation_ids(scan(source, "val", progress=False), six_four, 0)
+test_ids = evaluation_ids(scan(source, "val", progress=False), six_four, 0)
 test_reader = ImageReader(source, "val")
-truth = np.stack([test_reader(image_id)[1].numpy() for image_id in ids])  # (n, 64, 64) raw
+truth = np.stack([test_reader(image_id)[1].numpy() for image_id in test_ids])  # (n, 64, 64) raw
 # In 6-4 raw ids 1 to 6 are also the training indices; a border's prediction is never counted.
 prediction = np.where(truth <= 6, truth, 1)  # every future object is called disc
 scores = {}
@@ -557,15 +557,15 @@ assert abs(scores["SDR's rule"]["mIoU"] - 100) < 0.1 and abs(scores["PLOP's rule
 # *unused*: background (the default) or ignored.
 
 # %%
-ids = {name: c for c, name in enumerate(MINIVOC_CLASSES)}
+id_of = {name: c for c, name in enumerate(MINIVOC_CLASSES)}
 my_steps = [["disc", "ring", "moon"], ["square", "diamond", "frame"], ["star", "cross"]]
 mine = Task(
     name="round-first", dataset="minivoc", classes=MINIVOC_CLASSES,
-    steps=tuple(tuple(ids[name] for name in step) for step in my_steps), unused="background",
+    steps=tuple(tuple(id_of[name] for name in step) for step in my_steps), unused="background",
 )
 my_splits = {setup: partition(presence, mine, setup) for setup in SETUPS}
-counts = {setup: [len(images) for images in steps.values()] for setup, steps in my_splits.items()}
-pd.DataFrame(counts, index=[f"step {k}" for k in range(mine.num_steps)]).T
+my_sizes = {setup: [len(ids) for ids in split.values()] for setup, split in my_splits.items()}
+pd.DataFrame(my_sizes, index=[f"step {k}" for k in range(mine.num_steps)]).T
 
 # %% [markdown]
 # Check it. These sentences hold for every task; if one is false, the rule is broken.
@@ -594,10 +594,10 @@ assert all(checked.values())
 # And what does background hide in it? Here the unused classes count as well.
 
 # %%
-rows = {
+hidden_in_mine = {
     (setup, step): background_shares(mine, step, setup) for setup in SETUPS for step in range(mine.num_steps)
 }
-pd.DataFrame(rows, index=list(KINDS)[1:]).T.round(1)
+pd.DataFrame(hidden_in_mine, index=list(KINDS)[1:]).T.round(1)
 
 # %% [markdown]
 # The same task as a file, for the command line. Put this into `my_task.yaml` and run
@@ -636,11 +636,11 @@ def disjoint_step(values, steps):
     # END
 
 # %% tags=["check"]
-steps = [(4, 1), (3,), (2, 6)]
+three_steps = [(4, 1), (3,), (2, 6)]
 check(
     "1.1", disjoint_step,
-    [(({0, 4, 255}, steps), 0), (({0, 3, 4, 255}, steps), 1), (({0, 1, 2, 255}, steps), 2),
-     (({0, 4, 5, 255}, steps), 0), (({0, 5, 255}, steps), -1)],
+    [(({0, 4, 255}, three_steps), 0), (({0, 3, 4, 255}, three_steps), 1), (({0, 1, 2, 255}, three_steps), 2),
+     (({0, 4, 5, 255}, three_steps), 0), (({0, 5, 255}, three_steps), -1)],
     hint="an image waits until its last class is there: the latest step, not the largest id",
 )
 
@@ -704,14 +704,16 @@ def hiding_images(class_sets, steps, step, setup):
 toy = [({1}, 10), ({1, 2}, 5), ({2}, 7), ({2, 3}, 3), ({1, 2, 3}, 2), ({3}, 4)]
 three = [(1,), (2,), (3,)]
 file = resources.files("sparcl_lib.published") / "voc_class_sets.csv"
-table = pd.read_csv(io.StringIO(file.read_text("utf-8")), dtype={"classes": str})
-whole = [({int(c) for c in s.split()}, n) for s, n in zip(table["classes"], table["train_aug"])]
+listed = pd.read_csv(io.StringIO(file.read_text("utf-8")), dtype={"classes": str})
+whole = [({int(c) for c in text.split()}, n) for text, n in zip(listed["classes"], listed["train_aug"])]
 answers = {"sequential": (0, 0, 0), "disjoint": (0, 5, 5), "overlapped": (7, 10, 5)}
-cases = [((toy, three, k, s), n) for s in SETUPS for k, n in enumerate(answers[s])]
+cases = [((toy, three, k, setup), n) for setup in SETUPS for k, n in enumerate(answers[setup])]
 with_unused = [*toy, ({1, 9}, 6), ({2, 9}, 8)]  # 9 is in no step: it changes no answer
-cases += [((with_unused, three, k, s), n) for s in SETUPS for k, n in enumerate(answers[s])]
-steps = get_task("voc", "15-1").steps
-cases += [((whole, steps, 0, "overlapped"), 1131), ((whole, steps, 1, "disjoint"), 253)]
+cases += [
+    ((with_unused, three, k, setup), n) for setup in SETUPS for k, n in enumerate(answers[setup])
+]
+of_voc = get_task("voc", "15-1").steps
+cases += [((whole, of_voc, 0, "overlapped"), 1131), ((whole, of_voc, 1, "disjoint"), 253)]
 check(
     "1.3", hiding_images, cases,
     hint="add numbers of images, not rows; in disjoint nothing future is in the image; a class that "
@@ -845,8 +847,8 @@ for _ in range(200):
     early = "yes" if person in task.steps[0] else "no"
     one, two = (voc_counts(task, setup) for setup in ("disjoint", "overlapped"))
     points.append((early, one[0], two[0], sum(one), sum(two)))
-columns = ["person at step 0", "disjoint", "overlapped", "all disjoint", "all overlapped"]
-orders = pd.DataFrame(points, columns=columns)
+counted_by = ["person at step 0", "disjoint", "overlapped", "all disjoint", "all overlapped"]
+orders = pd.DataFrame(points, columns=counted_by)
 published = voc_counts(fifteen_one, "disjoint")[0]
 print("orders with fewer images at a disjoint step 0:", (orders["disjoint"] < published).sum())
 orders.groupby("person at step 0").mean().round(0).astype(int)

@@ -8,6 +8,7 @@ import torch
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from sparcl_lib.course.output import Output, as_html, display_live
@@ -77,8 +78,9 @@ def plot_points(
         if prototypes is not None and label < len(prototypes):
             x, y = _columns(prototypes[label : label + 1])
             axes.scatter(
-                x, y, s=150, facecolors="none", edgecolors=colour, marker=marker, linewidths=1.8
-            )
+                x, y, s=150, facecolors="none", edgecolors=colour, marker=marker, linewidths=1.8,
+                path_effects=[withStroke(linewidth=3.8, foreground="white")],
+            )  # fmt: skip
     if pushes is not None:
         pushed = pushes.norm(dim=1) > 0  # an arrow of no length would be a speck
         start, along = _columns(features[pushed]), _columns(pushes[pushed])
