@@ -18,8 +18,8 @@ from sparcl_lib.data.masks import count_values
 from sparcl_lib.labels import VOID
 from sparcl_lib.metrics import class_iou
 from sparcl_lib.run import Run
+from sparcl_lib.training.devices import make_fabric
 from sparcl_lib.training.evaluation import confusion_matrix
-from sparcl_lib.training.runner import make_fabric
 from sparcl_lib.training.workspace import Workspace, open_workspace
 
 TESTS: dict[str, dict[str, Any]] = {
