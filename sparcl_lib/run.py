@@ -113,7 +113,10 @@ class Run:
 
     def confusion(self, step: int = -1) -> NDArray[np.int64]:
         """(K, K) pixels of the test images, rows truth, columns prediction, K classes known."""
-        confusion: NDArray[np.int64] = self._checkpoint(step)["confusion"].numpy()
+        found = self._checkpoint(step).get("confusion")
+        if found is None:
+            raise UserError(f"step {step} was not tested yet: run sparcl evaluate {self.folder}")
+        confusion: NDArray[np.int64] = found.numpy()
         return confusion
 
     def log(self, step: int = -1) -> pd.DataFrame:

@@ -73,7 +73,8 @@ def csv_text(frame: "pd.DataFrame") -> str:
     """
     texts = [name for name in frame if frame[name].dtype.kind not in "biuf"]
     safe = frame.assign(**{str(name): frame[name].map(_no_formula) for name in texts})
-    return safe.rename(columns=_no_formula).to_csv(index=False, lineterminator="\n")
+    text: str = safe.rename(columns=_no_formula).to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def _no_formula(value: Any) -> Any:

@@ -19,6 +19,7 @@ from torch import Tensor
 from sparcl_lib.errors import UserError, shown
 from sparcl_lib.models import NetworkSpec, build_segmenter
 from sparcl_lib.plain import build
+from sparcl_lib.training.content import content_from_plain
 
 _MARK = b"sparcl-sha256:"
 _TRAILER = len(_MARK) + 64
@@ -124,6 +125,7 @@ def verify_state(state: object, step: int) -> None:
     for key in _KEYS:
         if key not in state:
             raise CheckpointProblem(f"it has no {key!r}, so it is no state of a step")
+    _verify_record(state)
     if state["step"] != step:
         raise CheckpointProblem(f"it is the checkpoint of step {shown(state['step'])}")
     try:
@@ -136,8 +138,32 @@ def verify_state(state: object, step: int) -> None:
         if "confusion" in state:  # else it was not evaluated yet
             square = {"confusion": (channels, channels)}
             _verify_tensors("", {"confusion": state["confusion"]}, square)
+            if state["confusion"].is_floating_point() or (state["confusion"] < 0).any():
+                raise CheckpointProblem("confusion holds no counts")
     except (AttributeError, KeyError, TypeError, UserError) as error:
         raise CheckpointProblem(f"it describes no network ({error})") from error
+
+
+def _verify_record(state: Mapping[str, Any]) -> None:
+    """Raise CheckpointProblem for a record of something else than what training writes down."""
+    config, seconds = state["config"], state["seconds"]
+    if not isinstance(config, dict) or not isinstance(config.get("setup"), str):
+        raise CheckpointProblem("its 'config' is none of a run")
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise CheckpointProblem(f"its 'seconds' are {shown(seconds)}")
+    for key in ("images", "evaluated"):
+        listed = state.get(key, {})
+        named = isinstance(listed, dict) and all(isinstance(x, str) for x in listed.values())
+        if not named or not all(isinstance(name, str) for name in listed):
+            raise CheckpointProblem(f"its {key!r} are no names of images")
+    for key in ("content", "mechanisms", "terms"):
+        if not isinstance(state.get(key, {}), dict):
+            raise CheckpointProblem(f"its {key!r} is {shown(state[key])}")
+    try:
+        if "content" in state and state["step"] >= len(content_from_plain(state["content"]).steps):
+            raise CheckpointProblem("its 'content' does not know its step")
+    except (TypeError, UserError) as error:
+        raise CheckpointProblem(f"its 'content' is none of a run ({error})") from error
 
 
 def _verify_tensors(

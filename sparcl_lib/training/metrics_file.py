@@ -41,8 +41,9 @@ def parse_metrics(text: str) -> dict[str, Any]:
         last = step
         _check_step(metrics["classes"], entry)
     seconds = metrics.get("seconds")
-    fine = isinstance(seconds, list) and all(_is_number(s, 0, math.inf) for s in seconds)
-    _require(fine and len(seconds) == len(steps), f"seconds is {shown(seconds)}")
+    as_many = isinstance(seconds, list) and len(seconds) == len(steps)
+    fine = as_many and all(_is_number(s, 0, math.inf) for s in seconds or ())
+    _require(fine, f"seconds is {shown(seconds)}")
     checked: dict[str, Any] = metrics
     return checked
 

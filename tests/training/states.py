@@ -17,7 +17,7 @@ def make_state(step: int = 0, **others: Any) -> dict[str, Any]:
     network = build_segmenter(spec)
     channels = sum(spec.classes)
     state = {
-        "config": {},
+        "config": {"setup": "disjoint"},
         "step": step,
         "network": dataclasses.asdict(spec),
         "model": network.state_dict(),

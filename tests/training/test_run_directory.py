@@ -159,13 +159,13 @@ def test_no_run_or_a_spoiled_config(run):
 
 def test_checkpoint_round_trip(run):
     assert run.steps_done() == []
-    state = make_state(10, config={"lr": [0.1], "x": None})
+    state = make_state(10, config={"setup": "disjoint", "x": [0.1, None]})
     for step in (10, 0, 2):
         run.save_checkpoint(step, state)
     assert run.steps_done() == [0, 2, 10]
     loaded = run.load_checkpoint(10)
     assert all(torch.equal(v, loaded["model"][name]) for name, v in state["model"].items())
-    assert loaded["config"] == {"lr": [0.1], "x": None}
+    assert loaded["config"] == {"setup": "disjoint", "x": [0.1, None]}
 
 
 def test_other_folders_are_no_steps(run):
