@@ -69,11 +69,11 @@ def read_checkpoint(file: Path, step: int) -> dict[str, Any]:
     try:
         _verify_bytes(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
+        verify_state(state, step)
     except CheckpointProblem:
         raise
     except Exception as error:  # unpickling a damaged file can raise anything
         raise CheckpointProblem(_why_unread(error)) from error
-    verify_state(state, step)
     checked: dict[str, Any] = state
     return checked
 
@@ -125,9 +125,9 @@ def verify_state(state: object, step: int) -> None:
     for key in _KEYS:
         if key not in state:
             raise CheckpointProblem(f"it has no {key!r}, so it is no state of a step")
-    _verify_record(state)
-    if state["step"] != step:
+    if not isinstance(state["step"], int) or state["step"] != step:
         raise CheckpointProblem(f"it is the checkpoint of step {shown(state['step'])}")
+    _verify_record(state)
     try:
         spec = network_spec(state)
         wanted, features = _shapes(spec)

@@ -102,6 +102,7 @@ def with_model(name: str, value: torch.Tensor | None) -> dict:
 WEIGHT = "classifier.steps.0.weight"
 WRONG = {
     "another step": (lambda: make_state(1), "it is the checkpoint of step 1"),
+    "no step": (lambda: {**make_state(), "step": torch.zeros(2)}, "it is the checkpoint of step t"),
     "a number": (lambda: 3, "it holds 'int', no state of a step"),
     "weights alone": (lambda: make_state()["model"], "it holds weights alone, not the state"),
     "nothing": (dict, "it has no 'config'"),

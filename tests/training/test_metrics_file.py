@@ -42,6 +42,8 @@ WRONG = {
     "another mean": (changed(lambda m: m["steps"][0].update(miou_new=50.0)),
                      r"miou_new of step 0 is 50.0, its classes make 70"),
     "no mean": (changed(lambda m: m["steps"][1].pop("miou_old")), "miou_old of step 1 is None"),
+    "no mean of nothing": (changed(lambda m: m["steps"][0].pop("miou_old")),
+                           "miou_old of step 0 is None"),
     "an IoU of 900": (changed(lambda m: m["steps"][0]["class_iou"].update(disc=900)),
                       "the IoU of disc is 900"),
     "text for an IoU": (changed(lambda m: m["steps"][0]["class_iou"].update(disc="x")),
