@@ -9,8 +9,9 @@
 Importing it is cheap: what is named here comes from its module on first use, and torch with it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sparcl_lib.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sparcl_lib.api import ablate, compare, train
@@ -49,12 +50,8 @@ _HOMES = {
 """Public name -> the module that defines it."""
 
 
-if not TYPE_CHECKING:  # type checkers see the imports above, and a misspelt name is an error
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_HOMES[name]), name)
+if not TYPE_CHECKING:  # type checkers see the imports above
+    __getattr__ = lazy_names(__name__, _HOMES)
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})

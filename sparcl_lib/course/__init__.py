@@ -3,10 +3,10 @@
 Importing it does not import torch: the commands that copy and open chapters need none.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sparcl_lib.course.interrupts import one_line_interrupts
+from sparcl_lib.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sparcl_lib.course.exercises import Property, check, compare_guess, guess_first
@@ -33,30 +33,25 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Property": "exercises",
-    "check": "exercises",
-    "compare_guess": "exercises",
-    "explore": "pictures",
-    "four_classes": "toys",
-    "guess_first": "exercises",
-    "minivoc_config": "runs",
-    "panels": "pictures",
-    "play": "toys",
-    "plot_points": "toys",
-    "quiz": "quizzes",
-    "run_or_load": "runs",
-    "run_or_load_all": "runs",
-    "show": "pictures",
+    "Property": "sparcl_lib.course.exercises",
+    "check": "sparcl_lib.course.exercises",
+    "compare_guess": "sparcl_lib.course.exercises",
+    "explore": "sparcl_lib.course.pictures",
+    "four_classes": "sparcl_lib.course.toys",
+    "guess_first": "sparcl_lib.course.exercises",
+    "minivoc_config": "sparcl_lib.course.runs",
+    "panels": "sparcl_lib.course.pictures",
+    "play": "sparcl_lib.course.toys",
+    "plot_points": "sparcl_lib.course.toys",
+    "quiz": "sparcl_lib.course.quizzes",
+    "run_or_load": "sparcl_lib.course.runs",
+    "run_or_load_all": "sparcl_lib.course.runs",
+    "show": "sparcl_lib.course.pictures",
 }
-"""Public name -> the module here that defines it."""
+"""Public name -> the module that defines it."""
 
 
-if not TYPE_CHECKING:  # type checkers see the imports above, and a misspelt name is an error
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
+if not TYPE_CHECKING:  # type checkers see the imports above
+    __getattr__ = lazy_names(__name__, _HOMES)
 
 one_line_interrupts()

@@ -1,7 +1,6 @@
 """Data sets, class presence, partitions and loaders. Importing it does not import torch."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sparcl_lib.data.checksums import fingerprint, image_checksums
 from sparcl_lib.data.lists import read_lists, split_checksum, write_lists
@@ -9,6 +8,7 @@ from sparcl_lib.data.presence import Presence, check_pairs, scan
 from sparcl_lib.data.sources.catalog import open_source
 from sparcl_lib.data.sources.source import Source, Split, ade20k_source, voc_source
 from sparcl_lib.data.splits import evaluation_ids, partition, remap_labels
+from sparcl_lib.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sparcl_lib.data.loading.dataset import ImageReader, SegmentationDataset, StepBatch
@@ -38,7 +38,7 @@ __all__ = [
     "write_lists",
 ]
 
-_LAZY = {
+_HOMES = {
     "ImageReader": "sparcl_lib.data.loading.dataset",
     "SegmentationDataset": "sparcl_lib.data.loading.dataset",
     "StepBatch": "sparcl_lib.data.loading.dataset",
@@ -48,9 +48,5 @@ _LAZY = {
 """Public name -> module that defines it; imported on first use because it needs torch."""
 
 
-if not TYPE_CHECKING:  # type checkers see the imports above, and a misspelt name is an error
-
-    def __getattr__(name: str) -> Any:
-        if name in _LAZY:
-            return getattr(import_module(_LAZY[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # type checkers see the imports above
+    __getattr__ = lazy_names(__name__, _HOMES)
