@@ -194,10 +194,10 @@ def test_a_step_that_was_stopped_in_its_test_is_not_trained_again(
     """The trained step was lost."""
     out, test = tmp_path / "run", runner.confusion_matrix
 
-    def stop(fabric, model, batches, num_classes, label=""):
+    def stop(fabric, model, batches, num_classes, label="", *more, **others):
         if label.endswith(str(step)):
             raise KeyboardInterrupt
-        return test(fabric, model, batches, num_classes, label)
+        return test(fabric, model, batches, num_classes, label, *more, **others)
 
     monkeypatch.setattr(runner, "confusion_matrix", stop)
     with pytest.raises(KeyboardInterrupt):
