@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         status = _INTERRUPTED
     except _Terminated:
         status = _TERMINATED
-    if status in _ENDS and is_first_process():
+    if status in _ENDS and _is_first_on_machine():
         goes_on = "the same command goes on from here (train: add --resume)"
         print(f"sparcl: {_ENDS[status]}; {goes_on}", file=sys.stderr)
     sys.exit(status)
@@ -50,8 +50,12 @@ def _use_utf8() -> None:
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
-def is_first_process() -> bool:
-    """Whether this command is not one that Lightning started for another device."""
+def _is_first_on_machine() -> bool:
+    """Whether this command is not one that Lightning started for another device of this machine.
+
+    By the environment alone: `training.devices.is_first_process`, the first of all machines, needs
+    torch, and this must be known while it is imported.
+    """
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparcl_lib.data.lists import first_few
-from sparcl_lib.data.masks import count_values, lookup
+from sparcl_lib.data.masks import count_values
 from sparcl_lib.data.minivoc import EDITIONS, verify
 from sparcl_lib.data.pixels import (
     PhotoFacts,
@@ -20,7 +20,7 @@ from sparcl_lib.data.pixels import (
     check_sizes,
     check_two_files,
 )
-from sparcl_lib.data.presence import Presence
+from sparcl_lib.data.presence import Presence, raw_ids_shown
 from sparcl_lib.data.sources.source import Source, format_ranges
 from sparcl_lib.data.splits import without_classes
 from sparcl_lib.errors import UserError
@@ -212,11 +212,8 @@ def _about_classes(
     source: Source, split: str, counts: Mapping[str, np.ndarray], task: Task | None
 ) -> Iterator[Line]:
     """How many images show no class that could be learned or tested."""
-    raw_ids = np.arange(256) if source.values is None else lookup(source.values)
     shown = np.stack(list(counts.values())) > 0
-    table = np.zeros_like(shown)
-    for value in np.flatnonzero(shown.any(axis=0)).tolist():
-        table[:, raw_ids[value]] |= shown[:, value]
+    table = raw_ids_shown(source, shown)
     none = ~np.delete(table, [BACKGROUND, VOID], axis=1).any(axis=1)
     if none.all():
         text = f"{split}: no mask shows a class; their values are {_values_text(shown)}"

@@ -89,7 +89,7 @@ def scan(source: Source, split: str, workers: int | None = None, progress: bool 
     table, sizes = zip(*(known[key] for key in keys), strict=True)
     shown = np.stack(table)
     _check_values(source, shown, paths)
-    return Presence(ids, _raw_ids(source, shown), np.array(sizes, dtype=np.int32))
+    return Presence(ids, raw_ids_shown(source, shown), np.array(sizes, dtype=np.int32))
 
 
 def check_pairs(source: Source, split: str) -> None:
@@ -158,8 +158,8 @@ def _read_mask(path: str) -> Row:
     return counts > 0, size
 
 
-def _raw_ids(source: Source, shown: np.ndarray) -> np.ndarray:
-    """bool (N, 256) of mask values -> of raw ids. What is kept on disk are the values."""
+def raw_ids_shown(source: Source, shown: np.ndarray) -> np.ndarray:
+    """bool (N, 256), which mask values images show -> which raw ids; other values are left out."""
     if source.values is None:
         return shown
     table = np.zeros_like(shown)

@@ -76,7 +76,7 @@ def label_policy(metrics: dict[str, Any]) -> dict[str, str]:
     return {"zero": "background", **metrics["label_policy"]}
 
 
-def test_protocol(metrics: dict[str, Any]) -> str:
+def protocol_of_test(metrics: dict[str, Any]) -> str:
     """crop or whole, as the setting data.test; a run from before there was a choice has crop."""
     found: str = metrics.get("test", {}).get("images", "crop")
     return found
@@ -84,7 +84,7 @@ def test_protocol(metrics: dict[str, Any]) -> str:
 
 def tested_on(metrics: dict[str, Any]) -> str:
     """What of the test images was tested."""
-    if test_protocol(metrics) == "whole":
+    if protocol_of_test(metrics) == "whole":
         return "whole images at their own resolution"
     size = metrics.get("test", {}).get("size")
     return "the centre squares of the images" + (f", {size} pixels wide" if size else "")
@@ -98,7 +98,7 @@ def _check_pair(
     for name, of in (
         ("classes", lambda run: run["classes"]),
         ("label policy", label_policy),
-        ("test", test_protocol),
+        ("test", protocol_of_test),
     ):
         if of(one) != of(other):
             raise UserError(

@@ -16,7 +16,7 @@ from sparcl_lib.report.runs import (
     ReportRun,
     label_policy,
     ordered,
-    test_protocol,
+    protocol_of_test,
     tested_on,
 )
 from sparcl_lib.tasks import get_task
@@ -47,7 +47,7 @@ def results_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
     table = summarise(labelled)
     seconds = pd.DataFrame([{**{k: r[k] for k in KEYS}, "s": sum(r["seconds"])} for r in labelled])
     table["seconds"] = seconds.groupby(list(KEYS), sort=False)["s"].mean()
-    tests = {run.group: test_protocol(run.metrics) for run in runs}
+    tests = {run.group: protocol_of_test(run.metrics) for run in runs}
     table["test"] = [tests[dataset, task, setup] for dataset, task, setup, _ in table.index]
     classes = {run.group: run.metrics["classes"] for run in runs}
     known = [
@@ -176,7 +176,7 @@ def steps_text(metrics: dict[str, Any]) -> str:
 
 def step_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """A row per step of a run: names, seed, test, step and mIoUs; metrics: of metrics.json."""
-    names = {**{key: metrics[key] for key in (*KEYS, "seed")}, "test": test_protocol(metrics)}
+    names = {**{key: metrics[key] for key in (*KEYS, "seed")}, "test": protocol_of_test(metrics)}
     return [
         {**names, "step": entry["step"], **{name: entry[name] for name in MEASURES}}
         for entry in metrics["steps"]
