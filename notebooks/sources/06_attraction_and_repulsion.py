@@ -970,7 +970,7 @@ assert apart.loc["MiB + repulsion of directions", ("all", "high")] < 0
 # - **Few channels.** A push falls with the *square* of the distance, and distances grow with $\sqrt D$. The next cell measures it: random classes
 #   of the same spread per channel in 2 to 2048 channels.
 
-# %%
+# %% tolerance={"abs": 0.0001, "spread": 0.0001}
 def balance_of(classes, channels, per_class=20):
     """How hard the nearest pair is pushed, over how hard a class mean is pulled, at equal weights."""
     generator = torch.Generator().manual_seed(0)
