@@ -301,6 +301,24 @@ def test_the_hours_of_voc_are_iterations_times_measured_seconds_in_the_readme_to
         assert hours == pytest.approx(seconds / 3600, abs=0.006)
     default, mixed = found.set_index("precision").loc[["32-true", "bf16-mixed"]].itertuples(False)
     assert f"{default[0]} and {default[1]} ms on an H200: {default[2]} hours" in readme
+    speed = table("gpu", "speed.csv").query("batch == 8 and layout == 'channels last'")
+    reserved = speed.query("method == 'SDR'").set_index("arithmetic")["reserved GiB"]
+    assert f"{reserved['tf32']:.1f} GiB were reserved" in readme
+    assert max(reserved[["tf32", "bf16"]]) * 1.074 < 12 < reserved["fp32"] * 1.074  # GiB, GB
+    text = " ".join(page("voc_cost").split())
+    assert (
+        f"{reserved['tf32']:.1f} GiB in the first two rows, {reserved['bf16'] * 1.0737:.1f} GB"
+        in text
+    )
+    assert f"in the last one {reserved['fp32']:.1f} GiB, {reserved['fp32'] * 1.0737:.1f} GB" in text
+    once, each = 35_880 * default[0] / 3.6e6, 8_718.75 * default[1] / 3.6e6
+    assert f"that is {once:.2f} hours once, then {each:.2f} for each" in text
+    ms = 1000 * speed.set_index(["method", "arithmetic"])["seconds"]
+    more = (ms["SDR"] - ms["MiB"])[["tf32", "bf16"]]
+    assert (
+        "cost {:.0f} ms at batch 8 in tf32 (SDR beside MiB), and {:.0f} in bf16".format(*more)
+        in text
+    )
     for row in (default, mixed):
         assert f"{row[2]} hours and {row[3]} GiB" in readme
 

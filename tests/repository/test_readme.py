@@ -1,8 +1,10 @@
 """The README and the pages it leads to keep their word: code runs, paths exist, numbers hold."""
 
+import csv
 import re
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +13,12 @@ from PIL import Image
 
 import sparcl_lib
 from sparcl_lib.cli.program import app
+from sparcl_lib.config.settings import OptimConfig
+from sparcl_lib.data import Presence, partition
 from sparcl_lib.data.minivoc import default_root, generate
+from sparcl_lib.method_table import METHODS
 from sparcl_lib.metrics import format_mean
-from sparcl_lib.tasks import task_names
+from sparcl_lib.tasks import get_task, task_names
 
 ROOT = Path(__file__).parents[2]
 README, USING, ENGINEER = (
@@ -61,12 +66,16 @@ def quick(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("quick")
 def test_python_trains_and_predicts(tmp_path, capsys):
     (example,) = (text for text in blocks("python", README) if "sparcl_lib.train" in text)
-    assert len(example.strip().splitlines()) <= 6
-    Image.new("RGB", (80, 50)).save("photo.jpg")
+    assert len(example.strip().splitlines()) <= 8
+    demo = sparcl_lib.train("minivoc", "SDR", task="6-4", out="demo-results/runs/SDR-seed0")
+    capsys.readouterr()
     scope: dict = {}
     exec(example, scope)
-    assert scope["labels"].shape == (50, 80) and Path("predictions.png").is_file()
-    assert "background" in capsys.readouterr().out
+    assert scope["labels"].shape == (64, 64) and Path("predictions.png").is_file()
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in demo.classes) and "..." not in printed
+    (training,) = re.findall(r"# of the demo, or: (sparcl_lib\.train\(.+\))", example)
+    assert eval(training, scope).classes == demo.classes
 
     rows = re.search(r"\| in a run's folder .+?\n\n", USING, flags=re.DOTALL).group()
     named = re.findall(r"^\| `([\w./-]+)`", rows, flags=re.MULTILINE)
@@ -113,6 +122,34 @@ def test_commands_and_tasks_exist():
     assert set(used) and set(used) <= known
     for task in ("19-1", "15-5", "15-1", "10-10", "10-1", "10-5", "5-3", "2-1", "2-2", "19-1b"):
         assert task in USING and task in task_names("voc")
+
+
+def test_the_images_of_a_step_are_as_published_and_as_the_rule_gives_them():
+    text = (resources.files("sparcl_lib.published") / "voc_class_sets.csv").read_text("utf-8")
+    sets = {f"{row['classes']}/{n}": set(map(int, row["classes"].split()))
+            for row in csv.DictReader(text.splitlines())
+            for n in range(int(row["train_aug"]))}  # fmt: skip
+    presence, (part,) = (
+        Presence.from_sets(sets),
+        re.findall(r"## Images of a step.+?\n## ", USING, re.DOTALL),
+    )
+    rows = re.findall(r"^\| ([\w-]+) \| ([\d, ]+) \| ([\d, ]+) \|$", part, flags=re.MULTILINE)
+    assert {name for name, *_ in rows} == {*task_names("voc")} - {"offline"}
+    for name, *shown in rows:
+        for setup, counts in zip(("disjoint", "overlapped"), shown, strict=True):
+            steps = partition(presence, get_task("voc", name), setup).values()
+            assert counts == " ".join(f"{len(ids):,}" for ids in steps), (name, setup)
+    published = [name for name, *_ in rows][:5]  # VOC_COUNTS in tests/data/test_splits.py
+    assert published == ["19-1", "15-5", "15-1", "10-10", "10-1"]
+    assert f"For {', '.join(published[:4])} and {published[4]} on VOC" in README
+
+
+def test_weights_and_rates_are_those_that_the_page_names():
+    (part,) = re.findall(r"## Whose settings.+?\n## ", USING, re.DOTALL)
+    weights = [f"{row['weight']:g}" for row in METHODS["SDR"]["terms"].values() if "weight" in row]
+    assert re.search(rf"weights of SDR's losses \| {', '.join(weights[:1])} \(distillation\), "
+                     rf"{', '.join(weights[1:])} ", part)  # fmt: skip
+    assert OptimConfig().lr == (0.001, 0.0001) and "0.001 at step 0, then 0.0001" in part
 
 
 def test_the_table_is_the_one_that_was_measured():
