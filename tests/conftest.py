@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sparcl_lib.data import checking, presence
+from sparcl_lib.data.masks import count_values
 from sparcl_lib.methods import TERMS
+
+PATIENCE = 600
+"""Seconds after which a test gives up waiting, on the slowest machine too."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +35,15 @@ def own_terms() -> Iterator[None]:
     for name in set(sys.modules) - modules:
         if name.startswith("sparcl_plugin_"):
             del sys.modules[name]
+
+
+@pytest.fixture
+def masks_read(monkeypatch) -> list[str]:
+    """The masks that a scan or a check decodes from here on, one entry each time."""
+    read: list[str] = []
+    monkeypatch.setattr(presence, "count_values", lambda p: read.append(p) or count_values(p))
+    monkeypatch.setattr(checking, "count_values", lambda p: read.append(p) or count_values(p))
+    return read
 
 
 def make_mask(values: Iterable[int], size: tuple[int, int] = (8, 6)) -> np.ndarray:

@@ -3,9 +3,8 @@
 import queue
 
 import pytest
+from conftest import PATIENCE
 from jupyter_client.manager import start_new_kernel
-
-MINUTE = 60
 
 
 class Kernel:
@@ -19,7 +18,7 @@ class Kernel:
         request, outputs, idle = self.client.execute(code), [], False
         while True:
             try:  # what other processes print comes when the cell is done
-                message = self.client.get_iopub_msg(timeout=0.5 if idle else 2 * MINUTE)
+                message = self.client.get_iopub_msg(timeout=0.5 if idle else PATIENCE)
             except queue.Empty:
                 break
             if message["parent_header"].get("msg_id") != request:
@@ -31,15 +30,15 @@ class Kernel:
                 outputs.append({"kind": kind, **content})
             if interrupt_at and interrupt_at in content.get("text", ""):
                 self.manager.interrupt_kernel()
-        reply = self.client.get_shell_msg(timeout=MINUTE)
+        reply = self.client.get_shell_msg(timeout=PATIENCE)
         while reply["parent_header"]["msg_id"] != request:  # of the kernel's start
-            reply = self.client.get_shell_msg(timeout=MINUTE)
+            reply = self.client.get_shell_msg(timeout=PATIENCE)
         return reply["content"]["status"], outputs
 
 
 @pytest.fixture(scope="module")
 def kernel():
-    manager, client = start_new_kernel(startup_timeout=2 * MINUTE)
+    manager, client = start_new_kernel(startup_timeout=PATIENCE)
     try:
         yield Kernel(manager, client)
     finally:

@@ -6,6 +6,7 @@ import sys
 
 import nbformat
 import pytest
+from conftest import PATIENCE
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
@@ -81,7 +82,7 @@ def test_on_the_site(notebook, tmp_path):
         'extensions = ["myst_nb"]\nnb_execution_mode = "off"\n', "utf-8"
     )
     command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", ".", "out"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE)
     assert_whole((tmp_path / "out" / "index.html").read_text("utf-8"))
 
 

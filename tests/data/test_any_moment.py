@@ -16,6 +16,7 @@ from pathlib import Path
 
 import published_data as data
 import pytest
+from conftest import PATIENCE
 
 from sparcl_lib.cli import main
 from sparcl_lib.data import checking, voc_source
@@ -215,7 +216,7 @@ def test_a_real_signal(tmp_path, kind, stage):
     while process.poll() is None and stage not in seen:
         seen += process.stderr.read(1)
     process.send_signal(kind)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == (130 if kind == signal.SIGINT else -signal.SIGKILL)
     assert "Traceback" not in errors and not (root / TREE).exists()
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 from local_server import LocalServer, running
 from torchvision.datasets import sbd as torchvision_sbd
 from torchvision.datasets import voc as torchvision_voc
@@ -19,7 +20,7 @@ from sparcl_lib.data.acquiring.fetch import RetryPolicy
 from sparcl_lib.errors import UserError
 
 CONTENT = random.Random(0).randbytes(300_001)
-HASTY = RetryPolicy(attempts=3, pause=0.001, timeout=0.5)
+HASTY = RetryPolicy(attempts=3, pause=0.001, timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -189,7 +190,9 @@ def test_another_size_is_refused_before_a_byte_is_written(server, tmp_path):
 
 
 def test_slow_is_fine_and_silent_is_not(server, tmp_path):
-    assert get(archive_at(server.serve("/a", CONTENT, ["slow"])), tmp_path) == CONTENT
+    slow, half_a_second = server.serve("/a", CONTENT, ["slow"]), replace(HASTY, timeout=0.5)
+    path = fetch.fetch(archive_at(slow), tmp_path / "a", half_a_second)  # it takes two
+    assert path.read_bytes() == CONTENT
     silent = server.serve("/b", CONTENT, itertools.repeat("silent"))
     with pytest.raises(UserError, match="no answer in time"):
         fetch.fetch(archive_at(silent), tmp_path / "b", replace(HASTY, attempts=1, timeout=0.1))

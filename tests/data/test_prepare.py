@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import published_data as data
 import pytest
+from conftest import PATIENCE
 from filelock import FileLock
 from local_server import LocalServer, running
 from PIL import Image
@@ -429,7 +430,7 @@ def test_sigint_in_the_middle_of_a_download(packed, root, server):
     while process.poll() is None and not (part.exists() and part.stat().st_size):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in errors
     assert errors.splitlines()[-1].startswith(GOES_ON)
     size = part.stat().st_size

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import PATIENCE
 from torch import distributed, multiprocessing
 
 from sparcl_lib.prototypes import PrototypeBank
@@ -144,7 +145,7 @@ def test_count_classes(labels, expected):
 def work(rank: int, folder: str) -> None:
     """One of two processes: it sees every other batch."""
     distributed.init_process_group(
-        "gloo", f"file://{folder}/meet", timedelta(seconds=60), world_size=2, rank=rank
+        "gloo", f"file://{folder}/meet", timedelta(seconds=PATIENCE), world_size=2, rank=rank
     )
     torch.set_num_threads(1)
     try:
@@ -160,7 +161,7 @@ def work(rank: int, folder: str) -> None:
 
 def test_two_processes_equal_one(tmp_path):
     processes = multiprocessing.spawn(work, (str(tmp_path),), nprocs=2, join=False)
-    while not processes.join(timeout=60):
+    while not processes.join(timeout=PATIENCE):
         pass
     a, b = batch(4), batch(5)
     expected = filled(batch(0), batch(1), batch(2, size=3), batch(3, size=3))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import PATIENCE
 
 from sparcl_lib import load_run
 from sparcl_lib.config import RunConfig, parse_settings, resolve
@@ -239,8 +240,7 @@ def begun(mini: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
         command(mini, out, *LONG, *more), env=LONE, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    until = time.monotonic() + 120
-    while not list(out.glob("logs/step-0/*")) and time.monotonic() < until:
+    while not list(out.glob("logs/step-0/*")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     return process
@@ -263,7 +263,7 @@ def test_two_trainings_into_one_folder_and_a_sigterm(mini, tmp_path):
             "another --out"
         )
         first.send_signal(signal.SIGTERM)
-        _, errors = first.communicate(timeout=60)
+        _, errors = first.communicate(timeout=PATIENCE)
     finally:
         first.kill()
     assert first.returncode == 128 + signal.SIGTERM and "Traceback" not in errors
@@ -285,7 +285,7 @@ def test_a_sigterm_on_two_devices_is_one_line(mini, tmp_path, whom):
         ).stdout.split()
         for pid in [process.pid, *(map(int, children) if whom == "all" else ())]:
             os.kill(pid, signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 128 + signal.SIGTERM
