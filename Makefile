@@ -63,7 +63,7 @@ site: $(READY)  ## the pages of the documentation, in docs/site/_build/html; no 
 
 search: $(READY)  ## search learning rates and weights on MiniVOC again (52 minutes on two cores)
 	$(BIN)/sparcl sweep --dataset minivoc --task 6-4 --trials 14 --space benchmarks/studies/minivoc_search/space.yaml \
-		--method FT,Joint,LwF,LwF-MC,ILT,EWC,RW,PI,CIL,MiB,PLOP,SDR,SDR+MiB,SSUL-like,MiB+EWF \
+		--method $$($(BIN)/python -c 'from sparcl_lib.method_table import METHODS; print(*METHODS, sep=",")') \
 		--storage runs/search.journal --store runs/minivoc --out benchmarks/studies/minivoc_search
 
 constraints: $(READY)  ## the versions of this environment, for CI: make test CONSTRAINTS=constraints.txt

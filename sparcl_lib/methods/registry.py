@@ -1,12 +1,7 @@
 """Loss terms by name. What is known of a term is said once, where it is defined, by `@term`.
 
-    @term(needs_teacher=True)
-    def feature_gap(context: StepContext, *, power: float = 2.0) -> Tensor:
-        gap = context.output.features - context.teacher_output.features
-        return gap.abs().pow(power).mean()
-
-The term is then a setting of every method: method.terms.feature_gap.weight=0.1. It may stand in a
-cell of a notebook, or in a file that `sparcl train --plugin FILE.py` reads.
+A term is a setting of every method: method.terms.feature_gap.weight=0.1. It may stand in a cell of
+a notebook, or in a file that `sparcl train --plugin FILE.py` reads.
 """
 
 import inspect
@@ -153,6 +148,18 @@ def term(
     Registering a name again replaces the term, as when a cell of a notebook runs again. Raises
     UserError for the name of a term of the library, for parameters that are no options, and for
     facts about options that the function does not have.
+
+    >>> @term(needs_teacher=True)
+    ... def feature_gap(context: "StepContext", *, power: float = 2.0) -> Tensor:
+    ...     # Features stay where they were.
+    ...     gap = context.output.features - context.teacher_output.features
+    ...     return gap.abs().pow(power).mean()
+    >>> settings = {"method.terms.feature_gap.weight": 0.1, "method.terms.feature_gap.power": 1}
+    >>> quick = {"optim.iterations": 2, "data.batch_size": 4}  # to see it run, not to learn
+    >>> import sparcl_lib
+    >>> run = sparcl_lib.train("minivoc", "FT", task="6-4", settings=settings | quick)
+    >>> "feature_gap" in run.log(1)
+    True
     """
 
     def register(function: F) -> F:

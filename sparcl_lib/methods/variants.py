@@ -16,7 +16,8 @@ VARIANT = "method.variant"
 """Stands for other settings."""
 VARIANTS = ("paper", "released")
 LATENT = ("matching", "attraction", "repulsion", "sparsification")
-"""The terms that have a released form, released_<name>."""
+"""The terms that have a released form, released_<name>. Named here because settings are
+read without torch, which the terms import; a test holds this and SWITCHES to the registry."""
 
 
 class Switch(NamedTuple):

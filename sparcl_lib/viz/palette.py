@@ -41,7 +41,8 @@ _DASH_DOT = (0, (6.0, 1.6, 1.2, 1.6))
 
 # Twenty dark colours cannot all be far apart for a reader who sees neither red nor green. They are
 # chosen by search: the methods of the paper farthest, then those of one family, then all; two that
-# come near each other in any vision differ in marker and dashes too (a test says how near).
+# come near each other in any vision differ in marker and dashes too (a test says how near). This is
+# no list of the methods, which is ROWS of method_table.py: one without a style here gets another.
 _METHOD_STYLES = {
     "FT": MethodStyle("#c44e00", "o", _SOLID),
     "Joint": MethodStyle("#333333", "*", _DASHED),

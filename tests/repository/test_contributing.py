@@ -12,6 +12,7 @@ import pytest
 from conftest import make_voc_tree
 
 from sparcl_lib.data import minivoc
+from sparcl_lib.revision.code import CONFIGURED, files_that_train
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -79,8 +80,8 @@ def tiny(copy) -> tuple[str, str]:
 
 def follow(section: str, copy: Path, tiny: tuple[str, ...] = ()) -> list[str]:
     """Apply a section and return what its commands print."""
-    files = {apply(diff, copy) for diff in blocks(section, "diff")}
-    assert len(files) <= 3
+    for diff in blocks(section, "diff"):
+        apply(diff, copy)
     commands = "".join(blocks(section, "sh")).splitlines()
     return [run(c, copy, *(tiny if "--dataset minivoc" in c else ())) for c in commands]
 
@@ -96,6 +97,17 @@ def test_every_section_is_followed():
     }
 
 
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_page_says_how_many_files_are_touched(section):
+    edited = {diff.splitlines()[0].removeprefix("+++ ") for diff in blocks(section, "diff")}
+    train = {f"sparcl_lib/{name}" for name in {*files_that_train(), *CONFIGURED}}
+    new = {name for name in edited if not (ROOT / name).exists()}
+    recorded = bool(edited & train) or any(name.startswith("sparcl_lib/") for name in new)
+    counts = re.search(r"Files touched, the record\ncounted: (.+)\.\n", PAGE)[1]
+    said = {name: int(number) for name, number in re.findall(r"(a [a-z ]+)(?:,.+)? (\d)", counts)}
+    assert len(edited) <= 3 and said[section.lower()] == len(edited) + recorded
+
+
 @pytest.mark.slow
 def test_a_method(copy, tiny):
     trained, tested, told = follow("A method", copy, tiny)
@@ -106,9 +118,21 @@ def test_a_method(copy, tiny):
 
 @pytest.mark.slow
 def test_a_mechanism(copy, tiny):
-    tested, trained = follow("A method with a mechanism of its own", copy, tiny)
+    tested, trained, recorded = follow("A method with a mechanism of its own", copy, tiny)
     assert int(re.search(r"(\d+) passed", tested)[1]) == 3
-    assert "MiB" in trained
+    assert "MiB" in trained and recorded.startswith("recorded revision")
+    files = {f for room in ("sparcl_lib", "tests", "docs") for f in (copy / room).rglob("*.*")}
+    names = {file.relative_to(copy).as_posix() for file in files if file.is_file()}
+    touched = {
+        name for name in names
+        if not (ROOT / name).exists() or (ROOT / name).read_bytes() != (copy / name).read_bytes()
+    }  # fmt: skip
+    assert touched == {
+        "sparcl_lib/methods/averaging.py",
+        "sparcl_lib/methods/method.py",
+        "tests/methods/test_averaging.py",
+        "sparcl_lib/revision/recorded.json",
+    }
 
 
 def test_a_term_of_your_own(copy, tiny):

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -56,6 +57,18 @@ def test_the_oldest_are_those_that_the_package_allows():
     assert install.endswith(f"torch=={allowed['torch']} torchvision=={allowed['torchvision']}")
     (install,) = [line for line in commands("own").splitlines() if "--editable" in line]
     assert "torch==" not in install
+
+
+def test_github_takes_one_at_each_push_and_all_of_them_every_week():
+    push, week = (
+        yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text("utf-8"))["jobs"]
+        for name in ("ci.yml", "weekly.yml")
+    )
+    assert [job for job in push.values() if {"run": ".ci/run"} in job["steps"]]
+    (job,) = week.values()
+    assert job["strategy"]["matrix"]["processor"] == PROCESSORS
+    assert job["env"]["SPARCL_TEST_PROCESSOR"] == "${{ matrix.processor }}"
+    assert {"run": "make test"} in job["steps"]
 
 
 def test_another_name_is_refused():

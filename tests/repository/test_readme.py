@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shlex
 import subprocess
 import sys
 from importlib import resources
@@ -85,6 +86,14 @@ def test_python_trains_and_predicts(tmp_path, capsys):
     assert sparcl_lib.load_run(run.folder).metrics == run.metrics
 
 
+def test_the_readme_says_what_a_run_folder_holds_and_where_the_table_is():
+    (target,) = re.findall(r"^The folder of a run holds .+?\]\((.+?)\)", README, re.M | re.S)
+    heading = "## What lies in a run's folder"
+    page, _, anchor = target.partition("#")
+    assert page == "docs/using.md" and f"{heading}\n\n| in a run's folder" in USING
+    assert anchor == heading.removeprefix("## ").lower().replace(" ", "-").replace("'", "")
+
+
 @pytest.mark.usefixtures("quick")
 def test_the_engineers_example_trains_and_gives_a_network():
     (example,) = (text for text in blocks("python", ENGINEER) if "sparcl_lib.train" in text)
@@ -93,6 +102,11 @@ def test_the_engineers_example_trains_and_gives_a_network():
     exec(example, scope)
     assert scope["labels"].shape == (50, 80) and not scope["network"].training
     assert sparcl_lib.load_run("runs/mib").metrics == scope["run"].metrics
+    lines = [line for line in "".join(blocks("sh", ENGINEER)).splitlines() if "copy" in line]
+    for line, printed in zip(lines, ("True False", "True"), strict=True):
+        program, *arguments = shlex.split(line)
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+        assert (program, done.stdout, done.stderr) == ("python", f"{printed}\n", ""), done.stderr
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/using.md", "docs/engineer.md"])

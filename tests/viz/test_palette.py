@@ -13,6 +13,7 @@ import pytest
 
 from sparcl_lib.methods import METHODS
 from sparcl_lib.viz import class_palette, method_colors, method_styles
+from sparcl_lib.viz.palette import _METHOD_STYLES
 
 VISION = {
     "normal": np.eye(3),
@@ -99,6 +100,11 @@ def test_a_name_in_the_colour_of_its_method_is_legible_on_white():
     """WCAG 2: a contrast of at least 4.5."""
     luminance = linear(rgb(ALL)) @ TO_XYZ[1]
     assert (1.05 / (luminance + 0.05)).min() >= 4.5
+
+
+def test_every_style_is_that_of_a_method():
+    """A method that is added and has none takes one of the last five."""
+    assert set(_METHOD_STYLES) <= set(METHODS)
 
 
 def test_styles_are_fixed_for_our_methods_and_distinct_for_others():

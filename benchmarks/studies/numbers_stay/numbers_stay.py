@@ -28,6 +28,7 @@ import torch
 from tqdm import tqdm
 
 RECORD = Path(__file__).with_name("before.json")
+# Named here and not imported: what is compared is the same, whatever methods either checkout has.
 METHODS = (
     "FT", "Joint", "LwF", "LwF-MC", "ILT", "EWC", "RW", "PI", "CIL", "MiB", "PLOP", "SDR",
     "SDR+MiB", "SSUL-like", "MiB+EWF",
