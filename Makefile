@@ -25,7 +25,7 @@ endif
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo check test test-units test-notebooks test-processors test-lab lab notebooks site search constraints clean
+.PHONY: demo check test test-units test-notebooks test-processors test-lab lab notebooks site search proof constraints clean
 
 demo: $(READY)  ## train on MiniVOC for five minutes and show what is forgotten
 	$(BIN)/sparcl demo --out demo-results
@@ -65,6 +65,10 @@ search: $(READY)  ## search learning rates and weights on MiniVOC again (52 minu
 	$(BIN)/sparcl sweep --dataset minivoc --task 6-4 --trials 14 --space benchmarks/studies/minivoc_search/space.yaml \
 		--method $$($(BIN)/python -c 'from sparcl_lib.method_table import METHODS; print(*METHODS, sep=",")') \
 		--storage runs/search.journal --store runs/minivoc --out benchmarks/studies/minivoc_search
+
+proof: $(READY)  ## all random cases of docs/reliability.md, of which `make test` runs a sample
+	$(BIN)/python tests/fuzz.py
+	$(BIN)/python tests/damaged_runs.py
 
 constraints: $(READY)  ## the versions of this environment, for CI: make test CONSTRAINTS=constraints.txt
 	{ echo '# What CI installs with, made by `make constraints`.'; $(BIN)/python -m pip freeze --exclude-editable \

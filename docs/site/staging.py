@@ -40,7 +40,7 @@ CONTENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
                       "docs/paper_and_released", "docs/later_ideas")),
     ("Reference", ("reference/api/index", "reference/methods", "reference/settings",
                    "reference/commands", "docs/notation", "docs/glossary",
-                   "docs/troubleshooting", "docs/reliability")),
+                   "docs/troubleshooting", "docs/reliability", "docs/licences")),
     ("Project", ("CHANGELOG", "CONTRIBUTING", "SECURITY")),
 )  # fmt: skip
 """Caption -> pages in the order of the sidebar; those that are not there are left out, and

@@ -7,14 +7,17 @@
         method.terms.kd.weight: {low: 0.5, high: 30, log: true}
         method.classifier_init: [random]            # a single choice: fixed, for this method alone
 
-A range has low and high, and log where steps are factors; a list is a choice.
+A range has low and high, and log where steps are factors; a list is a choice of numbers, names,
+true, false or null.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from sparcl_lib.config import OPTIONS, RunConfig, at_step, check_keys, parse_settings, to_plain
@@ -22,10 +25,15 @@ from sparcl_lib.errors import UserError, shown
 from sparcl_lib.methods import method_name
 from sparcl_lib.plain import build, flatten, read_yaml
 
+_MOST_STEPS = 254
+"""Places of a setting per step: a class needs a mask value, and a step a class."""
+_WHOLE = 2**53
+"""Whole numbers up to here are exact in a range's float."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Numbers from low to high."""
+    """Numbers from low to high, both finite."""
 
     low: float
     high: float
@@ -39,6 +47,13 @@ class Range:
             raise UserError(
                 f"a range needs low < high, above 0 with log: got {self.low} to {self.high}"
             )
+        if not math.isfinite(self.high - self.low):
+            raise UserError(f"a range must be finite: got {self.low} to {self.high}")
+        ends = (self.low, self.high)
+        if self.whole and not all(x.is_integer() and abs(x) <= _WHOLE for x in ends):
+            raise UserError(
+                f"a range of whole numbers begins and ends with one: got {self.low} to {self.high}"
+            )
 
 
 Space = Mapping[str, Range | tuple[Any, ...]]
@@ -48,7 +63,8 @@ Space = Mapping[str, Range | tuple[Any, ...]]
 def read_space(path: str | Path, method: str) -> Space:
     """The space of a method: the file's settings, and those below `methods` for it.
 
-    Raises UserError for an unknown setting, an empty space, or what is neither range nor list.
+    Raises UserError for an unknown setting, a place that no step has, an empty space, or what is
+    neither range nor list of plain values.
     """
     content = read_yaml(path)
     per_method = _group(path, "methods", content.pop("methods", None))
@@ -56,6 +72,10 @@ def read_space(path: str | Path, method: str) -> Space:
     rows = {**content, **known.get(method_name(method), {})}
     if not rows:
         raise UserError(f"{path} gives method {method} nothing to vary: add a setting with a range")
+    for key in rows:
+        name, place = _name_and_place(key)
+        if place is not None and name in rows:
+            raise UserError(f"{path}: {name} and {key} both vary, and one would be lost: keep one")
     return {key: _read_row(path, key, row) for key, row in rows.items()}
 
 
@@ -68,14 +88,23 @@ def _group(path: str | Path, name: str, rows: Any) -> Mapping[str, Any]:
 def _read_row(path: str | Path, key: str, row: Any) -> Range | tuple[Any, ...]:
     if key in OPTIONS:
         raise UserError(f"{path}, {key}: give the option {OPTIONS[key]}, it cannot vary in a sweep")
+    name, place = _name_and_place(key)
+    if place is not None and place >= _MOST_STEPS:
+        raise UserError(f"{path}, {key}: no task has so many steps; write a smaller number")
     try:
-        check_keys(parse_settings([f"{_name_and_place(key)[0]}=0"]))
+        check_keys(parse_settings([f"{name}=0"]))
         if isinstance(row, Mapping):
             span: Range = build(Range, row)
             return span
     except UserError as error:
         raise UserError(f"{path}, {key}: {error}") from None
     if isinstance(row, list) and row:
+        for choice in row:
+            if not isinstance(choice, (bool, int, float, str, NoneType)):
+                raise UserError(
+                    f"{path}, {key}: {shown(choice)} is no choice: a number, a name, "
+                    f"true, false or null is; for a place in a list write {name}[0]"
+                )
         return tuple(row)
     raise UserError(
         f"{path}, {key}: expected {{low: ..., high: ...}} or a list of choices, got {shown(row)}"
@@ -94,7 +123,10 @@ def plain_space(space: Space) -> dict[str, Any]:
 
 
 def settings_of(values: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """Settings as for --set, four digits each; a place in a list changes the list of `config`."""
+    """Settings as for --set, four digits each; a place in a list changes the list of `config`.
+
+    Raises UserError for a place in a setting that is no list there.
+    """
     rows: dict[str, Any] = {}
     flat = flatten(to_plain(config))
     for key, value in values.items():
@@ -103,7 +135,12 @@ def settings_of(values: Mapping[str, Any], config: RunConfig) -> list[str]:
         if place is None:
             rows[name] = value
         else:
-            row = rows.get(name, flat[name])
+            row = rows.get(name, flat.get(name))
+            if not isinstance(row, list):
+                raise UserError(
+                    f"{key}: {name} is {shown(row)} there, no list with places: give "
+                    f"it a list, or leave [{place}] out"
+                )
             rows[name] = [at_step(row, k) for k in range(max(len(row), place + 1))]
             rows[name][place] = value
     return [f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in rows.items()]
@@ -115,15 +152,18 @@ def recipe_values(space: Space, config: RunConfig) -> dict[str, Any]:
     for key, row in space.items():
         name, place = _name_and_place(key)
         value = flat.get(name)
-        if place is not None and value is not None:
-            value = at_step(value, place)
+        if place is not None:
+            value = at_step(value, place) if isinstance(value, list) else None
         if value is not None and _holds(row, value):
             values[key] = value
     return values
 
 
 def _holds(row: Range | Sequence[Any], value: Any) -> bool:
-    return row.low <= value <= row.high if isinstance(row, Range) else value in row
+    if not isinstance(row, Range):
+        return value in row
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and row.low <= value <= row.high
 
 
 def suggest(trial: Any, space: Space) -> dict[str, Any]:

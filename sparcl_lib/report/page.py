@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import sparcl_lib
+from sparcl_lib.errors import printable
 from sparcl_lib.metrics import StepMatrix, format_mean
 from sparcl_lib.report.differences import ranking
 from sparcl_lib.report.runs import (
@@ -124,7 +125,7 @@ def page_of(
     return environment.from_string(template).render(
         title=title,
         version=sparcl_lib.__version__,
-        commands=commands,
+        commands=[printable(command) for command in commands],
         remark=remark,
         beside=beside,
         course=course,

@@ -1,25 +1,41 @@
 """What metrics.json must hold: whoever reads it may take every number for what training wrote."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from sparcl_lib.errors import shown
-from sparcl_lib.metrics import StepMatrix
+from sparcl_lib.metrics import StepMatrix, dump_json
 from sparcl_lib.tasks.classes import BACKGROUND_NAME
 
 _NAMES = ("task", "setup", "method", "dataset")
 _ROUNDED = 1e-3
 """Percent: how far a mean may be from that of the IoUs beside it, all rounded to four digits."""
 
+_CHECKSUM = "sha256"
+
 
 class MetricsProblem(ValueError):
     """What is wrong with the contents of metrics.json."""
 
 
+def metrics_text(metrics: Mapping[str, Any]) -> str:
+    """A metrics.json: the contents, and their checksum last."""
+    return dump_json({**metrics, _CHECKSUM: _checksum(metrics)})
+
+
+def _checksum(metrics: Mapping[str, Any]) -> str:
+    """sha256 of the contents, however they are laid out."""
+    return hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()
+
+
 def parse_metrics(text: str) -> dict[str, Any]:
-    """The contents of a metrics.json. Raises MetricsProblem for what `training` does not write."""
+    """The contents of a metrics.json. Raises MetricsProblem for what `training` does not write.
+
+    Files of version 0.3 and before have no checksum.
+    """
     try:
         metrics = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -44,6 +60,9 @@ def parse_metrics(text: str) -> dict[str, Any]:
     as_many = isinstance(seconds, list) and len(seconds) == len(steps)
     fine = as_many and all(_is_number(s, 0, math.inf) for s in seconds or ())
     _require(fine, f"seconds is {shown(seconds)}")
+    written = metrics.pop(_CHECKSUM, None)
+    same = written is None or written == _checksum(metrics)
+    _require(same, "it is damaged or was edited, its checksum is another one")
     checked: dict[str, Any] = metrics
     return checked
 

@@ -25,7 +25,6 @@ from sparcl_lib.config import (
     to_plain,
 )
 from sparcl_lib.errors import UserError, shown
-from sparcl_lib.metrics import dump_json
 from sparcl_lib.plain import read_yaml
 from sparcl_lib.training.checkpoint import (
     CheckpointProblem,
@@ -34,7 +33,7 @@ from sparcl_lib.training.checkpoint import (
 )
 from sparcl_lib.training.content import Content, content_from_plain, content_to_plain
 from sparcl_lib.training.devices import is_first_process
-from sparcl_lib.training.metrics_file import MetricsProblem, parse_metrics
+from sparcl_lib.training.metrics_file import MetricsProblem, metrics_text, parse_metrics
 from sparcl_lib.writing import remove_drafts, write_atomically, write_text
 
 _FOLDER = "folder"
@@ -178,8 +177,7 @@ class RunDirectory:
             ) from problem
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
-        text = dump_json(metrics)
-        write_text(self.metrics_file, text)
+        write_text(self.metrics_file, metrics_text(metrics))
 
     def metrics(self) -> dict[str, Any]:
         """Contents of metrics.json; UserError where there are none that training wrote."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -294,3 +295,13 @@ def test_the_key_of_a_run_covers_description_lists_tables_and_masks(root):
     keys.append(run_keys(config))
     assert len({name for pair in keys for name in pair}) == 8
     assert to_plain(config)["dataset"] == str(path)
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_thousands_of_classes_are_refused_at_once(root, as_list):
+    """30,000 took a minute: each name was counted among all."""
+    names = [f"c{n}" for n in range(16_000)]
+    started = time.process_time()
+    with pytest.raises(UserError, match="16000 beside background; masks have room for 1 to 254"):
+        open_source(str(describe(root, classes=names if as_list else dict.fromkeys(names, 1))))
+    assert time.process_time() - started < 10

@@ -344,6 +344,14 @@ def test_a_single_choice_is_a_value_for_one_method(space, base):
         ("optim.lr: {low: 2, high: 1}", "low < high"),
         ("optim.lr: {low: 0, high: 1, log: true}", "above 0 with log"),
         ("optim.lr: {low: 1, hihg: 2}", "unknown setting 'hihg'"),
+        ("optim.lr: {low: 1, high: .inf}", "a range must be finite"),
+        ("optim.lr: {low: -1e+308, high: 1e+308}", "a range must be finite"),
+        ("data.size: {low: 0.2, high: 40, whole: true}", "begins and ends with one: got 0.2"),
+        ("data.size: {low: 1, high: 1e+30, whole: true}", "begins and ends with one: got 1.0"),
+        ("optim.lr[99999999999]: [1]", "no task has so many steps"),
+        ("optim.lr: [[1, 2]]", r"optim.lr: \[1, 2\] is no choice.* write optim.lr\[0\]"),
+        ("optim.lr: [{}]", "optim.lr: {} is no choice"),
+        ("optim.lr[1]: [1]\noptim.lr: [2]", r"optim.lr and optim.lr\[1\] both vary"),
         ("methods: {SDR: {optim.lr: [1, 2]}}", "gives method FT nothing to vary"),
         ("methods: {SRD: {optim.lr: [1, 2]}}", "unknown method 'SRD'"),
         ("methods: 3", "methods: expected a group of settings, got 3"),
@@ -357,6 +365,20 @@ def test_bad_space(tmp_path, text, message):
     (tmp_path / "space.yaml").write_text(text, "utf-8")
     with pytest.raises(UserError, match=message):
         read_space(tmp_path / "space.yaml", "FT")
+
+
+@pytest.mark.parametrize("key", ["optim.momentum[1]", "optim.iterations[0]", "seed[0]"])
+def test_a_place_in_what_is_no_list_is_refused_by_name(base, key):
+    """These ended in the words of Python, after a first trial was begun."""
+    config = base.config("FT", 0)
+    assert recipe_values({key: Range(low=0, high=1)}, config) == {}
+    if key != "optim.iterations[0]":  # the settings of these tests have some
+        with pytest.raises(UserError, match="no list with places"):
+            settings_of({key: 0.5}, config)
+
+
+def test_a_range_over_a_name_begins_nowhere(base):
+    assert recipe_values({"model.head": Range(low=0, high=1)}, base.config("FT", 0)) == {}
 
 
 @pytest.fixture

@@ -6,14 +6,17 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from custom_data import describe, save_pair, street_mask
 from fabricated_runs import make_run
 from matplotlib.text import Text
 
+from sparcl_lib.cli import main
 from sparcl_lib.cli.options import print_checks
 from sparcl_lib.config import parse_settings, resolve
 from sparcl_lib.errors import UserError, printable
 from sparcl_lib.metrics import StepMatrix
 from sparcl_lib.report import render, results_text, steps_text
+from sparcl_lib.report.page import write_report
 from sparcl_lib.tasks import get_task
 from sparcl_lib.viz import (
     confusion_flow,
@@ -143,3 +146,52 @@ def test_a_matrix_of_such_names_comes_back():
     run = named_run()
     again = StepMatrix.from_results(run.metrics["classes"], run.metrics["steps"])
     assert again.to_results() == run.metrics["steps"]
+
+
+def test_a_page_shows_its_commands_and_title_as_text(tmp_path):
+    """They hold what somebody typed."""
+    write_report(
+        [make_run("FT")], tmp_path / "r.html", "<i>mine</i>", [f"sparcl '<script>'{ESCAPES}"]
+    )
+    page = (tmp_path / "r.html").read_text("utf-8")
+    assert "<i>mine" not in page and "&lt;i&gt;mine&lt;/i&gt;" in page
+    assert "'<script>'" not in page and "&lt;script&gt;" in page and "\x1b" not in page
+
+
+@pytest.fixture
+def strange_ids(tmp_path):
+    """A data set whose images and classes are called like this."""
+    save_pair(tmp_path / "a.png", tmp_path / "m.png", street_mask(0, (1, 2)))
+    rows = [["image", "mask", "id"]]
+    rows += [["a.png", "m.png", name] for name in ("=cmd()", "@SUM(1)", "<script>", "-1", "é")]
+    with (tmp_path / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    pairs = {"pairs": "pairs.csv"}
+    data = describe(tmp_path, classes={"=1+1": 1, "<b>": 2}, train=pairs, val=pairs)
+    task = tmp_path / "task.yaml"
+    task.write_text("steps: [['=1+1'], ['<b>']]\n", "utf-8")
+    return ["--dataset", str(data), "--task", str(task), "--setup", "overlapped"]
+
+
+def test_ids_of_images_are_shown_in_text_and_computed_by_no_spreadsheet(strange_ids, capsys):
+    for form in ("csv", "txt"):
+        with pytest.raises(SystemExit):
+            main(["split", *strange_ids, "--format", form])
+        out = capsys.readouterr().out
+        if form == "csv":
+            ids = {row["id"] for row in csv.DictReader(io.StringIO(out))}
+            assert ids == {"'=cmd()", "'@SUM(1)", "<script>", "'-1", "é"}
+        else:
+            assert "0 =cmd()" in out.splitlines() and "1 <script>" in out.splitlines()
+
+
+def test_an_id_that_a_terminal_would_obey_is_refused_by_its_line(tmp_path, capsys):
+    save_pair(tmp_path / "a.png", tmp_path / "m.png", street_mask(0, (1, 2)))
+    (tmp_path / "pairs.csv").write_text("image,mask,id\na.png,m.png,\x1b[31mred\n", "utf-8")
+    pairs = {"pairs": "pairs.csv"}
+    data = describe(tmp_path, classes=["a", "b", "c"], train=pairs, val=pairs)
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "index", "--dataset", str(data)])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and "pairs.csv line 2: no id" in error
+    assert "\x1b" not in error

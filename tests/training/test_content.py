@@ -95,7 +95,7 @@ def redraw(file: Path) -> None:
 
 # (a) What differs is refused
 def test_nothing_changed_is_accepted(place):
-    before = json.loads((place / "run" / "metrics.json").read_text("utf-8"))
+    before = RunDirectory(place / "run").metrics()
     assert evaluate(place / "run", accelerator="cpu") == before
     assert [s["step"] for s in in_every_way(place)[1]()["steps"]] == [0, 1]
 
@@ -457,7 +457,7 @@ def test_a_deleted_step_is_not_trained_with_other_settings_below_later_ones(plac
 
 
 def test_a_task_file_that_grew_does_not_make_a_finished_run_unfinished(grown):
-    before = json.loads((grown / "run" / "metrics.json").read_text("utf-8"))
+    before = RunDirectory(grown / "run").metrics()
     assert evaluate(grown / "run", accelerator="cpu") == before
 
 

@@ -9,7 +9,7 @@ import pytest
 from fabricated_runs import make_run
 
 from sparcl_lib.course.runs import SHIPPED
-from sparcl_lib.training.metrics_file import MetricsProblem, parse_metrics
+from sparcl_lib.training.metrics_file import MetricsProblem, metrics_text, parse_metrics
 
 METRICS = make_run("SDR").metrics
 
@@ -22,6 +22,22 @@ def test_what_training_writes_is_read():
     assert parse_metrics(json.dumps(unfinished)) == unfinished
     files = list(SHIPPED.glob("*/metrics.json"))
     assert len(files) > 20 and all(parse_metrics(file.read_text("utf-8")) for file in files)
+
+
+def test_a_number_that_nothing_else_tells_is_held_by_the_checksum():
+    """Seconds, counts of images and forgetting could be edited, or damaged, and were printed."""
+    text = metrics_text({**METRICS, "forgetting": {"disc": 12.5}})
+    assert parse_metrics(text) == {**METRICS, "forgetting": {"disc": 12.5}}
+    assert parse_metrics(json.dumps(json.loads(text))), "another layout is no other content"
+    for was, now in (
+        ("12.5", "52.5"),
+        ("10.0", "90.0"),
+        ("100", "900"),
+        ('"seed": 0', '"seed": 1'),
+    ):
+        assert was in text
+        with pytest.raises(MetricsProblem, match="its checksum is another one"):
+            parse_metrics(text.replace(was, now, 1))
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> str:

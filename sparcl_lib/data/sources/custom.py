@@ -118,13 +118,15 @@ def _class_values(file: _File, entry: Any, coloured: bool) -> dict[str, list[Any
     else:
         what = "a list of names" + ("" if coloured else ", or a mapping from names to mask values")
         raise file.wrong("classes", f"must be {what}")
+    seen: set[str] = set()
     for name, _ in pairs:
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise file.wrong("classes", f"{name!r} is no name; write it in quotes")
         if name == _VOID_NAME:
             raise file.wrong("classes", "void is no class; leave it out and list its value in void")
-        if [other for other, _ in pairs].count(name) > 1:
+        if name in seen:
             raise file.wrong("classes", f"{name!r} stands there twice; make names unique")
+        seen.add(name)
     count = sum(name != BACKGROUND_NAME for name, _ in pairs)
     if not 1 <= count <= _MOST_CLASSES:
         raise file.wrong(
