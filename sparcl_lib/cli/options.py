@@ -12,14 +12,12 @@ DataRoot = Annotated[
     str | None,
     typer.Option(help="Folder of the data; MiniVOC and a YAML file find their own."),
 ]
-Dataset = Annotated[
-    str,
-    typer.Option(
-        help="minivoc, minivoc20, voc, ade20k, or a YAML file for your own: docs/own_data.md."
-    ),
-]
-TaskName = Annotated[str, typer.Option(help="Name of a task, or a task file (YAML).")]
-Setup = Annotated[str, typer.Option(help="sequential, disjoint or overlapped.")]
+DATASET_HELP = "minivoc, minivoc20, voc, ade20k, or a YAML file for your own: docs/own_data.md."
+TASK_HELP = "Name of a task, or a task file (YAML)."
+SETUP_HELP = "sequential, disjoint or overlapped."
+Dataset = Annotated[str, typer.Option(help=DATASET_HELP)]
+TaskName = Annotated[str, typer.Option(help=TASK_HELP)]
+Setup = Annotated[str, typer.Option(help=SETUP_HELP)]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

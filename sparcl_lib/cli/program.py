@@ -2,8 +2,9 @@
 
 import errno
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,27 +14,29 @@ from sparcl_lib.cli import experiments
 from sparcl_lib.cli.listings import methods
 from sparcl_lib.cli.listings import settings as settings_command
 from sparcl_lib.cli.options import (
+    DATASET_HELP,
+    SETUP_HELP,
+    TASK_HELP,
     Accelerator,
     ConfigFile,
     DataRoot,
-    Dataset,
     Plugins,
     Settings,
     Setup,
-    TaskName,
     layers,
     numbers,
     print_checks,
 )
 from sparcl_lib.cli.predict import predict
+from sparcl_lib.cli.reproduce import complete_recipe, list_recipes, reproduce
 from sparcl_lib.cli.split import split
 from sparcl_lib.errors import FailedElsewhere, UserError, printable
 from sparcl_lib.method_table import METHODS
+from sparcl_lib.reproduction import get_recipe
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _LONGEST = 2000
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Class-incremental semantic segmentation: learn, forget, remember.",
@@ -62,11 +65,19 @@ def demo(
 
 @app.command()
 def train(
-    dataset: Dataset,
-    task: TaskName,
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")],
     out: Annotated[Path, typer.Option(help="Run directory.")],
-    setup: Setup = "disjoint",
+    dataset: Annotated[str | None, typer.Option(help=DATASET_HELP)] = None,
+    task: Annotated[str | None, typer.Option(help=TASK_HELP)] = None,
+    method: Annotated[str | None, typer.Option(help=f"One of {', '.join(METHODS)}.")] = None,
+    setup: Annotated[str | None, typer.Option(help=SETUP_HELP, show_default="disjoint")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A row of a published table, such as voc-15-1-disjoint-SDR, in place of "
+            "--dataset, --task, --setup and --method; sparcl recipes lists them.",
+            autocompletion=complete_recipe,
+        ),
+    ] = None,
     data_root: DataRoot = None,
     steps: Annotated[str, typer.Option(help="Steps to train, as in 0,1, or all.")] = "all",
     resume: Annotated[bool, typer.Option("--resume", help="Skip steps that are there.")] = False,
@@ -82,11 +93,12 @@ def train(
     accelerator: Accelerator = "auto",
     devices: Annotated[str, typer.Option(help="How many devices, or auto.")] = "1",
 ) -> None:
-    """Train and evaluate all steps of one method."""
+    """Train and evaluate all steps of one method, or one row of a published table."""
     from sparcl_lib.config import resolve
     from sparcl_lib.methods import load_plugins
     from sparcl_lib.training import train as train_run
 
+    row = _row_of(recipe, dataset=dataset, task=task, setup=setup, method=method)
     load_plugins(plugins or [])
     overrides = layers(config, settings)
     if backbone_weights:
@@ -94,8 +106,8 @@ def train(
         if overrides[-1].get("model", {}).get("weights", weights) != weights:
             raise UserError("--backbone-weights and --set model.weights differ: give one of them")
         overrides.insert(-1, {"model": {"weights": weights}})
-    fixed = {"task": task, "setup": setup, "data_root": data_root}
-    run_config = resolve(dataset, method, overrides, **fixed)
+    fixed = {"task": row.task, "setup": row.setup, "data_root": data_root}
+    run_config = resolve(row.dataset, row.method, [row.settings, *overrides], **fixed)
     metrics = train_run(
         run_config,
         out,
@@ -108,6 +120,34 @@ def train(
     _print_steps(metrics)
 
 
+class _Row(NamedTuple):
+    """What `train` trains, by a recipe or by options."""
+
+    dataset: str
+    task: str
+    setup: str
+    method: str
+    settings: Mapping[str, Any]
+
+
+def _row_of(recipe: str | None, **options: str | None) -> _Row:
+    """Raises UserError for an option beside a recipe, and for one that is missing without."""
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if recipe is None:
+        options = {**options, "setup": options["setup"] or "disjoint"}
+        missing = [f"--{name}" for name, value in options.items() if value is None]
+        if missing:
+            raise UserError(
+                f"nothing to train: give {', '.join(missing)}, or --recipe NAME in place of "
+                f"--dataset, --task, --setup and --method"
+            )
+        return _Row(settings={}, **{name: str(value) for name, value in options.items()})
+    row = get_recipe(recipe)
+    if given:
+        raise UserError(f"--recipe {row.name} says {', '.join(given)}: leave one of them out")
+    return _Row(row.dataset, row.task, row.setup, row.method, row.settings)
+
+
 for command in (
     predict,
     experiments.ablate,
@@ -118,6 +158,8 @@ for command in (
     settings_command,
 ):
     app.command()(command)
+app.command(name="recipes")(list_recipes)
+app.command()(reproduce)
 
 
 @app.command()

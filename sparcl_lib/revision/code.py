@@ -33,6 +33,7 @@ ASIDE = frozenset(
         "prediction.py",
         "published",
         "report",
+        "reproduction",
         "revision",
         "run.py",
         "viz",

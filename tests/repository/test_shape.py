@@ -21,7 +21,7 @@ LAYERS = (
     {"training"},
     {"latent_space", "prediction", "report"},
     {"run"},
-    {"experiments", "revision"},
+    {"experiments", "reproduction", "revision"},
     {"api", "label_files"},
     {"course", "demo", "environment"},
     {"cli"},

@@ -1,0 +1,140 @@
+"""What a run at the paper's scale should take, from iterations that were measured.
+
+Seconds and memory of an iteration are those of one H200 (benchmarks/studies/gpu, speed.csv) with
+ResNet-101 at output stride 16, 512 pixels and 21 classes; `measured.csv` is the part of that table
+which is needed here. Everything else is an estimate, and `FORMULA` says how it is made.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from math import ceil
+from typing import NamedTuple
+
+from sparcl_lib.config import RunConfig, at_step
+from sparcl_lib.data import Presence, open_source, partition, scan
+from sparcl_lib.errors import UserError
+from sparcl_lib.reproduction.tables import rows_of
+from sparcl_lib.tasks import get_task
+
+FORMULA = (
+    "Estimates for one H200, trained alone: the sum over steps of images x epochs / batch x "
+    "seconds of an iteration. Seconds and peak memory were measured with ResNet-101, 512 pixels "
+    "and 21 classes, for FT, MiB, SDR and PLOP at batch 8 and 24 (benchmarks/studies/gpu); a line "
+    "through both serves other batches, and pixels count in proportion. FT stands for step 0, "
+    "Joint, EWC, RW and PI; MiB for LwF, LwF-MC, ILT and CIL; SDR's formulas for its released "
+    "form, whose losses take longer. Tests, loading and passes of a method before a step come on "
+    "top."
+)
+MANY_CLASSES = (
+    "ADE20K: more than 21 classes were not measured, so an iteration takes more time and memory; "
+    "without --data-root every step is counted with all 20,210 images, which is too many."
+)
+MEASURED_AS = {"EWC": "FT", "RW": "FT", "PI": "FT", "Joint": "FT", "SDR+MiB": "SDR"}
+"""Method -> the one whose iteration stands for its own."""
+_WITH_TEACHER = "MiB"
+_ARITHMETIC = {"32-true": "tf32", "bf16-mixed": "bf16", "16-mixed": "bf16"}
+_PIXELS = 512
+_ADE_IMAGES = 20_210
+
+
+class Cost(NamedTuple):
+    """Of one run."""
+
+    first_hours: float
+    """Of step 0."""
+    later_hours: float
+    gib: float
+    """Peak memory of the GPU."""
+
+
+class _Iteration(NamedTuple):
+    seconds: float
+    gib: float
+
+
+def expected_cost(config: RunConfig, counted: bool = False) -> Cost | None:
+    """By `FORMULA`; None for another network than the one that was measured, and for a data set of
+    which the images are not known.
+
+    counted: whether the images of `config.data_root` are counted; else they are as published.
+    """
+    images = images_per_step(config, counted)
+    model = config.model
+    if images is None or (model.backbone, model.output_stride) != ("resnet101", 16):
+        return None
+    steps = range(len(images))
+    spent = [_iteration(config, step) for step in steps]
+    hours = [_iterations(config, step, images[step]) * spent[step].seconds / 3600 for step in steps]
+    return Cost(hours[0], sum(hours[1:]), max(each.gib for each in spent))
+
+
+def images_per_step(config: RunConfig, counted: bool = False) -> list[int] | None:
+    """Training images of each step that the method has, by rule; None where they are not known."""
+    task = get_task(config.dataset, config.task)
+    presence = _presence(config, counted)
+    if presence is None and config.dataset != "ade20k":
+        return None
+    if presence is None:
+        return [_ADE_IMAGES] * (1 if config.method.joint else task.num_steps)
+    setup = "overlapped" if config.method.joint else config.setup
+    try:
+        ids = partition(presence, task, setup).values()
+    except UserError:  # these images do not do for the task
+        return None
+    return [len(set().union(*ids))] if config.method.joint else [len(step) for step in ids]
+
+
+def _presence(config: RunConfig, counted: bool) -> Presence | None:
+    if counted:
+        return scan(open_source(config.dataset, config.data_root), "train")
+    return voc_presence() if config.dataset == "voc" else None
+
+
+@cache
+def voc_presence() -> Presence:
+    """The 10,582 images of VOC's train_aug: published are their sets of classes, not their ids."""
+    return Presence.from_sets(
+        {
+            f"{row['classes']}/{n}": set(map(int, row["classes"].split()))
+            for row in rows_of("published", "voc_class_sets.csv")
+            for n in range(int(row["train_aug"]))
+        }
+    )
+
+
+def _iterations(config: RunConfig, step: int, images: int) -> int:
+    optim = config.optim
+    if optim.iterations is not None:
+        return at_step(optim.iterations, step)
+    return ceil(images * at_step(optim.epochs, step) / config.data.batch_size)
+
+
+def _iteration(config: RunConfig, step: int) -> _Iteration:
+    name = config.method.name
+    measured = _measured()[_ARITHMETIC[config.precision]]
+    stand_in = "FT" if step == 0 else MEASURED_AS.get(name, name)
+    points = measured.get(stand_in, measured[_WITH_TEACHER])
+    share = (config.data.size / _PIXELS) ** 2
+    seconds, gib = (
+        _at_batch({batch: each[k] for batch, each in points.items()}, config.data.batch_size)
+        for k in range(2)
+    )
+    return _Iteration(seconds * share, gib * share)
+
+
+def _at_batch(points: Mapping[int, float], batch: int) -> float:
+    """On the line through two points, or in proportion to one."""
+    known: Sequence[tuple[int, float]] = sorted(points.items())
+    (low, first), (high, last) = (known[0], known[-1]) if len(known) > 1 else ((0, 0.0), known[0])
+    return first + (last - first) * (batch - low) / (high - low)
+
+
+@cache
+def _measured() -> dict[str, dict[str, dict[int, _Iteration]]]:
+    """Arithmetic -> method -> batch -> what an iteration takes."""
+    found: dict[str, dict[str, dict[int, _Iteration]]] = {}
+    for row in rows_of("reproduction", "measured.csv"):
+        methods = found.setdefault(row["arithmetic"], {})
+        spent = _Iteration(float(row["seconds"]), float(row["peak GiB"]))
+        methods.setdefault(row["method"], {})[int(row["batch"])] = spent
+    return found

@@ -1,0 +1,140 @@
+"""Our numbers beside the published ones, and in what the two runs differ."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from statistics import mean, stdev
+from typing import Any
+
+import pandas as pd
+
+from sparcl_lib.config import RunConfig, resolve
+from sparcl_lib.config.first_step import all_settings
+from sparcl_lib.metrics import format_mean
+from sparcl_lib.plain import as_plain
+from sparcl_lib.report.runs import ReportRun
+from sparcl_lib.reproduction.cost import images_per_step
+from sparcl_lib.reproduction.planning import PlannedRun
+from sparcl_lib.reproduction.tables import PublishedTable, RowRecipe
+from sparcl_lib.training.run_directory import RunDirectory
+
+MEASURES = ("old", "new", "all")
+_NO_DIFFERENCE = ("seed", "data_root", "model.weights", "data.splits")
+"""Settings of which the value is a place, or that are named on their own."""
+_NAMED = 2
+
+Finished = tuple[PlannedRun, ReportRun]
+
+
+def outcome_table(table: PublishedTable, planned: Sequence[PlannedRun]) -> pd.DataFrame:
+    """A row for each row of the table of which a run is done; mIoU in percent, last step.
+
+    Columns: row, seeds, old, new, all (means over seeds), old_std, new_std, all_std,
+    published_old, published_new, published_all, published_source, and difference (ours minus
+    theirs, of all). Numbers nobody knows are NaN. Where the published means leave out the
+    background, ours do.
+    """
+    rows = [_outcome(table, row, runs) for row, runs in _by_row(planned)]
+    columns = ["row", "seeds", *MEASURES, *(f"{name}_std" for name in MEASURES)]
+    columns += [*(f"published_{name}" for name in MEASURES), "published_source", "difference"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _by_row(planned: Sequence[PlannedRun]) -> Iterator[tuple[RowRecipe, list[Finished]]]:
+    names = list(dict.fromkeys(run.row.name for run in planned))
+    ordered = sorted(planned, key=lambda run: names.index(run.row.name))
+    for _, runs in groupby(ordered, key=lambda run: run.row.name):
+        found = [(run, result) for run in runs if (result := run.result()) is not None]
+        if found:
+            yield found[0][0].row, found
+
+
+def _outcome(table: PublishedTable, row: RowRecipe, runs: Sequence[Finished]) -> dict[str, Any]:
+    found: dict[str, Any] = {"row": row.name, "seeds": len(runs)}
+    for name in MEASURES:
+        # The new classes never hold the background.
+        ending = "_no_bg" if table.without_background and name != "new" else ""
+        values = [result.metrics["steps"][-1][f"miou_{name}{ending}"] for _, result in runs]
+        known = [value for value in values if value is not None]
+        found[name] = mean(known) if known else None
+        found[f"{name}_std"] = stdev(known) if len(known) > 1 else None
+        found[f"published_{name}"] = getattr(row.published, name, None)
+    found["published_source"] = getattr(row.published, "source", None)
+    if found["all"] is not None and found["published_all"] is not None:
+        found["difference"] = found["all"] - found["published_all"]
+    return found
+
+
+def outcome_text(table: PublishedTable, planned: Sequence[PlannedRun]) -> str:
+    """The table for a terminal, and what differs from the published runs; empty without a run."""
+    outcome = outcome_table(table, planned)
+    if outcome.empty:
+        return ""
+    shown = outcome[["row", "seeds"]].astype(str)
+    for name in MEASURES:
+        pairs = zip(outcome[name].astype(float), outcome[f"{name}_std"].astype(float))
+        shown[name] = [format_mean(value, deviation) for value, deviation in pairs]
+    for name in MEASURES:
+        shown[f"published {name}"] = [
+            format_mean(value) for value in outcome[f"published_{name}"].astype(float)
+        ]
+    shown["difference"] = [
+        "–" if pd.isna(value) else f"{value:+.1f}" for value in outcome["difference"]
+    ]
+    measured = "means without background" if table.without_background else "background counted"
+    lines = [f"{table.title}: mIoU in percent after the last step, {measured}"]
+    lines += [shown.to_string(index=False), "", "Differs from the published runs:"]
+    lines += [f"- {line}" for line in differences(table, planned)]
+    return "\n".join(lines)
+
+
+def differences(table: PublishedTable, planned: Sequence[PlannedRun]) -> list[str]:
+    """In what the finished runs are not those of the table: scale, data, seeds, and the rest.
+
+    A line says which rows it is of, where it is not of all.
+    """
+    rows = list(_by_row(planned))
+    said: dict[str, list[str]] = {}
+    for row, runs in rows:
+        for line in dict.fromkeys(_differences(row, runs)):
+            said.setdefault(line, []).append(row.name)
+    return [*(f"{line}{_of(names, len(rows))}" for line, names in said.items()), *table.unlike]
+
+
+def _of(names: Sequence[str], all_rows: int) -> str:
+    if len(names) == all_rows:
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f" ({', '.join(names[:_NAMED])}{more})"
+
+
+def _differences(row: RowRecipe, runs: Sequence[Finished]) -> Iterator[str]:
+    wanted = resolve(
+        row.dataset, row.method, [row.settings], task=row.task, setup=row.setup, data_root=None
+    )
+    expected = images_per_step(wanted)
+    for run, result in runs:
+        yield from setting_differences(RunDirectory(run.out).config(), wanted)
+        found = list(result.metrics["images"].values())
+        if row.dataset == "voc" and found != expected:
+            yield f"data: {_commas(found)} training images a step, published {_commas(expected)}"
+    yield f"seeds: {_commas(run.seed for run, _ in runs)}"
+
+
+def setting_differences(here: RunConfig, wanted: RunConfig) -> Iterator[str]:
+    """The settings that a run does not have as its recipe has them."""
+    mine, theirs = all_settings(here), all_settings(wanted)
+    for key in dict.fromkeys([*theirs, *mine]):
+        setting = theirs.get(key) or mine[key]
+        if setting.acts == "never" or key in _NO_DIFFERENCE:
+            continue
+        values = [as_plain(s[key].value) if key in s else None for s in (mine, theirs)]
+        if values[0] != values[1]:
+            yield f"setting: {key}={values[0]} in place of {values[1]}"
+    if here.model.weights != wanted.model.weights:
+        yield f"setting: the backbone starts from {here.model.weights or 'random weights'}"
+    if here.data.splits is not None:
+        yield f"data: the lists of {here.data.splits}"
+
+
+def _commas(values: Iterable[object] | None) -> str:
+    return ", ".join(map(str, values or ()))
