@@ -1,6 +1,6 @@
-"""What a run sees in photographs, as files: class ids, overlays, and a table of areas."""
+"""What a network sees in photographs, as files: class ids, overlays, and a table of areas."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.labels import BACKGROUND
 from sparcl_lib.prediction import LabelMap, read_photograph
 from sparcl_lib.progress import tqdm
-from sparcl_lib.run import Run
 from sparcl_lib.writing import write_atomically, write_csv
 
 AREAS = "areas.csv"
@@ -21,12 +20,18 @@ _OPACITY = 0.55
 
 
 def write_label_maps(
-    run: Run, images: Sequence[Path], out: Path, step: int = -1, overwrite: bool = False
+    predict: Callable[[Path], LabelMap],
+    classes: Sequence[str],
+    images: Sequence[Path],
+    out: Path,
+    overwrite: bool = False,
 ) -> pd.DataFrame:
     """Write NAME.png and NAME-overlay.png for each image, and areas.csv, which is returned.
 
-    NAME.png holds class ids (indices of `run.classes`) and VOC's palette. areas.csv has a row per
-    image and class that the network knows: image, class_id, class, pixels, percent.
+    predict: what the network sees in an image file. classes: those that it knows, background first.
+
+    NAME.png holds class ids (indices of `classes`) and VOC's palette. areas.csv has a row per
+    image and class: image, class_id, class, pixels, percent.
 
     Raises UserError before anything is written: for an image that cannot be read, two images of
     one name, a file that is there already (unless `overwrite`, and the areas.csv there lists it),
@@ -36,14 +41,13 @@ def write_label_maps(
     places = _places(images, out, overwrite)
     for image in images:
         read_photograph(image)
-    known = len(run.confusion(step))
     tables = []
     for image, (map_file, overlay_file) in tqdm(places.items(), "images", leave=False):
-        labels = run.predict(image, step)
+        labels = predict(image)
         drawn, blended = _palette_image(labels), _overlay(image, labels)
         write_atomically(map_file, drawn.save)
         write_atomically(overlay_file, blended.save)
-        tables.append(_areas(image, labels, run.classes[:known]))
+        tables.append(_areas(image, labels, classes))
     table = pd.concat(tables, ignore_index=True)
     write_csv(out / AREAS, table)
     return table

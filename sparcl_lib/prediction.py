@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.pixels import check_pixels, read_photo, rgb_of
 from sparcl_lib.errors import UserError
-from sparcl_lib.models import Segmenter, label_map
+from sparcl_lib.models import SegmenterOutput, label_map
 
 Photograph: TypeAlias = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 """A file, a PIL image, a uint8 array (H, W, 3), or a uint8 tensor (3, H, W); RGB."""
@@ -57,20 +57,20 @@ def _described(thing: object) -> str:
 
 
 def predict_photographs(
-    model: Segmenter, photographs: Iterable[Photograph], size: int | None, batch_size: int
+    model: nn.Module, photographs: Iterable[Photograph], size: int | None, batch_size: int
 ) -> list[LabelMap]:
     """What a network sees in each, at its own size.
 
-    model: in eval mode, on any device. size: its shorter side becomes this for the network, in
-    pixels (None: it stays as it is); nothing is cut off, and the logits are brought back to the
-    photograph's size, bilinear. batch_size: neighbours of one size go through the network together,
-    so many at a time at most.
+    model: a Segmenter in eval mode, on any device, or what answers as one. size: its shorter side
+    becomes this for the network, in pixels (None: it stays as it is); nothing is cut off, and the
+    logits are brought back to the photograph's size, bilinear. batch_size: neighbours of one size
+    go through the network together, so many at a time at most.
     """
-    device = next(model.parameters()).device
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     maps: list[LabelMap] = []
     for originals, batch in _batches(photographs, size, batch_size):
         with torch.no_grad():
-            output = model(normalise(batch.to(device)), enlarge=size is not None)
+            output: SegmenterOutput = model(normalise(batch.to(device)), enlarge=size is not None)
             labelled = (label_map(output, n, shape) for n, shape in enumerate(originals))
             maps += [labels.cpu().numpy() for labels in labelled]
     return maps

@@ -82,7 +82,12 @@ class Run:
         """The steps that were trained."""
         return list(range(len(self.metrics["seconds"])))
 
-    def _step(self, step: int) -> int:
+    def step_number(self, step: int) -> int:
+        """The step counted from 0: -1 is the last one. Raises UserError for one that is not there.
+
+        >>> run.step_number(-1)
+        1
+        """
         steps = self.steps
         if not isinstance(step, (int, np.integer)):
             raise UserError(f"the step is a whole number, as in {steps[-1]}, got {step!r}")
@@ -95,7 +100,7 @@ class Run:
         return self.first if step == 0 else self.directory
 
     def _checkpoint(self, step: int) -> dict[str, Any]:
-        return self._place(self._step(step)).load_checkpoint(self._step(step))
+        return self._place(self.step_number(step)).load_checkpoint(self.step_number(step))
 
     def model(self, step: int = -1) -> Segmenter:
         """The network after a step, in eval mode and frozen, on the CPU. It takes (B, 3, H, W) as
@@ -126,7 +131,7 @@ class Run:
         Raises UserError where they are not in this folder: a step 0 that was taken from another
         run has its log there.
         """
-        step = self._step(step)
+        step = self.step_number(step)
         path = self._place(step).path / "logs" / f"step-{step}" / "metrics.csv"
         if not path.is_file():
             raise UserError(f"{path} is missing: step {step} was trained in another folder")
@@ -191,7 +196,7 @@ class Run:
         many = isinstance(images, (list, tuple)) or (isinstance(images, Tensor) and images.ndim > 3)
         data = self.config.data
         maps = predict_photographs(
-            self._network(self._step(step), device),
+            self._network(self.step_number(step), device),
             list(images) if many else [images],  # type: ignore[arg-type, list-item]
             None if data.test == "whole" else data.test_size or data.size,
             data.batch_size if data.test == "crop" else 1,

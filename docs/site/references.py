@@ -36,6 +36,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "training": (),
     "experiments": ("ablation", "comparison", "sweep", "base", "store"),
     "report": ("page",),
+    "reproduction": ("cost", "planning", "outcome"),
+    "exporting": (),
     "viz": (),
 }
 """Room -> its modules whose names are not those of the room."""

@@ -1,13 +1,18 @@
 """`sparcl predict`: parse, call, print. Imports the heavy modules late."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sparcl_lib.errors import UserError
+
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run directory, or a file (.onnx) that sparcl export wrote.")
+    ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs.")],
     out: Annotated[Path, typer.Option(help="Folder of the maps; made if it is not there.")],
     step: Annotated[
@@ -22,7 +27,18 @@ def predict(
 ) -> None:
     """Segment photographs: class ids as NAME.png, NAME-overlay.png, and areas of classes as CSV."""
     from sparcl_lib.label_files import AREAS, write_label_maps
-    from sparcl_lib.run import load_run
 
-    write_label_maps(load_run(run), images, out, step, overwrite)
+    if run.suffix.lower() == ".onnx" and not run.is_dir():
+        from sparcl_lib.exporting import load_onnx
+
+        if step != -1:
+            raise UserError(f"--step {step}: {run} holds one step, the one it was exported from")
+        network = load_onnx(run)
+        write_label_maps(network.predict, network.classes, images, out, overwrite)
+    else:
+        from sparcl_lib.run import load_run
+
+        loaded = load_run(run)
+        known = loaded.classes[: len(loaded.confusion(step))]
+        write_label_maps(partial(loaded.predict, step=step), known, images, out, overwrite)
     print(f"{len(images)} maps of class ids, their overlays and {AREAS} in {out}")

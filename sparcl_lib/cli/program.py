@@ -11,6 +11,7 @@ import typer
 from sparcl_lib.cli import course as course_commands
 from sparcl_lib.cli import data as data_commands
 from sparcl_lib.cli import experiments
+from sparcl_lib.cli.export import export
 from sparcl_lib.cli.listings import methods
 from sparcl_lib.cli.listings import settings as settings_command
 from sparcl_lib.cli.options import (
@@ -28,7 +29,7 @@ from sparcl_lib.cli.options import (
     print_checks,
 )
 from sparcl_lib.cli.predict import predict
-from sparcl_lib.cli.reproduce import complete_recipe, list_recipes, reproduce
+from sparcl_lib.cli.reproduce import complete_recipe, recipes, reproduce
 from sparcl_lib.cli.split import split
 from sparcl_lib.errors import FailedElsewhere, UserError, printable
 from sparcl_lib.method_table import METHODS
@@ -150,16 +151,17 @@ def _row_of(recipe: str | None, **options: str | None) -> _Row:
 
 for command in (
     predict,
+    export,
     experiments.ablate,
     experiments.sweep,
     experiments.compare,
     split,
     methods,
     settings_command,
+    recipes,
+    reproduce,
 ):
     app.command()(command)
-app.command(name="recipes")(list_recipes)
-app.command()(reproduce)
 
 
 @app.command()

@@ -14,10 +14,10 @@ from sparcl_lib.reproduction import (
     RowRecipe,
     get_recipe,
     get_table,
-    recipes,
     table_names,
     tables,
 )
+from sparcl_lib.reproduction import recipes as known_recipes
 
 if TYPE_CHECKING:
     from sparcl_lib.reproduction import PublishedTable
@@ -27,7 +27,7 @@ _WIDTH = 80
 
 def complete_recipe(incomplete: str) -> list[str]:
     """The recipes whose names go on from what is typed."""
-    return [name for name in recipes() if name.lower().startswith(incomplete.lower())]
+    return [name for name in known_recipes() if name.lower().startswith(incomplete.lower())]
 
 
 def complete_table(incomplete: str) -> list[str]:
@@ -35,7 +35,7 @@ def complete_table(incomplete: str) -> list[str]:
     return [name for name in table_names() if name.startswith(incomplete.lower())]
 
 
-def list_recipes(
+def recipes(
     name: Annotated[
         str,
         typer.Argument(

@@ -86,8 +86,13 @@ def images_per_step(config: RunConfig, counted: bool = False) -> list[int] | Non
 
 def _presence(config: RunConfig, counted: bool) -> Presence | None:
     if counted:
-        return scan(open_source(config.dataset, config.data_root), "train")
+        return _counted(config.dataset, config.data_root)
     return voc_presence() if config.dataset == "voc" else None
+
+
+@cache
+def _counted(dataset: str, data_root: str | None) -> Presence:
+    return scan(open_source(dataset, data_root), "train")
 
 
 @cache

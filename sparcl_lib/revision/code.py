@@ -28,6 +28,7 @@ ASIDE = frozenset(
         "demo.py",
         "environment.py",
         "experiments",
+        "exporting.py",
         "label_files.py",
         "latent_space.py",
         "prediction.py",

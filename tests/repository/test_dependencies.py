@@ -25,6 +25,7 @@ NEEDS = {
     "course": "course",
     "data/acquiring": "data",
     "experiments/sweep": "search",
+    "exporting": "export",
     "latent_space": "course",
     "report/page": "report",
     "viz": "report",

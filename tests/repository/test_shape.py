@@ -22,7 +22,7 @@ LAYERS = (
     {"latent_space", "prediction", "report"},
     {"run"},
     {"experiments", "reproduction", "revision"},
-    {"api", "label_files"},
+    {"api", "exporting", "label_files"},
     {"course", "demo", "environment"},
     {"cli"},
     {"__init__", "__main__"},

@@ -36,7 +36,6 @@ def on_one_core() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@cache
 def config_of(row: RowRecipe) -> RunConfig:
     return resolve(row.dataset, row.method, [row.settings], task=row.task, setup=row.setup)
 

@@ -1,0 +1,74 @@
+"""Expected hours and memory: what was measured, and the formula around it."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sparcl_lib.config import parse_settings, resolve
+from sparcl_lib.reproduction import get_recipe, recipes
+from sparcl_lib.reproduction.cost import expected_cost, images_per_step
+
+ROOT = Path(__file__).parents[2]
+STUDIES = ROOT / "benchmarks" / "studies"
+
+
+def cost_of(name: str, *settings: str):
+    row = get_recipe(name)
+    config = resolve(
+        row.dataset, row.method, [row.settings, parse_settings(settings)],
+        task=row.task, setup=row.setup,
+    )  # fmt: skip
+    return expected_cost(config)
+
+
+def test_what_is_called_measured_was():
+    ours = pd.read_csv(ROOT / "sparcl_lib" / "reproduction" / "measured.csv")
+    study = pd.read_csv(STUDIES / "gpu" / "speed.csv")
+    study = study[(study.layout == "channels last") & (study["size"] == 512)]
+    found = ours.merge(study, on=list(ours), how="left", indicator=True)
+    assert len(ours) == 14 and (found["_merge"] == "both").all()
+
+
+def test_sdr_on_15_1_costs_what_the_study_of_costs_says():
+    hours = pd.read_csv(STUDIES / "voc_cost" / "hours.csv").set_index("precision")
+    for precision in ("32-true", "bf16-mixed"):
+        cost = cost_of("voc-15-1-overlapped-SDR", f"precision={precision}")
+        assert cost.first_hours + cost.later_hours == pytest.approx(
+            hours.hours[precision], abs=0.006
+        )
+        assert cost.gib == pytest.approx(hours["peak GiB"][precision], abs=0.06)
+
+
+def test_images_are_those_that_were_published_and_joint_training_sees_all():
+    def images(name: str):
+        row = get_recipe(name)
+        return images_per_step(resolve(row.dataset, row.method, task=row.task, setup=row.setup))
+
+    assert images("voc-15-1-disjoint-SDR") == [8437, 378, 299, 420, 500, 548]
+    assert images("voc-19-1-overlapped-FT") == [10410, 548]
+    assert images("voc-15-1-overlapped-Joint") == images("mib-voc-19-1-disjoint-Joint") == [10582]
+    assert images("ade20k-100-50-overlapped-SDR") == [20210, 20210]
+
+
+def test_a_batch_between_and_another_size_follow_the_formula():
+    name = "voc-19-1-disjoint-FT"
+    eight, sixteen, many = (cost_of(name, f"data.batch_size={batch}").gib for batch in (8, 16, 24))
+    assert sixteen == pytest.approx((eight + many) / 2)
+    assert cost_of(name, "data.size=256").first_hours == pytest.approx(
+        cost_of(name).first_hours / 4
+    )
+    fixed = cost_of(name, "optim.iterations=100")
+    assert fixed.first_hours * 3600 == pytest.approx(100 * 0.0588141)
+    plop, half = (cost_of("voc-15-5-overlapped-PLOP", f"data.batch_size={b}").gib for b in (24, 48))
+    assert half == pytest.approx(2 * plop)
+
+
+def test_every_row_has_a_cost_and_another_network_has_none():
+    for row in recipes().values():
+        cost = cost_of(row.name)
+        assert cost.first_hours > 0 and 2 < cost.gib < 40, row.name
+        assert (cost.later_hours == 0) == (row.method == "Joint"), row.name
+    assert cost_of("voc-19-1-disjoint-FT", "model.backbone=mobilenet_v2") is None
+    minivoc = resolve("minivoc", "FT", task="6-4")
+    assert expected_cost(minivoc) is None
