@@ -423,7 +423,7 @@ play(
 # - `background` "in repulsion": it is pushed and has no spring. It ends in the corner, where both channels are zero. "In neither" its points stay
 #   where they are, and the disc sinks a little, since nobody pushes it from below.
 
-# %% tolerance={"abs": 0.01, "spread": 3e-07}
+# %%
 def play_out(steps, attraction, repulsion, background="in both"):
     points = toy_start()
     for _ in range(steps):
@@ -626,7 +626,7 @@ small = {
 }
 asked, truth = samples(300, 9)
 
-# %% tolerance={"abs": 1, "spread": 1e-05}
+# %% tolerance={"abs": 0.1, "spread": 1e-05}
 @torch.no_grad()
 def judged(net):
     features, logits = net(asked)
@@ -713,7 +713,7 @@ tests = list(islice(workspace.evaluation_batches(1), 6))  # 96 test images
 networks = {"M_0": teacher, **{name: run.model(1) for name, run in runs.items()}}
 spaces = {name: latent_space.class_features(net, tests) for name, net in networks.items()}
 
-# %% tolerance={"abs": 0.1, "spread": 1e-05}
+# %%
 def size_of(features, labels):
     """Of the ten object classes: how far apart their means are, how far each is spread."""
     middles = latent_space.class_means(features, labels, 11)[1:]
@@ -877,7 +877,7 @@ def repulsion_of_directions(context):
 # It is trained as the cell runs, for 60 iterations in place of 300, beside the base and the library's repulsion for as long. Change the term and
 # run both cells again.
 
-# %% tolerance={"abs": 0.1, "spread": 0.015}
+# %% tolerance={"abs": 0.1, "spread": 0.015, "strict": "UCE(?! . repulsion of)[^U]*"}
 SHORT = "optim.iterations=[600, 60]"  # step 0 as ever, then 60 iterations
 OWN = "method.terms.repulsion_of_directions={weight: 0.1, from_step: 1}"
 TRAINED = {"UCE": UCE, "UCE + repulsion": (*UCE, REPULSION), "UCE + repulsion of directions": (*UCE, OWN)}

@@ -87,7 +87,7 @@ def look(model):
     objects = (labels > 0) & (labels < 255)
     return features[objects], labels[objects]
 
-# %% tolerance={"abs": 0.1, "spread": 0.01}
+# %%
 def portrait(features, labels):
     means, used = class_means(features, labels, 11), channels_used(features, labels)
     return {
@@ -193,7 +193,7 @@ assert torch.isclose(mine, library) and torch.allclose(one.grad[not_silent], oth
 #
 # $$\text{push on channel } j = \frac{r - e^{\bar f_j}}{A} \;\ge\; 0$$
 
-# %% tolerance={"abs": 0.001, "spread": 1e-05}
+# %%
 def push_at_fixed_peak(fbar):  # (N, D) -> (N, D): minus the gradient of each r_i
     a, e = fbar.sum(dim=1, keepdim=True), fbar.exp().sum(dim=1, keepdim=True)
     return (e / a - fbar.exp()) / a
@@ -252,7 +252,7 @@ def turned(f, peak):
 
 FIVE = {"the paper's ratio": ratio, "L1 share": l1_of, "Hoyer's": hoyer_of, "entropy": entropy_of, "ratio turned": turned}
 
-# %% tolerance={"abs": 0.001, "spread": 1e-07}
+# %%
 counts = (1, 2, 8, 32, 64)
 patterns = torch.stack([(torch.arange(64) < n).float() for n in counts])  # n of 64 at the peak
 values = {name: loss(patterns, 1.0).tolist() for name, loss in FIVE.items()}
@@ -429,7 +429,7 @@ pd.DataFrame(rows).T.round(1)
 # %% [markdown]
 # What is left of the old classes, minus what is left without a loss, network by network: the mean of ten and its 95 % interval.
 
-# %% tolerance={"abs": 0.5, "spread": 0.05}
+# %% tolerance={"abs": 0.1, "spread": 0.05}
 by_network = pd.DataFrame([
     {"method": f"{name}, D = {dim}", "seed": network, "old": value}
     for (dim, name), values in kept_old.items() for network, value in enumerate(values.tolist())
@@ -486,7 +486,7 @@ explore(
 my_guess = None  # a number from 1 to 64, or "pass"
 guess_first(my_guess)
 
-# %% tolerance={"abs": 0.1, "spread": 0.01}
+# %%
 SPARSIFICATION = "method.terms.sparsification={weight: 0.002, from_step: 1}"
 NAME = "method.name=MiB + sparsification"  # as the study below calls it
 sparsified = run_or_load(minivoc_config("MiB", SPARSIFICATION, NAME), checkpoints=True)
@@ -572,7 +572,7 @@ for (term_name, weight), title in zip(WEIGHTS.items(), ("Hoyer's", "L1 share")):
     setting = f"method.terms.{term_name}={{weight: {weight}, from_step: 1}}"
     short[f"MiB + {title}"] = run_or_load(minivoc_config("MiB", SHORT, setting), checkpoints=True)
 
-# %% tolerance={"abs": 3, "spread": 1}
+# %% tolerance={"abs": 2, "spread": 1, "strict": "MiB [0-9.]+|M_0[^M]*"}
 short_looks = {"M_0": before} | {name: look(run.model(1)) for name, run in short.items()}
 table = pd.DataFrame({name: portrait(*found) for name, found in short_looks.items()}).T
 alone = run_or_load(minivoc_config("MiB", SHORT)).matrix.miou_all(1)
@@ -595,7 +595,7 @@ show(
 # A class uses more channels than one of its locations has active. Does each location choose its own? The two counts cannot tell, for they have different
 # thresholds. So take many pairs of locations: how much of what is active at the first one is active at the second, of the same class or of another?
 
-# %% tolerance={"abs": 3, "spread": 1}
+# %% tolerance={"abs": 1, "spread": 0.25, "strict": "M_0[^M]*"}
 def shared_channels(features, labels, count=40_000):
     """Percent of the active channels of a location that are active at another one, by its class."""
     active = features > features.max(axis=1, keepdims=True) / 10
@@ -890,7 +890,7 @@ quiz(
 # The second part is positive: the loss wants the peak *lower*, with the force of the whole class behind it. Lower peak, fuller channels: both
 # parts ask for the same, that all entries of a class be alike.
 
-# %% tolerance={"abs": 0.01, "spread": 1e-05}
+# %%
 def gradient_by_hand(rows, ids):  # (n, D), (n,) -> (n, D): of the sum of all r_i, no floor
     gradient = torch.zeros_like(rows)
     for c in ids.unique():
@@ -919,7 +919,7 @@ assert torch.allclose(gradient_by_hand(rows, ids), leaf.grad, atol=1e-5) and (at
 # $D / A^2$. On real photographs one such location pushed a whole run away ([docs](../docs/real_voc_subset.md)); so the library stops
 # at $A = 1$, the activity of a single channel at the peak. How many locations are that quiet here?
 
-# %% tolerance={"abs": 0.01, "spread": 0.001}
+# %%
 def total_activity(model):  # of the object locations, as the loss sees it: (N,)
     found, labels = look(model)
     return normalised(torch.from_numpy(found), torch.from_numpy(labels)).sum(dim=1)

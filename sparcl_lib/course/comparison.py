@@ -6,8 +6,9 @@ numbers depend on that says how much they may differ, and from what spread that 
 
     # %% tolerance={"abs": 0.03, "spread": 0.012}
 
-Integers such as counts and row numbers are numbers like others: below `abs` 1 they stay exact. A
-number of a kept run in the same output stays strict by `"strict": "kept run [0-9.]+"`.
+Labels of a table's rows and columns are words, whatever digits are in them. Integers are numbers
+like others: below `abs` 1 they stay exact. What else is no result of training, such as a number of
+a kept run or a count beside percents, stays strict by `"strict": "kept run [0-9.]+"`.
 """
 
 import copy
@@ -32,28 +33,26 @@ _NUMBER = re.compile(
       | (?:nan|inf)(?!\w) )""",
     re.VERBOSE | re.IGNORECASE,
 )
-_TAG = "<[^>]*>"
+_TAGS_AND_LABELS = r"<th(?: [^>]*)?>[^<]*</th>|<[^>]*>"
 _COMPARED = ("text/plain", "text/html")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """How far a printed number may lie from the kept one: `abs`, or `rel` times it if more."""
+    """How far a printed number may lie from the kept one."""
 
+    abs: float
+    """The distance: twice the spread in units of the last printed digit, and one unit at least."""
     spread: float
-    """The largest difference that was measured between processors, threads and torch releases, in
-    the unit of `abs` (of `rel` if there is no `abs`)."""
-    abs: float = 0.0
-    rel: float = 0.0
+    """The largest difference that was measured between processors, threads and torch releases."""
     strict: str = ""
     """Regular expression of passages that are compared strictly all the same."""
 
     def __post_init__(self) -> None:
-        largest = self.abs or self.rel
-        if self.abs < 0 or self.rel < 0 or not 0 < largest >= self.spread >= 0:
+        if not 0 < self.abs >= self.spread >= 0:
             raise UserError(
-                f"a tolerance needs abs or rel, and a spread from 0 to it: abs {self.abs}, "
-                f"rel {self.rel}, spread {self.spread}"
+                f"a tolerance needs abs, and a spread from 0 to it: abs {self.abs}, "
+                f"spread {self.spread}"
             )
         try:
             re.compile(self.strict)
@@ -67,7 +66,7 @@ class Tolerance:
         if math.isinf(kept) or math.isinf(new):
             return kept == new
         # The last digits of a decimal fraction are not exact in binary: 0.48 - 0.47 > 0.01.
-        return abs(kept - new) <= max(self.abs, self.rel * abs(kept)) * (1 + 1e-9) + 1e-12
+        return abs(kept - new) <= self.abs * (1 + 1e-9) + 1e-12
 
 
 def tolerance_of(cell: NotebookNode) -> Tolerance | None:
@@ -84,18 +83,20 @@ def tolerance_of(cell: NotebookNode) -> Tolerance | None:
     return tolerance
 
 
-def numbers_in(text: str, strict: str = "") -> tuple[list[str], list[str]]:
+def numbers_in(text: str, *strict: str) -> tuple[list[str], list[str]]:
     """The words between the numbers (one more than there are numbers), and the numbers.
 
-    What the regular expression `strict` finds are words, whatever digits are in it.
+    What one of the regular expressions `strict` finds are words, whatever digits are in it.
     """
     words: list[str] = [""]
     numbers: list[str] = []
     start = 0
-    for passage in [*re.finditer(strict, text)] if strict else []:
-        _take(text[start : passage.start()], words, numbers)
-        words[-1] += passage[0]
-        start = passage.end()
+    patterns = filter(None, strict)
+    found = (passage.span() for pattern in patterns for passage in re.finditer(pattern, text))
+    for begin, end in sorted(found):  # they may overlap
+        _take(text[start : max(start, begin)], words, numbers)
+        words[-1] += text[max(start, begin) : end]
+        start = max(start, end)
     _take(text[start:], words, numbers)
     return words, numbers
 
@@ -127,9 +128,9 @@ def adopt(kept: str, new: str, tolerance: Tolerance, html: bool = False) -> str:
     those that agree are written as they were kept. Where words, lines or the number of numbers
     differ, the new text as it is.
     """
-    strict = "|".join(filter(None, [_TAG if html else "", tolerance.strict]))
-    kept_words, kept_numbers = numbers_in(kept, strict)
-    new_words, new_numbers = numbers_in(new, strict)
+    strict = (tolerance.strict, _TAGS_AND_LABELS if html else "")
+    kept_words, kept_numbers = numbers_in(kept, *strict)
+    new_words, new_numbers = numbers_in(new, *strict)
     if _closed(kept_words) != _closed(new_words):
         return new
     pairs = list(zip(kept_numbers, new_numbers))

@@ -29,7 +29,6 @@ from sparcl_lib.course.chapter import (
     stub,
     tags_of,
 )
-from sparcl_lib.course.comparison import numbers_in, tolerance_of, value
 from sparcl_lib.course.runs import SHIPPED, run_keys
 
 ROOT = Path(__file__).parents[2]
@@ -133,26 +132,6 @@ def test_few_outputs_are_left_unchecked(chapter):
     ignored = [cell for cell in cells if "nbval-ignore-output" in tags_of(cell)]
     assert len(ignored) <= 0.05 * len(cells)
     assert {tag for cell in cells for tag in tags_of(cell)} <= TAGS | {HIDDEN}
-
-
-def printed_by(cell) -> str:
-    texts = (
-        output.get("text") or output.get("data", {}).get("text/plain") for output in cell.outputs
-    )
-    return "\n".join(filter(None, texts))
-
-
-@each_chapter()
-def test_a_tolerance_has_numbers_to_be_about(chapter):
-    """One unit of the last digit of some number is within it, and what stays strict is printed."""
-    for cell in code_cells(notebook_of(chapter)):
-        tolerance = tolerance_of(cell)
-        if tolerance is not None:
-            text = printed_by(cell)
-            numbers = numbers_in(text, tolerance.strict)[1]
-            units = {number: 10.0 ** -len(number.partition(".")[2]) for number in numbers}
-            assert any(tolerance.holds(value(n), value(n) + unit) for n, unit in units.items())
-            assert re.search(tolerance.strict, text)
 
 
 @each_chapter()
