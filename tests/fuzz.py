@@ -56,7 +56,7 @@ from sparcl_lib.tasks import MINIVOC_CLASSES
 from sparcl_lib.training import runner, train
 
 SEED = 16
-LIMIT = 20
+LIMIT = 600
 """Seconds of a case."""
 CASES = 2000
 STREETS = ("void", "road", "wall", "tree", "sky")
