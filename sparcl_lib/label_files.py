@@ -1,22 +1,27 @@
-"""What a network sees in photographs, as files: class ids, overlays, and a table of areas."""
+"""What a network sees in photographs, as files: class ids, overlays with legends, areas.
 
-from collections.abc import Callable, Iterable, Sequence
+Colours are those of all figures: `viz.class_palette`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from sparcl_lib.data.masks import voc_palette
 from sparcl_lib.errors import UserError
 from sparcl_lib.labels import BACKGROUND
 from sparcl_lib.prediction import LabelMap, read_photograph
 from sparcl_lib.progress import tqdm
+from sparcl_lib.viz.palette import class_palette
 from sparcl_lib.writing import write_atomically, write_csv
 
 AREAS = "areas.csv"
 _OPACITY = 0.55
 """Of a class on its photograph; the background is left as it is."""
+_SMALLEST_TEXT = 11
+"""In pixels, of a legend; on a large photograph a thirtieth of its height."""
 
 
 def write_label_maps(
@@ -30,8 +35,9 @@ def write_label_maps(
 
     predict: what the network sees in an image file. classes: those that it knows, background first.
 
-    NAME.png holds class ids (indices of `classes`) and VOC's palette. areas.csv has a row per
-    image and class: image, class_id, class, pixels, percent.
+    NAME.png holds class ids (indices of `classes`), shown in the colours of figures. The overlay
+    has a legend below the photograph, of the objects found. areas.csv has a row per image and
+    class: image, class_id, class, colour, pixels, percent.
 
     Raises UserError before anything is written: for an image that cannot be read, two images of
     one name, a file that is there already (unless `overwrite`, and the areas.csv there lists it),
@@ -44,7 +50,7 @@ def write_label_maps(
     tables = []
     for image, (map_file, overlay_file) in tqdm(places.items(), "images", leave=False):
         labels = predict(image)
-        drawn, blended = _palette_image(labels), _overlay(image, labels)
+        drawn, blended = _palette_image(labels), _overlay(image, labels, classes)
         write_atomically(map_file, drawn.save)
         write_atomically(overlay_file, blended.save)
         tables.append(_areas(image, labels, classes))
@@ -95,19 +101,45 @@ def _written_before(out: Path) -> set[str]:
 
 def _palette_image(labels: LabelMap) -> Image.Image:
     image = Image.fromarray(labels)
-    image.putpalette(voc_palette())
+    image.putpalette(class_palette(256).tobytes())
     return image
 
 
-def _overlay(photograph: Path, labels: LabelMap) -> Image.Image:
+def _overlay(photograph: Path, labels: LabelMap, classes: Sequence[str]) -> Image.Image:
     pixels = read_photograph(photograph).permute(1, 2, 0).numpy()
     colours = np.asarray(_palette_image(labels).convert("RGB"))
     opacity = np.where(labels == BACKGROUND, 0, _OPACITY)[..., None]
-    return Image.fromarray((pixels + opacity * (colours - pixels.astype(float))).astype(np.uint8))
+    blended = (pixels + opacity * (colours - pixels.astype(float))).astype(np.uint8)
+    found = [index for index in np.unique(labels).tolist() if index != BACKGROUND]
+    return _with_legend(Image.fromarray(blended), {i: classes[i] for i in found})
+
+
+def _with_legend(picture: Image.Image, names: Mapping[int, str]) -> Image.Image:
+    """The picture at the top left, and below it a line for each class in its colour."""
+    size = max(_SMALLEST_TEXT, picture.height // 30)
+    font = ImageFont.load_default(size)
+    # Pillow's font knows no other letters; the id is beside them, as in areas.csv.
+    latin = {i: name.encode("latin-1", "replace").decode("latin-1") for i, name in names.items()}
+    lines = {i: f"{i} {name}" for i, name in latin.items()} or {BACKGROUND: "background alone"}
+    line, gap = round(1.5 * size), size // 2
+    width = max(round(font.getlength(text)) for text in lines.values()) + line + 2 * gap
+    canvas = Image.new(
+        "RGB", (max(picture.width, width), picture.height + line * len(lines) + gap), "white"
+    )
+    canvas.paste(picture)
+    draw, palette = ImageDraw.Draw(canvas), class_palette(256).tolist()
+    for place, (index, text) in enumerate(lines.items()):
+        top = picture.height + gap + place * line
+        draw.rectangle((gap, top, gap + size, top + size), fill=tuple(palette[index]))
+        draw.text((gap + line, top + size / 2), text, fill="black", font=font, anchor="lm")
+    return canvas
 
 
 def _areas(image: Path, labels: LabelMap, classes: Sequence[str]) -> pd.DataFrame:
     pixels = np.bincount(labels.ravel(), minlength=len(classes))
     ids = range(len(classes))
-    columns = {"image": str(image), "class_id": ids, "class": classes, "pixels": pixels}
-    return pd.DataFrame({**columns, "percent": (100 * pixels / labels.size).round(4)})
+    colours = [f"#{bytes(colour).hex()}" for colour in class_palette(len(classes)).tolist()]
+    columns = {"image": str(image), "class_id": ids, "class": classes, "colour": colours}
+    return pd.DataFrame(
+        {**columns, "pixels": pixels, "percent": (100 * pixels / labels.size).round(4)}
+    )

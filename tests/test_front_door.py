@@ -29,6 +29,7 @@ from sparcl_lib.plain import nest
 from sparcl_lib.prediction import predict_photographs, read_photograph
 from sparcl_lib.tasks import evaluation_table
 from sparcl_lib.training import evaluate, open_workspace
+from sparcl_lib.viz import class_palette
 
 QUICK = {"optim.iterations": 2, "data": {"batch_size": 4}}
 
@@ -408,18 +409,26 @@ def test_sparcl_predict(run, photograph, tmp_path, capsys):
         "areas.csv", "photo.png", "photo-overlay.png", "second.png", "second-overlay.png"
     }  # fmt: skip
     table = pd.read_csv(out / "areas.csv")
-    assert list(table) == ["image", "class_id", "class", "pixels", "percent"]
+    assert list(table) == ["image", "class_id", "class", "colour", "pixels", "percent"]
     for image in (photograph, second):
         labels = run.predict(image)
         with Image.open(out / f"{image.stem}.png") as mask:
             assert mask.mode == "P" and np.array_equal(np.array(mask), labels)
-            assert mask.getpalette()[:6] == [0, 0, 0, 128, 0, 0]
+            assert mask.getpalette()[:33] == class_palette(11).ravel().tolist()  # as in all figures
         with Image.open(out / f"{image.stem}-overlay.png") as overlay:
-            shown, pixels = np.array(overlay), read_photograph(image).permute(1, 2, 0).numpy()
+            whole, pixels = np.array(overlay), read_photograph(image).permute(1, 2, 0).numpy()
+            shown = whole[: labels.shape[0], : labels.shape[1]]
+            legend = {tuple(colour) for colour in whole[labels.shape[0] :].reshape(-1, 3).tolist()}
+            assert all(
+                (tuple(colour) in legend) == (index in labels)
+                for index, colour in enumerate(class_palette(11).tolist())
+                if index
+            )
             assert np.array_equal(shown[labels == 0], pixels[labels == 0])
             assert (shown[labels > 0] != pixels[labels > 0]).any() == (labels > 0).any()
         rows = table[table["image"] == str(image)]
         assert rows["class"].tolist() == list(run.classes)
+        assert rows["colour"].iloc[1] == "#" + class_palette(2)[1].tobytes().hex()
         assert rows["pixels"].tolist() == np.bincount(labels.ravel(), minlength=11).tolist()
         assert rows["percent"].sum() == pytest.approx(100, abs=0.01)
     first = ("predict", run.folder, photograph, "--out", out, "--step", 0)

@@ -12,7 +12,7 @@ import typer
 
 from sparcl_lib.cli.options import Plugins
 from sparcl_lib.errors import UserError
-from sparcl_lib.method_table import ROWS, Row
+from sparcl_lib.method_table import ROWS, Row, method_name
 
 _WIDTH = 80
 _NO_BREAK = "\u00a0"
@@ -26,10 +26,13 @@ _ARGUMENTS = (
 )
 
 
-def methods() -> None:
+def methods(
+    name: Annotated[str, typer.Argument(help="One of them; all if not given.")] = "",
+) -> None:
     """Every method: what it does, where it is from, its loss with the weights on VOC, and what else
     it sets."""
-    for name, row in ROWS.items():
+    shown = [method_name(name)] if name else ROWS
+    for name, row in ((name, ROWS[name]) for name in shown):
         print(f"{name:<10} {row.summary}")
         text = "; ".join(
             filter(None, [row.paper, f"loss: {loss_text(row)}", other_settings_text(row)])
@@ -42,7 +45,11 @@ def methods() -> None:
 
 def settings(
     prefix: Annotated[
-        str, typer.Argument(help="A setting, or a group of them as in optim; all if not given.")
+        str,
+        typer.Argument(
+            help="A setting, a group as in optim, or a part of names as in matching; all if not "
+            "given."
+        ),
     ] = "",
     dataset: Annotated[
         str | None, typer.Option(help="Show what the recipe of a data set makes of them.")
@@ -59,6 +66,7 @@ def settings(
     recipe = recipe_settings(dataset, method)
     rows = described_settings()
     chosen = [row for row in rows if not prefix or f"{row.key}.".startswith(f"{prefix}.")]
+    chosen = chosen or [row for row in rows if _is_part(prefix, row.key)]
     if not chosen:
         raise _unknown(prefix, [row.key for row in rows])
     shown = set()
@@ -76,6 +84,12 @@ def settings(
                 print(textwrap.indent(textwrap.fill(text, _WIDTH - 6), " " * 6))
             shown.add(text)
         print()
+
+
+def _is_part(part: str, key: str) -> bool:
+    """Whether a key holds the whole words of `part`: matching is of released_matching, mat not."""
+    words, all_words = part.replace(".", "_"), key.replace(".", "_")
+    return f"_{words}_" in f"_{all_words}_"
 
 
 def _unknown(prefix: str, keys: list[str]) -> UserError:

@@ -25,7 +25,7 @@ def predict(
         bool, typer.Option("--overwrite", help="Replace the files of an earlier call.")
     ] = False,
 ) -> None:
-    """Segment photographs: class ids as NAME.png, NAME-overlay.png, and areas of classes as CSV."""
+    """Segment photographs: class ids as NAME.png, NAME-overlay.png with a legend, areas as CSV."""
     from sparcl_lib.label_files import AREAS, write_label_maps
 
     if run.suffix.lower() == ".onnx" and not run.is_dir():

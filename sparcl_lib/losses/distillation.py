@@ -32,7 +32,7 @@ def knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     the family, for which the usual weight of 100 is meant.
 
     Source: LwF (Li & Hoiem, 2016), equation 2, in its dense form used by MiB and SDR.
-    logits (B, K, H, W); teacher_logits (B, K_old, H, W). Returns a scalar.
+    logits (B, K, H, W); teacher_logits (B, K_old, H, W). Returns a scalar; no pixel is left out.
     Raises ValueError when the shapes do not fit.
     """
     _check_shapes(logits, teacher_logits)
@@ -50,7 +50,7 @@ def unbiased_knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> T
     old classes with background.
 
     Source: MiB (Cermelli et al., CVPR 2020), section 3, equation 7.
-    logits (B, K, H, W); teacher_logits (B, K_old, H, W). Returns a scalar.
+    logits (B, K, H, W); teacher_logits (B, K_old, H, W). Returns a scalar; no pixel is left out.
     Raises ValueError when the shapes do not fit.
     """
     _check_shapes(logits, teacher_logits)
@@ -69,8 +69,8 @@ def feature_distillation(features: Tensor, teacher_features: Tensor) -> Tensor:
 
     Source: ILT (Michieli & Zanuttigh, ICCV Workshops 2019), the loss on the encoder's output in
     section 4.2.
-    features and teacher_features (B, D, h, w). Returns a scalar. Raises ValueError when the shapes
-    differ.
+    features and teacher_features (B, D, h, w). Returns a scalar; no location is left out. Raises
+    ValueError when the shapes differ.
     """
     _check_same(features, teacher_features)
     return F.mse_loss(features, teacher_features)
@@ -84,7 +84,7 @@ def binary_knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> Ten
     Source: iCaRL (Rebuffi et al., CVPR 2017), equation 1, second sum, in the dense form of MiB's
     released code (LwF-MC), where it stands beside `binary_cross_entropy` of all classes with a
     weight of 10; iCaRL asks the labels for new classes only and gives both sums the same weight.
-    logits (B, K, H, W); teacher_logits (B, K_old, H, W). Returns a scalar.
+    logits (B, K, H, W); teacher_logits (B, K_old, H, W). Returns a scalar; no pixel is left out.
     Raises ValueError when the shapes do not fit.
     """
     _check_shapes(logits, teacher_logits)
@@ -134,7 +134,8 @@ def local_pod(
     code, for which the weights are meant, the norm is not squared. There the last rows and columns
     are left out when a side is not divisible by s; here parts then overlap by one (adaptive
     pooling), the same thing otherwise.
-    features and teacher_features (B, D, h, w) of any layer. Returns a scalar.
+    features and teacher_features (B, D, h, w) of any layer. Returns a scalar; no location is left
+    out.
     Raises ValueError when the shapes differ.
     """
     _check_same(features, teacher_features)

@@ -70,10 +70,11 @@ def prototypes_matching(
 ) -> Tensor:
     """Mean over the old classes present of the distance between p^_c and p_c.
 
+    Source: SDR (Michieli & Zanuttigh, CVPR 2021), section 4.
     features (B, D, h, w); labels (B, h, w) int64 (pseudo-labels of the old model where old classes
     are not annotated); prototypes (C, D) of the old classes, row 0 being background, which takes no
-    part: its meaning moves. Returns a scalar. Raises ValueError for shapes that do not fit and for
-    an unknown distance.
+    part: its meaning moves. Returns a scalar, 0 where no old class is present. Raises ValueError
+    for shapes that do not fit and for an unknown distance.
     """
     _check_prototypes(features, prototypes)
     sums, counts = class_sums(features, labels, prototypes.shape[0])
@@ -96,9 +97,11 @@ def attraction(
 ) -> Tensor:
     """Mean over the classes present of the mean distance of their features to p_c.
 
+    Source: SDR (Michieli & Zanuttigh, CVPR 2021), section 4.
     features (B, D, h, w); labels (B, h, w) int64; prototypes (C, D), no gradient flows into them.
     Background counts as a class like any other: set its labels to 255 to leave it out.
-    Returns a scalar. Raises ValueError for shapes that do not fit and for an unknown distance.
+    Returns a scalar, 0 where no label has a prototype. Raises ValueError for shapes that do not fit
+    and for an unknown distance.
     """
     shares = distance_shares(features, labels, prototypes, distance)
     return shares.values.sum() / (shares.counts > 0).sum().clamp(min=1)
@@ -137,6 +140,7 @@ def distance_shares(
 def repulsion(features: Tensor, labels: Tensor, num_classes: int | None = None) -> Tensor:
     """Mean over ordered pairs (j, k) of classes present of 1 / ||p^_j - p^_k||.
 
+    Source: SDR (Michieli & Zanuttigh, CVPR 2021), section 4.
     features (B, D, h, w); labels (B, h, w) int64. num_classes: an upper bound of the labels;
     without it the labels are searched, which costs a host sync on a GPU. Background counts as a
     class: set its labels to 255 to leave it out. Returns a scalar: 0 for fewer than two classes, at
@@ -162,11 +166,13 @@ def sparsification(features: Tensor, labels: Tensor, num_classes: int | None = N
     0..1. Despite the name the ratio falls with every channel that becomes active: n of D channels
     at the peak are e + (D - n) / n, from e + D - 1 down to e.
 
+    Source: SDR (Michieli & Zanuttigh, CVPR 2021), section 4.
     features (B, D, h, w), not negative (after a ReLU; negative values count as zero, which the
     formula would reward without bound); labels (B, h, w) int64. num_classes as in `repulsion`.
     Locations in which no channel is active have no pattern to be made sparse and are left out of
     the mean; sum_j fbar_ij is taken as at least 1 (MIN_ACTIVITY), a floor that is ours. Returns a
-    scalar. Raises ValueError when features and labels do not fit.
+    scalar, 0 where no labelled location is active. Raises ValueError when features and labels do
+    not fit.
     """
     check_same_locations(features, labels)
     num_classes = num_classes or count_classes(labels)

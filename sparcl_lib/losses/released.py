@@ -57,9 +57,11 @@ def released_matching(
 
     16 equal features and their own prototype 0..63 are 302.5 apart (mse) where 0 is due.
 
+    Source: the authors' release (github.com/LTTM/SDR, 2021), utils/loss.py, measured.
     features (B, D, h, w); labels (B, h, w) int64; prototypes (C, D), a row of zeros for a class
     never seen, to which its features are drawn. reshaped: False reads them as they are. Returns a
-    scalar. Raises ValueError for shapes that do not fit and for an unknown distance.
+    scalar, 0 where no old class is present. Raises ValueError for shapes that do not fit and for an
+    unknown distance.
     """
     read = reshaped_features(features, labels, "locations") if reshaped else features
     return prototypes_matching(read, labels, prototypes, distance)
@@ -76,10 +78,11 @@ def released_attraction(
 ) -> Tensor:
     """`attraction` of reshaped features, divided by the number of classes after each addition.
 
+    Source: the authors' release (github.com/LTTM/SDR, 2021), utils/loss.py, measured.
     features (B, D, h, w); labels (B, h, w) int64; prototypes (C, D), no gradient flows into them.
     reshaped: False reads the features as they are; division: "mean" over the classes, or "nested",
-    see `nested_weights`. Returns a scalar. Raises ValueError for shapes that do not fit and for an
-    unknown distance or division.
+    see `nested_weights`. Returns a scalar, 0 where no label has a prototype. Raises ValueError for
+    shapes that do not fit and for an unknown distance or division.
     """
     _check_choice("division", division, Division)
     read = reshaped_features(features, labels) if reshaped else features
@@ -104,6 +107,7 @@ def released_repulsion(
     is counted, the diagonal's among them, so that the value is many times too large there. Means
     that coincide are dropped.
 
+    Source: the authors' release (github.com/LTTM/SDR, 2021), utils/loss.py, measured.
     features (B, D, h, w); labels (B, h, w) int64; num_classes: an upper bound of the labels, which
     are searched without it. reshaped: False reads the features as they are; distances: "exact" as
     in `repulsion`. Costs a host sync on a GPU. Returns a scalar, 0 for fewer than two classes.
@@ -136,10 +140,11 @@ def released_sparsification(
 
     A silent location alone is D / 1e-15; negative features make the value smaller without bound.
 
+    Source: the authors' release (github.com/LTTM/SDR, 2021), utils/loss.py, measured.
     features (B, D, h, w); labels (B, h, w) int64; num_classes as in `released_repulsion`.
     floor: of sum_j fbar_ij, where 0 is none and leaves no location out; signed: False counts
-    negative values as zero; void: 255 is one more class, False leaves it out. Returns a scalar.
-    Raises ValueError when features and labels do not fit.
+    negative values as zero; void: 255 is one more class, False leaves it out. Returns a scalar, 0
+    where no location is left. Raises ValueError when features and labels do not fit.
     """
     check_same_locations(features, labels)
     num_classes = num_classes or count_classes(labels)

@@ -29,8 +29,8 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = VOID) -> T
     """Mean cross-entropy over the pixels that are not ignored; 0 if all are.
 
     Source: the usual loss of the field, MiB (Cermelli et al., CVPR 2020), equation 1.
-    logits (B, K, H, W); target (B, H, W) int64. Returns a scalar. Raises ValueError when they have
-    other pixels.
+    logits (B, K, H, W); target (B, H, W) int64. Returns a scalar, 0 if all pixels are ignored.
+    Raises ValueError when they have other pixels.
     """
     _check_pixels(logits, target)
     total = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="sum")
@@ -95,7 +95,8 @@ def adaptive_cross_entropy(
 
     Source: PLOP (Douillard et al., CVPR 2021), section 3.3, the pseudo-label loss with its
     adaptive factor nu.
-    logits (B, K, H, W); target (B, H, W) int64; share (B,) in 0..1. Returns a scalar.
+    logits (B, K, H, W); target (B, H, W) int64; share (B,) in 0..1. Returns a scalar, 0 if all
+    pixels are ignored.
     Raises ValueError when share is not one number per image, or the target has other pixels.
     """
     _check_pixels(logits, target)

@@ -34,6 +34,27 @@ def test_methods_names_every_method_with_its_loss_and_paper(capsys):
     assert "sparcl settings --dataset" in whole.partition("EWF")[2]
 
 
+def test_one_method_is_shown_alone_however_it_is_spelt(capsys):
+    whole = printed(capsys, "methods")
+    one = printed(capsys, "methods", "sdr+mib")
+    assert one.startswith("SDR+MiB ") and one.count("loss: ") == 1
+    assert all(line in whole.splitlines() for line in one.splitlines())
+    with pytest.raises(SystemExit) as stop:
+        main(["methods", "SRD"])
+    assert stop.value.code == 2 and "unknown method 'SRD'" in capsys.readouterr().err
+
+
+def test_settings_are_found_by_a_part_of_their_names(capsys):
+    text = printed(capsys, "settings", "matching")
+    keys = set(re.findall(r"^  ([\w.]+) = ", text, flags=re.MULTILINE))
+    assert keys == {key for key in known_keys() if "matching" in key}
+    assert {"method.terms.matching.weight", "method.terms.released_matching.reshaped"} <= keys
+    keys = re.findall(r"^  ([\w.]+) = ", printed(capsys, "settings", "lr"), flags=re.MULTILINE)
+    assert keys == ["optim.lr"]
+    keys = re.findall(r"^  ([\w.]+) = ", printed(capsys, "settings", "size"), flags=re.MULTILINE)
+    assert keys == ["data.size", "data.test_size", "data.batch_size"]
+
+
 def test_no_two_methods_are_shown_alike(capsys):
     text = printed(capsys, "methods").partition("\n\n")[0]
     shown = [" ".join(part.split()[1:]) for part in re.split(r"\n(?=\S)", text)]

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-import sys
+import re
 from collections.abc import Callable, Mapping
 from itertools import permutations, product
 from types import MappingProxyType
@@ -309,10 +309,17 @@ def test_every_loss_is_tested_at_its_optimum():
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_docstring_names_source_and_shapes(name):
-    loss = inspect.unwrap(getattr(losses, name))
-    assert "(B" in loss.__doc__
-    assert "Source" in loss.__doc__ + sys.modules[loss.__module__].__doc__
+def test_docstring_names_source_shapes_and_the_empty_case(name):
+    """Its own docstring, for `help` shows no other: docs/engineer.md says so."""
+    text = " ".join((inspect.unwrap(getattr(losses, name)).__doc__ or "").split())
+    source = re.search(r"Source: (.+?)\. ", text).group(1)
+    assert re.search(r"section \d|equation \d|utils/loss.py|its distillation loss", source), source
+    assert re.search(r"\(B, \w+, \w, \w\)", text) and "Returns " in text and "Raises " in text
+    takes_labels = {"target", "labels", "mask"} & {
+        *inspect.signature(getattr(losses, name)).parameters
+    }
+    empty = r"[,:] 0 (if|for|where) " if takes_labels else r"no (pixel|location) is left out"
+    assert re.search(empty, text.partition("Returns ")[2])
 
 
 # (a)

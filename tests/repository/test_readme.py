@@ -1,15 +1,19 @@
 """The README and the pages it leads to keep their word: code runs, paths exist, numbers hold."""
 
 import csv
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import sparcl_lib
@@ -48,6 +52,26 @@ def test_a_loss_imports_what_the_page_says():
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     rooms = {module.split(".")[1] for module in done.stdout.split()}
     assert rooms == {"losses", "prototypes", "labels"}
+
+
+def test_a_loss_can_be_copied(tmp_path):
+    """The three things that the page names are enough, beside an empty package."""
+    (line,) = re.findall(r"^- Copy it: (.+)$", ENGINEER, flags=re.MULTILINE)
+    things = [ROOT / name for name in re.findall(r"`(sparcl_lib/[\w./]+)`", line)]
+    assert {thing.name for thing in things} == {"losses", "prototypes", "labels.py"}
+    package = tmp_path / "sparcl_lib"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for thing in things:
+        (shutil.copytree if thing.is_dir() else shutil.copy)(thing, package / thing.name)
+    (example,) = (text for text in blocks("python", ENGINEER) if "loss" in text)
+    code = f"{example}\nimport sparcl_lib\nassert sparcl_lib.__file__.startswith({str(tmp_path)!r})"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": "."},
+        check=True,
+    )
 
 
 @pytest.fixture
@@ -100,13 +124,21 @@ def test_the_engineers_example_trains_and_gives_a_network():
     Image.new("RGB", (80, 50)).save("photo.jpg")
     scope: dict = {}
     exec(example, scope)
-    assert scope["labels"].shape == (50, 80) and not scope["network"].training
+    assert scope["labels"].shape == (50, 80)
     assert sparcl_lib.load_run("runs/mib").metrics == scope["run"].metrics
     lines = [line for line in "".join(blocks("sh", ENGINEER)).splitlines() if "copy" in line]
     for line, printed in zip(lines, ("True False", "True"), strict=True):
         program, *arguments = shlex.split(line)
         done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
         assert (program, done.stdout, done.stderr) == ("python", f"{printed}\n", ""), done.stderr
+
+    (alone,) = (text for text in blocks("python", ENGINEER) if "network" in text)
+    exec(alone, scope)
+    assert not scope["network"].training and scope["logits"].shape == (1, 11, 64, 64)
+    scope["images"] = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    exec(alone.strip().splitlines()[-1], scope)
+    seen = scope["logits"].argmax(1).numpy()  # as the run itself: the page's lines are all it takes
+    assert (seen == np.stack(scope["run"].predict(scope["images"]))).all()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/using.md", "docs/engineer.md"])
