@@ -40,18 +40,17 @@
 # %% [markdown]
 # ## How a chapter works
 #
-# You may just read. To work with a chapter, run it: `make lab` opens a copy of your own.
+# You may just read. To work with a chapter, run it in a copy of your own: [the index](README.md) says how to open one.
 #
-# - **Your copy.** `make lab` makes a folder `my-course/` and opens it. Everything that you write stays there; the originals in `notebooks/`
-#   are left alone, and a later `make lab` overwrites nothing.
+# - **Your copy** is a folder beside `notebooks/`. Everything that you write stays there; the originals are left alone, and nothing that you wrote is
+#   overwritten.
 # - **Cells** are run from top to bottom, with Shift + Enter. Folded ones show three dots or a bar; a click opens them. They draw figures, or
 #   check what the text says. What is left open is the method.
 # - **A guess** comes before each main experiment. Put your number in place of `None`, or `"pass"`; until then the cell stops with a line
 #   that says so. Whoever guesses first remembers what came out.
 # - **Sliders and buttons** redraw a picture. They need a running notebook; on a page you see their first picture.
 # - **Exercises** have a cell with `NotImplementedError` for your answer. The cell below it checks the answer, offline, and gives a hint when
-#   it is wrong. In a copy made by `make lab` a
-#   solution is folded below that.
+#   it is wrong. Unless a teacher gave you the chapter, a solution is folded below that.
 # - **Quiz**: click on an answer to see whether it is right, and why.
 # - **Training runs** come with the course, so a chapter takes seconds. Change a number, and that run is trained on your machine, with a
 #   progress bar, and kept.

@@ -49,22 +49,25 @@ def start(folder: Copy = None) -> None:
 def lab(
     context: typer.Context,
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="Another working copy, or a hand-out.")
+        str | None, typer.Argument(help="A working copy, or a hand-out.", metavar="DIR")
     ] = None,
 ) -> None:
     """Open JupyterLab on the index of the working copy, which is made if it is not there.
 
-    All other options are Jupyter's, such as --no-browser or --port=8890.
+    What follows is Jupyter's, such as --no-browser or --port=8890.
     """
     _need_checkout()
     from sparcl_lib.course.copies import is_hand_out
     from sparcl_lib.course.copies import start as start_copy
     from sparcl_lib.course.lab import open_lab
 
-    copy = folder or CHECKOUT / "my-course"
+    options = context.args
+    if folder is not None and folder.startswith("-"):  # Jupyter's, and no folder was given
+        folder, options = None, [folder, *options]
+    copy = Path(folder) if folder else CHECKOUT / "my-course"
     if not is_hand_out(copy):
         print(start_copy(copy))
-    raise typer.Exit(open_lab(copy, context.args))
+    raise typer.Exit(open_lab(copy, options))
 
 
 @app.command()
@@ -74,7 +77,9 @@ def check(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON in place of a table.")
     ] = False,
-    core: Annotated[bool, typer.Option("--core", help="Leave the further parts out.")] = False,
+    core: Annotated[
+        bool, typer.Option("--core", help="Leave further parts and open exercises out.")
+    ] = False,
     seconds: Annotated[float, typer.Option(help="What one exercise may take.", min=1)] = 60,
 ) -> None:
     """Mark the exercises of a folder: right, wrong (and what is wrong) or not started.
@@ -102,13 +107,13 @@ class Product(StrEnum):
 @app.command()
 def make(
     what: Annotated[Product, typer.Argument(help="What to make.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write.", metavar="DIR")],
     numbers: Numbers = None,
 ) -> None:
     """Make what a teacher hands out or shows, from the one source of each chapter.
 
     student: notebooks with stubs, without outputs and solutions. solutions: with the answers in
-    their place. Both are used in a folder beside notebooks/.
+    their place. Both want a folder beside notebooks/, where their links lead somewhere.
 
     slides: headings, formulas, figures and questions of each chapter, the text in the speaker's
     notes. html: pages that need no network. pdf: the same, printed by Chromium. These three are
@@ -121,14 +126,14 @@ def make(
         case Product.slides:
             from sparcl_lib.course.slides import write_slides
 
-            written = write_slides(out, numbers or [])
+            written = write_slides(folder, numbers or [])
         case Product.html:
-            written = pages.write_pages(out, numbers or [])
+            written = pages.write_pages(folder, numbers or [])
         case Product.pdf:
-            written = pages.write_pdfs(out, numbers or [])
+            written = pages.write_pdfs(folder, numbers or [])
         case Product.student:
-            written = copies.hand_out(out, "student", numbers or [])
+            written = copies.hand_out(folder, "student", numbers or [])
         case Product.solutions:
-            written = copies.hand_out(out, "solutions", numbers or [])
+            written = copies.hand_out(folder, "solutions", numbers or [])
     for path in written:
         print(f"wrote {path}")

@@ -20,8 +20,9 @@ INDEX = "README.md"
 _MARKER = ".gitignore"
 _FOR_AUTHORS = re.compile(r"<!-- authors -->.*?<!-- end of authors -->\n?", re.DOTALL)
 _BEGINNING = re.compile(r"<!-- beginning -->.*?<!-- end of beginning -->", re.DOTALL)
+_FOR_TEACHERS = re.compile(r"<!-- teachers -->.*?<!-- end of teachers -->", re.DOTALL)
 _ROW = re.compile(r"^\| \[[^\]]+\]\(([^)]+\.ipynb)\) .*\n", re.MULTILINE)
-_OPEN = "In the folder of the repository, `sparcl course lab --dir {folder}` opens these chapters"
+_OPEN = "In the folder of the repository, `sparcl course lab {folder}` opens these chapters"
 _BEGINNINGS: dict[Form, str] = {
     "working": _OPEN + " in JupyterLab, and never overwrites what you wrote. A solution is folded "
     "below the check of each exercise. `sparcl course check {folder}` marks your exercises.",
@@ -56,12 +57,7 @@ def start(folder: Path) -> Started:
     Nothing that is there is overwritten but the index, which holds no answers. Raises UserError for
     a folder that is not beside `notebooks/`, or that holds something else.
     """
-    root = NOTEBOOKS.parent
-    if folder.resolve().parent != root.resolve():
-        raise UserError(
-            f"{folder} is not beside {NOTEBOOKS}: chapters link to ../docs and read ../benchmarks; "
-            f"give a folder there, such as {root / 'my-course'}"
-        )
+    _check_beside(folder, "my-course")
     check_made_here(folder, "working")
     chapters = chapters_of_the_course()
     missing = [chapter for chapter in chapters if not (folder / chapter.notebook.name).exists()]
@@ -74,8 +70,9 @@ def hand_out(folder: Path, form: Form, numbers: list[str]) -> list[Path]:
     """Write the chapters with these numbers (all if empty) in one form; returns the files.
 
     What this made before is made anew. Raises UserError for an unknown number, and for a folder
-    that holds something else, such as a working copy.
+    that is not beside `notebooks/`, or that holds something else, such as a working copy.
     """
+    _check_beside(folder, "handout")
     check_made_here(folder, form)
     chapters = chapters_of_the_course()
     chosen = choose(chapters, numbers)
@@ -95,6 +92,16 @@ def choose(chapters: list[Chapter], numbers: list[str]) -> list[Chapter]:
     if unknown:
         raise UserError(f"no chapter {unknown[0]}; there are {', '.join(known)}")
     return [chapter for chapter in chapters if not numbers or chapter.number in numbers]
+
+
+def _check_beside(folder: Path, name: str) -> None:
+    """UserError for a folder from which the links of chapters lead nowhere."""
+    root = NOTEBOOKS.parent
+    if folder.resolve().parent != root.resolve():
+        raise UserError(
+            f"{folder} is not beside {NOTEBOOKS}: chapters link to ../docs and read ../benchmarks; "
+            f"give a folder there, such as {root / name}"
+        )
 
 
 def check_made_here(folder: Path, form: str) -> None:
@@ -137,5 +144,7 @@ def index_of_copies(form: Form, there: Collection[str], folder: str = "") -> str
     index = _FOR_AUTHORS.sub("", (NOTEBOOKS / INDEX).read_text("utf-8"))
     beginning = _BEGINNINGS[form].format(folder=folder)
     index = _BEGINNING.sub(lambda _: beginning, index)
+    if form == "student":
+        index = _FOR_TEACHERS.sub("", index)
     index = _ROW.sub(lambda row: row[0] if row[1] in there else "", index)
     return index.rstrip() + "\n"

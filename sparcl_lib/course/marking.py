@@ -10,6 +10,7 @@ import ast
 import faulthandler
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,6 +43,10 @@ SECONDS = 60
 """What one exercise may take; the solutions take less than one."""
 _STARTING = 120  # for the imports, on a busy machine
 _WIDTHS = (10, 13)
+_TITLE = re.compile(r"### \d+\.\d+ ")
+"""How the text of an exercise begins."""
+_OPEN = re.compile(r"### \d+\.\d+ (Open: |.*\(open\)$)", re.MULTILINE)
+"""The same of one without one right answer: its check asks for what any answer has."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,8 @@ def mark(folder: Path, numbers: list[str], seconds: float = SECONDS, core: bool 
     """Check every exercise of the chapters in a folder.
 
     numbers: of chapters that must be there, such as 03; whatever is there if empty. seconds: what
-    one exercise may take. core: leave the further parts out. Raises UserError for a folder
-    without chapters and an unknown number.
+    one exercise may take. core: leave further parts and open exercises out. Raises UserError for a
+    folder without chapters and an unknown number.
     """
     chapters = choose(chapters_of_the_course(), numbers)
     if not folder.is_dir():
@@ -133,14 +138,18 @@ def _notebook(folder: Path, chapter: Chapter) -> Path | None:
 
 
 def exercises_of(chapter: Chapter, core: bool = False) -> list[Exercise]:
-    """The exercises of a source, in order; with `core` those before its further part."""
+    """The exercises of a source, in order; with `core` those before its further part that have one
+    answer."""
     found: list[Exercise] = []
     waiting = None
+    is_open = False
     for cell in chapter.cells:
         if core and starts_further(cell):
             break
+        if cell.cell_type == "markdown" and _TITLE.match(cell.source):
+            is_open = bool(_OPEN.match(cell.source))
         if "exercise" in tags_of(cell):
-            waiting = cell.source
+            waiting = None if core and is_open else cell.source
         elif "check" in tags_of(cell) and waiting is not None:
             number, checked = _checked(cell.source)
             defined = _defined(solution(waiting))

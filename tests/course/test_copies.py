@@ -83,8 +83,11 @@ def test_the_index_of_a_hand_out_is_true_there(checkout, form):
     copies.hand_out(checkout / "handout", form, ["00", "01"])
     index = (checkout / "handout" / "README.md").read_text("utf-8")
     assert "make lab" not in index and "my-course" not in index and "folded below" not in index
-    assert "`sparcl course lab --dir handout`" in index and "beginning -->" not in index
+    assert "`sparcl course lab handout`" in index and "beginning -->" not in index
     assert ("sparcl course check handout" in index) == (form == "student")
+    assert ("teach" in index) == (form == "solutions")
+    welcome = (checkout / "handout" / f"{NAMES[0]}.ipynb").read_text("utf-8")
+    assert "make lab" not in welcome and "teaching.md" not in welcome
     assert re.findall(r"\]\((\w+\.ipynb)\)", index) == [f"{name}.ipynb" for name in NAMES[:2]]
     copies.hand_out(checkout / "handout", form, ["02"])
     assert f"({NAMES[2]}.ipynb)" in (checkout / "handout" / "README.md").read_text("utf-8")
@@ -93,7 +96,7 @@ def test_the_index_of_a_hand_out_is_true_there(checkout, form):
 def test_the_index_of_a_working_copy_names_it(checkout):
     copies.start(checkout / "second")
     index = (checkout / "second" / "README.md").read_text("utf-8")
-    assert "`sparcl course lab --dir second`" in index and "`sparcl course check second`" in index
+    assert "`sparcl course lab second`" in index and "`sparcl course check second`" in index
     assert "A solution is folded below" in index and "make lab" not in index
 
 
@@ -111,7 +114,7 @@ except SystemExit as done:
 """
 
 
-@pytest.mark.parametrize("command", [["start"], ["lab", "--dir"], ["--help"], ["lab", "--help"]])
+@pytest.mark.parametrize("command", [["start"], ["lab"], ["--help"], ["lab", "--help"]])
 def test_making_and_opening_a_copy_imports_no_torch(checkout, command):
     """It took five seconds of waiting before a line was printed."""
     folder = [] if "--help" in command else [str(checkout / "mine")]
@@ -140,6 +143,9 @@ def test_git_leaves_a_copy_alone_whatever_its_name(checkout):
 def test_what_is_no_copy_is_refused(checkout, tmp_path_factory):
     with pytest.raises(UserError, match="is not beside .*such as .*my-course"):
         copies.start(tmp_path_factory.mktemp("elsewhere") / "my-course")
+    for form in ("student", "solutions"):  # they went there without a word, and all links with them
+        with pytest.raises(UserError, match="is not beside .*such as .*handout"):
+            copies.hand_out(tmp_path_factory.mktemp("elsewhere") / "handout", form, [])
     with pytest.raises(UserError, match="notebooks holds something else"):
         copies.start(checkout / "notebooks")
     (checkout / "file").write_text("", "utf-8")
@@ -177,11 +183,15 @@ def test_the_lab_opens_a_hand_out_as_it_is(checkout, monkeypatch):
     copies.hand_out(folder, "student", ["00"])
     before = everything(folder)
     with pytest.raises(SystemExit):
-        main(["course", "lab", "--dir", str(folder)])
+        main(["course", "lab", str(folder)])
     assert opened == [folder] and everything(folder) == before
 
 
-def test_the_lab_opens_the_index_with_the_checkout_as_root(checkout, monkeypatch):
+@pytest.mark.parametrize("name", ["mine", "my-course"])
+def test_the_lab_opens_the_index_with_the_checkout_as_root(checkout, monkeypatch, name):
+    """Of the folder that is given, or of my-course; the rest is Jupyter's."""
+    monkeypatch.setattr("sparcl_lib.cli.course.CHECKOUT", checkout)
+    folder = [str(checkout / name)] if name == "mine" else []
     from sparcl_lib.course import lab
 
     seen = {}
@@ -194,11 +204,11 @@ def test_the_lab_opens_the_index_with_the_checkout_as_root(checkout, monkeypatch
         lab.subprocess, "run", lambda command, env: seen.update(c=command, e=env) or Done
     )
     with pytest.raises(SystemExit) as done:
-        main(["course", "lab", "--dir", str(checkout / "mine"), "--no-browser", "--port=1"])
-    assert done.value.code == 3 and (checkout / "mine" / "README.md").is_file()
+        main(["course", "lab", *folder, "--no-browser", "--port", "1"])
+    assert done.value.code == 3 and (checkout / name / "README.md").is_file()
     assert seen["c"][3:] == [
-        f"--ServerApp.root_dir={checkout}", "--LabApp.default_url=/lab/tree/mine/README.md",
-        "--no-browser", "--port=1",
+        f"--ServerApp.root_dir={checkout}", f"--LabApp.default_url=/lab/tree/{name}/README.md",
+        "--no-browser", "--port", "1",
     ]  # fmt: skip
     settings, other = seen["e"]["JUPYTER_CONFIG_PATH"].split(os.pathsep)
     assert other == "mine"

@@ -1,6 +1,7 @@
 """`sparcl course check`: what a mark says of notebooks that people send, whatever is in them."""
 
 import json
+import re
 
 import nbformat
 import pytest
@@ -69,7 +70,8 @@ def course(tmp_path_factory):
 @pytest.fixture
 def mine(course, tmp_path, monkeypatch):
     """A hand-out of it, to be answered."""
-    monkeypatch.setattr(copies, "NOTEBOOKS", course / "notebooks")
+    (tmp_path / "notebooks").symlink_to(course / "notebooks")
+    monkeypatch.setattr(copies, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(copies, "read_times", dict)
     copies.hand_out(tmp_path / "mine", "student", [])
     return tmp_path / "mine"
@@ -143,29 +145,49 @@ def run(arguments, capsys) -> str:
     return capsys.readouterr().out
 
 
-def test_of_the_course_all_solutions_are_right_and_no_stub_is_started(tmp_path, capsys):
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder in which hand-outs stand beside the course's notebooks."""
+    (tmp_path / "notebooks").symlink_to(NOTEBOOKS)
+    monkeypatch.setattr(copies, "NOTEBOOKS", tmp_path / "notebooks")
+    return tmp_path
+
+
+def test_of_the_course_all_solutions_are_right_and_no_stub_is_started(checkout, capsys):
     chapters = read_chapters(NOTEBOOKS / "sources")
     numbers = [e.number for chapter in chapters for e in exercises_of(chapter)]
     for what, outcome in (("solutions", "right"), ("student", "not started")):
-        wrote = run(["make", what, "--out", tmp_path / what], capsys)
+        wrote = run(["make", what, checkout / what], capsys)
         assert wrote.count("wrote ") == len(chapters)
-        marks = json.loads(run(["check", tmp_path / what, "--json"], capsys))
+        marks = json.loads(run(["check", checkout / what, "--json"], capsys))
         assert marks["exercises"] == [
             {"exercise": number, "outcome": outcome, "problem": ""} for number in numbers
         ]
         assert (marks["right"], marks["of"]) == (len(numbers) * (what == "solutions"), len(numbers))
 
 
-def test_the_core_is_marked_without_the_further_parts(tmp_path, capsys):
-    run(["make", "student", "--out", tmp_path / "student", "03"], capsys)
+def test_the_core_is_marked_without_the_further_parts(checkout, capsys):
+    run(["make", "student", checkout / "student", "03"], capsys)
     marks = [
-        json.loads(run(["check", tmp_path / "student", "--json", *core], capsys))["exercises"]
+        json.loads(run(["check", checkout / "student", "--json", *core], capsys))["exercises"]
         for core in ([], ["--core"])
     ]
     assert [len(found) for found in marks] == [4, 2] and marks[0][:2] == marks[1]
 
 
-def test_a_chapter_that_is_asked_for_and_missing_counts(tmp_path, capsys):
-    run(["make", "student", "--out", tmp_path / "student", "00"], capsys)
-    marks = json.loads(run(["check", tmp_path / "student", "--json", "00", "01"], capsys))
+def test_the_core_has_no_exercise_without_one_right_answer():
+    """6.5 counted, which is open, and 5.4 did not, which is in a further part."""
+    for chapter in read_chapters(NOTEBOOKS / "sources"):
+        text = "\n".join(c.source for c in chapter.cells if c.cell_type == "markdown")
+        core, all_ = ({e.number for e in exercises_of(chapter, core)} for core in (True, False))
+        opened = {t[0] for t in re.findall(r"### (\d\.\d) (.*\bopen\b.*)", text, re.IGNORECASE)}
+        assert opened <= all_ and not opened & core, chapter.name
+        before, _, _ = text.partition("\n## Further: ")
+        assert core == all_ & set(re.findall(r"### (\d\.\d) ", before)) - opened
+        assert opened == {"05": {"5.4"}, "06": {"6.5"}, "07": {"7.5"}}.get(chapter.number, opened)
+
+
+def test_a_chapter_that_is_asked_for_and_missing_counts(checkout, capsys):
+    run(["make", "student", checkout / "student", "00"], capsys)
+    marks = json.loads(run(["check", checkout / "student", "--json", "00", "01"], capsys))
     assert marks["missing"] == ["01_dataset_partitioning.ipynb is not there"] and marks["of"] >= 6

@@ -100,7 +100,7 @@ def run(arguments, capsys) -> list[str]:
 
 
 def test_pages_of_the_course_need_nothing_beside_them_and_have_no_dead_link(tmp_path, capsys):
-    lines = run(["html", "--out", tmp_path], capsys)
+    lines = run(["html", tmp_path], capsys)
     written = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
     assert len(lines) == len(written) == len(CHAPTERS) + 4
     found = {name: Page(text) for name, text in written.items()}
@@ -117,7 +117,7 @@ def test_pages_of_the_course_need_nothing_beside_them_and_have_no_dead_link(tmp_
 
 
 def test_chapters_without_their_neighbours_do_not_link_them(tmp_path, capsys):
-    run(["html", "--out", tmp_path, "01"], capsys)
+    run(["html", tmp_path, "01"], capsys)
     targets = Page((tmp_path / "01_dataset_partitioning.html").read_text("utf-8")).links
     assert "index.html" in targets and not any("00_welcome" in target for target in targets)
 
@@ -137,7 +137,7 @@ def test_a_deck_has_a_slide_for_each_formula_table_picture_and_question(notebook
 
 
 def test_a_deck_is_whole_and_carries_reveal(tmp_path, capsys):
-    (line,) = run(["slides", "--out", tmp_path, "00"], capsys)
+    (line,) = run(["slides", tmp_path, "00"], capsys)
     text = (tmp_path / "00_welcome-slides.html").read_text("utf-8")
     assert line == f"wrote {tmp_path / '00_welcome-slides.html'}"
     links = Page(text)
@@ -157,14 +157,14 @@ def test_a_deck_says_which_package_it_misses(monkeypatch, tmp_path):
 
 @pytest.mark.skipif(not any(map(pages.shutil.which, pages.CHROMIUM)), reason="needs Chromium")
 def test_a_chapter_is_printed(tmp_path, capsys):
-    run(["pdf", "--out", tmp_path, "00"], capsys)
+    run(["pdf", tmp_path, "00"], capsys)
     assert (tmp_path / "00_welcome.pdf").read_bytes()[:5] == b"%PDF-"
 
 
 def test_without_chromium_a_line_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pages.shutil, "which", lambda name: None)
     with pytest.raises(SystemExit) as done:
-        main(["course", "make", "pdf", "--out", str(tmp_path)])
+        main(["course", "make", "pdf", str(tmp_path)])
     message = capsys.readouterr().err
     assert done.value.code == 2 and message.startswith("sparcl: no Chromium that could print")
     assert message.count("\n") == 1
