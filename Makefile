@@ -25,7 +25,7 @@ endif
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo check test test-units test-notebooks test-processors test-lab lab notebooks site search proof constraints clean
+.PHONY: demo check test test-units test-notebooks test-processors test-lab lab notebooks site search proof coverage constraints clean
 
 demo: $(READY)  ## train on MiniVOC for five minutes and show what is forgotten
 	$(BIN)/sparcl demo --out demo-results
@@ -69,6 +69,15 @@ search: $(READY)  ## search learning rates and weights on MiniVOC again (52 minu
 proof: $(READY)  ## all random cases of docs/reliability.md, of which `make test` runs a sample
 	$(BIN)/python tests/fuzz.py
 	$(BIN)/python tests/damaged_runs.py
+	$(BIN)/python tests/kills.py
+	$(BIN)/python tests/many_trainings.py
+
+coverage: $(READY)  ## lines and branches of sparcl_lib that the unit tests run, room by room
+	$(BIN)/coverage erase
+	for room in tests/test_*.py $(filter-out tests/lab/,$(wildcard tests/*/)); do \
+		$(BIN)/coverage run -m pytest -q $$room || exit 1; done
+	$(BIN)/coverage combine
+	$(BIN)/coverage report
 
 constraints: $(READY)  ## the versions of this environment, for CI: make test CONSTRAINTS=constraints.txt
 	{ echo '# What CI installs with, made by `make constraints`.'; $(BIN)/python -m pip freeze --exclude-editable \

@@ -6,7 +6,9 @@ what is there: a download goes on from its `.part`, and an archive may be unpack
 
 import glob
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+_DRAFT = "draft-"
+_STALE = 24 * 3600.0
+"""Seconds after which a draft is nobody's: its writer was killed."""
 
 
 def write_atomically(
@@ -40,8 +45,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     draft = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale_drafts(path, path.suffix)
         handle, draft = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
+            dir=path.parent, prefix=f".{path.name}.{_DRAFT}", suffix=path.suffix
         )
         os.close(handle)
         write(Path(draft))
@@ -58,6 +64,14 @@ def remove_drafts(files: Iterable[Path]) -> None:
     for file in files:
         for draft in file.parent.glob(f".{glob.escape(file.name)}.*{glob.escape(file.suffix)}"):
             draft.unlink(missing_ok=True)
+
+
+def _remove_stale_drafts(path: Path, suffix: str = "") -> None:
+    """Remove drafts of a file or folder whose writers were killed a day ago or before."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.{_DRAFT}*{glob.escape(suffix)}"):
+        with suppress(OSError):  # of somebody else
+            if draft.lstat().st_mtime < time.time() - _STALE:
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -100,7 +114,9 @@ def appearing_whole(folder: Path, advice: str) -> Iterator[Path]:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
+        _remove_stale_drafts(folder)
+        prefix = f".{folder.name}.{_DRAFT}"
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as place:
             draft = Path(place, folder.name)
             draft.mkdir()
             yield draft

@@ -56,8 +56,8 @@ from sparcl_lib.tasks import MINIVOC_CLASSES
 from sparcl_lib.training import runner, train
 
 SEED = 16
-LIMIT = 600
-"""Seconds of a case."""
+LIMIT = 20
+"""Seconds of a case on the processor; on the clock thirty times as many: machines are shared."""
 CASES = 2000
 STREETS = ("void", "road", "wall", "tree", "sky")
 """Classes of the small data set, by mask value; the first one is left out."""
@@ -209,14 +209,16 @@ def snapshot(root: Path) -> dict[str, str]:
 # Running a case
 def sparcl(arguments: list[str]) -> Outcome:
     """What `sparcl` says in this process; Hung after LIMIT."""
+    timers = {signal.SIGPROF: signal.ITIMER_PROF, signal.SIGALRM: signal.ITIMER_REAL}
     out, error = io.StringIO(), io.StringIO()
-    started, escaped, status = time.monotonic(), "", 0
+    started, escaped, status = time.process_time(), "", 0
 
     def hung(*_: Any) -> None:
         raise Hung
 
-    before = signal.signal(signal.SIGALRM, hung)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT)
+    before = {number: signal.signal(number, hung) for number in timers}
+    for number, timer in timers.items():
+        signal.setitimer(timer, LIMIT if number == signal.SIGPROF else 30 * LIMIT)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
             main(arguments)
@@ -227,9 +229,11 @@ def sparcl(arguments: list[str]) -> Outcome:
     except BaseException:
         status, escaped = -1, traceback.format_exc()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    return Outcome(status, out.getvalue(), error.getvalue(), time.monotonic() - started, escaped)
+        for number, timer in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
+    seconds = time.process_time() - started
+    return Outcome(status, out.getvalue(), error.getvalue(), seconds, escaped)
 
 
 EXCEPTIONS = tuple(

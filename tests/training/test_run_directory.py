@@ -7,6 +7,7 @@ import resource
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from states import make_state
 from sparcl_lib.config import parse_settings, resolve
 from sparcl_lib.errors import UserError
 from sparcl_lib.training.run_directory import RunDirectory
-from sparcl_lib.writing import write_atomically
+from sparcl_lib.writing import appearing_whole, write_atomically, write_text
 
 
 def config(*settings: str, method: str = "FT"):
@@ -295,3 +296,35 @@ def test_a_place_that_cannot_be_locked(tmp_path):
         RunDirectory(tmp_path / "file" / "run").written_by_one(),
     ):
         pass
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_draft_of_a_killed_writer_is_removed_after_a_day(tmp_path, kind):
+    """MiniVOC killed half-way left its folder beside the whole one for ever, a page its draft."""
+    suffix = ".html" if kind == "file" else ""
+    old, new = (tmp_path / f".out{suffix}.draft-{name}{suffix}" for name in ("old", "new"))
+    others = [tmp_path / f".out{suffix}.mine{suffix}", tmp_path / f".other.draft-old{suffix}"]
+    for path in (old, new, *others):
+        path.mkdir() if kind == "folder" else path.write_text("x", "utf-8")
+    if kind == "folder":
+        (old / "inner").write_text("x", "utf-8")
+    for path in (old, *others):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    if kind == "file":
+        write_text(tmp_path / "out.html", "whole")
+    else:
+        with appearing_whole(tmp_path / "out", "") as draft:
+            (draft / "a").write_text("whole", "utf-8")
+    assert {p.name for p in tmp_path.iterdir()} == {
+        f"out{suffix}", new.name, *(path.name for path in others)
+    }  # fmt: skip
+
+
+def test_a_draft_is_named_as_one(tmp_path):
+    """By the name by which a later writer knows it."""
+    seen = []
+    write_atomically(tmp_path / "a.txt", lambda draft: seen.append(draft.name))
+    with appearing_whole(tmp_path / "b", "") as draft:
+        seen.append(draft.parent.name)
+    assert seen[0].startswith(".a.txt.draft-") and seen[0].endswith(".txt")
+    assert seen[1].startswith(".b.draft-")
