@@ -126,7 +126,7 @@ def test_the_engineers_example_trains_and_gives_a_network():
     exec(example, scope)
     assert scope["labels"].shape == (50, 80)
     assert sparcl_lib.load_run("runs/mib").metrics == scope["run"].metrics
-    lines = [line for line in "".join(blocks("sh", ENGINEER)).splitlines() if "copy" in line]
+    lines = [line for line in "".join(blocks("sh", ENGINEER)).splitlines() if "-c" in line]
     for line, printed in zip(lines, ("True False", "True"), strict=True):
         program, *arguments = shlex.split(line)
         done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
