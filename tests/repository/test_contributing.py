@@ -86,6 +86,12 @@ def follow(section: str, copy: Path, tiny: tuple[str, ...] = ()) -> list[str]:
     return [run(c, copy, *(tiny if "--dataset minivoc" in c else ())) for c in commands]
 
 
+def contents(root: Path) -> dict[str, bytes]:
+    """Every file of the rooms that a walk-through may touch."""
+    files = [f for room in ("sparcl_lib", "tests", "docs") for f in (root / room).rglob("*.*")]
+    return {f.relative_to(root).as_posix(): f.read_bytes() for f in files if f.is_file()}
+
+
 def test_every_section_is_followed():
     assert set(SECTIONS) == {
         "A method",
@@ -118,15 +124,12 @@ def test_a_method(copy, tiny):
 
 @pytest.mark.slow
 def test_a_mechanism(copy, tiny):
+    before = contents(copy)
     tested, trained, recorded = follow("A method with a mechanism of its own", copy, tiny)
     assert int(re.search(r"(\d+) passed", tested)[1]) == 3
     assert "MiB" in trained and recorded.startswith("recorded revision")
-    files = {f for room in ("sparcl_lib", "tests", "docs") for f in (copy / room).rglob("*.*")}
-    names = {file.relative_to(copy).as_posix() for file in files if file.is_file()}
-    touched = {
-        name for name in names
-        if not (ROOT / name).exists() or (ROOT / name).read_bytes() != (copy / name).read_bytes()
-    }  # fmt: skip
+    after = contents(copy)
+    touched = {name for name in before | after if before.get(name) != after.get(name)}
     assert touched == {
         "sparcl_lib/methods/averaging.py",
         "sparcl_lib/methods/method.py",
