@@ -15,8 +15,8 @@ import pandas as pd
 from lightning.fabric import Fabric
 
 from sparcl_lib import training
-from sparcl_lib.config import RunConfig, resolve
-from sparcl_lib.errors import UserError
+from sparcl_lib.config import RunConfig, known_keys, resolve
+from sparcl_lib.errors import UserError, shown
 from sparcl_lib.experiments.base import RunBase, Variant, open_store
 from sparcl_lib.experiments.store import RunStore, Trainer, default_store, run_keys
 from sparcl_lib.methods import method_name
@@ -28,6 +28,7 @@ Settings = Mapping[str, Any]
 """Dotted keys, nested ones or both: {"optim.lr": [0.01, 0.001], "data": {"size": 32}}."""
 
 T = TypeVar("T")
+_SHOWN = 4
 _ARGUMENTS = ("dataset", "task", "setup", "seed", "data_root")
 
 
@@ -269,9 +270,24 @@ def _check_fabric_options(options: Mapping[str, Any]) -> None:
     """Raise UserError for what neither `train` nor Fabric takes: a misspelt argument above all."""
     own = [name for name in inspect.signature(train).parameters if name != "fabric_options"]
     fabric = [name for name in inspect.signature(Fabric).parameters if name != "precision"]
-    for name in options:
-        if name not in fabric:
-            raise unknown_name("argument of train", name, [*own, *fabric])
+    for name, value in options.items():
+        if name in fabric:
+            continue
+        keys = [key for key in _setting_names() if key == name or key.endswith(f".{name}")]
+        if keys:
+            more = f" (or {', '.join(keys[1:_SHOWN])})" if len(keys) > 1 else ""
+            raise UserError(
+                f"{name} is a setting, not an argument of train: give it as "
+                f'settings={{"{keys[0]}": {shown(value)}}}{more}'
+            )
+        raise unknown_name("argument of train", name, [*own, *fabric])
+
+
+def _setting_names() -> list[str]:
+    """Settings and their groups: optim, optim.lr."""
+    parts = (key.split(".") for key in known_keys())
+    grouped = (".".join(key[: n + 1]) for key in parts for n in range(len(key)))
+    return list(dict.fromkeys(grouped))
 
 
 def _with_folders(table: pd.DataFrame, store: str | Path | None) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import dataclasses
 import types
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -107,12 +108,14 @@ def convert(hint: Any, value: Any, key: str) -> Any:
     if origin is tuple:
         items = value if isinstance(value, (list, tuple)) and value else [value]
         return tuple(convert(choices[0], item, key) for item in items)
-    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+    if hint is float and isinstance(value, (Real, str)) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as text
         except (ValueError, OverflowError):
             pass
-    elif hint in (int, str, bool) and type(value) is hint:
+    elif hint is int and isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)  # numpy has whole numbers of its own
+    elif hint in (str, bool) and type(value) is hint:
         return value
     elif origin is dict and isinstance(value, Mapping):
         return as_plain(value)

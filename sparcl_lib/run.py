@@ -20,6 +20,7 @@ from sparcl_lib.models import Segmenter, freeze
 from sparcl_lib.prediction import LabelMap, Photograph, predict_photographs
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.tasks.classes import BACKGROUND_NAME
+from sparcl_lib.training.devices import find_device
 from sparcl_lib.training.restore import restore_bank, restore_model
 from sparcl_lib.training.run_directory import RunDirectory
 
@@ -145,7 +146,7 @@ class Run:
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is a Sequence[str]
         self,
-        images: str | Path | Image.Image | NDArray[np.uint8],
+        images: str | Path | Image.Image,
         step: int = -1,
         *,
         device: str | None = None,
@@ -153,7 +154,11 @@ class Run:
 
     @overload
     def predict(
-        self, images: Tensor, step: int = -1, *, device: str | None = None
+        self,
+        images: NDArray[np.uint8] | Tensor,
+        step: int = -1,
+        *,
+        device: str | None = None,
     ) -> LabelMap | list[LabelMap]: ...
 
     @overload
@@ -171,9 +176,10 @@ class Run:
         """What the network of a step sees in photographs of any size.
 
         images: one photograph or a list of them; each is a file, a PIL image, a uint8 array
-        (H, W, 3), or a uint8 tensor (3, H, W), in RGB; a tensor (B, 3, H, W) is a list of B.
-        Files and PIL images are turned upright where their EXIF tag says so. device: where the
-        network runs, as "cpu"; a GPU if there is one, unless said.
+        (H, W, 3), or a uint8 tensor (3, H, W), in RGB; an array (B, H, W, 3) and a tensor
+        (B, 3, H, W) are lists of B. Files and PIL images are turned upright where their EXIF tag
+        says so. device: where the network runs, as "cpu" or "cuda:1"; a GPU if there is one,
+        unless said.
 
         Returns a uint8 map (H, W) for each, of its own size: class ids, the indices of `.classes`;
         viz.colorize paints it. One photograph gives one map, a list gives a list.
@@ -182,7 +188,7 @@ class Run:
         tested at (`data.test_size`, else `data.size`; at its own with `data.test=whole`), and its
         logits are brought back to the photograph's size bilinearly. (The test itself cuts out the
         centre square, as the published numbers do, unless `data.test=whole`.) Raises UserError
-        for a file that cannot be read and for other kinds of arrays.
+        for a file that cannot be read, other kinds of arrays, and a device that is not there.
 
         >>> import numpy as np
         >>> grey = np.full((48, 96, 3), 128, dtype=np.uint8)
@@ -193,7 +199,8 @@ class Run:
         >>> [labels.shape for labels in run.predict([grey, grey[:20, :30]], step=0)]
         [(48, 96), (20, 30)]
         """
-        many = isinstance(images, (list, tuple)) or (isinstance(images, Tensor) and images.ndim > 3)
+        several = isinstance(images, (Tensor, np.ndarray)) and images.ndim > 3
+        many = isinstance(images, (list, tuple)) or several
         data = self.config.data
         maps = predict_photographs(
             self._network(self.step_number(step), device),
@@ -206,7 +213,7 @@ class Run:
     def _network(self, step: int, device: str | None) -> Segmenter:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if (step, device) not in self._networks:
-            self._networks[step, device] = self.model(step).to(torch.device(device))
+            self._networks[step, device] = self.model(step).to(find_device(device))
         return self._networks[step, device]
 
     def plot_forgetting(self) -> "Figure":

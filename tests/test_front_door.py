@@ -17,7 +17,9 @@ from PIL import Image
 
 import sparcl_lib
 from sparcl_lib import UserError, load_run, prediction, train
+from sparcl_lib.api import configure
 from sparcl_lib.cli import main
+from sparcl_lib.config import to_plain
 from sparcl_lib.course import runs as course_runs
 from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.masks import read_values
@@ -112,6 +114,23 @@ def test_settings_by_dotted_and_nested_keys():
     }
 
 
+def test_numbers_of_numpy_are_numbers():
+    """np.float64 was taken, np.int64 refused."""
+    given = {
+        "data.size": np.int64(32),
+        "optim.lr": np.float32(0.5),
+        "optim.momentum": np.float64(0),
+    }
+    given |= {
+        "method.terms.kd.weight": np.int32(2),
+        "method.terms.entropy_kd.strength": np.int64(2),
+    }
+    plain = to_plain(configure("minivoc", "MiB", task="6-4", seed=np.int64(3), settings=given))
+    assert json.loads(json.dumps(plain)) == plain
+    assert (plain["data"]["size"], plain["optim"]["lr"], plain["seed"]) == (32, [0.5], 3)
+    assert type(plain["data"]["size"]) is int
+
+
 WRONG = {
     "a list": (["optim.lr=0.1"], r'settings are a mapping, as in .*"optim.lr": 0.01.*, not \['),
     "text": ("optim.lr=0.1", "settings are a mapping"),
@@ -119,6 +138,12 @@ WRONG = {
     "misspelt": ({"optim.lrr": 1}, "unknown setting 'optim.lrr': did you mean optim.lr?"),
     "misspelt inside": ({"data": {"szie": 1}}, "unknown setting 'data.szie': did you mean data.si"),
     "a group": ({"optim": 3}, "optim is a group of settings"),
+    "a term nobody defined": (
+        {"method.terms.gap.weight": 1},
+        r"'method.terms.gap.weight'.* A term of your own is known once .*: --plugin FILE.py$",
+    ),
+    "no option of a term": ({"method.terms.kd.wieght": 1}, "did you mean method.terms.kd.weight.$"),
+    "a numpy truth value": ({"data.size": np.bool_(True)}, "data.size must be int, got "),
     "an argument": ({"seed": 3}, "seed is an argument, not a setting: seed=3"),
 }
 
@@ -243,11 +268,31 @@ def test_a_photograph_in_every_form(run, photograph):
         tensor = torch.from_numpy(pixels).permute(2, 0, 1)
         for form in (str(photograph), image, pixels, tensor, np.asfortranarray(pixels)):
             assert np.array_equal(run.predict(form), of_file)
-    for several in ([photograph], (pixels,), tensor[None]):
+    for several in ([photograph], (pixels,), tensor[None], pixels[None]):
         (alone,) = run.predict(several)
         assert np.array_equal(alone, of_file)
     assert [m.shape for m in run.predict(torch.stack([tensor, tensor]))] == [(30, 50)] * 2
     assert run.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    "device, message",
+    [
+        (
+            "cuda",
+            "device cuda: PyTorch sees none of this kind here (sparcl env shows what it sees)",
+        ),
+        ("cuda:7", "device cuda:7: PyTorch sees none of this kind here"),
+        ("meta", "device meta: PyTorch sees none of this kind here"),
+        ("foo", "device 'foo' is none: give cpu, cuda, cuda:1 or mps"),
+    ],
+)
+def test_a_device_that_is_not_there(run, photograph, device, message, monkeypatch):
+    """A RuntimeError of PyTorch's, with its traceback."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError) as error:
+        run.predict(photograph, device=device)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_photographs_are_rgb_and_upright(tmp_path):
@@ -500,6 +545,20 @@ def test_what_sparcl_predict_refuses(run, photograph, tmp_path, capsys):
         (
             {"acelerator": "cpu"},
             "unknown argument of train 'acelerator'; did you mean 'accelerator'",
+        ),
+        (
+            {"precision": "bf16-mixed"},
+            'precision is a setting, not an argument of train: give it as settings={"precision": '
+            "'bf16-mixed'}",
+        ),
+        (
+            {"batch_size": 4},
+            "batch_size is a setting, not an argument of train: give it as "
+            'settings={"data.batch_size": 4}',
+        ),
+        (
+            {"optim": {"lr": 1}},
+            "optim is a setting, not an argument of train: give it as settings=",
         ),
     ],
 )

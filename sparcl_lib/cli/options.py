@@ -13,7 +13,7 @@ DataRoot = Annotated[
     typer.Option(help="Folder of the data; MiniVOC and a YAML file find their own."),
 ]
 DATASET_HELP = "minivoc, minivoc20, voc, ade20k, or a YAML file for your own: docs/own_data.md."
-TASK_HELP = "Name of a task, or a task file (YAML)."
+TASK_HELP = "Name of a task, or a task file (YAML), whose `name:` (else the file's) is in results."
 SETUP_HELP = "sequential, disjoint or overlapped."
 Dataset = Annotated[str, typer.Option(help=DATASET_HELP)]
 TaskName = Annotated[str, typer.Option(help=TASK_HELP)]

@@ -36,4 +36,12 @@ def check_keys(plain: Mapping[str, Any]) -> None:
         if key not in known and not any(k.startswith(key + ".") for k in known):
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
             hint = f": did you mean {near[0]}?" if near else ""
-            raise UserError(f"unknown setting {shown(key)}{hint}")
+            raise UserError(f"unknown setting {shown(key)}{hint}{_term_hint(key)}")
+
+
+def _term_hint(key: str) -> str:
+    """What else may be wrong with the setting of a term that nobody has defined."""
+    name = key.removeprefix("method.terms.").partition(".")[0]
+    if not key.startswith("method.terms.") or name in TERMS:
+        return ""
+    return " A term of your own is known once the file that defines it is given: --plugin FILE.py"

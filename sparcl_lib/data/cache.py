@@ -11,11 +11,18 @@ import platformdirs
 from sparcl_lib.errors import UserError
 from sparcl_lib.writing import replace_file
 
-Stamp = tuple[int, int]
+Stamp = tuple[int, int, int]
+"""Size, modification time, and time of the last change of the file or of what is known of it."""
 
 
 def stamp(file: str, kind: str, image_id: str) -> Stamp:
-    """Size and modification time: a file with another stamp is read again.
+    """What a file is taken for the same by: one with another stamp is read again.
+
+    `cp -p`, rsync and os.utime set the modification time, but not the time of the last change
+    (st_ctime), so that a file which was put in another's place is read even where size and
+    modification time are the other's. Moving, copying, hard-linking or another owner change it
+    too: such files are read once more. On Windows it is the time when the file was made, which a
+    file that is written over keeps.
 
     Raises UserError for a file that is missing: the `kind` (mask, photograph) of an image.
     """
@@ -25,7 +32,7 @@ def stamp(file: str, kind: str, image_id: str) -> Stamp:
         raise UserError(
             f"{kind} {file} of id {image_id!r} is missing; add it, or take the id off the list"
         ) from None
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def cache_file(kind: str, place: str, suffix: str) -> Path:

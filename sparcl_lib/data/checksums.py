@@ -11,7 +11,7 @@ from sparcl_lib.data.lists import file_checksum
 from sparcl_lib.data.sources.source import Source
 from sparcl_lib.errors import UserError
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 Checksums = dict[str, tuple[*Stamp, str]]
 
@@ -20,8 +20,8 @@ def fingerprint(source: Source) -> str:
     """A short name of the lists of a data set and of the bytes of its masks and photographs.
 
     A copy has the same name, wherever and whenever it was made. The first call reads every file; a
-    file whose size and modification time stay is not read again, for that is kept in the user's
-    cache folder.
+    file whose `stamp` stays is not read again, for its checksum is kept in the user's cache folder.
+    All of a data set is read once more after it was moved or copied, or its rights were changed.
 
     Raises UserError for a list, mask or photograph that is missing or cannot be read.
     """
@@ -54,7 +54,7 @@ def image_checksums(source: Source) -> dict[str, dict[str, tuple[str, str]]]:
 
 
 def _checksums(source: Source, stamps: dict[str, Stamp]) -> Checksums:
-    """Size, time and checksum of each file; those that changed are read."""
+    """Stamp and checksum of each file; those that changed are read."""
     cache = cache_file(f"checksums-v{CACHE_VERSION}", str(source.root.resolve()), ".json")
     known = _load(cache)
     changed = [file for file in stamps if known.get(file, ())[:-1] != stamps[file]]

@@ -22,7 +22,7 @@ from sparcl_lib.data.pixels import (
 from sparcl_lib.data.sources.source import Source
 from sparcl_lib.errors import UserError
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 _ARRAYS = ("ids", "stamps", "table", "sizes")
 
 Key = tuple[str, *Stamp]
@@ -60,8 +60,9 @@ class Presence:
 def scan(source: Source, split: str, workers: int | None = None, progress: bool = True) -> Presence:
     """Class presence and mask sizes of a split; masks that did not change are not read again.
 
-    The result is kept in the user's cache folder. A mask counts as changed when its id, file size
-    or modification time does.
+    The result is kept in the user's cache folder. A mask counts as changed when its id or its
+    `stamp` does: its size and times, all of which another tree has, so that a data set which was
+    moved is scanned once more.
 
     Args:
         source: data set; only its lists and masks are needed.

@@ -145,6 +145,11 @@ def term(
     acts_later: further options that do nothing at step 0, so that runs that differ in them alone
     share one step 0; those of hidden_old are among them anyway.
 
+    A kept run is known by what the function says, by the functions, classes and values of its
+    module that it names, tensors and arrays by what they hold, and by the modules beside its file
+    that it names. So it must not change them as it trains: what is to be remembered from one
+    iteration to the next is a mechanism's. What it reads from files does not count.
+
     Registering a name again replaces the term, as when a cell of a notebook runs again. Raises
     UserError for the name of a term of the library, for parameters that are no options, and for
     facts about options that the function does not have.
@@ -249,4 +254,5 @@ def _checked(key: str, hint: Any, value: Any) -> Any:
     converted = convert(hint, value, key)
     if hint is float:
         require(converted in FACTOR, key, str(FACTOR), value)
-    return converted if isinstance(value, str) else value  # 1 stays 1, for it is in keys of runs
+    # 1 stays 1, for it is in keys of runs.
+    return value if type(value) in (bool, int, float) else converted

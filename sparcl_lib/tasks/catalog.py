@@ -40,8 +40,9 @@ def get_task(
 ) -> Task:
     """The task of this name on a data set, or the one that a YAML file describes.
 
-    A task file has the keys ``steps`` (lists of class names or raw ids), and optionally ``name``,
-    ``dataset`` (must be the one asked for) and ``unused`` (``background`` or ``ignore``).
+    A task file has the keys ``steps`` (lists of class names or raw ids), and optionally ``name``
+    (the file's if not; kept runs are found by it), ``dataset`` (must be the one asked for) and
+    ``unused`` (``background`` or ``ignore``).
 
     Args:
         dataset: a data set of ``DATASET_CLASSES``, or any name if ``classes`` is given.

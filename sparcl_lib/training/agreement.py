@@ -6,6 +6,9 @@ is appended to the task of a finished run, and training goes on.
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from sparcl_lib.data.minivoc import EDITIONS
 from sparcl_lib.errors import UserError
 from sparcl_lib.training.content import (
@@ -32,10 +35,11 @@ def check_agreement(
     shows a later class now belongs there: what counts is then that each recorded image that is
     still there has not changed.
     """
-    if "content" not in checkpoint:
-        difference = _difference_by_names(workspace, directory, step)
+    then = _content_then(directory, checkpoint)
+    if then is None:
+        difference = _difference_by_names(workspace, directory, step, checkpoint)
     else:
-        difference = _difference(workspace, step, checkpoint)
+        difference = _difference(workspace, step, checkpoint, then)
     if difference:
         raise UserError(
             f"{directory.path} was trained on something else: {difference}; restore that, or "
@@ -43,8 +47,19 @@ def check_agreement(
         )
 
 
-def _difference(workspace: Workspace, step: int, checkpoint: dict[str, Any]) -> str | None:
-    then, now = content_from_plain(checkpoint["content"]), workspace.content
+def _content_then(directory: RunDirectory, checkpoint: dict[str, Any]) -> Content | None:
+    """What the checkpoint records; of one of version 0.2 what config.yaml does, since an evaluation
+    that found agreement, or None.
+    """
+    if "content" in checkpoint:
+        return content_from_plain(checkpoint["content"])
+    return directory.content()
+
+
+def _difference(
+    workspace: Workspace, step: int, checkpoint: dict[str, Any], then: Content
+) -> str | None:
+    now = workspace.content
     joint = workspace.method.joint
     trained = range(len(then.steps)) if joint else range(step + 1)
     difference = (
@@ -52,6 +67,7 @@ def _difference(workspace: Workspace, step: int, checkpoint: dict[str, Any]) -> 
         or class_difference(then, now, trained)
         or (_joint_difference(then, now) if joint else None)
         or _origin_difference(then, now, step, workspace)
+        or (_data_difference(then, now, workspace) if "images" not in checkpoint else None)
     )
     if difference:
         return difference
@@ -98,8 +114,20 @@ def _origin_difference(then: Content, now: Content, step: int, workspace: Worksp
     return None
 
 
-def _difference_by_names(workspace: Workspace, directory: RunDirectory, step: int) -> str | None:
-    """Runs of version 0.2 recorded the names of their classes alone, and images of all steps."""
+def _data_difference(then: Content, now: Content, workspace: Workspace) -> str | None:
+    """Other files, where no step says which are its images."""
+    if then.steps == now.steps and then.data != now.data:
+        return f"a list, mask or photograph in {workspace.source.root} is another one now"
+    return None
+
+
+def _difference_by_names(
+    workspace: Workspace, directory: RunDirectory, step: int, checkpoint: dict[str, Any]
+) -> str | None:
+    """Runs of version 0.2 recorded the names of their classes alone, and images of all steps.
+
+    What their confusion matrices hold says the rest: how many test pixels each class had.
+    """
     if not directory.metrics_file.is_file():
         return None
     metrics = directory.metrics()
@@ -111,4 +139,18 @@ def _difference_by_names(workspace: Workspace, directory: RunDirectory, step: in
         known = metrics.get("images_sha256", workspace.images_sha256)
         if known != workspace.images_sha256:
             return "the images of its steps are others now (images_sha256 in metrics.json)"
+        if "confusion" in checkpoint:
+            return _truth_difference(workspace, step, checkpoint["confusion"])
+    return None
+
+
+def _truth_difference(workspace: Workspace, step: int, confusion: Tensor) -> str | None:
+    """The first class that has another number of test pixels now."""
+    counts = torch.zeros(256, dtype=torch.int64)
+    for batch in workspace.evaluation_batches(step):
+        counts += torch.bincount(batch.labels.flatten(), minlength=256)
+    names = workspace.learned.class_names(step)
+    for name, then, now in zip(names, confusion.sum(1).tolist(), counts.tolist(), strict=False):
+        if then != now:
+            return f"class {name!r} has {now} test pixels now and had {then}"
     return None

@@ -111,6 +111,24 @@ def check_devices(options: Mapping[str, Any]) -> None:
         raise UserError(f"{wanted} devices are asked for, and there are {there}: give fewer")
 
 
+def find_device(name: str) -> torch.device:
+    """The device of a name as torch writes it, "cpu" or "cuda:1".
+
+    Raises UserError for one that is not there.
+    """
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise UserError(f"device {shown(name)} is none: give cpu, cuda, cuda:1 or mps") from None
+    there = _devices_there(device.type) or 0
+    if device.type != "cpu" and (device.index or 0) >= there:
+        raise UserError(
+            f"device {name}: PyTorch sees {there or 'none'} of this kind here (sparcl env shows "
+            f"what it sees); use cpu, or leave device out"
+        )
+    return device
+
+
 def _devices_there(accelerator: str) -> int | None:
     """How many devices there are at most; None: only Fabric knows."""
     gpus, apple = torch.cuda.device_count(), int(torch.backends.mps.is_available())

@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.data.loading.transforms import to_rgb
+from sparcl_lib.labels import VOID
 from sparcl_lib.models import predict, predict_whole
 from sparcl_lib.progress import tqdm
 
@@ -25,12 +26,12 @@ def confusion_matrix(
 ) -> NDArray[np.int64]:
     """int64 (K, K) pixel counts over all batches and ranks; rows truth, columns prediction.
 
-    Pixels labelled 255 are left out. The model is evaluated in eval mode and left in it. whole:
+    Void pixels are left out. The model is evaluated in eval mode and left in it. whole:
     images may be large, and the classes are looked at one by one, which takes less memory.
     """
     labels_of = predict_whole if whole else predict
     model.eval()
-    metric = MulticlassConfusionMatrix(num_classes, ignore_index=255, validate_args=False)
+    metric = MulticlassConfusionMatrix(num_classes, ignore_index=VOID, validate_args=False)
     metric = metric.to(fabric.device)
     bar = tqdm(batches, label or "evaluating", disable=not fabric.is_global_zero, leave=False)
     for batch in bar:

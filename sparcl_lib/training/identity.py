@@ -79,5 +79,6 @@ def check_same_terms(method: Method, places: Mapping[int, RunDirectory]) -> None
             if then.get(name) != now.get(name):
                 raise UserError(
                     f"the term {name} says something else now than when step {step} of "
-                    f"{place.path} was trained: restore it, or train another run"
+                    f"{place.path} was trained: restore it, or train another run (values that it "
+                    f"names count, so it must not change them as it trains)"
                 )

@@ -35,7 +35,7 @@ def _check_settings(
 
     A step 0 may come from a run of another method: what it depends on must agree.
     """
-    if "content" not in checkpoint:
+    if "network" not in checkpoint:
         return  # version 0.2, whose settings had other names
     then, now = read_config(checkpoint["config"]), workspace.config
     if step == 0:

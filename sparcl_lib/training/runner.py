@@ -109,9 +109,11 @@ def train(
             if fabric.is_global_zero and workspace.unused_images:
                 print(f"{directory.path}: {workspace.unused_images}", file=sys.stderr)
             _evaluate_outdated(fabric, workspace, directory)
+            # Now, for a term may change a value that it names while it trains.
+            terms = {step: read_terms(workspace.method.active_terms(step)) for step in steps}
             for step in steps:
                 if step not in directory.steps_done():
-                    _train_step(fabric, workspace, directory, step)
+                    _train_step(fabric, workspace, directory, step, terms[step])
                     _write_metrics(fabric, workspace, directory)  # whatever comes next
             return _write_metrics(fabric, workspace, directory)
 
@@ -211,6 +213,7 @@ def _evaluate_again(
     fabric: Fabric, workspace: Workspace, directory: RunDirectory, step: int
 ) -> None:
     checkpoint = load_step(workspace, directory, step)
+    checkpoint.setdefault("content", content_to_plain(workspace.content))  # version 0.2 had none
     student = restore_model(checkpoint).to(memory_format=torch.channels_last)
     model = fabric.setup_module(student)  # as it was when it had just been trained
     checkpoint |= _evaluate(fabric, workspace, directory, model, step)
@@ -258,12 +261,17 @@ def _copy_first_step(origin: RunDirectory, directory: RunDirectory) -> None:
         write_atomically(target, partial(shutil.copyfile, file))
 
 
-def _train_step(fabric: Fabric, workspace: Workspace, directory: RunDirectory, step: int) -> None:
-    """One step from the checkpoint of the last one to its own."""
+def _train_step(
+    fabric: Fabric,
+    workspace: Workspace,
+    directory: RunDirectory,
+    step: int,
+    terms: dict[str, Any],
+) -> None:
+    """One step from the checkpoint of the last one to its own. terms: for its record."""
     config, started = workspace.config, time.perf_counter()
     seed = config.seed + 1000 * step  # a resumed run draws what an uninterrupted one would
     seed_everything(seed)
-    terms = read_terms(workspace.method.active_terms(step))
     start = start_step(workspace, directory, step)
     plan = make_plan(workspace, step, fabric.world_size)
     batches = workspace.training_batches(

@@ -96,6 +96,65 @@ def test_changed_mask_is_read_again(source, decoded):
     assert decoded == ["b"]
 
 
+def overwrite(path: str, other: str) -> None:
+    """A file of the same size in its place, with its modification time: `cp -p`, rsync."""
+    before, content = os.stat(path), Path(other).read_bytes()
+    now = before
+    while now.st_ctime_ns == before.st_ctime_ns:  # a file system's clock goes by milliseconds
+        Path(path).write_bytes(content)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        now = os.stat(path)
+    assert (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def test_a_mask_of_the_same_size_and_time_is_read_again(decoded, tmp_path):
+    """Swapped classes under the old time of modification: evaluation went from 0.3 to 0.0."""
+    source = voc_source(make_voc_tree(tmp_path / "voc", MASKS, val=["v"]))
+    before = fingerprint(source)
+    scan(source, "train", progress=False)
+    decoded.clear()
+    save_mask(tmp_path / "other.png", make_mask({2, 15}))
+    overwrite(source.mask("train", "b"), str(tmp_path / "other.png"))
+    assert values(scan(source, "train", progress=False))["b"] == {0, 2, 15}
+    assert decoded == ["b"]
+    assert fingerprint(source) != before
+
+
+def test_a_photograph_of_the_same_size_and_time_is_read_again(tmp_path):
+    source = voc_source(make_voc_tree(tmp_path / "voc", MASKS, val=["v"]))
+    pixels = np.zeros((6, 8, 3), np.uint8)
+    photo = source.photo("train", "a")
+    Image.fromarray(pixels).save(photo, "BMP")
+    Image.fromarray(pixels + 9).save(tmp_path / "other", "BMP")
+    before = fingerprint(source)
+    overwrite(photo, str(tmp_path / "other"))
+    assert fingerprint(source) != before
+
+
+def test_a_hard_link_costs_one_more_reading_and_changes_nothing(source, decoded, tmp_path):
+    first = scan(source, "train", progress=False)
+    decoded.clear()
+    mask = Path(source.mask("train", "b"))
+    before = mask.stat().st_ctime_ns
+    while mask.stat().st_ctime_ns == before:
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").hardlink_to(mask)
+    for _ in range(2):
+        assert values(scan(source, "train", progress=False)) == values(first)
+        assert decoded == ["b"]
+
+
+def test_what_an_earlier_version_kept_is_not_trusted(source, own_cache, decoded):
+    """Its caches knew sizes and modification times alone."""
+    scan(source, "train", progress=False)
+    (kept,) = (own_cache / "sparcl").iterdir()
+    assert kept.name.startswith("presence-v3-") and checksums.CACHE_VERSION == 2
+    kept.rename(kept.with_name(kept.name.replace("-v3-", "-v2-")))
+    decoded.clear()
+    scan(source, "train", progress=False)
+    assert len(decoded) == 3
+
+
 def test_changed_list(source, decoded):
     scan(source, "train", progress=False)
     decoded.clear()

@@ -239,6 +239,35 @@ def norm_of_the_first_scale() -> float:
     return math.sqrt(1 + 5 * 0.2**2)
 
 
+def released_pod(squares: Tensor) -> float:
+    """Norm of the release's averages: its parts are squares, whose side is the width / scale."""
+    averages = []
+    for scale in (1, 2, 4):
+        side = squares.shape[1] // scale
+        for row, column in product(range(0, scale * side, side), repeat=2):
+            part = squares[row : row + side, column : column + side]
+            averages += [part.mean(1), part.mean(0)]
+    return torch.linalg.vector_norm(torch.cat(averages)).item()
+
+
+@pytest.mark.parametrize(
+    "size, first_row, released, expected",
+    [
+        # Rows 4 to 7 alone. Of all averages ours have 40 of 1 and 4 of 1/2, the release none.
+        ((8, 4), 4, 0.0, math.sqrt(41)),
+        # All 1. At scale 2 the release averages over the rows from 4 on, and there are none.
+        ((4, 8), 0, math.nan, math.sqrt(84)),
+        ((4, 4), 0, math.sqrt(56), math.sqrt(56)),
+    ],
+    ids=["high", "wide", "square"],
+)
+def test_local_pod_of_a_map_that_is_not_square_sees_all_of_it(size, first_row, released, expected):
+    x = torch.zeros(1, 1, *size)
+    x[..., first_row:, :] = 1
+    assert released_pod(x[0, 0].square()) == pytest.approx(released, nan_ok=True)
+    assert losses.local_pod(x, torch.zeros_like(x)).item() == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("size, scale", list(product([4, 8], [1, 2, 4])))
 def test_where_sides_are_divisible_nothing_is_left_out(size, scale):
     x = torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(0))

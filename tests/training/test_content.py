@@ -275,6 +275,28 @@ def test_identity_holds_no_path_and_follows_content(place, tmp_path):
     assert read_identity(config(place / "moved")).run["steps"] == [["b", "a"], ["c"]]
 
 
+def test_a_name_in_the_files_keeps_the_run_when_they_are_renamed(place):
+    """Without one the file's name is the name, and a kept run is not found under another."""
+    root, named = place / "mine", f"name: mine\n{TWO_STEPS}"
+
+    def of(data: str, task: str) -> Any:
+        known = {"task": str(root / task), "setup": "overlapped"}
+        layers = [parse_settings(["model.weights=null"])]
+        return read_identity(resolve(str(root / data), "FT", layers, **known))
+
+    before = of("data.yaml", "task.yaml")
+    (root / "task.yaml").rename(root / "other.yaml")
+    assert of("data.yaml", "other.yaml") != before
+    (root / "other.yaml").write_text(f"name: task\n{TWO_STEPS}", "utf-8")
+    assert of("data.yaml", "other.yaml") == before, "its old name brings it back"
+    describe(root, classes=CLASSES, name="streets")
+    (root / "other.yaml").write_text(named, "utf-8")
+    kept = of("data.yaml", "other.yaml")
+    (root / "data.yaml").rename(root / "renamed.yaml")
+    (root / "other.yaml").rename(root / "again.yaml")
+    assert of("renamed.yaml", "again.yaml") == kept
+
+
 def test_content_comes_back_from_yaml_as_it_was(place):
     content = RunDirectory(place / "run").content()
     plain = content_to_plain(content)
@@ -418,6 +440,46 @@ def test_a_run_without_a_record_is_checked_by_the_names_of_its_classes(place):
     run.save_checkpoint(0, state)
     (place / "mine" / "task.yaml").write_text("steps: [[b, a], [c]]\n", "utf-8")
     refused(place, r"step 0 learns \[b, a\] now and learned \[a, b\]")
+
+
+def forget(run: Path, config_too: bool) -> None:
+    """What version 0.3 records beside what 0.2 did."""
+    directory = RunDirectory(run)
+    state = directory.load_checkpoint(0)
+    for key in ("content", "images", "evaluated", "evaluation_sha256"):
+        state.pop(key, None)
+    directory.save_checkpoint(0, state)
+    if config_too:
+        text = directory.config_file.read_text("utf-8")
+        directory.config_file.write_text(text.partition("# What the files named")[0], "utf-8")
+
+
+def test_classes_that_were_swapped_under_a_run_without_a_record(place):
+    """Names and images agreed, so that evaluation went from 82.5 to 0.0 and was written down."""
+    mask = place / "mine" / "valannot" / "0001TP_000001.png"
+    pixels = np.array(Image.open(mask))
+    Image.fromarray(np.where(pixels == 2, 1, pixels)).save(mask)  # else all classes are as large
+    shutil.rmtree(place / "run")
+    fit(place / "mine", place / "run", steps=[0])
+    forget(place / "run", config_too=True)
+    swapped = {**CLASSES, "a": 2, "b": 1}
+    describe(place / "mine", classes=swapped)
+    refused(place, r"class 'a' has \d+ test pixels now and had \d+")
+    describe(place / "mine", classes=CLASSES)
+    assert evaluated(place / "run") == [0]
+    run = RunDirectory(place / "run")
+    assert content_from_plain(run.load_checkpoint(0)["content"]) == run.content()
+    describe(place / "mine", classes=swapped)
+    refused(place, "mask value 1 is class 'b' now and was class 'a'")
+
+
+def test_a_run_without_a_record_is_known_by_its_config_yaml_if_that_has_one(place):
+    forget(place / "run", config_too=False)
+    describe(place / "mine", classes={**CLASSES, "a": 2, "b": 1})
+    refused(place, "mask value 1 is class 'b' now and was class 'a'")
+    describe(place / "mine", classes=CLASSES)
+    redraw(place / "mine" / "trainannot" / "0001TP_000001.png")
+    refused(place, f"a list, mask or photograph in {place / 'mine'} is another one now")
 
 
 # A checkpoint belongs to the run in whose folder it lies

@@ -48,7 +48,8 @@ def custom_source(path: Path, data_root: str | Path | None = None) -> Source:
         path: the file. Keys: ``classes`` (a list: its places, from 0, are the mask values; or a
             mapping to a value or a list of values); ``train`` and ``val`` (the folders ``photos``
             and ``masks``, and perhaps ``list``, a file of ids; or ``pairs``, a CSV); perhaps
-            ``name`` and ``void`` (mask values that are left out; 255 always is).
+            ``name`` (the file's if not; kept runs are found by it) and ``void`` (mask values that
+            are left out; 255 always is).
         data_root: where relative paths start; None: the folder of the file.
 
     Raises:
