@@ -222,8 +222,7 @@ class _Reading:
         if isinstance(value, ModuleType) or _is_named(value):
             return self._name(value)
         if isinstance(value, (functools.partial, MethodType, BuiltinMethodType)):
-            kind: str = type(value).__name__
-            return self._joined(kind, _bound(value))
+            return self._joined("bound", _bound(value))
         if isinstance(value, Enum):
             return self._joined("member", [type(value), value.name, value.value])
         if isinstance(value, PurePath):
