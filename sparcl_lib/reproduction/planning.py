@@ -147,7 +147,8 @@ def _comment(text: str) -> str:
 def _cost_text(run: PlannedRun) -> str:
     if run.cost is None or run.hours is None:
         return "cost unknown"
-    return f"about {run.hours:.2f} h, {run.cost.gib:.1f} GiB"
+    hours = f"{run.hours:.2f} h" if run.hours >= 0.01 else f"{60 * run.hours:.1f} min"
+    return f"about {hours}, {run.cost.gib:.1f} GiB"
 
 
 def train_missing(planned: Iterable[PlannedRun], accelerator: str) -> list[str]:
