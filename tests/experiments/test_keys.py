@@ -105,6 +105,15 @@ def test_a_term_of_ones_own_counts_by_its_source(keys, plugin):
         assert other.first == before.first  # it needs a teacher, so step 0 is the same
 
 
+def test_a_tensor_in_the_file_of_a_term_counts(keys, plugin):
+    used = {"terms": {"gap": {"weight": 0.1}}}
+    found = []
+    for value in ("torch.tensor(2)", "torch.tensor(2)", "torch.tensor(3)"):
+        plugin(TERM.replace("POWER = 2", f"import torch\nPOWER = {value}"))
+        found.append(keys(**used).run)
+    assert found[0] == found[1] != found[2]
+
+
 def test_only_terms_of_the_runs_method_count(keys, plugin):
     plugin()
     before = keys(), keys(terms={"gap": {"weight": 0.0}})

@@ -365,6 +365,31 @@ def test_a_run_directory_knows_the_source_of_its_terms(root, plugin, tmp_path):
     assert fit(PLUGIN, moved, resume=True)["steps"] == evaluate(run, accelerator="cpu")["steps"]
 
 
+COUNTING = """
+import torch
+from sparcl_lib import term
+CALLS = torch.zeros(1)
+
+@term
+def quiet(context):
+    CALLS.add_(1)
+    return context.output.features.abs().mean()
+"""
+
+
+def test_a_term_that_changes_a_value_of_its_file_is_known_by_what_that_was(root, plugin, tmp_path):
+    """Another process has it as it was; in this one the run cannot be told from an edited one."""
+    plugin.write_text(COUNTING, "utf-8")
+    load_plugins([plugin])
+    config, run = tiny(root, "method.terms.quiet.weight=0.1"), tmp_path / "run"
+    train(config, run, accelerator="cpu")
+    with pytest.raises(UserError, match="quiet says something .*must not change them as it trains"):
+        train(config, run, resume=True, accelerator="cpu")
+    module = TERMS["quiet"].function.__globals__
+    module["CALLS"].zero_()
+    assert len(train(config, run, resume=True, accelerator="cpu")["steps"]) == 2
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_plugins_travel_to_the_pool(root, plugin, tmp_path, jobs):
     load_plugins([plugin])
