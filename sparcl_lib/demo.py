@@ -49,6 +49,9 @@ def run_demo(
     command = f"sparcl demo --task {task} --setup {setup} --seeds {','.join(map(str, seeds))}"
     command += "".join(f" --set {setting}" for setting in settings)
     one_seed = len(seeds) == 1 and (task, setup) == (TASK, SETUP) and not settings
-    remark = OVER_SEEDS if one_seed else ""
-    write_report(results, out / "report.html", f"MiniVOC {task}, {setup}", [command], remark)
+    remark = f"A study that comes with SPARCL says what more seeds show. {OVER_SEEDS}"
+    title = f"MiniVOC {task}, {setup}"
+    write_report(
+        results, out / "report.html", title, [command], remark if one_seed else "", "mib_parts"
+    )
     return results_text(results)

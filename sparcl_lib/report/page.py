@@ -1,7 +1,9 @@
 """One self-contained HTML page over several runs: the verdict, how to read, tables, pictures."""
 
 import base64
+import importlib.metadata
 import os
+import platform
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
@@ -64,10 +66,13 @@ _ZERO = {
 }
 _LISTED_CLASSES = 25
 _METHODS_ABREAST = 5  # in strips of predictions; more stand one below the other
+_NARROW = 3  # pictures abreast on a telephone
 _TELEPHONE = 4.2  # inches, of a figure that a telephone shows legibly
 _DPI = 200  # a figure's inch is 100 pixels of the page: twice that, for sharp displays
 _BESIDE = ("results.csv", "results.json")
-_COURSE = Path(sparcl_lib.__file__).parents[1] / "notebooks" / "README.md"
+_CHECKOUT = Path(sparcl_lib.__file__).parents[1]
+_COURSE = _CHECKOUT / "notebooks" / "README.md"
+_STUDIES = _CHECKOUT / "benchmarks" / "studies"
 
 
 def write_report(
@@ -76,13 +81,15 @@ def write_report(
     title: str,
     commands: Sequence[str] = (),
     remark: str = "",
+    study: str = "",
 ) -> None:
     """Write the page to `path`. commands: what to type to get the same runs, if known.
 
-    remark: a paragraph below the verdict. Raises UserError when the file cannot be written.
+    remark: a paragraph below the verdict; study: the folder in benchmarks/studies that it is from.
+    Raises UserError when the file cannot be written.
     """
     sections = [section(group) for group in by_group(runs).values()]
-    write_page(Path(path), title, sections, commands, remark)
+    write_page(Path(path), title, sections, commands, remark, study=study)
 
 
 def write_page(
@@ -92,15 +99,21 @@ def write_page(
     commands: Sequence[str] = (),
     remark: str = "",
     links: bool = True,
+    study: str = "",
 ) -> None:
     """Write a page of sections, with links to the results beside it and to the course.
 
     A link is there if its file is. links: False for a page that is read elsewhere, as on the site.
-    Raises UserError when the file cannot be written.
+    study: folder in benchmarks/studies of what `remark` says. Raises UserError when the file cannot
+    be written.
     """
     beside = [name for name in _BESIDE if links and (path.parent / name).is_file()]
-    course = os.path.relpath(_COURSE, path.parent) if links and _COURSE.is_file() else ""
-    write_text(path, page_of(title, sections, commands, remark, beside, course))
+    source = _STUDIES / study / "README.md"
+    course, origin = (
+        os.path.relpath(file, path.parent) if links and file.is_file() else ""
+        for file in (_COURSE, source)
+    )
+    write_text(path, page_of(title, sections, commands, remark, beside, course, origin))
 
 
 def page_html(runs: Iterable[ReportRun], title: str, commands: Sequence[str] = ()) -> str:
@@ -115,8 +128,12 @@ def page_of(
     remark: str = "",
     beside: Sequence[str] = (),
     course: str = "",
+    study: str = "",
 ) -> str:
-    """A page of sections made by `section`. beside, course: relative links, of files that exist."""
+    """A page of sections made by `section`.
+
+    beside, course, study: relative links, of files that exist; study: what `remark` is from.
+    """
     template = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -124,13 +141,21 @@ def page_of(
     environment.filters["slug"] = _slug
     return environment.from_string(template).render(
         title=title,
-        version=sparcl_lib.__version__,
+        writer=_writer(),
         commands=[printable(command) for command in commands],
         remark=remark,
+        study=study,
         beside=beside,
         course=course,
         sections=sections,
     )
+
+
+def _writer() -> str:
+    """What wrote the page, and where: digits differ between versions of PyTorch and machines."""
+    torch = importlib.metadata.version("torch")
+    place = f"{platform.system()}, {platform.machine()}"
+    return f"sparcl_lib {sparcl_lib.__version__} with PyTorch {torch} on {place}"
 
 
 def _slug(*words: str) -> str:
@@ -253,7 +278,8 @@ def curves(runs: list[ReportRun]) -> list[dict[str, Any]]:
         "mIoU after every step: of all classes learned so far, with background"
         + ("; and of the classes of step 0 alone, where a falling line is forgetting. "
            if FIRST_CLASSES in panels else ". ")
-        + ("A level: joint training, all classes at once. " if JOINT in methods else "")
+        + ("A level: joint training, all classes at once; a line may begin above it, for fewer "
+           "classes are easier to tell apart. " if JOINT in methods else "")
         + ("Bands: one standard deviation over seeds." if several else "")
     )  # fmt: skip
     drawn = [_curve(title, lines, counts) for title, lines in panels.items()]
@@ -293,10 +319,10 @@ def _strips(runs: list[ReportRun]) -> list[dict[str, Any]]:
 
     wide = strips(None, upright=len(same) > _METHODS_ABREAST)
     alt = (
-        f"{len(first['images'])} test images; beside each the true classes, and the classes "
-        f"predicted by {', '.join(same)}."
+        f"{len(first['images'])} test images, on a narrow screen {_NARROW} of them at most; beside "
+        f"each the true classes, and the classes predicted by {', '.join(same)}."
     )
-    drawn = picture(wide, alt, narrow=strips(3, upright=True), encode=to_png)
+    drawn = picture(wide, alt, narrow=strips(_NARROW, upright=True), encode=to_png)
     caption = (
         "Test images after the last step, of the first seed. Hatched pixels, such as object "
         "borders, do not count."
@@ -311,6 +337,11 @@ def _heat_maps(matrices: Mapping[str, list[StepMatrix]]) -> dict[str, Any]:
         f"In percent{', means over seeds' if several else ''}: bright is high. Blank: not learned "
         "yet, or neither in the truth nor predicted; background without a pixel in the truth has "
         "none either."
+        + (
+            f" {JOINT} is trained once, on all classes: its row is the last step's."
+            if JOINT in matrices
+            else ""
+        )
     )
     maps = [_heat_map(method, mean_matrix(runs)) for method, runs in matrices.items()]
     return figure_block("IoU of every class after every step", caption, maps)

@@ -1,9 +1,12 @@
 """The page of results in Chromium: nothing leaves a telephone's screen, and every picture shows."""
 
+import io
 import shutil
 
+import numpy as np
 import pytest
 from fabricated_runs import make_run
+from PIL import Image
 
 from sparcl_lib.report.page import write_report
 
@@ -24,6 +27,33 @@ def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
     write_report(runs, path, "Results")
     return path.as_uri()
+
+
+GOES_ON = """[...document.querySelectorAll(".wide")].map(d => d.scrollWidth > d.clientWidth)"""
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_table_fits_a_telephone_or_shows_that_it_goes_on(tmp_path, seeds):
+    """By a shade at its right edge, which is gone at its end."""
+
+    def shaded(table) -> bool:
+        pixels = np.asarray(Image.open(io.BytesIO(table.screenshot())).convert("RGB")).astype(int)
+        return bool((np.ptp(pixels[5:-5, -2], axis=-1) > 30).mean() > 0.5)  # paper is grey
+
+    runs = [make_run(m, seed) for m in ("FT", "MiB", "SDR", "Joint") for seed in range(seeds)]
+    write_report(runs, tmp_path / "report.html", "Results")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 390, "height": 900})
+        page.goto((tmp_path / "report.html").as_uri())
+        tables, goes_on = page.locator(".wide").all(), page.evaluate(GOES_ON)
+        assert len(tables) == 1 + seeds and goes_on[:2] == [False, seeds > 1]  # steps, results
+        assert [shaded(table) for table in tables] == goes_on
+        tables[1].evaluate("d => { d.scrollLeft = d.scrollWidth }")
+        assert not shaded(tables[1])
+        browser.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1400, "light")])

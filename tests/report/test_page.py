@@ -2,12 +2,15 @@
 
 import base64
 import io
+import platform
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from fabricated_runs import make_run, scored_run, voc_run
 from PIL import Image
 
@@ -15,6 +18,7 @@ from sparcl_lib.report import ReportRun, render, results_table, write_results
 from sparcl_lib.report.page import write_report
 from sparcl_lib.viz import forgetting_curves
 
+STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
 VOID = ("img", "meta", "source")
 
 
@@ -140,8 +144,21 @@ def test_results_beside_the_page_and_the_course_are_linked_where_they_are(tmp_pa
         assert names <= set(links) and len(links) == len(names) + 1
         assert all((tmp_path / folder / link).is_file() for link in links)
         assert any(link.endswith("notebooks/README.md") for link in links)
-    assert "A &lt;remark&gt;." in text
+    assert "A &lt;remark&gt;." in text and "The study" not in text
+    write_report(runs, tmp_path / "both" / "report.html", "title", remark="So.", study="mib_parts")
+    text = (tmp_path / "both" / "report.html").read_text("utf-8")
+    (study,) = (link for link in Page(text).links if "studies" in link)
+    assert (tmp_path / "both" / study).resolve() == STUDIES / "mib_parts" / "README.md"
+    machine = f"PyTorch {torch.__version__.partition('+')[0]}"
+    assert f"with {machine}" in text and f"{platform.system()}, {platform.machine()}" in text
     assert "course that comes with" in render(runs, "html")
+
+
+def test_the_page_says_what_its_pictures_may_seem_to_deny(page):
+    """A line above the upper bound, a column of joint training, three pictures of six."""
+    assert "a line may begin above it, for fewer classes are easier" in page
+    assert "Joint is trained once, on all classes: its row is the last step&#39;s." in page
+    assert "on a narrow screen 3 of them at most" in page
 
 
 def test_page_of_two_tasks_escapes_and_lists_commands(tmp_path):
