@@ -99,6 +99,7 @@ def test_hooks_run_modules_of_the_environment():
 def test_the_version_is_said_once_and_the_same_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert PROJECT["version"] == sparcl_lib.__version__ == str(citation["version"])
+    assert citation["date-released"] == dict(CHANGES)[PROJECT["version"]]
 
 
 def test_the_changelog_ends_with_this_version():

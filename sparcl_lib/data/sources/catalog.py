@@ -33,5 +33,7 @@ def open_source(dataset: str, data_root: str | Path | None = None, progress: boo
     if dataset not in builders:
         raise unknown_name("data set", dataset, [*DATASET_CLASSES, "FILE.yaml"])
     if data_root is None:
-        raise UserError(f"data set {dataset} needs --data-root, the folder that holds it")
+        raise UserError(
+            f"data set {dataset} needs --data-root, the folder that holds it; sparcl data gets it"
+        )
     return builders[dataset](data_root)

@@ -20,10 +20,10 @@ from sparcl_lib.labels import VOID
 from sparcl_lib.tasks.classes import ADE_CLASSES, VOC_CLASSES, unknown_name
 
 _HOW_TO_GET = {
-    "voc": "point --data-root at the folder that holds VOCdevkit/VOC2012 (devkit from "
-    "host.robots.ox.ac.uk/pascal/VOC/voc2012)",
-    "ade20k": "point --data-root at the unpacked ADEChallengeData2016 (from "
-    "sceneparsing.csail.mit.edu)",
+    "voc": "point --data-root at the folder that holds VOCdevkit/VOC2012, or get it: "
+    "sparcl data voc2012",
+    "ade20k": "point --data-root at the unpacked ADEChallengeData2016, or get it: "
+    "sparcl data ade20k",
 }
 
 
