@@ -40,7 +40,7 @@ class Section:
     title: str
     level: int
     items: list[str] = field(default_factory=list)
-    """Formulas, tables, pictures and questions as HTML, in order: a slide each."""
+    """Formulas, tables, pictures, exercises and questions as HTML, in order: a slide each."""
     text: list[str] = field(default_factory=list)
     """Markdown, for the notes."""
 
@@ -81,6 +81,8 @@ def sections(notebook: NotebookNode) -> list[Section]:
                 if found:
                     found[-1].items += _formulas(text) + _tables(text)
                     found[-1].text.append(text)
+        elif found and "exercise" in tags_of(cell):
+            found[-1].items.append(_exercise(found[-1].text, cell.source))
         elif found:
             found[-1].items += [item for output in cell.outputs for item in _shown(cell, output)]
     return found
@@ -100,6 +102,12 @@ def _formulas(text: str) -> list[str]:
 
 def _tables(text: str) -> list[str]:
     return [markdown(rows, lambda target: None) for rows in _ROWS.findall(text)]
+
+
+def _exercise(texts: list[str], stub: str) -> str:
+    """What an exercise asks for and the function's head, which says what it is given."""
+    head = stub.partition("raise NotImplementedError")[0].rstrip()
+    return f"<p>{_inline(_first_paragraph(texts))}</p><pre>{html.escape(head)}</pre>"
 
 
 def _shown(cell: NotebookNode, output: NotebookNode) -> list[str]:

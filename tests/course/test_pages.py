@@ -10,6 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from sparcl_lib.cli import main
 from sparcl_lib.course import copies, pages, slides
 from sparcl_lib.course.chapter import NOTEBOOKS, read_chapters
+from sparcl_lib.course.marking import exercises_of
 from sparcl_lib.errors import UserError
 
 CHAPTERS = read_chapters(NOTEBOOKS / "sources")
@@ -139,6 +140,9 @@ def test_a_deck_has_a_slide_for_each_formula_table_picture_and_question(notebook
 def test_a_deck_is_whole_and_carries_reveal(tmp_path, capsys):
     (line,) = run(["slides", tmp_path, "00"], capsys)
     text = (tmp_path / "00_welcome-slides.html").read_text("utf-8")
+    asked = re.findall(r"<pre>def (\w+)\(.*?</pre>", text, re.DOTALL)  # with what it is given
+    assert asked == [exercise.name for exercise in exercises_of(CHAPTERS[0])]
+    assert "raise NotImplementedError" not in text and "background first; num_old" in text
     assert line == f"wrote {tmp_path / '00_welcome-slides.html'}"
     links = Page(text)
     assert all(target.startswith("data:") for target in links.loaded)
