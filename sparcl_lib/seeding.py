@@ -1,4 +1,9 @@
-"""One seed for every generator that training draws from."""
+"""One seed for every generator that training draws from, and the states of all of them."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_everything(seed: int, threads: int | None = None) -> None:
@@ -14,3 +19,38 @@ def seed_everything(seed: int, threads: int | None = None) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def random_state(device: "torch.device") -> dict[str, Any]:
+    """Where the generators of Python, NumPy, PyTorch and `device` stand, as plain data."""
+    import random
+
+    import numpy as np
+    import torch
+
+    state: Any = np.random.get_state(legacy=False)
+    numbers = {**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}}
+    on_cpu = device.type == "cpu"
+    return {
+        "python": random.getstate(),
+        "numpy": numbers,
+        "torch": torch.get_rng_state(),
+        "device": None if on_cpu else torch.get_device_module(device).get_rng_state(),
+    }
+
+
+def set_random_state(state: dict[str, Any], device: "torch.device") -> None:
+    """Bring the generators to where `random_state` found them; that of a device of another kind
+    than then is left alone."""
+    import random
+
+    import numpy as np
+    import torch
+
+    numbers = state["numpy"]
+    key = np.array(numbers["state"]["key"], dtype=np.uint32)
+    random.setstate(state["python"])
+    np.random.set_state({**numbers, "state": {**numbers["state"], "key": key}})
+    torch.set_rng_state(state["torch"])
+    if device.type != "cpu" and state["device"] is not None:
+        torch.get_device_module(device).set_rng_state(state["device"])

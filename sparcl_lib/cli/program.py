@@ -81,7 +81,9 @@ def train(
     ] = None,
     data_root: DataRoot = None,
     steps: Annotated[str, typer.Option(help="Steps to train, as in 0,1, or all.")] = "all",
-    resume: Annotated[bool, typer.Option("--resume", help="Skip steps that are there.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Skip steps that are there, go on inside a begun one.")
+    ] = False,
     start_from: Annotated[
         Path | None, typer.Option(help="Take step 0 from this run instead of training it.")
     ] = None,

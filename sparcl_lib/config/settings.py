@@ -127,6 +127,9 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     precision: Precision = "32-true"
     """Lightning Fabric's name of the arithmetic."""
+    save_minutes: Annotated[float, Range(0, 10_080, "minutes")] = never(10.0)
+    """How often a step that is in training is saved, beside the save at SIGTERM; 0: after every
+    iteration. What --resume goes on from after a kill."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "")

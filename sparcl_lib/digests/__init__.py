@@ -2,5 +2,13 @@
 
 from sparcl_lib.digests.functions import function_digest
 from sparcl_lib.digests.statements import DIGITS, statements_digest, text_digest, tree_digest
+from sparcl_lib.digests.training_code import training_code_digest
 
-__all__ = ["DIGITS", "function_digest", "statements_digest", "text_digest", "tree_digest"]
+__all__ = [
+    "DIGITS",
+    "function_digest",
+    "statements_digest",
+    "text_digest",
+    "training_code_digest",
+    "tree_digest",
+]

@@ -47,6 +47,15 @@ class Mechanism:
     def before_step(self, trainer: "StepTrainer", batches: "Iterable[StepBatch]") -> None:
         """Before the first iteration, networks on their device. batches: may be gone through."""
 
+    def progress(self) -> dict[str, Any] | None:
+        """What `before_step` found and the iterations since have moved, for a save inside the
+        step; None: nothing."""
+        return None
+
+    def go_on(self, trainer: "StepTrainer", progress: Mapping[str, Any]) -> None:
+        """In place of `before_step` where a step goes on that was saved inside: networks are on
+        their device, the student as the step begins still. progress: of `progress`, not None."""
+
     def context_extras(self, batch: "StepBatch") -> Mapping[str, Tensor]:
         """What the terms find in `StepContext.extras` for this batch."""
         return {}

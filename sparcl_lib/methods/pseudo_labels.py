@@ -12,7 +12,7 @@ see `released_thresholds`.
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import torch
 from torch import Tensor
@@ -131,7 +131,7 @@ def _released_median(counts: list[int]) -> float | None:
 class PseudoLabels(Mechanism):
     """PLOP's thresholds, measured in one pass of the teacher over the step's images.
 
-    Nothing of it is saved: a step that starts again sees the same images and finds the same.
+    The next step needs nothing of it: it measures its own.
     """
 
     name = "pseudo_labels"
@@ -159,6 +159,12 @@ class PseudoLabels(Mechanism):
             histogram = histogram + found
         total = cast(Tensor, trainer.fabric.all_reduce(histogram, reduce_op="sum"))
         self.thresholds = entropy_thresholds(total, num_classes, self.rule)
+
+    def progress(self) -> dict[str, Any] | None:
+        return None if self.thresholds is None else {"thresholds": self.thresholds}
+
+    def go_on(self, trainer: "StepTrainer", progress: Mapping[str, Any]) -> None:
+        self.thresholds = progress["thresholds"].to(trainer.fabric.device)
 
     def context_extras(self, batch: "StepBatch") -> Mapping[str, Tensor]:
         return {} if self.thresholds is None else {"thresholds": self.thresholds}

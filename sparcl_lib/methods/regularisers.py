@@ -164,6 +164,21 @@ class WeightPenalty:
         if self.row.name == "rw" and self.updates % self.row.interval == 0:
             self._close_interval()
 
+    def progress(self) -> dict[str, Any]:
+        """What the updates so far have moved; the rest is made anew from the network as the step
+        begins and from the step before."""
+        path = {} if self.row.name == "ewc" else {"path": self.path}
+        moved = {"now": self.now, "start_of_interval": self.start_of_interval, **path}
+        return {**moved, "updates": self.updates}
+
+    def go_on(self, progress: Mapping[str, Any]) -> None:
+        """Stand where `progress` was read."""
+        self.now = {kind: self._to_device(known) for kind, known in progress["now"].items()}
+        self.start_of_interval = self._to_device(progress["start_of_interval"])
+        if "path" in progress:
+            self.path = self._to_device(progress["path"])
+        self.updates = progress["updates"]
+
     def _trained(self) -> list[tuple[str, nn.Parameter, Tensor]]:
         """Name, parameter and gradient of all that has one."""
         return [(n, p, p.grad) for n, p in self.parameters.items() if p.grad is not None]
@@ -215,6 +230,13 @@ class Regularisation(Mechanism):
 
     def before_step(self, trainer: "StepTrainer", batches: "Iterable[StepBatch]") -> None:
         self.held = WeightPenalty(self.settings, self.student, self.known)
+
+    def progress(self) -> dict[str, Any] | None:
+        return self.held.progress()
+
+    def go_on(self, trainer: "StepTrainer", progress: Mapping[str, Any]) -> None:
+        self.before_step(trainer, ())
+        self.held.go_on(progress)
 
     def penalty(self) -> LossValues | None:
         if not self.held.importance:

@@ -1,10 +1,4 @@
-"""Which code trains, and a digest of what it says, however it is commented.
-
-The rule: every module of the package counts, but for the rooms that only ask for runs, keep them,
-show them or fetch data (`ASIDE`); nothing that counts may import one of those, which a test
-checks. What acts through the configuration (`CONFIGURED`, and the recipes, which are no code) or
-through the data's checksum is in a run's key anyway.
-"""
+"""Whether the code that trains is the one that was recorded, however it is commented."""
 
 import hashlib
 import sys
@@ -13,48 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sparcl_lib.digests import DIGITS, statements_digest, text_digest
+from sparcl_lib.digests.training_code import PACKAGE, files_that_train
 from sparcl_lib.revision.recorded import TRAINING_REVISION, CodeRecord, read_record
-
-PACKAGE = Path(__file__).parents[1]
-ASIDE = frozenset(
-    {
-        "__init__.py",
-        "__main__.py",
-        "api.py",
-        "cli",
-        "course",
-        "data/acquiring",
-        "data/checking.py",
-        "demo.py",
-        "environment.py",
-        "experiments",
-        "exporting.py",
-        "label_files.py",
-        "latent_space.py",
-        "prediction.py",
-        "published",
-        "report",
-        "reproduction",
-        "revision",
-        "run.py",
-        "viz",
-    }
-)
-"""Files and folders of the package that do not count."""
-CONFIGURED = frozenset({"method_table.py"})
-"""Files whose rows become the settings of a run."""
-
-
-def files_that_train(package: Path = PACKAGE) -> dict[str, Path]:
-    """Every module that counts, by its path in the package, in order."""
-    paths = {file.relative_to(package).as_posix(): file for file in package.rglob("*.py")}
-    return {name: paths[name] for name in sorted(paths) if not _is_aside(name)}
-
-
-def _is_aside(name: str) -> bool:
-    return name in ASIDE | CONFIGURED or any(
-        parent.as_posix() in ASIDE for parent in Path(name).parents
-    )
 
 
 def record_code(package: Path = PACKAGE) -> dict[str, CodeRecord]:

@@ -4,6 +4,7 @@ The steps that are trained must agree; later ones may be new. That is how a clas
 is appended to the task of a finished run, and training goes on.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def check_agreement(
     if then is None:
         difference = _difference_by_names(workspace, directory, step, checkpoint)
     else:
-        difference = _difference(workspace, step, checkpoint, then)
+        difference = content_difference(workspace, step, checkpoint, then)
     if difference:
         raise UserError(
             f"{directory.path} was trained on something else: {difference}; restore that, or "
@@ -56,9 +57,11 @@ def _content_then(directory: RunDirectory, checkpoint: dict[str, Any]) -> Conten
     return directory.content()
 
 
-def _difference(
-    workspace: Workspace, step: int, checkpoint: dict[str, Any], then: Content
+def content_difference(
+    workspace: Workspace, step: int, checkpoint: Mapping[str, Any], then: Content
 ) -> str | None:
+    """The first thing that is another one now than in a saved step, which `then` is the content
+    of, or None."""
     now = workspace.content
     joint = workspace.method.joint
     trained = range(len(then.steps)) if joint else range(step + 1)
@@ -80,7 +83,7 @@ def _difference(
 
 
 def _list_difference(
-    workspace: Workspace, step: int, checkpoint: dict[str, Any], extended: bool
+    workspace: Workspace, step: int, checkpoint: Mapping[str, Any], extended: bool
 ) -> str | None:
     """Images that a step gained or lost; of an extended task's images only those that are lost."""
     listed = workspace.config.data.splits is not None

@@ -7,8 +7,8 @@ import hashlib
 import re
 import struct
 import zipfile
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
@@ -66,10 +66,25 @@ def read_checkpoint(file: Path, step: int) -> dict[str, Any]:
     step, and that network and prototypes are those that it describes, all their numbers finite.
     Nothing in it is run.
     """
+    return _read(file, partial(verify_state, step=step))
+
+
+def read_progress(file: Path, step: int) -> dict[str, Any]:
+    """The state of a step that is not finished, as `read_checkpoint`; of what is in it only the
+    step is verified. Raises CheckpointProblem."""
+
+    def verify(state: object) -> None:
+        if not isinstance(state, dict) or state.get("step") != step or "iteration" not in state:
+            raise CheckpointProblem(f"it is no begun step {step}")
+
+    return _read(file, verify)
+
+
+def _read(file: Path, verify: Callable[[object], None]) -> dict[str, Any]:
     try:
         _verify_bytes(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-        verify_state(state, step)
+        verify(state)
     except CheckpointProblem:
         raise
     except Exception as error:  # unpickling a damaged file can raise anything

@@ -74,11 +74,15 @@ def check_same_terms(method: Method, places: Mapping[int, RunDirectory]) -> None
         return
     for step, place in places.items():
         now = read_terms(method.active_terms(step))
-        then = place.load_checkpoint(step).get("terms", now)
-        for name in sorted({*then, *now}):
-            if then.get(name) != now.get(name):
-                raise UserError(
-                    f"the term {name} says something else now than when step {step} of "
-                    f"{place.path} was trained: restore it, or train another run (values that it "
-                    f"names count, so it must not change them as it trains)"
-                )
+        name = changed_term(place.load_checkpoint(step).get("terms", now), now)
+        if name:
+            raise UserError(
+                f"the term {name} says something else now than when step {step} of "
+                f"{place.path} was trained: restore it, or train another run (values that it "
+                f"names count, so it must not change them as it trains)"
+            )
+
+
+def changed_term(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The first term of which `read_terms` found something else, or None."""
+    return next((n for n in sorted({*then, *now}) if then.get(n) != now.get(n)), None)

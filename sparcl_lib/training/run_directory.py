@@ -1,12 +1,14 @@
 """A run on disk: config.yaml, metrics.json, step-k/{checkpoint.pt, predictions.npz}, logs.
 
+A step that is not finished has step-k/in_progress.pt, and the save before it.
+
 Every file is written beside its place and moved there in one go, so that an interrupted run leaves
 whole files or none.
 """
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,7 +36,7 @@ from sparcl_lib.training.checkpoint import (
 from sparcl_lib.training.content import Content, content_from_plain, content_to_plain
 from sparcl_lib.training.devices import is_first_process
 from sparcl_lib.training.metrics_file import MetricsProblem, metrics_text, parse_metrics
-from sparcl_lib.writing import remove_drafts, write_atomically, write_text
+from sparcl_lib.writing import remove_drafts, replace_file, write_atomically, write_text
 
 _FOLDER = "folder"
 _LOCK = ".lock"
@@ -71,6 +73,11 @@ class RunDirectory:
 
     def checkpoint_file(self, step: int) -> Path:
         return self.path / f"step-{step}" / "checkpoint.pt"
+
+    def progress_files(self, step: int) -> tuple[Path, Path]:
+        """Where a step that is not finished is saved: the last save, and the one before it."""
+        folder = self.path / f"step-{step}"
+        return folder / "in_progress.pt", folder / "in_progress_before.pt"
 
     def predictions_file(self, step: int) -> Path:
         return self.path / f"step-{step}" / "predictions.npz"
@@ -176,6 +183,27 @@ class RunDirectory:
                 f"cannot read {path}: {problem}: delete it and train step {step} again"
             ) from problem
 
+    def save_progress(self, step: int, state: dict[str, Any], anew: bool) -> None:
+        """Save a step that is not finished, and keep the last save too. Raises OSError.
+
+        anew: the step began anew, so that earlier saves are of another attempt and go away.
+        """
+        last, before = self.progress_files(step)
+
+        def write(draft: Path) -> None:
+            write_checkpoint(state, draft)
+            if anew:
+                before.unlink(missing_ok=True)
+            elif last.exists():
+                os.replace(last, before)
+
+        replace_file(last, write)
+
+    def remove_progress(self, steps: Iterable[int]) -> None:
+        """Forget that these steps were begun."""
+        for file in (file for step in steps for file in self.progress_files(step)):
+            file.unlink(missing_ok=True)
+
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         write_text(self.metrics_file, metrics_text(metrics))
 
@@ -246,7 +274,8 @@ class RunDirectory:
         try:
             remove_drafts([self.config_file, self.metrics_file])
             for folder in self.path.glob("step-*"):
-                remove_drafts([folder / "checkpoint.pt", folder / "predictions.npz"])
+                names = ("checkpoint.pt", "in_progress.pt", "predictions.npz")
+                remove_drafts([folder / name for name in names])
             yield
         finally:
             lock.release()

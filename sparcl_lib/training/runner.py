@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,19 +16,22 @@ from lightning.fabric.loggers.csv_logs import CSVLogger
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from torch import nn
 
-from sparcl_lib.config import RunConfig, first_step_difference, to_plain
+from sparcl_lib.config import RunConfig, first_step_difference
+from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.metrics import StepMatrix, class_iou, json_number
-from sparcl_lib.seeding import seed_everything
+from sparcl_lib.seeding import random_state, seed_everything
 from sparcl_lib.training.content import content_to_plain
 from sparcl_lib.training.devices import check_devices, is_first_process, launched
 from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
 from sparcl_lib.training.identity import check_same_terms, read_terms
+from sparcl_lib.training.in_progress import StepSaver, begun_step, go_on, step_facts
 from sparcl_lib.training.places import find_places
 from sparcl_lib.training.plan import StepPlan, make_plan
 from sparcl_lib.training.restore import load_step, restore_model, start_step
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.step import StepTrainer
+from sparcl_lib.training.stopping import sigterm_put_off
 from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.writing import write_atomically
 
@@ -71,7 +74,8 @@ def train(
 ) -> dict[str, Any]:
     """Train the steps of a run, evaluate after each, and return the contents of metrics.json.
 
-    out: run directory. steps: which ones, in order (None: all). resume: skip steps that are there.
+    out: run directory. steps: which ones, in order (None: all). resume: skip steps that are there,
+    and go on inside one that was stopped, where it was saved: `sparcl_lib.training.in_progress`.
     start_from: another run whose step 0 is the same; it is copied instead of trained again.
 
     A run goes on, and is started from, wherever its files lie now, if they hold what they held:
@@ -103,6 +107,8 @@ def train(
             directory.open_for_writing(config, workspace.content)
             if origin is not None and not directory.checkpoint_file(0).exists():
                 _copy_first_step(origin, directory)
+                directory.remove_progress(range(workspace.learned.num_steps))
+            directory.remove_progress(directory.steps_done())  # of one that ended while it saved
         with launched(config.precision, **fabric_options) as fabric:
             fabric.barrier()
             _tell_of_other_devices(fabric, directory, steps)
@@ -113,7 +119,7 @@ def train(
             terms = {step: read_terms(workspace.method.active_terms(step)) for step in steps}
             for step in steps:
                 if step not in directory.steps_done():
-                    _train_step(fabric, workspace, directory, step, terms[step])
+                    _train_step(fabric, workspace, directory, step, terms[step], resume)
                     _write_metrics(fabric, workspace, directory)  # whatever comes next
             return _write_metrics(fabric, workspace, directory)
 
@@ -267,41 +273,72 @@ def _train_step(
     directory: RunDirectory,
     step: int,
     terms: dict[str, Any],
+    resume: bool,
 ) -> None:
-    """One step from the checkpoint of the last one to its own. terms: for its record."""
+    """One step from the checkpoint of the last one to its own, or from where it was stopped.
+
+    terms: for its record.
+    """
     config, started = workspace.config, time.perf_counter()
     seed = config.seed + 1000 * step  # a resumed run draws what an uninterrupted one would
     seed_everything(seed)
+    facts = step_facts(fabric, workspace, step, terms)
+    begun = begun_step(fabric, workspace, directory, facts, resume)
     start = start_step(workspace, directory, step)
     plan = make_plan(workspace, step, fabric.world_size)
-    batches = workspace.training_batches(
-        step, plan.iterations, seed, fabric.global_rank, fabric.world_size, fabric.device
-    )
     trainer = StepTrainer(fabric, plan, start.student, start.teacher, start.bank, start.mechanisms)
-    with _logging(fabric, directory, step) as log:
-        trainer.fit(batches, log)
-    _check_weights(start.student, plan)
-    seconds = time.perf_counter() - started
-    assert start.student.spec is not None  # build_segmenter made it
-    state = {
-        "config": to_plain(config),
-        "step": step,
-        "network": dataclasses.asdict(start.student.spec),
-        "model": start.student.state_dict(),
-        "bank": start.bank.state_dict(),
-        "mechanisms": trainer.mechanism_states(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "rng": _rng_state(),
-        "iterations": plan.iterations_before + plan.iterations,
-        "devices": fabric.world_size,
-        "seconds": round(seconds, 1),
-        "content": content_to_plain(workspace.content),
-        "images": workspace.trained_on(step),
-        "terms": terms,
-    }
-    _save(fabric, directory, step, state)  # before the test, during which it may be stopped too
+    before = 0.0
+    if begun is not None:
+        go_on(trainer, directory, begun)
+        before = begun["seconds"]
+    batches = workspace.training_batches(
+        step, plan.iterations, seed, fabric.global_rank, fabric.world_size, fabric.device,
+        trainer.done,
+    )  # fmt: skip
+    anew = begun is None
+    del begun  # a copy of the network
+    trainer.begin(batches)  # before there is anything that SIGTERM could wait for
+    with sigterm_put_off() as put_off:
+        took = before + time.perf_counter() - started
+        saver = StepSaver(fabric, directory, facts, config.save_minutes, put_off, anew, took)
+        with _logging(fabric, directory, step) as log:
+            for iteration, values in trainer.rows:
+                log(values, iteration)
+            _fit(trainer, directory, batches, log, saver)
+        assert start.student.spec is not None  # build_segmenter made it
+        state = {
+            **facts,
+            "network": dataclasses.asdict(start.student.spec),
+            "model": start.student.state_dict(),
+            "bank": start.bank.state_dict(),
+            "mechanisms": trainer.mechanism_states(),
+            "optimizer": trainer.optimizer.state_dict(),
+            "rng": random_state(fabric.device),
+            "iterations": plan.iterations_before + plan.iterations,
+            "seconds": round(before + time.perf_counter() - started, 1),
+        }
+        _save(fabric, directory, step, state)  # before the test: it may be stopped there too
+        if fabric.is_global_zero:
+            directory.remove_progress(range(step, workspace.learned.num_steps))
     state |= _evaluate(fabric, workspace, directory, trainer.model, step)
     _save(fabric, directory, step, state)
+
+
+def _fit(
+    trainer: StepTrainer,
+    directory: RunDirectory,
+    batches: Iterable[StepBatch],
+    log: Log,
+    saver: StepSaver,
+) -> None:
+    """Raises LossDiverged, after which nobody wants to go on from what was saved."""
+    try:
+        trainer.fit(batches, log, saver)
+        _check_weights(trainer.student, trainer.plan)
+    except LossDiverged:
+        if trainer.fabric.is_global_zero:
+            directory.remove_progress([trainer.plan.step])
+        raise
 
 
 def _save(fabric: Fabric, directory: RunDirectory, step: int, state: dict[str, Any]) -> None:
@@ -318,11 +355,6 @@ def _check_weights(student: nn.Module, plan: StepPlan) -> None:
                 f"{name} is not a number after {plan.label}: earlier steps are kept; lower "
                 f"optim.lr or the weights"
             )
-
-
-def _rng_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"torch": torch.get_rng_state(), "cuda": cuda}
 
 
 def _evaluate(

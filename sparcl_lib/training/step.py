@@ -1,8 +1,9 @@
 """One continual step: the loop over its iterations."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -15,6 +16,7 @@ from sparcl_lib.methods import LossValues, Mechanism, StepContext, labelled_sums
 from sparcl_lib.models import Segmenter, SegmenterOutput, train_mode
 from sparcl_lib.progress import tqdm
 from sparcl_lib.prototypes import PrototypeBank
+from sparcl_lib.seeding import set_random_state
 from sparcl_lib.training.plan import StepPlan
 
 LOG_EVERY = 10
@@ -50,6 +52,13 @@ class StepTrainer:
     bank: PrototypeBank
     mechanisms: Sequence[Mechanism] = ()
     """What the method does around the loop, prepared."""
+    done: int = field(default=0, init=False)
+    """Iterations that are behind it."""
+    rows: list[tuple[int, dict[str, float]]] = field(default_factory=list, init=False)
+    """What was logged: iteration on the log's axis, and values."""
+    _begun: bool = field(default=False, init=False)
+    _random: dict[str, Any] | None = field(default=None, init=False)
+    """Random state with which the loop goes on."""
 
     def __post_init__(self) -> None:
         self.student.to(memory_format=torch.channels_last)
@@ -59,22 +68,28 @@ class StepTrainer:
         if self.teacher is not None:
             self.teacher.to(self.fabric.device).to(memory_format=torch.channels_last)
 
-    def fit(self, batches: Iterable[StepBatch], log: Log = lambda values, iteration: None) -> None:
+    def fit(
+        self,
+        batches: Iterable[StepBatch],
+        log: Log = lambda values, iteration: None,
+        after_iteration: Callable[["StepTrainer"], None] = lambda trainer: None,
+    ) -> None:
         """Train over `plan.iterations` batches, fill the prototypes, keep what mechanisms learn.
 
-        log gets loss terms and learning rate every LOG_EVERY iterations. A mechanism may go through
-        `batches` once more before. Raises LossDiverged as soon as the loss is not finite, before
-        the optimiser sees it.
+        batches: those that are left, if `go_on` was called. log gets loss terms and learning rate
+        every LOG_EVERY iterations. Raises LossDiverged as soon as the loss is not finite, before
+        the optimiser sees it. after_iteration: is called between two iterations, for a save.
         """
         plan = self.plan
-        for mechanism in self.mechanisms:
-            mechanism.before_step(self, batches)
+        self.begin(batches)
         train_mode(self.student, plan.batch_norm if plan.step > 0 else "train")
         base = at_step(plan.optim.lr, plan.step)
-        some = itertools.islice(batches, plan.iterations)  # a bar that is cut would look stopped
+        left = itertools.islice(batches, plan.iterations - self.done)  # a cut bar looks stopped
         hidden = not self.fabric.is_global_zero
-        bar = tqdm(some, plan.label, plan.iterations, disable=hidden)
-        for iteration, batch in enumerate(bar):
+        bar = tqdm(left, plan.label, plan.iterations, initial=self.done, disable=hidden)
+        for batch in bar:
+            self._restore_random_state()  # behind the first batch: a loader that begins draws, too
+            iteration = self.done
             for group in self.optimizer.param_groups:
                 group["lr"] = poly_lr(base, iteration, plan.iterations, plan.optim.power)
             values = self._update(self._context(batch), iteration)
@@ -84,9 +99,20 @@ class StepTrainer:
                 bar.set_postfix(shown, refresh=False)
                 rate = self.optimizer.param_groups[0]["lr"]
                 scalars |= {"total": float(values.total), "lr": rate}
+                self.rows.append((plan.iterations_before + iteration, scalars))
                 log(scalars, plan.iterations_before + iteration)
+            self.done += 1
+            after_iteration(self)
+        self._restore_random_state()  # where no batch was left
         for mechanism in self.mechanisms:
             mechanism.after_step()
+
+    def begin(self, batches: Iterable[StepBatch]) -> None:
+        """What mechanisms do before the first iteration, once; they may go through `batches`. `fit`
+        calls it too, and after `go_on` there is nothing to do."""
+        for mechanism in self.mechanisms if not self._begun else ():
+            mechanism.before_step(self, batches)
+        self._begun = True
 
     def teacher_pass(
         self, batches: Iterable[StepBatch], label: str
@@ -104,6 +130,41 @@ class StepTrainer:
         """What the next step must know, by the name of the mechanism."""
         states = {m.name: m.state_dict() for m in self.mechanisms}
         return {name: state for name, state in states.items() if state is not None}
+
+    def progress(self) -> dict[str, Any]:
+        """All that has moved in the step, but for the random state, which each process has of its
+        own: what `go_on` takes. Networks and tensors are not copied."""
+        moved = {m.name: m.progress() for m in self.mechanisms}
+        return {
+            "iteration": self.done,
+            "model": self.student.state_dict(),
+            "bank": self.bank.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "mechanisms": {name: state for name, state in moved.items() if state is not None},
+            "log": self.rows,
+        }
+
+    def go_on(self, progress: Mapping[str, Any], random: dict[str, Any]) -> None:
+        """Stand where `progress` was read, in place of the beginning of the step.
+
+        random: of `seeding.random_state`, of this process. Raises KeyError, RuntimeError,
+        TypeError or ValueError for what is not of such a network and method.
+        """
+        for mechanism in self.mechanisms:
+            if mechanism.name in progress["mechanisms"]:
+                mechanism.go_on(self, progress["mechanisms"][mechanism.name])
+        self.student.load_state_dict(progress["model"])
+        self.bank.load_state_dict(progress["bank"])
+        self.optimizer.load_state_dict(progress["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(progress["precision"])
+        self.rows = [(iteration, dict(values)) for iteration, values in progress["log"]]
+        self.done, self._begun, self._random = progress["iteration"], True, random
+
+    def _restore_random_state(self) -> None:
+        if self._random is not None:
+            set_random_state(self._random, self.fabric.device)
+            self._random = None
 
     @torch.no_grad()
     def _teacher_output(self, batch: StepBatch) -> SegmenterOutput | None:

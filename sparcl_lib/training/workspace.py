@@ -143,15 +143,19 @@ class Workspace:
         rank: int,
         world: int,
         device: torch.device | str = "cpu",
+        done: int = 0,
     ) -> StepLoader:
-        """Batches of a step for one of `world` processes, each image with its own crop and flip."""
+        """Batches of a step for one of `world` processes, each image with its own crop and flip.
+
+        done: iterations that are behind it, whose batches are left out.
+        """
         data = self.config.data
         table = training_table(self.learned, step, self.config.setup, self.policy)
         scale = None if data.scale is None else (data.scale[0], data.scale[1])
         transform = training_transform(data.size, scale)
         dataset = SegmentationDataset(self.train_reader, self.train_ids[step], table, transform)
         return training_batches(
-            dataset, data.batch_size, iterations, self.workers, seed, rank, world, device
+            dataset, data.batch_size, iterations, self.workers, seed, rank, world, device, done
         )
 
     def evaluation_batches(

@@ -132,3 +132,15 @@ def test_ten_million_iterations_take_no_memory_before_the_first():
     assert sorted(draw.position for draw in first[:100]) == list(range(100))
     shared = [[*Draws(100, 150, 3, rank, 2)] for rank in range(2)]
     assert [draw for pair in zip(*shared, strict=True) for draw in pair] == first
+
+
+def test_a_training_that_goes_on_draws_what_is_left(tree):
+    for rank in range(2):
+        whole, rest = [*Draws(7, 40, 3, rank, 2)], Draws(7, 40, 3, rank, 2, skipped=12)
+        assert len(rest) == 8 and [*rest] == whole[12:]
+    data = dataset(tree, training_transform(16, (0.5, 1.0)))
+    batches = [*training_batches(data, 2, iterations=6, workers=0, seed=1)]
+    left = [*training_batches(data, 2, iterations=6, workers=0, seed=1, done=4)]
+    assert len(left) == 2
+    for one, other in zip(batches[4:], left, strict=True):
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)

@@ -117,7 +117,9 @@ def test_a_pass_of_the_teacher_needs_one(network):
 def test_every_hook_may_be_left_out(network):
     bare = Mechanism()
     assert bare.prepare(network, None) is None and bare.context_extras(None) == {}
-    hooks = ("prototype_sums", "before_step", "penalty", "after_backward", "after_update")
+    hooks = (
+        "prototype_sums", "before_step", "progress", "penalty", "after_backward", "after_update",
+    )  # fmt: skip
     arguments = {"prototype_sums": (None,), "before_step": (None, ())}
     assert all(getattr(bare, name)(*arguments.get(name, ())) is None for name in hooks)
     assert bare.after_step() is bare.state_dict() is None
@@ -134,6 +136,13 @@ def test_mechanisms_have_names_of_their_own():
     }
     released = build_method({"name": "x", "terms": {"ce": {}}, "prototypes": "released"})
     assert used | {type(m) for m in released.mechanisms(0)} == set(MECHANISMS)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda mechanism: mechanism.name)
+def test_what_moves_in_a_step_is_saved_inside_it(mechanism):
+    """Else a run that is killed and goes on would end otherwise, silently."""
+    moving = {"before_step", "after_backward", "after_update"} & vars(mechanism).keys()
+    assert ({"progress", "go_on"} <= vars(mechanism).keys()) == bool(moving)
 
 
 @pytest.mark.parametrize("module", [step, runner])

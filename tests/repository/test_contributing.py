@@ -12,7 +12,7 @@ import pytest
 from conftest import make_voc_tree
 
 from sparcl_lib.data import minivoc
-from sparcl_lib.revision.code import CONFIGURED, files_that_train
+from sparcl_lib.digests.training_code import CONFIGURED, files_that_train
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")

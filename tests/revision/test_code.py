@@ -8,14 +8,9 @@ from pathlib import Path
 import pytest
 
 import sparcl_lib
+from sparcl_lib.digests.training_code import ASIDE, CONFIGURED, files_that_train
 from sparcl_lib.revision import code, note_edits, trained_by
-from sparcl_lib.revision.code import (
-    ASIDE,
-    CONFIGURED,
-    compare_code,
-    files_that_train,
-    record_code,
-)
+from sparcl_lib.revision.code import compare_code, record_code
 from sparcl_lib.revision.recorded import TRAINING_REVISION, Record, read_record, write_record
 
 SCALED = "def scaled(x, by=2.0):\n    return x * by\n"

@@ -1,6 +1,10 @@
 """Photographs and labels of one step, as batches."""
 
+import multiprocessing
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -77,18 +81,25 @@ class Draws:
     seed: int
     rank: int = 0
     world: int = 1
+    skipped: int = 0
+    """Of this process, at the beginning: what a training that was stopped has seen."""
+
+    @property
+    def first(self) -> int:
+        """The first one of this process, among those of all."""
+        return self.rank + self.skipped * self.world
 
     def __len__(self) -> int:
-        return len(range(self.rank, self.total, self.world))
+        return len(range(self.first, self.total, self.world))
 
     def __iter__(self) -> Iterator[Draw]:
         generator = torch.Generator().manual_seed(self.seed)
-        first = int(torch.randint(2**62, (), generator=generator))
+        base = int(torch.randint(2**62, (), generator=generator))
         epochs = range(-(-self.total // self.images))
         orders = (torch.randperm(self.images, generator=generator).tolist() for _ in epochs)
         draws = enumerate(chain.from_iterable(orders))
-        for n, position in islice(draws, self.rank, self.total, self.world):
-            yield Draw(position, first + n)
+        for n, position in islice(draws, self.first, self.total, self.world):
+            yield Draw(position, base + n)
 
 
 class SegmentationDataset(Dataset[Pair]):
@@ -158,6 +169,7 @@ class StepLoader:
             num_workers=workers,
             pin_memory=self.device.type == "cuda",
             collate_fn=_stack,
+            worker_init_fn=_end_with_the_training,
         )
 
     def __len__(self) -> int:
@@ -167,6 +179,26 @@ class StepLoader:
         for pixels in self.loader:
             images, masks = (x.to(self.device, non_blocking=True) for x in pixels)
             yield StepBatch(normalise(images), remap_labels(masks, self.table))
+
+
+def _end_with_the_training(_: int) -> None:
+    """In a loader process: SIGTERM counts if it comes from the process that trains.
+
+    SLURM sends one to every process of a job. A loader that ended at once would tear down the
+    training, which has an iteration to finish and a file to write.
+    """
+    if sys.platform != "linux":  # who sent a signal is known there alone
+        return
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_end, args=(parent.pid,), daemon=True).start()
+
+
+def _await_end(parent: int | None) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def _stack(samples: list[Pair]) -> Pair:
@@ -185,6 +217,7 @@ def training_batches(
     rank: int = 0,
     world: int = 1,
     device: torch.device | str = "cpu",
+    done: int = 0,
 ) -> StepLoader:
     """Exactly `iterations` full batches (batch norm needs full ones), epoch after epoch shuffled.
 
@@ -199,8 +232,10 @@ def training_batches(
         seed: of the order of images and of their crops and flips.
         rank, world: number of this process, and of all.
         device: where the batches are to be.
+        done: how many batches to leave out at the beginning; those that follow stay what they are.
     """
-    draws = Draws(len(dataset), iterations * batch_size * world, seed, rank, world)
+    total = iterations * batch_size * world
+    draws = Draws(len(dataset), total, seed, rank, world, done * batch_size)
     return StepLoader(dataset, batch_size, workers, device, draws)
 
 

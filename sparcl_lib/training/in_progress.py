@@ -1,0 +1,250 @@
+"""A step that is stopped inside is saved, and goes on to the same end, bit for bit.
+
+What follows from the seed and the step before is made anew: the old network, where new classes
+begin, anchors and importances of a penalty, which image comes when and how it is cropped. What has
+moved is saved: network, prototypes, optimiser, what mechanisms have found, the log, and the random
+state of each process. No loader has a state: a seed and a position are all there is to its order.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import distributed
+
+import sparcl_lib
+from sparcl_lib.config import (
+    first_step_difference,
+    read_config,
+    settings_difference,
+    to_plain,
+)
+from sparcl_lib.digests import training_code_digest
+from sparcl_lib.errors import UserError
+from sparcl_lib.seeding import random_state
+from sparcl_lib.training.agreement import content_difference
+from sparcl_lib.training.checkpoint import CheckpointProblem, read_progress
+from sparcl_lib.training.content import content_from_plain, content_to_plain
+from sparcl_lib.training.identity import changed_term
+from sparcl_lib.training.run_directory import RunDirectory
+from sparcl_lib.training.step import StepTrainer
+from sparcl_lib.training.stopping import PutOff
+from sparcl_lib.training.workspace import Workspace
+
+
+def step_facts(
+    fabric: Fabric, workspace: Workspace, step: int, terms: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a step is trained from and with: of its checkpoint, and of what is saved before."""
+    return {
+        "config": to_plain(workspace.config),
+        "step": step,
+        "devices": fabric.world_size,
+        "content": content_to_plain(workspace.content),
+        "images": workspace.trained_on(step),
+        "terms": terms,
+    }
+
+
+class StepSaver:
+    """Saves a step between two iterations: every so many minutes, and when SIGTERM has come.
+
+    Processes that train together save in the same iteration: the first one writes what they share,
+    and the random state of each. Then SIGTERM has its effect in all of them, whoever received it.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        directory: RunDirectory,
+        facts: Mapping[str, Any],
+        minutes: float,
+        put_off: PutOff,
+        anew: bool,
+        seconds: float,
+    ) -> None:
+        """facts: of `step_facts`. anew: whether the step began at its beginning. seconds: that it
+        has taken so far, in earlier attempts too."""
+        self.fabric, self.directory, self.facts, self.put_off = fabric, directory, facts, put_off
+        self.minutes, self.anew, self.versions = minutes, anew, _versions(fabric)
+        self.started = time.perf_counter() - seconds
+        self.saved = time.monotonic()
+        self.group: Any = None  # of all
+        if self._together and distributed.get_backend() != "gloo":
+            # On the processor: to agree there does not wait for what a GPU has still to do.
+            self.group = distributed.new_group(backend="gloo")
+
+    def __call__(self, trainer: StepTrainer) -> None:
+        """Between two iterations."""
+        due = time.monotonic() - self.saved >= 60 * self.minutes
+        due, stop = self._any(due, self.put_off.came)
+        if due or stop:
+            self._save(trainer)
+            self.saved = time.monotonic()
+        if stop:
+            if self._together:
+                distributed.barrier(self.group)  # whoever ends first takes the others along
+            self.put_off.take_effect()
+
+    @property
+    def _together(self) -> bool:
+        return self.fabric.world_size > 1
+
+    def _any(self, *here: bool) -> list[bool]:
+        """Whether each holds in some process."""
+        if not self._together:
+            return list(here)
+        flags = torch.tensor(here, dtype=torch.int32)
+        distributed.all_reduce(flags, distributed.ReduceOp.MAX, self.group)
+        return [bool(flag) for flag in flags]
+
+    def _save(self, trainer: StepTrainer) -> None:
+        states: list[Any] = [random_state(self.fabric.device)]
+        if self._together:
+            mine, first = states[0], self.fabric.is_global_zero
+            states = [None] * self.fabric.world_size
+            distributed.gather_object(mine, states if first else None, group=self.group)
+        if not self.fabric.is_global_zero:
+            return
+        took = {"random": states, "seconds": time.perf_counter() - self.started}
+        state = {**self.facts, "versions": self.versions, **trainer.progress(), **took}
+        try:
+            self.directory.save_progress(self.facts["step"], state, self.anew)
+            self.anew = False
+        except OSError as error:  # days of training are worth more than a save
+            where = self.directory.progress_files(self.facts["step"])[0]
+            _note(f"cannot write {where}: {error.strerror or error}; the save before it stays")
+
+
+def begun_step(
+    fabric: Fabric,
+    workspace: Workspace,
+    directory: RunDirectory,
+    facts: Mapping[str, Any],
+    resume: bool,
+) -> dict[str, Any] | None:
+    """What a step that was stopped inside has come to, in every process; None: it begins anew.
+
+    facts: of `step_facts`, now. A damaged save is removed, and the one before it taken.
+
+    Raises:
+        UserError: the step was begun with other settings, data or terms, or on another number of
+            devices: what it has come to would be lost, so the user decides.
+    """
+    step = facts["step"]
+    files = directory.progress_files(step)
+    if not resume:
+        if fabric.is_global_zero and any(file.exists() for file in files):
+            _note(
+                f"{directory.path}: step {step} begins anew, although it was begun before; to go "
+                f"on from there, stop this in the next {workspace.config.save_minutes:g} minutes "
+                f"and add --resume"
+            )
+        return None
+    found, number = None, -1
+    if fabric.is_global_zero:
+        for number, file in enumerate(files):
+            found = _readable(directory, step, number) if file.is_file() else None
+            if found is not None:
+                break
+    chosen = fabric.broadcast(number if found is not None else None)
+    if chosen is None:
+        return None
+    state = found or read_progress(files[chosen], step)
+    _check(workspace, directory, state, facts)
+    if fabric.is_global_zero:
+        _note_versions(fabric, directory, state)
+    return state
+
+
+def _readable(directory: RunDirectory, step: int, number: int) -> dict[str, Any] | None:
+    file = directory.progress_files(step)[number]
+    try:
+        return read_progress(file, step)
+    except CheckpointProblem as problem:
+        if isinstance(problem.__cause__, (OSError, MemoryError)):  # the file may well be whole
+            raise UserError(f"cannot read {file}: {problem}; try again") from problem
+        _note(f"{file}: {problem}; it was removed, the save before it counts")
+        file.unlink(missing_ok=True)
+        return None
+
+
+def go_on(trainer: StepTrainer, directory: RunDirectory, state: Mapping[str, Any]) -> None:
+    """Bring a trainer to where its step was saved, and say so."""
+    fabric, plan = trainer.fabric, trainer.plan
+    try:
+        trainer.go_on(state, state["random"][fabric.global_rank])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _refusal(directory, plan.step, "by another version", "go back to that") from error
+    if fabric.is_global_zero:
+        _note(f"{directory.path}: step {plan.step} goes on, "
+              f"{trainer.done} of {plan.iterations} iterations are done")  # fmt: skip
+
+
+def _check(
+    workspace: Workspace,
+    directory: RunDirectory,
+    state: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> None:
+    """Raise UserError unless a begun step is the one that would be trained now."""
+    step, config = state["step"], workspace.config
+    try:
+        then = read_config(state["config"])
+    except UserError as error:
+        raise _refusal(directory, step, "by another version", "go back to that") from error
+    if step == 0:
+        difference = first_step_difference(config, then)
+    else:
+        difference = settings_difference(config, then, [step])
+    if difference:
+        raise _refusal(directory, step, f"with other settings ({difference})", "restore them")
+    content = content_from_plain(state["content"])
+    difference = content_difference(workspace, step, state, content)
+    if not difference and list(state["images"]) != workspace.train_ids[step]:
+        difference = "its images are others now"
+    if difference:
+        raise _refusal(directory, step, f"on something else ({difference})", "restore that")
+    term = changed_term(state["terms"], facts["terms"])
+    if term:
+        raise _refusal(directory, step, f"when the term {term} said something else", "restore it")
+    devices, now = state["devices"], facts["devices"]
+    if devices != now:
+        raise _refusal(directory, step, f"on {devices} devices, not {now}", f"give {devices}")
+
+
+def _refusal(directory: RunDirectory, step: int, begun: str, advice: str) -> UserError:
+    last, _ = directory.progress_files(step)
+    files = last.with_name(f"{last.stem}*{last.suffix}")
+    return UserError(
+        f"{directory.path}: step {step} was begun {begun}: {advice}, or delete {files} and it "
+        f"begins anew"
+    )
+
+
+def _versions(fabric: Fabric) -> dict[str, str]:
+    """What numbers depend on beside what is checked."""
+    return {
+        "sparcl_lib": f"{sparcl_lib.__version__} (code {training_code_digest()})",
+        "torch": str(torch.__version__),
+        "accelerator": fabric.device.type,
+    }
+
+
+def _note_versions(fabric: Fabric, directory: RunDirectory, state: Mapping[str, Any]) -> None:
+    """A line where a step goes on under other conditions, which may change its numbers."""
+    then, now = state["versions"], _versions(fabric)
+    changed = [f"{name} is {here} and was {then.get(name)}" for name, here in now.items()
+               if then.get(name) != here]  # fmt: skip
+    if changed:
+        _note(
+            f"{directory.path}: step {state['step']} may not end as if it had not been stopped: "
+            f"{', '.join(changed)}"
+        )
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)
