@@ -245,7 +245,7 @@ def by_loading_first(kept: Kept, run: Path) -> bool:
 STATES = (*ANY, *[other_state] * 6, hostile_archive, hostile_state)
 KINDS: dict[str, tuple[int, tuple[str, ...], Any, tuple[Way, ...]]] = {
     "checkpoints": (100, ("step-0/checkpoint.pt", "step-1/checkpoint.pt"), STATES,
-                    (by_loading, by_evaluating, by_resuming, by_starting_from)),
+                    (*[by_loading] * 4, by_evaluating, by_resuming, by_starting_from)),
     "metrics": (50, ("metrics.json",), (*ANY, *[other_json] * 8), (by_report, by_configuration)),
     "pictures": (25, ("step-1/predictions.npz",), (*ANY, *[other_arrays] * 4), (by_report,)),
     "settings of kept runs": (15, ("config.yaml",), ANY, (by_evaluating, by_resuming)),
@@ -300,9 +300,9 @@ def try_all(kept: Kept, kind: str, numbers: range) -> Tally:
         shutil.copytree(kept.run, run)
         before = (kept.root / "minivoc" / "minivoc.json").read_bytes()
         name, change = damage(kept, kind, number, run)
-        started = time.monotonic()
+        started = time.process_time()
         what, said = outcome(kept, way, run, name)
-        tally.seconds += time.monotonic() - started
+        tally.seconds += time.process_time() - started
         if TRACE.exists():
             what, said = "fault", "a pickle ran"
             TRACE.unlink()
