@@ -63,7 +63,8 @@ def lab(
 
     options = context.args
     if folder is not None and folder.startswith("-"):  # Jupyter's, and no folder was given
-        folder, options = None, [folder, *options]
+        options = [folder, *options]
+        folder = None
     copy = Path(folder) if folder else CHECKOUT / "my-course"
     if not is_hand_out(copy):
         print(start_copy(copy))
