@@ -21,7 +21,7 @@ from sparcl_lib.prediction import LabelMap, Photograph, predict_photographs
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.tasks.classes import BACKGROUND_NAME
 from sparcl_lib.training.devices import find_device
-from sparcl_lib.training.restore import restore_bank, restore_model
+from sparcl_lib.training.restore import check_same_settings, restore_bank, restore_model
 from sparcl_lib.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -101,7 +101,12 @@ class Run:
         return self.first if step == 0 else self.directory
 
     def _checkpoint(self, step: int) -> dict[str, Any]:
-        return self._place(self.step_number(step)).load_checkpoint(self.step_number(step))
+        """Of a step; refused where config.yaml says other settings than it was trained with."""
+        known = self.step_number(step)
+        place = self._place(known)
+        checkpoint = place.load_checkpoint(known)
+        check_same_settings(self.config, place, known, checkpoint)
+        return checkpoint
 
     def model(self, step: int = -1) -> Segmenter:
         """The network after a step, in eval mode and frozen, on the CPU. It takes (B, 3, H, W) as

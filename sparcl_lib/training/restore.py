@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sparcl_lib.config import first_step_difference, read_config, settings_difference
+from sparcl_lib.config import RunConfig, first_step_difference, read_config, settings_difference
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Mechanism
 from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, grow
@@ -23,13 +23,13 @@ def load_step(workspace: Workspace, directory: RunDirectory, step: int) -> dict[
             f"{directory.checkpoint_file(step)} belongs to setup {theirs}, not {mine}: "
             f"give the run of this setup"
         )
-    _check_settings(workspace, directory, step, checkpoint)
+    check_same_settings(workspace.config, directory, step, checkpoint)
     check_agreement(workspace, directory, step, checkpoint)
     return checkpoint
 
 
-def _check_settings(
-    workspace: Workspace, directory: RunDirectory, step: int, checkpoint: dict[str, Any]
+def check_same_settings(
+    now: RunConfig, directory: RunDirectory, step: int, checkpoint: dict[str, Any]
 ) -> None:
     """Raise UserError for a checkpoint of another run, or a config.yaml that was edited since.
 
@@ -37,7 +37,7 @@ def _check_settings(
     """
     if "network" not in checkpoint:
         return  # version 0.2, whose settings had other names
-    then, now = read_config(checkpoint["config"]), workspace.config
+    then = read_config(checkpoint["config"])
     if step == 0:
         difference = first_step_difference(now, then)
     else:

@@ -182,6 +182,21 @@ def test_spoiled_predictions_are_refused_and_mended_by_evaluate(mini, run, undis
     assert same_networks(run, undisturbed)
 
 
+def test_settings_that_were_edited_are_not_predicted_with(run):
+    """Another data.size in config.yaml gave other maps, silently; evaluate and resume saw it."""
+    image = np.full((48, 64, 3), 128, dtype=np.uint8)
+    assert load_run(run).predict(image, device="cpu").shape == (48, 64)
+    text = (run / "config.yaml").read_text("utf-8")
+    (run / "config.yaml").write_text(text.replace("  size: 64", "  size: 65"), "utf-8")
+    assert "  size: 65" in (run / "config.yaml").read_text("utf-8")
+    loaded = load_run(run)
+    for call in (loaded.model, loaded.confusion, lambda: loaded.predict(image)):
+        refused(
+            call, r"step-1.checkpoint.pt was trained with other settings \(data.size=64, not 65"
+        )
+    refused(lambda: loaded.model(0), r"step-0.checkpoint.pt .*data.size \(64 there, 65 here\)")
+
+
 def test_a_spoiled_log_is_named(run):
     (run / "logs" / "step-1" / "metrics.csv").write_bytes(b"\xff\x00")
     refused(lambda: load_run(run).log(1), "cannot read .*logs.step-1.metrics.csv")
