@@ -4,6 +4,7 @@ Needs the extra `export`: torch writes the file by onnxscript, and onnxruntime r
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +66,9 @@ def export_onnx(run: Run, file: str | Path, step: int = -1) -> Path:
     network = _Logits(run.model(step)).eval()
     named = {0: "batch", 2: "height", 3: "width"}
     outputs = ["logits", *(["unknown"] if network.network.classifier.unknown is not None else [])]
-    with _needing_extra():
+    with _needing_extra(), warnings.catch_warnings():
+        # Of torch 2.11, about a function that it calls itself.
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         program = torch.onnx.export(
             network, (torch.rand(_BATCH),), dynamo=True, verbose=False,
             input_names=["images"], output_names=outputs, dynamic_shapes={"images": named},
