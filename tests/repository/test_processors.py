@@ -65,7 +65,7 @@ def test_github_takes_one_at_each_push_and_all_of_them_every_week():
         for name in ("ci.yml", "weekly.yml")
     )
     assert [job for job in push.values() if {"run": ".ci/run"} in job["steps"]]
-    (job,) = week.values()
+    (job,) = [job for job in week.values() if "strategy" in job]
     assert job["strategy"]["matrix"]["processor"] == PROCESSORS
     assert job["env"]["SPARCL_TEST_PROCESSOR"] == "${{ matrix.processor }}"
     assert {"run": "make test"} in job["steps"]

@@ -106,7 +106,8 @@ def test_python_trains_and_predicts(tmp_path, capsys):
     named = re.findall(r"^\| `([\w./-]+)`", rows, flags=re.MULTILINE)
     run = scope["run"]
     out = sparcl_lib.train("minivoc", "FT", task="6-4", out=tmp_path / "run").folder
-    assert len(named) == 5 and all((out / name).is_file() for name in named)
+    assert len(named) == 6 and "step-0/in_progress.pt" in named  # which goes with the step's end
+    assert all((out / name).is_file() != name.endswith("in_progress.pt") for name in named)
     assert sparcl_lib.load_run(run.folder).metrics == run.metrics
 
 
