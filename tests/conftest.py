@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sparcl_lib.cli import main
 from sparcl_lib.data import checking, presence
 from sparcl_lib.data.masks import count_values
 from sparcl_lib.methods import TERMS
@@ -44,6 +45,15 @@ def masks_read(monkeypatch) -> list[str]:
     monkeypatch.setattr(presence, "count_values", lambda p: read.append(p) or count_values(p))
     monkeypatch.setattr(checking, "count_values", lambda p: read.append(p) or count_values(p))
     return read
+
+
+def sparcl(capsys, *arguments: object) -> tuple[int, str, str]:
+    """The command: its status, its output, and its own lines of standard error without bars."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("sparcl:")]
+    return stop.value.code or 0, captured.out, "\n".join(errors)
 
 
 def make_mask(values: Iterable[int], size: tuple[int, int] = (8, 6)) -> np.ndarray:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import sparcl
 from PIL import Image
 
 from sparcl_lib import UserError, exporting, load_run, train
-from sparcl_lib.cli import main
 from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.minivoc import default_root, generate
 from sparcl_lib.exporting import export_onnx, load_onnx
@@ -63,14 +63,6 @@ def photograph(tmp_path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 255, (6, 10, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((100, 60), Image.Resampling.BICUBIC).save(path)
     return path
-
-
-def sparcl(capsys, *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    errors = [line for line in captured.err.splitlines() if line.startswith("sparcl:")]
-    return stop.value.code or 0, captured.out, "\n".join(errors)
 
 
 def test_the_file_gives_the_logits_of_torch_at_any_size(run, file):

@@ -15,7 +15,7 @@ import pytest
 import torch
 import typer
 import yaml
-from conftest import make_voc_tree, save_mask
+from conftest import make_voc_tree, save_mask, sparcl
 from PIL import Image
 
 from sparcl_lib.cli import main
@@ -54,15 +54,6 @@ COMMANDS = [
 COMMANDS += ["data check"]
 TASK = "steps: [[aeroplane, bicycle], [bird]]\n"
 MASKS = {f"a{i}": {0, 1 + i % 3, 255} for i in range(9)}
-
-
-def sparcl(capsys, *arguments: object) -> tuple[int, str, str]:
-    """Status, standard output and the last lines of standard error without progress bars."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    errors = [line for line in captured.err.splitlines() if line.startswith("sparcl:")]
-    return stop.value.code or 0, captured.out, "\n".join(errors)
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import make_voc_tree
+from conftest import make_voc_tree, sparcl
 
-from sparcl_lib.cli import main
 from sparcl_lib.reproduction import recipes, table_names, tables
 
 TINY = [
@@ -22,14 +21,6 @@ TINY = [
     "data.size=32", "data.workers=0", "optim.iterations=1", "data.batch_size=2",
 ]  # fmt: skip
 SET = [word for setting in TINY for word in ("--set", setting)]
-
-
-def sparcl(capsys, *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    errors = [line for line in captured.err.splitlines() if line.startswith("sparcl:")]
-    return stop.value.code or 0, captured.out, "\n".join(errors)
 
 
 @pytest.fixture(scope="module")
