@@ -34,7 +34,7 @@ CHILDREN = {
 }
 """An index, and the pages below it in the sidebar."""
 CONTENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Course", ("notebooks/README", "docs/teaching")),
+    ("Course", ("notebooks/README", "docs/day_one", "docs/teaching")),
     ("Library", ("docs/using", "docs/reproduce", "docs/own_data", "data_scripts/README",
                  "docs/engineer", "docs/!")),
     ("Results", ("benchmarks/README", "docs/real_voc_subset", "docs/latent_terms",
