@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.methods.context import nearest_grid
-from sparcl_lib.models import Segmenter
+from sparcl_lib.models import Segmenter, label_map
 from sparcl_lib.prototypes.class_sums import flatten_features
 
 Floats = NDArray[np.floating[Any]]
@@ -37,7 +37,7 @@ class Locations(NamedTuple):
     head: Floats
     """(N, D') the head's output: what the classifier sees."""
     predictions: Labels
-    """(N,) the class with the largest logit."""
+    """(N,) the class that the network names: an unknown object counts as background."""
     labels: Labels
     """(N,) those of the batches, the nearest pixel's, as the losses take it."""
 
@@ -50,7 +50,9 @@ def locations(model: Segmenter, batches: Iterable[StepBatch]) -> Locations:
         output = model(images, maps=True)
         rows, columns = nearest_grid(labels.shape[1:], output.features.shape[2:], labels.device)
         at = (slice(None), rows.unsqueeze(1), columns)
-        predictions = output.logits.argmax(1)[at].flatten()
+        height, width = images.shape[2:]
+        named = [label_map(output, n, (height, width)) for n in range(len(images))]
+        predictions = torch.stack(named)[at].flatten().long()
         latent = [flatten_features(x) for x in (output.features, output.maps[-2])]
         parts.append([x.cpu().numpy() for x in (*latent, predictions, labels[at].flatten())])
     return Locations(*map(np.concatenate, zip(*parts, strict=True)))

@@ -6,7 +6,7 @@ import torch
 
 from sparcl_lib import latent_space
 from sparcl_lib.data.loading.dataset import StepBatch
-from sparcl_lib.models import NetworkSpec, build_segmenter
+from sparcl_lib.models import NetworkSpec, build_segmenter, predict
 
 # Two classes in the plane, two points each, and a point of none.
 POINTS = np.array([[0, 0], [2, 0], [10, 1], [10, 3], [99, 99]], dtype=np.float32)
@@ -29,6 +29,21 @@ def test_locations_are_those_that_the_losses_take():
     assert np.allclose(found.features[5], output.features[0, :, 1, 1], atol=1e-5)
     features, same = latent_space.class_features(model, batches)
     assert (features == found.features).all() and (same == found.labels).all()
+
+
+def test_an_unknown_object_is_named_background():
+    """By sigmoids, as the network is evaluated: the largest logit says something else."""
+    spec = NetworkSpec(
+        "mini", output_stride=4, head="conv", head_channels=8, classes=(3,), unknown=True
+    )
+    torch.manual_seed(0)
+    model = build_segmenter(spec).eval()
+    images = torch.rand(2, 3, 16, 16)
+    batch = StepBatch(images, torch.zeros(2, 16, 16, dtype=torch.int64))
+    named = predict(model, images)
+    assert not torch.equal(named, model(images).logits.argmax(1))
+    found = latent_space.locations(model, [batch]).predictions
+    assert found.tolist() == named[:, ::4, ::4].flatten().tolist()
 
 
 def test_means_are_of_each_class_and_nan_where_there_is_none():

@@ -24,6 +24,7 @@ OWNERS = importlib.metadata.packages_distributions()
 NEEDS = {
     "course": "course",
     "data/acquiring": "data",
+    "experiments/portraits": "course",
     "experiments/sweep": "search",
     "exporting": "export",
     "latent_space": "course",
