@@ -11,6 +11,7 @@ from sparcl_lib.methods import TERMS, term_options
 from sparcl_lib.methods.variants import DIFFERENCES, LATENT, SWITCHES
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.plain import flatten
+from sparcl_lib.report.differences import gains_text, paired_gains
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "benchmarks" / "studies" / "sdr_variants"
@@ -127,3 +128,31 @@ def test_the_table_of_the_page_is_as_measured():
     for row in ("norm", "step 0"):
         cells = f"{cell(f'paper, {row}')} | {cell(f'released, {row}')}"
         assert f"| {row}, the formula's | {cells} |" in PAGE
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("paper + batch norm", "paper"),
+        ("released - batch norm", "released"),
+        ("paper + head", "paper"),
+        ("released - head", "released"),
+        ("paper + division", "paper"),
+        ("paper, norm", "paper"),
+        ("released, norm", "released"),
+    ],
+)
+def test_paired_differences_of_the_page_are_as_measured(one, other):
+    runs = pd.read_csv(STUDY / "results.csv").query("step == 1")
+    gain = gains_text(paired_gains(runs, {one: (one, other)}, {"all": "miou_all"}))
+    assert gain.loc[one, "all"].removesuffix(" *") in PAGE
+
+
+def test_above_norm_batch_norm_alone_leaves_zero_out_in_both_columns():
+    runs = pd.read_csv(STUDY / "results.csv").query("step == 1")
+    names = [name.removeprefix("paper + ") for name in ROWS if name.startswith("paper + ")]
+    pairs = {("in", n): (f"paper + {n}", "paper") for n in names}
+    pairs |= {("out", n): (f"released - {n}", "released") for n in names}
+    gains = paired_gains(runs, pairs, {"all": "miou_all"})["all"]
+    beyond = (gains["low"] > 0) | (gains["high"] < 0)
+    assert [n for n in names if beyond["in", n] and beyond["out", n]] == ["batch norm"]
