@@ -51,12 +51,13 @@ def _use_utf8() -> None:
 
 
 def _is_first_on_machine() -> bool:
-    """Whether this command is not one that Lightning started for another device of this machine.
+    """Whether this command is not one that was started for another device of this machine, by
+    Lightning, torchrun or SLURM.
 
     By the environment alone: `training.devices.is_first_process`, the first of all machines, needs
     torch, and this must be known while it is imported.
     """
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
 class _Terminated(BaseException):

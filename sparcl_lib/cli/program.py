@@ -94,7 +94,10 @@ def train(
     settings: Settings = None,
     plugins: Plugins = None,
     accelerator: Accelerator = "auto",
-    devices: Annotated[str, typer.Option(help="How many devices, or auto.")] = "1",
+    devices: Annotated[str, typer.Option(help="How many devices (of a machine), or auto.")] = "1",
+    num_nodes: Annotated[
+        int, typer.Option(help="How many machines, each started by srun or torchrun.")
+    ] = 1,
 ) -> None:
     """Train and evaluate all steps of one method, or one row of a published table."""
     from sparcl_lib.config import resolve
@@ -119,6 +122,7 @@ def train(
         start_from=start_from,
         accelerator=accelerator,
         devices=devices,
+        num_nodes=num_nodes,
     )
     _print_steps(metrics)
 

@@ -81,6 +81,9 @@ class ModelConfig:
     """Width of the head, and of the classifier's input."""
     batch_norm: Literal["train", "slow", "frozen"] = later("frozen")
     """Statistics of the backbone's batch norm in steps after the first."""
+    sync_batch_norm: bool = False
+    """Statistics of batch norm over the batches of all processes, on several GPUs, where each
+    process else takes those of its own images."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "model.")
@@ -130,6 +133,8 @@ class RunConfig:
     save_minutes: Annotated[float, Range(0, 10_080, "minutes")] = never(10.0)
     """How often a step that is in training is saved, beside the save at SIGTERM; 0: after every
     iteration. What --resume goes on from after a kill."""
+    tensorboard: bool = never(True)
+    """Whether the log is written for TensorBoard too, beside logs/step-0/metrics.csv and so on."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "")

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from sparcl_lib.config import RunConfig
 from sparcl_lib.methods import Term
 from sparcl_lib.revision import note_edits, trained_by
 from sparcl_lib.run import Run
+from sparcl_lib.training.devices import is_first_process
 from sparcl_lib.training.identity import read_identity, read_terms
 from sparcl_lib.training.run_directory import RunDirectory
 
@@ -104,8 +106,11 @@ class RunStore:
     def _places(self, key: str) -> list[Path]:
         return [root / key for root in self.roots]
 
-    def _lock(self, key: str) -> FileLock:
-        """Held while a key is trained; the system frees it when the process ends, however."""
+    def _lock(self, key: str) -> AbstractContextManager[Any]:
+        """Held while a key is trained; the system frees it when the process ends, however. Of
+        several processes that train one run together the first one holds it for all."""
+        if not is_first_process():
+            return nullcontext()
         folder = self.roots[-1] / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{key}.lock")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from torch import distributed
 
 from sparcl_lib.config import Precision
 from sparcl_lib.errors import FailedElsewhere, UserError, shown
@@ -24,6 +25,11 @@ _PATIENCE = 3.0
 _TOLD = 2
 """Status of a command that has said what is wrong."""
 _PARENT = os.getppid()
+_STARTED: list[Popen[bytes]] = []
+"""The processes that this one has started to train with it, in its first training for all later
+ones."""
+_RANKS = ("RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Where torchrun, SLURM and LSF say which of all processes this is."""
 
 
 def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
@@ -34,10 +40,12 @@ def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
     check_devices(options)
     try:
         fabric = Fabric(precision=precision, **options)
+        fabric.launch()
     except (RuntimeError, TypeError, ValueError) as error:
         given = ", ".join(f"{name}={value}" for name, value in options.items())
         raise UserError(f"cannot train with {given}: {' '.join(str(error).split())}") from error
-    fabric.launch()
+    if fabric.world_size == 1:
+        _check_alone()
     return fabric
 
 
@@ -49,15 +57,15 @@ def launched(precision: Precision = "32-true", **options: Any) -> Iterator[Fabri
     Raises FailedElsewhere in the others.
     """
     fabric = make_fabric(precision, **options)
-    others: list[Popen[bytes]] = getattr(fabric.strategy.launcher, "procs", [])
+    _STARTED.extend(getattr(fabric.strategy.launcher, "procs", []))
     try:
         yield fabric
     except BaseException as error:
         if not fabric.is_global_zero:
             time.sleep(_PATIENCE)  # the first process ends this one if it failed as well
         unknown = isinstance(error, Exception) and not isinstance(error, UserError)
-        elsewhere = _failed_elsewhere(others) if unknown else None
-        for process in others:
+        elsewhere = _failed_elsewhere(error) if unknown else None
+        for process in _STARTED:
             process.kill()
             process.wait()
         if elsewhere is not None:
@@ -65,23 +73,36 @@ def launched(precision: Precision = "32-true", **options: Any) -> Iterator[Fabri
         raise
 
 
-def _failed_elsewhere(others: Sequence[Popen[bytes]]) -> UserError | None:
+def _failed_elsewhere(error: Exception) -> UserError | None:
     """An error of this process that follows from the end of another one, as all they send fails."""
     if not is_first_process() and os.getppid() != _PARENT:
         return FailedElsewhere("the first process of this training has ended")
-    until = time.monotonic() + (_PATIENCE if others else 0)
+    until = time.monotonic() + (_PATIENCE if _STARTED else 0)
     while True:
-        failed = [process.returncode for process in others if process.poll()]
+        failed = [process.returncode for process in _STARTED if process.poll()]
         if failed or time.monotonic() >= until:
             break
         time.sleep(0.05)
     if not failed:
-        return None
+        return _lost_connection(error)
     if failed[0] == _TOLD:
         return FailedElsewhere("another process of this training has failed")
     return UserError(
         f"another process of this training ended with status {failed[0]}, perhaps for lack of "
         f"memory: finished steps are kept, go on with --resume"
+    )
+
+
+def _lost_connection(error: Exception) -> UserError | None:
+    """For a process whose others were started by torchrun or SLURM, which say how they ended."""
+    ours = distributed.is_available() and isinstance(error, distributed.DistError)
+    if not (ours or "gloo" in str(error).lower()):
+        return None
+    if not is_first_process():
+        return FailedElsewhere("another process of this training has ended")
+    return UserError(
+        "another process of this training has ended, its own line or what started it says why: "
+        "finished steps are kept, go on with --resume"
     )
 
 
@@ -91,10 +112,12 @@ def is_first_process() -> bool:
 
 
 def check_devices(options: Mapping[str, Any]) -> None:
-    """Raise UserError for an accelerator or a number of devices that cannot be had here.
+    """Raise UserError for an accelerator or a number of devices or nodes that cannot be had here.
 
-    options: `accelerator` and `devices` as Fabric takes them, and others that are passed over.
+    options: `accelerator`, `devices` (of a node) and `num_nodes` as Fabric takes them, and others
+    that are passed over.
     """
+    _check_nodes(options.get("num_nodes", 1))
     accelerator, devices = options.get("accelerator", "auto"), options.get("devices", "auto")
     if not isinstance(accelerator, str):
         return  # one of Lightning's objects, by someone who knows it
@@ -109,6 +132,38 @@ def check_devices(options: Mapping[str, Any]) -> None:
     wanted = _count(devices)
     if wanted is not None and there is not None and wanted > there:
         raise UserError(f"{wanted} devices are asked for, and there are {there}: give fewer")
+
+
+def _check_alone() -> None:
+    """Raise UserError where this is one of several processes: each would train the whole run."""
+    elastic = distributed.is_available() and distributed.is_torchelastic_launched()
+    if not is_first_process() or (elastic and int(os.environ["WORLD_SIZE"]) > 1):
+        raise UserError(
+            "several processes were started, by torchrun, SLURM or an earlier training on several "
+            "devices, and each would train the whole run on one device: give --devices (of a "
+            "machine) and --num-nodes as they were started"
+        )
+
+
+def _check_nodes(nodes: object) -> None:
+    """Raise UserError for several nodes unless something has started this process on each."""
+    if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
+        raise UserError(f"num_nodes is {shown(nodes)}: give how many machines, as in 1 or 2")
+    if nodes > 1 and not any(name in os.environ for name in _RANKS):
+        raise UserError(
+            f"num_nodes is {nodes}, and nothing says which of the processes this is: start it with "
+            f"srun or torchrun, which run it on every machine (docs/several_gpus.md)"
+        )
+
+
+def check_synchronises(fabric: Fabric) -> None:
+    """Raise UserError where batch norm cannot be synchronised: torch's needs several GPUs."""
+    if fabric.world_size == 1 or fabric.device.type != "cuda":
+        here = "1 process" if fabric.world_size == 1 else f"{fabric.world_size} processes"
+        raise UserError(
+            f"model.sync_batch_norm=true needs several GPUs, and this is {here} on "
+            f"{fabric.device.type}: set it to false, or give --devices 2 where there are GPUs"
+        )
 
 
 def find_device(name: str) -> torch.device:

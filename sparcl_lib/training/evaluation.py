@@ -1,12 +1,13 @@
 """Confusion matrix and pictures of one model."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from sparcl_lib.data.loading.dataset import StepBatch
@@ -14,6 +15,23 @@ from sparcl_lib.data.loading.transforms import to_rgb
 from sparcl_lib.labels import VOID
 from sparcl_lib.models import predict, predict_whole
 from sparcl_lib.progress import tqdm
+
+
+class InPrecision(nn.Module):
+    """A network that runs as Fabric's wrapper runs it: under autocast, its output in float32.
+
+    The wrapper of several processes would wait for all of them in a forward pass, and one that has
+    no test image never comes.
+    """
+
+    def __init__(self, network: nn.Module, fabric: Fabric) -> None:
+        super().__init__()
+        self.network, self.fabric = network, fabric
+
+    def forward(self, images: Tensor, **options: Any) -> Any:
+        with self.fabric.autocast():
+            output = self.network(images, **options)
+        return self.fabric.strategy.precision.convert_output(output)
 
 
 def confusion_matrix(

@@ -26,6 +26,8 @@ class StepPlan:
 
     batches_per_pass: int | None = None
     """Batches that show every image of the step once; None: all there are."""
+    sync_batch_norm: bool = False
+    """Whether batch norm takes its statistics over the batches of all processes."""
 
     @property
     def label(self) -> str:
@@ -51,6 +53,7 @@ def make_plan(workspace: Workspace, step: int, world_size: int) -> StepPlan:
         optim=config.optim,
         iterations_before=sum(counts[:-1]),
         batches_per_pass=_batches(workspace, step, world_size, passes=1),
+        sync_batch_norm=config.model.sync_batch_norm,
     )
 
 

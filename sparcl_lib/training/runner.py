@@ -22,15 +22,20 @@ from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.metrics import StepMatrix, class_iou, json_number
 from sparcl_lib.seeding import random_state, seed_everything
 from sparcl_lib.training.content import content_to_plain
-from sparcl_lib.training.devices import check_devices, is_first_process, launched
-from sparcl_lib.training.evaluation import confusion_matrix, picture_arrays
+from sparcl_lib.training.devices import (
+    check_devices,
+    check_synchronises,
+    is_first_process,
+    launched,
+)
+from sparcl_lib.training.evaluation import InPrecision, confusion_matrix, picture_arrays
 from sparcl_lib.training.identity import check_same_terms, read_terms
 from sparcl_lib.training.in_progress import StepSaver, begun_step, go_on, step_facts
 from sparcl_lib.training.places import find_places
 from sparcl_lib.training.plan import StepPlan, make_plan
 from sparcl_lib.training.restore import load_step, restore_model, start_step
 from sparcl_lib.training.run_directory import RunDirectory
-from sparcl_lib.training.step import StepTrainer
+from sparcl_lib.training.step import StepTrainer, share_statistics
 from sparcl_lib.training.stopping import sigterm_put_off
 from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.writing import write_atomically
@@ -39,18 +44,20 @@ Log = Callable[[dict[str, float], int], None]
 
 
 @contextmanager
-def _logging(fabric: Fabric, directory: RunDirectory, step: int) -> Iterator[Log]:
-    """A function of (values, iteration) that writes step-k/metrics.csv and TensorBoard events."""
+def _logging(
+    fabric: Fabric, directory: RunDirectory, step: int, tensorboard: bool
+) -> Iterator[Log]:
+    """A function of (values, iteration) that writes step-k/metrics.csv, and TensorBoard events if
+    they are wanted."""
     if not fabric.is_global_zero:
         yield lambda values, iteration: None
         return
     folder = directory.path / "logs"
     shutil.rmtree(folder / f"step-{step}", ignore_errors=True)  # of an attempt that was stopped
     version = f"step-{step}"
-    loggers: list[CSVLogger | TensorBoardLogger] = [
-        CSVLogger(folder, name=None, version=version),
-        TensorBoardLogger(folder, name=None, version=version),
-    ]
+    loggers: list[CSVLogger | TensorBoardLogger] = [CSVLogger(folder, name=None, version=version)]
+    if tensorboard:
+        loggers.append(TensorBoardLogger(folder, name=None, version=version))
 
     def log(values: dict[str, float], iteration: int) -> None:
         for logger in loggers:
@@ -84,14 +91,15 @@ def train(
     the start would keep some of them for a new step; it is only evaluated again, because pixels of
     the new classes are of the future for it now.
 
-    fabric_options: accelerator, devices, num_nodes, strategy of lightning.Fabric.
+    fabric_options: accelerator, devices, num_nodes, strategy of lightning.Fabric. Several processes
+    share a run's folder: the first one writes, and decides what is left to train.
     Raises UserError for anything the user can mend.
     """
     check_devices(fabric_options)
     directory = RunDirectory(out)
     origin = None if start_from is None else RunDirectory(start_from)
     trained = [*directory.steps_done(), *([] if origin is None else [0])]
-    workspace = open_workspace(config, trained=trained)
+    workspace = open_workspace(config, progress=is_first_process(), trained=trained)
     workspace.method.check_terms()
     steps = _check_steps(workspace, directory, steps, resume)
     directory.check_settings(config)
@@ -111,6 +119,10 @@ def train(
             directory.remove_progress(directory.steps_done())  # of one that ended while it saved
         with launched(config.precision, **fabric_options) as fabric:
             fabric.barrier()
+            # The others may see an older state of a network folder.
+            steps = fabric.broadcast([k for k in steps if k not in directory.steps_done()])
+            if config.model.sync_batch_norm and steps:
+                check_synchronises(fabric)
             _tell_of_other_devices(fabric, directory, steps)
             if fabric.is_global_zero and workspace.unused_images:
                 print(f"{directory.path}: {workspace.unused_images}", file=sys.stderr)
@@ -118,9 +130,8 @@ def train(
             # Now, for a term may change a value that it names while it trains.
             terms = {step: read_terms(workspace.method.active_terms(step)) for step in steps}
             for step in steps:
-                if step not in directory.steps_done():
-                    _train_step(fabric, workspace, directory, step, terms[step], resume)
-                    _write_metrics(fabric, workspace, directory)  # whatever comes next
+                _train_step(fabric, workspace, directory, step, terms[step], resume)
+                _write_metrics(fabric, workspace, directory)  # whatever comes next
             return _write_metrics(fabric, workspace, directory)
 
 
@@ -142,7 +153,9 @@ def evaluate(
     config = find_places(directory, dataset, data_root)
     if not directory.steps_done():
         directory.load_checkpoint(0)
-    workspace = open_workspace(config, run=directory, trained=directory.steps_done())
+    workspace = open_workspace(
+        config, progress=is_first_process(), run=directory, trained=directory.steps_done()
+    )
     workspace = _as_trained(workspace, dict.fromkeys(directory.steps_done(), directory))
     with directory.written_by_one():
         if is_first_process():
@@ -173,7 +186,7 @@ def _tell_of_other_images(
 ) -> None:
     """A line where a run from the start would train a step on other images than it was."""
     now = workspace.train_ids[step]
-    if now != images:
+    if now != images and is_first_process():
         print(
             f"{place.path}: step {step} stays as it was trained, on {len(images)} images; a run "
             f"from the start would train it on {len(now)}",
@@ -182,12 +195,12 @@ def _tell_of_other_images(
 
 
 def _tell_of_other_devices(fabric: Fabric, directory: RunDirectory, steps: Sequence[int]) -> None:
-    """A line where steps are trained on another number of devices than those that are there.
+    """A line where these steps are trained on another number of devices than those that are there.
 
     Runs of version 0.3 and before did not write the number down.
     """
     done, now = directory.steps_done(), fabric.world_size
-    if not set(steps) - set(done) or not fabric.is_global_zero:
+    if not steps or not fabric.is_global_zero:
         return
     for step in done:
         then = directory.load_checkpoint(step).get("devices", now)
@@ -209,10 +222,13 @@ def _evaluate_outdated(fabric: Fabric, workspace: Workspace, directory: RunDirec
     Those of version 0.2 too, which did not write down what they were measured on, and one that was
     stopped after it was trained.
     """
-    for step in directory.steps_done():
+    outdated = []
+    for step in directory.steps_done() if fabric.is_global_zero else ():
         known = directory.load_checkpoint(step).get("evaluation_sha256")
         if known != workspace.evaluation_sha256(step):
-            _evaluate_again(fabric, workspace, directory, step)
+            outdated.append(step)
+    for step in fabric.broadcast(outdated):
+        _evaluate_again(fabric, workspace, directory, step)
 
 
 def _evaluate_again(
@@ -220,9 +236,9 @@ def _evaluate_again(
 ) -> None:
     checkpoint = load_step(workspace, directory, step)
     checkpoint.setdefault("content", content_to_plain(workspace.content))  # version 0.2 had none
-    student = restore_model(checkpoint).to(memory_format=torch.channels_last)
-    model = fabric.setup_module(student)  # as it was when it had just been trained
-    checkpoint |= _evaluate(fabric, workspace, directory, model, step)
+    student = restore_model(checkpoint).to(fabric.device)
+    student.to(memory_format=torch.channels_last)  # as it was when it had just been trained
+    checkpoint |= _evaluate(fabric, workspace, directory, student, step)
     _save(fabric, directory, step, checkpoint)
 
 
@@ -236,7 +252,7 @@ def _check_steps(
         raise UserError(f"steps are trained in order, each once: got --steps {_comma(wanted)}")
     done = set(directory.steps_done())
     again = sorted(done & set(wanted))
-    if again and not resume:
+    if again and not resume and is_first_process():  # it may have copied step 0 here already
         raise UserError(
             f"{directory.path} already has step {_comma(again)}: add --resume to go on, "
             f"or choose another --out"
@@ -285,6 +301,8 @@ def _train_step(
     facts = step_facts(fabric, workspace, step, terms)
     begun = begun_step(fabric, workspace, directory, facts, resume)
     start = start_step(workspace, directory, step)
+    if fabric.global_rank > 0:
+        seed_everything(seed + fabric.global_rank)  # other images, other dropout
     plan = make_plan(workspace, step, fabric.world_size)
     trainer = StepTrainer(fabric, plan, start.student, start.teacher, start.bank, start.mechanisms)
     before = 0.0
@@ -301,7 +319,7 @@ def _train_step(
     with sigterm_put_off() as put_off:
         took = before + time.perf_counter() - started
         saver = StepSaver(fabric, directory, facts, config.save_minutes, put_off, anew, took)
-        with _logging(fabric, directory, step) as log:
+        with _logging(fabric, directory, step, config.tensorboard) as log:
             for iteration, values in trainer.rows:
                 log(values, iteration)
             _fit(trainer, directory, batches, log, saver)
@@ -320,7 +338,7 @@ def _train_step(
         _save(fabric, directory, step, state)  # before the test: it may be stopped there too
         if fabric.is_global_zero:
             directory.remove_progress(range(step, workspace.learned.num_steps))
-    state |= _evaluate(fabric, workspace, directory, trainer.model, step)
+    state |= _evaluate(fabric, workspace, directory, start.student, step)
     _save(fabric, directory, step, state)
 
 
@@ -334,6 +352,7 @@ def _fit(
     """Raises LossDiverged, after which nobody wants to go on from what was saved."""
     try:
         trainer.fit(batches, log, saver)
+        share_statistics(trainer.student)
         _check_weights(trainer.student, trainer.plan)
     except LossDiverged:
         if trainer.fabric.is_global_zero:
@@ -358,12 +377,14 @@ def _check_weights(student: nn.Module, plan: StepPlan) -> None:
 
 
 def _evaluate(
-    fabric: Fabric, workspace: Workspace, directory: RunDirectory, model: nn.Module, step: int
+    fabric: Fabric, workspace: Workspace, directory: RunDirectory, student: nn.Module, step: int
 ) -> dict[str, Any]:
     """Of a step's checkpoint: the confusion matrix, int64 (K, K), and what it was measured on.
 
-    The pictures of the step are saved on the way.
+    The pictures of the step are saved on the way. student: on its device, the same in every
+    process.
     """
+    model = InPrecision(student, fabric)
     ranks = fabric.global_rank, fabric.world_size
     batches = workspace.evaluation_batches(step, *ranks, fabric.device)
     num_classes = workspace.learned.num_classes(step)
@@ -408,4 +429,5 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
     }
     if fabric.is_global_zero:
         directory.save_metrics(metrics)
+    fabric.barrier()  # who asked for the run reads it next, in every process
     return metrics

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import distributed, nn
 
 from sparcl_lib.config import OptimConfig, at_step
 from sparcl_lib.data.loading.dataset import StepBatch
@@ -39,6 +39,17 @@ def make_optimizer(model: nn.Module, optim: OptimConfig, step: int) -> torch.opt
     )
 
 
+@torch.no_grad()
+def share_statistics(model: nn.Module) -> None:
+    """Give the running statistics of the first process, which are saved, to all others.
+
+    Without synchronised batch norm each process has its own, of its share of the images.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)
+
+
 @dataclass
 class StepTrainer:
     """One step in training: all that the loop holds. Networks and bank are changed in place."""
@@ -61,6 +72,8 @@ class StepTrainer:
     """Random state with which the loop goes on."""
 
     def __post_init__(self) -> None:
+        if self.plan.sync_batch_norm:
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.student)  # in place, same parameters
         self.student.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(self.student, self.plan.optim, self.plan.step)
         self.model, self.optimizer = self.fabric.setup(self.student, optimizer)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from states import make_state
 
 from sparcl_lib.config import parse_settings, resolve
 from sparcl_lib.errors import UserError
+from sparcl_lib.training import runner
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.writing import appearing_whole, write_atomically, write_text
 
@@ -328,3 +330,13 @@ def test_a_draft_is_named_as_one(tmp_path):
         seen.append(draft.parent.name)
     assert seen[0].startswith(".a.txt.draft-") and seen[0].endswith(".txt")
     assert seen[1].startswith(".b.draft-")
+
+
+@pytest.mark.parametrize("tensorboard", [True, False])
+def test_the_log_is_written_for_tensorboard_unless_it_is_not_wanted(run, tensorboard):
+    fabric = SimpleNamespace(is_global_zero=True)
+    with runner._logging(fabric, run, 0, tensorboard) as log:
+        log({"ce": 0.5}, 0)
+    folder = run.path / "logs" / "step-0"
+    assert "0.5" in (folder / "metrics.csv").read_text("utf-8")
+    assert bool(list(folder.glob("events.out*"))) == tensorboard

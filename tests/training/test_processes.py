@@ -1,0 +1,312 @@
+"""Several processes train one run: against one with all its images, and when one of them fails."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from conftest import PATIENCE
+from torch import distributed, nn
+from watched_run import free_port
+
+from sparcl_lib.config import RunConfig, parse_settings, resolve
+from sparcl_lib.data.minivoc import generate
+from sparcl_lib.errors import FailedElsewhere, UserError
+from sparcl_lib.experiments import store
+from sparcl_lib.training import devices, runner, train
+from sparcl_lib.training.run_directory import RunDirectory
+from sparcl_lib.training.step import StepTrainer
+
+TESTS = Path(__file__).parents[1]
+IMAGES, BATCH = 41, 2
+QUICK = (
+    "optim.iterations=[2,2]", "optim.lr=1e-3", "data.size=32", "data.batch_size=2",
+    "data.workers=0",
+)  # fmt: skip
+SET = [part for setting in QUICK for part in ("--set", setting)]
+# What Fabric's launcher would take for processes that are there already.
+LONE = {
+    k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")
+} | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory) -> Path:
+    """Seven test images: two processes have four and three."""
+    root = tmp_path_factory.mktemp("processes") / "minivoc"
+    generate(root, train=IMAGES, val=7, size=32, progress=False)
+    return root
+
+
+def config(mini: Path, *settings: str) -> RunConfig:
+    layers = [parse_settings([*QUICK, *settings])]
+    return resolve("minivoc", "FT", layers, task="6-4", data_root=str(mini))
+
+
+def close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """But for the order of float32 sums, through two trainings."""
+    return bool((one - other).abs().max() <= 1e-3 * one.abs().max())
+
+
+def test_two_processes_equal_one_with_their_images(mini, tmp_path):
+    two, one = tmp_path / "two", tmp_path / "one"
+    arguments = (sys.executable, TESTS / "watched_run.py", mini, tmp_path, BATCH)
+    done = subprocess.run(
+        [*map(str, arguments)], env=LONE, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    whole, *halves = (
+        torch.load(file, weights_only=True)
+        for file in (one / "watched-0.pt", two / "watched-0.pt", two / "watched-1.pt")
+    )
+    assert sorted(whole["images"]) == sorted(halves[0]["images"] + halves[1]["images"])
+    for half in halves:
+        assert close(whole["thresholds"], half["thresholds"]) and whole["thresholds"].max() > 0
+    for step in (0, 1):
+        a, b = (RunDirectory(run).load_checkpoint(step) for run in (one, two))
+        assert (a["iterations"], a["devices"], b["devices"]) == (b["iterations"], 1, 2)
+        assert torch.equal(a["bank"]["counts"], b["bank"]["counts"]) and a["bank"]["counts"].any()
+        assert close(a["bank"]["sums"], b["bank"]["sums"])
+        importances = (state["mechanisms"]["regulariser"]["fisher"] for state in (a, b))
+        for mine, theirs in zip(*(found.values() for found in importances)):
+            assert close(mine, theirs)
+        for name, value in a["model"].items():
+            assert close(value.double(), b["model"][name].double()), name
+        truth = a["confusion"].sum(dim=1)
+        assert torch.equal(truth, b["confusion"].sum(dim=1)) and truth.sum() > 0
+        assert (a["confusion"] - b["confusion"]).abs().sum() <= 0.01 * truth.sum()
+        rates = (pd.read_csv(run / f"logs/step-{step}/metrics.csv")["lr"] for run in (one, two))
+        pd.testing.assert_series_equal(*rates)
+    written = {file.relative_to(two) for file in two.rglob("*") if "events" not in file.name}
+    assert {file.relative_to(one) for file in one.rglob("*") if "events" not in file.name} == (
+        written - {Path("watched-1.pt")}
+    )
+
+
+@pytest.mark.parametrize(
+    "processes, device, here",
+    [(1, "cuda", "1 process on cuda"), (2, "cpu", "2 processes on cpu"), (2, "cuda", None)],
+)
+def test_batch_norm_is_synchronised_over_gpus_alone(processes, device, here):
+    fabric = SimpleNamespace(world_size=processes, device=torch.device(device))
+    if here is None:
+        devices.check_synchronises(fabric)
+        return
+    with pytest.raises(UserError, match=f"needs several GPUs, and this is {here}"):
+        devices.check_synchronises(fabric)
+
+
+def test_a_training_that_cannot_synchronise_is_refused(mini, tmp_path):
+    wanted = config(mini, "model.sync_batch_norm=true")
+    with pytest.raises(UserError, match=r"model\.sync_batch_norm=true needs several GPUs"):
+        train(wanted, tmp_path / "run", accelerator="cpu")
+    assert not RunDirectory(tmp_path / "run").steps_done()
+
+
+def test_only_the_batch_norm_of_the_student_changes(mini, tmp_path, monkeypatch):
+    """Parameters stay the same ones, and a checkpoint is that of any network."""
+    monkeypatch.setattr(runner, "check_synchronises", lambda fabric: None)
+    wanted = config(mini, "model.sync_batch_norm=true")
+    trained, setup = [], StepTrainer.__post_init__
+
+    def note(trainer: StepTrainer) -> None:
+        before = dict(trainer.student.named_parameters())
+        setup(trainer)
+        assert all(p is before[name] for name, p in trainer.student.named_parameters())
+        trained.append(trainer)
+
+    monkeypatch.setattr(StepTrainer, "__post_init__", note)
+    train(wanted, tmp_path / "run", accelerator="cpu")
+    for trainer in trained:
+        kind = nn.modules.batchnorm._NormBase
+        norms = [m for m in trainer.student.modules() if isinstance(m, kind)]
+        assert norms and all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    train(config(mini), tmp_path / "plain", accelerator="cpu")
+    for step in (0, 1):  # one process: the same numbers
+        a, b = (RunDirectory(tmp_path / run).load_checkpoint(step) for run in ("run", "plain"))
+        assert a["model"].keys() == b["model"].keys()
+        assert all(torch.equal(value, b["model"][name]) for name, value in a["model"].items())
+
+
+def test_what_torch_says_of_synchronised_batch_norm_on_a_cpu(tmp_path):
+    """If it learns to, the setting may be allowed there."""
+    distributed.init_process_group("gloo", f"file://{tmp_path}/meet", world_size=1, rank=0)
+    try:
+        with pytest.raises(ValueError, match="expected input tensor to be on GPU"):
+            nn.SyncBatchNorm(3)(torch.rand(2, 3, 4, 4))
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("nodes", [0, -1, True, "2"])
+def test_a_number_of_machines_that_is_none(nodes):
+    with pytest.raises(UserError, match="num_nodes is .*: give how many machines"):
+        devices.check_devices({"accelerator": "cpu", "num_nodes": nodes})
+
+
+def test_several_machines_need_something_that_starts_them(monkeypatch):
+    """Each of them would have written as the first, and waited half an hour for the others."""
+    for name in devices._RANKS:
+        monkeypatch.delenv(name, raising=False)
+    several = {"accelerator": "cpu", "num_nodes": 2}
+    with pytest.raises(UserError, match="num_nodes is 2, and .* srun or torchrun"):
+        devices.check_devices(several)
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    devices.check_devices(several)
+
+
+def test_another_process_finds_the_step_0_that_the_first_one_copied(mini, tmp_path, monkeypatch):
+    """With --start-from it was refused there: "already has step 0: add --resume"."""
+    for name in ("first", "copied"):
+        train(config(mini), tmp_path / name, steps=[0], accelerator="cpu")
+    directory = RunDirectory(tmp_path / "copied")
+    workspace = runner.open_workspace(config(mini))
+    with pytest.raises(UserError, match="already has step 0"):
+        runner._check_steps(workspace, directory, None, resume=False)
+    monkeypatch.setattr(runner, "is_first_process", lambda: False)
+    assert runner._check_steps(workspace, directory, None, resume=False) == [0, 1]
+
+
+def test_another_process_does_not_wait_for_the_lock_of_the_first(tmp_path, monkeypatch):
+    """`sparcl_lib.train(..., devices=2)` without `out` waited for itself."""
+    kept = store.RunStore((tmp_path,), lambda *_, **__: {})
+    with kept._lock("key"):
+        monkeypatch.setattr(store, "is_first_process", lambda: False)
+        assert isinstance(kept._lock("key"), contextlib.nullcontext)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_lost_connection_is_one_line_of_the_first_process(monkeypatch, first):
+    """Where torchrun or SLURM has started the others; it was a traceback."""
+    monkeypatch.setattr(devices, "is_first_process", lambda: first)
+    gloo = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection "
+                        "closed by peer [127.0.0.1]:1")  # fmt: skip
+    for error in (gloo, distributed.DistBackendError("NCCL error"), distributed.DistNetworkError()):
+        found = devices._failed_elsewhere(error)
+        assert isinstance(found, UserError) and isinstance(found, FailedElsewhere) != first
+    assert devices._failed_elsewhere(RuntimeError("a fault of ours")) is None
+
+
+@pytest.mark.parametrize("variables", [{"SLURM_PROCID": "1"}, {"WORLD_SIZE": "2"}])
+def test_a_process_of_several_does_not_train_on_one_device(monkeypatch, variables):
+    """Under torchrun without --devices each trained the whole run, into the same folder."""
+    monkeypatch.setattr(devices, "is_first_process", lambda: "SLURM_PROCID" not in variables)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    for name, value in {"WORLD_SIZE": "1", **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="several processes were started"):
+        devices.make_fabric(accelerator="cpu", devices=1)
+
+
+FAILING = """
+import os
+import sparcl_lib
+from sparcl_lib.errors import UserError
+
+@sparcl_lib.term
+def failing(context):
+    "Fails in the second process."
+    if os.environ["RANK"] == "1":
+        raise UserError("the disk of the second process is gone")
+    return context.output.logits.square().mean()
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_all_with_its_own_line(mini, tmp_path):
+    plugin = tmp_path / "failing.py"
+    plugin.write_text(FAILING, "utf-8")
+    arguments = [
+        "train", "--dataset", "minivoc", "--task", "6-4", "--data-root", str(mini), "--method",
+        "FT", "--accelerator", "cpu", "--devices", "2", "--out", str(tmp_path / "run"), "--plugin",
+        str(plugin), "--set", "method.terms.failing.weight=1", *SET,
+    ]  # fmt: skip
+    code = (
+        "import sys; from pathlib import Path; from watched_run import together; "
+        "from sparcl_lib.cli import main; "
+        "print(together(lambda: main(sys.argv[2:]), 2, Path(sys.argv[1])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "said"), *arguments], timeout=PATIENCE,
+        env=LONE | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}, capture_output=True, text=True,
+    )  # fmt: skip
+    errors = [(tmp_path / f"said-{rank}").read_text("utf-8") for rank in (0, 1)]
+    assert done.stdout.splitlines()[-1] == "[2, 2]", (done.stderr, errors)
+    ours = [[x for x in text.splitlines() if x.startswith("sparcl:")] for text in errors]
+    assert "another process of this training has ended" in ours[0][0] and len(ours[0]) == 1
+    assert ours[1] == ["sparcl: the disk of the second process is gone"]
+    assert not any("Traceback" in text for text in errors)
+
+
+SRUN = """
+import os, subprocess, sys
+assert sys.argv[1] == "--kill-on-bad-exit=1", sys.argv
+tasks = []
+for node in range(int(os.environ["SLURM_NNODES"])):
+    numbers = {"SLURM_PROCID": node, "SLURM_NODEID": node, "SLURM_LOCALID": 0}
+    env = {**os.environ, **{name: str(value) for name, value in numbers.items()}}
+    tasks.append(subprocess.Popen(sys.argv[2:], env=env))
+sys.exit(max(task.wait() for task in tasks))
+"""
+JOB = {
+    "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "sparcl", "SLURM_NODELIST": "127.0.0.1",
+    "SLURM_NNODES": "2", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "2",
+    "SLURM_NTASKS_PER_NODE": "1", "SLURM_CPUS_PER_TASK": "1",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_machines_started_by_slurm_and_by_torchrun_train_the_same(tmp_path):
+    """On loopback. There is one test image: the second machine has none, and waited for it."""
+    data, tools = tmp_path / "minivoc", tmp_path / "bin"
+    generate(data, train=IMAGES, val=1, size=32, progress=False)
+    tools.mkdir()
+    for name, code in (("srun", SRUN), ("sparcl", "from sparcl_lib.cli import main\nmain()")):
+        (tools / name).write_text(f"#!{sys.executable}\n{code}", "utf-8")
+        (tools / name).chmod(0o755)
+    base = [
+        "--dataset", "minivoc", "--task", "6-4", "--data-root", str(data), "--method", "SDR",
+        "--accelerator", "cpu", *SET,
+    ]  # fmt: skip
+    script = str(TESTS.parent / "docs" / "train.slurm")
+    job = LONE | JOB | {
+        "PATH": f"{tools}:{os.environ['PATH']}", "MASTER_PORT": free_port(), "BATCH": "4",
+    }  # fmt: skip
+    slurm, torchrun = tmp_path / "slurm", tmp_path / "torchrun"
+    runs = [([["bash", script, *base, "--out", str(slurm)]], job)]
+    agent = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+        "--master-addr", "127.0.0.1", "--master-port", free_port(), "--node-rank",
+    ]  # fmt: skip
+    command = ["-m", "sparcl_lib", "train", *base, "--num-nodes", "2", "--out", str(torchrun)]
+    runs.append(([[*agent, rank, *command] for rank in "01"], LONE))
+    for commands, env in runs:
+        both = [
+            subprocess.Popen(
+                c, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) for c in commands
+        ]  # fmt: skip
+        try:
+            said = [process.communicate(timeout=PATIENCE) for process in both]
+        finally:
+            for process in both:
+                process.kill()
+        assert not any(process.returncode for process in both), said
+        printed = "".join(output for output, _ in said)
+        assert printed.count("minivoc 6-4 disjoint SDR seed 0") == 1
+    for step in (0, 1):
+        a, b = (RunDirectory(run).load_checkpoint(step) for run in (slurm, torchrun))
+        assert a["devices"] == b["devices"] == 2
+        assert all(torch.equal(value, b["model"][name]) for name, value in a["model"].items())
+        assert torch.equal(a["confusion"], b["confusion"]) and a["confusion"].any()
+
+
+def test_a_job_says_that_its_batch_cannot_be_divided(tmp_path):
+    script, env = TESTS.parent / "docs" / "train.slurm", LONE | JOB | {"BATCH": "3"}
+    done = subprocess.run(["bash", str(script)], env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == "BATCH=3 is no multiple of the 2 processes\n"
