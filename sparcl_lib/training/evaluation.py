@@ -51,6 +51,8 @@ def confusion_matrix(
     model.eval()
     metric = MulticlassConfusionMatrix(num_classes, ignore_index=VOID, validate_args=False)
     metric = metric.to(fabric.device)
+    nothing = torch.zeros(0, dtype=torch.int64, device=fabric.device)
+    metric.update(nothing, nothing)  # a process may have no image, of which torchmetrics warns
     bar = tqdm(batches, label or "evaluating", disable=not fabric.is_global_zero, leave=False)
     for batch in bar:
         metric.update(labels_of(model, batch.images), batch.labels)
