@@ -48,9 +48,9 @@ def config(mini: Path, *settings: str) -> RunConfig:
     return resolve("minivoc", "FT", layers, task="6-4", data_root=str(mini))
 
 
-def close(one: torch.Tensor, other: torch.Tensor) -> bool:
+def close(one: torch.Tensor, other: torch.Tensor, share: float = 1e-3) -> bool:
     """But for the order of float32 sums, through two trainings."""
-    return bool((one - other).abs().max() <= 1e-3 * one.abs().max())
+    return bool((one - other).abs().max() <= share * one.abs().max())
 
 
 def test_two_processes_equal_one_with_their_images(mini, tmp_path):
@@ -74,7 +74,7 @@ def test_two_processes_equal_one_with_their_images(mini, tmp_path):
         assert close(a["bank"]["sums"], b["bank"]["sums"])
         importances = (state["mechanisms"]["regulariser"]["fisher"] for state in (a, b))
         for mine, theirs in zip(*(found.values() for found in importances)):
-            assert close(mine, theirs)
+            assert close(mine, theirs, 1e-2 if step else 1e-3)  # squares of tiny differences
         for name, value in a["model"].items():
             assert close(value.double(), b["model"][name].double()), name
         truth = a["confusion"].sum(dim=1)
