@@ -73,7 +73,7 @@ def launched(precision: Precision = "32-true", **options: Any) -> Iterator[Fabri
         raise
 
 
-def _failed_elsewhere(error: Exception) -> UserError | None:
+def _failed_elsewhere(error: BaseException) -> UserError | None:
     """An error of this process that follows from the end of another one, as all they send fails."""
     if not is_first_process() and os.getppid() != _PARENT:
         return FailedElsewhere("the first process of this training has ended")
@@ -93,7 +93,7 @@ def _failed_elsewhere(error: Exception) -> UserError | None:
     )
 
 
-def _lost_connection(error: Exception) -> UserError | None:
+def _lost_connection(error: BaseException) -> UserError | None:
     """For a process whose others were started by torchrun or SLURM, which say how they ended."""
     ours = distributed.is_available() and isinstance(error, distributed.DistError)
     if not (ours or "gloo" in str(error).lower()):
