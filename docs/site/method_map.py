@@ -51,7 +51,7 @@ MECHANISMS = {
     "fuse": "fusion",
 }
 """Setting of a method -> the file of `sparcl_lib/methods` that does it."""
-OURS = (
+OURS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("MiniVOC 6-4 disjoint", "minivoc_comparison", {"task": "6-4", "setup": "disjoint"}),
     ("MiniVOC 6-1 overlapped", "minivoc_comparison", {"task": "6-1", "setup": "overlapped"}),
     ("photographs", "real_one_by_one", {}),

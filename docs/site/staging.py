@@ -26,6 +26,7 @@ PAGES = (
     "data_scripts/README.md",
     "docs/*.md",
     "notebooks/README.md",
+    "notebooks/project/README.md",
     "notebooks/[0-9][0-9]_*.ipynb",
 )
 CHILDREN = {
@@ -34,7 +35,7 @@ CHILDREN = {
 }
 """An index, and the pages below it in the sidebar."""
 CONTENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Course", ("notebooks/README", "docs/day_one", "docs/teaching")),
+    ("Course", ("notebooks/README", "notebooks/project/README", "docs/day_one", "docs/teaching")),
     ("Library", ("docs/using", "docs/reproduce", "docs/several_gpus", "docs/own_data",
                  "data_scripts/README", "docs/engineer", "docs/!")),
     ("Results", ("benchmarks/README", "docs/real_voc_subset", "docs/latent_terms",

@@ -85,8 +85,9 @@ def check(
 ) -> None:
     """Mark the exercises of a folder: right, wrong (and what is wrong) or not started.
 
-    The checks are those of the course, so an edited check cell changes nothing. The status is 0
-    whatever the mark.
+    Of a project (the folder project/ in it) it says which level the final run reaches. The checks
+    are those of the course, so an edited check cell changes nothing. The status is 0 whatever the
+    mark.
     """
     _need_checkout()
     from sparcl_lib.course.marking import mark

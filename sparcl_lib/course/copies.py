@@ -1,4 +1,4 @@
-"""Notebooks for people: a reader's working copy, and what a teacher hands out.
+"""Notebooks for people: a reader's working copy, and what a teacher hands out, project included.
 
 Chapters link to `../docs` and read `../benchmarks`, so they are used in a folder beside
 `notebooks/`.
@@ -17,6 +17,8 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.writing import write_text
 
 INDEX = "README.md"
+PROJECT = "project"
+"""Folder of the reader's own project; what was written into it is never overwritten."""
 _MARKER = ".gitignore"
 _FOR_AUTHORS = re.compile(r"<!-- authors -->.*?<!-- end of authors -->\n?", re.DOTALL)
 _BEGINNING = re.compile(r"<!-- beginning -->.*?<!-- end of beginning -->", re.DOTALL)
@@ -132,6 +134,9 @@ def _write(folder: Path, chapters: list[Chapter], chosen: list[Chapter], form: F
         # JupyterLab adds it, and what it opens counts as changed; a copy stays on one machine.
         notebook.metadata.language_info.version = platform.python_version()
         write_text(folder / chapter.notebook.name, nbformat.writes(notebook) + "\n")
+    for file in sorted((NOTEBOOKS / PROJECT).glob("*")):
+        if not (folder / PROJECT / file.name).exists():
+            write_text(folder / PROJECT / file.name, file.read_text("utf-8"))
     there = {path.name for path in folder.glob("*.ipynb")}
     write_text(folder / INDEX, index_of_copies(form, there, folder.resolve().name))
 

@@ -36,6 +36,7 @@ from sparcl_lib.course.chapter import (
 )
 from sparcl_lib.course.copies import chapters_of_the_course, choose
 from sparcl_lib.course.exercises import Result, results
+from sparcl_lib.course.project import Outcome, check_project
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import build
 
@@ -73,6 +74,8 @@ class Marks:
     """One for each exercise of the chapters that are there."""
     missing: tuple[str, ...]
     """A line for each chapter that is not there or cannot be read."""
+    project: Outcome | None = None
+    """The reader's own project; None where there is none, or chapters were asked for."""
 
     @property
     def right(self) -> int:
@@ -81,30 +84,31 @@ class Marks:
 
     def to_json(self) -> str:
         """As {"folder", "right", "of", "exercises": [{"exercise", "outcome", "problem"}],
-        "missing"}."""
+        "missing", "project"}; project is null, or {"score", "level", "problem", "written"}."""
         content = {
             "folder": str(self.folder),
             "right": self.right,
             "of": len(self.results),
             "exercises": [asdict(result) for result in self.results],
             "missing": list(self.missing),
+            "project": self.project and asdict(self.project),
         }
         return json.dumps(content, indent=1, ensure_ascii=False)
 
     def table(self) -> str:
-        """A line for each exercise, what is missing, and the mark."""
+        """A line for each exercise, what is missing, the project, and the mark."""
         rows = [("exercise", "outcome", "what is wrong")]
         rows += [(r.exercise, r.outcome, _one_line(r.problem)) for r in self.results]
         lines = [f"{a:<{_WIDTHS[0]}}{b:<{_WIDTHS[1]}}{c}".rstrip() for a, b, c in rows]
-        return "\n".join(
-            [*lines, *self.missing, f"mark: {self.right} of {len(self.results)} right"]
-        )
+        lines += [*self.missing, *([str(self.project)] if self.project else [])]
+        return "\n".join([*lines, f"mark: {self.right} of {len(self.results)} right"])
 
 
 def mark(folder: Path, numbers: list[str], seconds: float = SECONDS, core: bool = False) -> Marks:
-    """Check every exercise of the chapters in a folder.
+    """Check every exercise of the chapters in a folder, and the project.
 
-    numbers: of chapters that must be there, such as 03; whatever is there if empty. seconds: what
+    numbers: of chapters that must be there, such as 03, without the project; whatever is there if
+    empty. seconds: what
     one exercise may take. core: leave further parts and open exercises out. Raises UserError for a
     folder without chapters and an unknown number.
     """
@@ -119,7 +123,8 @@ def mark(folder: Path, numbers: list[str], seconds: float = SECONDS, core: bool 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         marked = list(pool.map(lambda pair: _mark_chapter(pair[0], pair[1], seconds, core), there))
     found = [result for results_, _ in marked for result in results_]
-    return Marks(folder, tuple(found), tuple(line for _, line in marked if line))
+    missing = tuple(line for _, line in marked if line)
+    return Marks(folder, tuple(found), missing, None if numbers else check_project(folder))
 
 
 def _one_line(text: str) -> str:

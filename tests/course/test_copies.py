@@ -29,14 +29,17 @@ def checkout(tmp_path, monkeypatch) -> Path:
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_a_working_copy_is_whole_and_the_same_each_time(checkout):
     started = copies.start(checkout / "my-course")
     assert started.added == NAMES and started.kept == ()
     first = everything(checkout / "my-course")
-    assert set(first) == {".gitignore", "README.md", *(f"{name}.ipynb" for name in NAMES)}
+    chapters = {f"{name}.ipynb" for name in NAMES}
+    project = {f"project/{name}" for name in ("README.md", "report.md", "task.yaml")}
+    assert set(first) == {".gitignore", "README.md", *chapters, *project}
     shutil.rmtree(checkout / "my-course")
     copies.start(checkout / "my-course")
     assert everything(checkout / "my-course") == first

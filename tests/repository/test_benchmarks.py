@@ -156,6 +156,14 @@ def test_the_table_of_the_higher_rate_is_as_measured():
             )
 
 
+def test_the_levels_of_the_reader_project_are_as_measured():
+    runs = table("reader_project", "results.csv").query("step == 2")
+    assert set(runs.seed) == {2026} and len(runs) == 5
+    for row in runs.itertuples():
+        scores = (f"{x:.1f}" for x in (row.miou_old_no_bg, row.miou_new, row.miou_all))
+        assert line(row.method, *scores) in page("reader_project")
+
+
 def test_the_released_treatment_of_old_labels_is_as_measured():
     runs = table("folded_labels", "results.csv").query("step == 1")
     shown = {method: cell(scores) for method, scores in runs.groupby("method").miou_all}
