@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 
@@ -36,9 +36,11 @@ from sparcl_lib.course.chapter import (
 )
 from sparcl_lib.course.copies import chapters_of_the_course, choose
 from sparcl_lib.course.exercises import Result, results
-from sparcl_lib.course.project import Outcome, check_project
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import build
+
+if TYPE_CHECKING:
+    from sparcl_lib.course.project import Outcome
 
 SECONDS = 60
 """What one exercise may take; the solutions take less than one."""
@@ -74,7 +76,7 @@ class Marks:
     """One for each exercise of the chapters that are there."""
     missing: tuple[str, ...]
     """A line for each chapter that is not there or cannot be read."""
-    project: Outcome | None = None
+    project: "Outcome | None" = None
     """The reader's own project; None where there is none, or chapters were asked for."""
 
     @property
@@ -108,9 +110,8 @@ def mark(folder: Path, numbers: list[str], seconds: float = SECONDS, core: bool 
     """Check every exercise of the chapters in a folder, and the project.
 
     numbers: of chapters that must be there, such as 03, without the project; whatever is there if
-    empty. seconds: what
-    one exercise may take. core: leave further parts and open exercises out. Raises UserError for a
-    folder without chapters and an unknown number.
+    empty. seconds: what one exercise may take. core: leave further parts and open exercises out.
+    Raises UserError for a folder without chapters and an unknown number.
     """
     chapters = choose(chapters_of_the_course(), numbers)
     if not folder.is_dir():
@@ -124,6 +125,8 @@ def mark(folder: Path, numbers: list[str], seconds: float = SECONDS, core: bool 
         marked = list(pool.map(lambda pair: _mark_chapter(pair[0], pair[1], seconds, core), there))
     found = [result for results_, _ in marked for result in results_]
     missing = tuple(line for _, line in marked if line)
+    from sparcl_lib.course.project import check_project  # imports what the answers need not
+
     return Marks(folder, tuple(found), missing, None if numbers else check_project(folder))
 
 
