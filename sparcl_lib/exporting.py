@@ -138,12 +138,12 @@ class _OnnxNetwork(nn.Module):
         super().__init__()
         self.session = session
 
-    def forward(self, images: Tensor, enlarge: bool = True) -> SegmenterOutput:
-        """Logits always have the size of the images."""
+    def forward(self, images: Tensor) -> SegmenterOutput:
+        """Its logits have the size of the images."""
         found = self.session.run(None, {"images": images.contiguous().numpy()})
         logits, *unknown = (torch.from_numpy(part) for part in found)
         return SegmenterOutput(
-            logits, features=logits[:, :0], unknown=unknown[0] if unknown else None
+            logits, features=logits[:, :0], small_unknown=unknown[0] if unknown else None
         )
 
 

@@ -70,8 +70,9 @@ def predict_photographs(
     maps: list[LabelMap] = []
     for originals, batch in _batches(photographs, size, batch_size):
         with torch.no_grad():
-            output: SegmenterOutput = model(normalise(batch.to(device)), enlarge=size is not None)
-            labelled = (label_map(output, n, shape) for n, shape in enumerate(originals))
+            output: SegmenterOutput = model(normalise(batch.to(device)))
+            over_images = size is not None
+            labelled = (label_map(output, n, s, over_images) for n, s in enumerate(originals))
             maps += [labels.cpu().numpy() for labels in labelled]
     return maps
 

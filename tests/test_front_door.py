@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -353,7 +354,7 @@ def test_large_and_small_photographs(unknown, shape):
                 None if x is None else torch.nn.functional.interpolate(x, shape, mode="bilinear")
                 for x in (output.logits, output.unknown)
             )
-            return output._replace(logits=logits, unknown=more)
+            return replace(output, small=logits, small_unknown=more, size=shape)
 
     expected = predict(Enlarged(), normalise(seen[None]))[0]
     assert labels.shape == shape and np.array_equal(labels, expected.numpy())

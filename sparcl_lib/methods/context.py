@@ -3,7 +3,7 @@
 B images, K classes now, K_old classes of the teacher, D channels, H x W pixels, h x w feature map.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.losses.precision import full_precision
 from sparcl_lib.methods.pseudo_labels import Pseudo, confident_guess, entropy
+from sparcl_lib.methods.strips import mean_over_pixels, unbiased_means
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.prototypes.class_sums import class_sums
@@ -30,7 +31,8 @@ class StepContext:
     """One batch of step `step`: what student and teacher say, what is known, what is remembered."""
 
     output: SegmenterOutput
-    """logits (B, K, H, W) and features (B, D, h, w) of the student, with gradient."""
+    """logits (B, K, H, W) and features (B, D, h, w) of the student, with gradient. A loss on pixels
+    goes through `mean_over_pixels`, which does without all logits at once where they are large."""
     target: Tensor
     """(B, H, W) int64 labels of this step, 255 ignored."""
     teacher: SegmenterOutput | None
@@ -54,6 +56,29 @@ class StepContext:
             raise ValueError("no previous model here: say @term(needs_teacher=True)")
         return self.teacher
 
+    def mean_over_pixels(
+        self,
+        loss: Callable[..., Tensor],
+        *pixels: Tensor,
+        counted: Tensor | None = None,
+        teacher: bool = False,
+        binary: bool = False,
+    ) -> Tensor:
+        """`loss(logits, *pixels)`, with `teacher` `loss(logits, teacher's logits, *pixels)`: a mean
+        over pixels, see `strips.mean_over_pixels`."""
+        outputs = (self.output, self.teacher_output) if teacher else (self.output,)
+        return mean_over_pixels(loss, outputs, *pixels, counted=counted, binary=binary)
+
+    @property
+    def shares_exponentials(self) -> bool:
+        """Whether `unbiased_means` is what MiB's two losses are to be taken from."""
+        return self.output.is_large and self.teacher is not None and not self.old_labelled
+
+    @cached_property
+    def unbiased_means(self) -> tuple[Tensor, Tensor]:
+        """MiB's cross-entropy and distillation, see `strips.unbiased_means`."""
+        return unbiased_means(self.output, self.teacher_output, self.target)
+
     @property
     def hides_old(self) -> bool:
         """Whether old classes stand in the target as background."""
@@ -63,13 +88,13 @@ class StepContext:
     def _grid(self) -> tuple[Tensor, Tensor]:
         size, grid = self.target.shape[1:], self.output.features.shape[2:]
         rows, columns = nearest_grid(size, grid, self.target.device)
-        return rows.unsqueeze(1), columns
+        return rows, columns
 
     @cached_property
     def labels(self) -> Tensor:
         """(B, h, w): the target at feature resolution, nearest."""
         rows, columns = self._grid
-        return self.target[:, rows, columns]
+        return self.target[:, rows.unsqueeze(1), columns]
 
     @cached_property
     def completed_labels(self) -> Tensor:
@@ -79,8 +104,7 @@ class StepContext:
         """
         if self.teacher is None or self.old_labelled:
             return self.labels
-        rows, columns = self._grid
-        guess = self.teacher.logits[:, :, rows, columns].argmax(dim=1)
+        guess = self.teacher.logits_at(*self._grid).argmax(dim=1)
         return torch.where(self.labels == BACKGROUND, guess, self.labels)
 
     @cached_property
@@ -94,10 +118,10 @@ class StepContext:
         are not sure; (B,) share of an image's background that is sure. Where there is none it is 1,
         and 0 by the released rule, whose image then does not count.
         """
-        logits = self.teacher_output.logits
-        guess = logits.argmax(dim=1)
-        background = self.target == BACKGROUND
-        sure = background & (entropy(logits) < self.extras["thresholds"][guess])
+        strips = self.teacher_output.strips()
+        guesses, entropies = zip(*((x.argmax(dim=1), entropy(x)) for (x,) in strips), strict=True)
+        guess, background = torch.cat(guesses, dim=1), self.target == BACKGROUND
+        sure = background & (torch.cat(entropies, dim=1) < self.extras["thresholds"][guess])
         filled = torch.where(sure, guess, torch.where(background, VOID, self.target))
         pixels = background.sum(dim=(1, 2))
         share = sure.sum(dim=(1, 2)) / pixels.clamp(min=1)
@@ -112,15 +136,15 @@ class StepContext:
             unknown = background & self.extras["salient"]
             target = torch.where(unknown, self.num_classes, target)
         if threshold < 1 and self.hides_old:
-            guess, sure = confident_guess(
-                self.teacher_output.binary_logits, self.num_old, threshold
-            )
+            strips = self.teacher_output.strips(binary=True)
+            found = (confident_guess(logits, self.num_old, threshold) for (logits,) in strips)
+            guess, sure = (torch.cat(part, dim=1) for part in zip(*found, strict=True))
             target = torch.where(background & sure, guess, target)
         return target
 
     @property
     def num_classes(self) -> int:
-        return self.output.logits.shape[1]
+        return self.output.small.shape[1]
 
     @cached_property
     def sums(self) -> tuple[Tensor, Tensor]:

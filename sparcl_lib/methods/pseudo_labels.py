@@ -153,10 +153,9 @@ class PseudoLabels(Mechanism):
             return
         num_classes, histogram = len(trainer.bank.counts), torch.zeros((), dtype=torch.int64)
         for batch, output in trainer.teacher_pass(batches, "pseudo-labels"):
-            found = entropy_histogram(
-                output.logits, batch.labels == BACKGROUND, num_classes, self.rule
-            )
-            histogram = histogram + found
+            for logits, unlabelled in output.strips(batch.labels == BACKGROUND):
+                found = entropy_histogram(logits, unlabelled, num_classes, self.rule)
+                histogram = histogram + found
         total = cast(Tensor, trainer.fabric.all_reduce(histogram, reduce_op="sum"))
         self.thresholds = entropy_thresholds(total, num_classes, self.rule)
 

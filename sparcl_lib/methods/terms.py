@@ -1,6 +1,7 @@
 """Loss terms: each wires one loss function to the context of a training step."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -32,14 +33,19 @@ def ce(
 
     In the sequential setup none hides, and the first three are the plain loss.
     """
-    logits, target = context.output.logits, context.target
+    target = context.target
     if unbiased and (fold_labels or not context.old_labelled):
-        return losses.unbiased_cross_entropy(logits, target, context.num_old)
+        if context.shares_exponentials:
+            return context.unbiased_means[0]
+        loss = partial(losses.unbiased_cross_entropy, num_old=context.num_old)
+        return context.mean_over_pixels(loss, target, counted=target != VOID)
     if pseudo != "none" and context.hides_old:
-        return losses.adaptive_cross_entropy(logits, *context.pseudo_target(pseudo))
+        target, share = context.pseudo_target(pseudo)
+        adaptive = partial(losses.adaptive_cross_entropy, share=share)
+        return context.mean_over_pixels(adaptive, target)  # its mean counts ignored pixels, too
     if labelled_only and context.hides_old:
         target = torch.where(target == BACKGROUND, VOID, target)
-    return losses.cross_entropy(logits, target)
+    return context.mean_over_pixels(losses.cross_entropy, target, counted=target != VOID)
 
 
 @term(hidden_old=("threshold",), needs_teacher=("threshold",))
@@ -50,7 +56,8 @@ def bce(context: StepContext, *, threshold: float = 1.0) -> Tensor:
     1: none do).
     """
     target = context.binary_target(threshold)
-    return losses.binary_cross_entropy(context.output.binary_logits, target)
+    loss = losses.binary_cross_entropy
+    return context.mean_over_pixels(loss, target, counted=target != VOID, binary=True)
 
 
 @term(needs_teacher=True)
@@ -59,16 +66,16 @@ def kd(context: StepContext, *, unbiased: bool = False) -> Tensor:
 
     unbiased: MiB's: new classes count as background, where the teacher saw them.
     """
+    if unbiased and context.shares_exponentials:
+        return context.unbiased_means[1]
     loss = losses.unbiased_knowledge_distillation if unbiased else losses.knowledge_distillation
-    return loss(context.output.logits, context.teacher_output.logits)
+    return context.mean_over_pixels(loss, teacher=True)
 
 
 @term(needs_teacher=True)
 def bce_kd(context: StepContext) -> Tensor:
     """Binary distillation: the teacher's sigmoid is the target of the old classes."""
-    return losses.binary_knowledge_distillation(
-        context.output.logits, context.teacher_output.logits
-    )
+    return context.mean_over_pixels(losses.binary_knowledge_distillation, teacher=True)
 
 
 @term(needs_teacher=True)
@@ -78,9 +85,8 @@ def entropy_kd(context: StepContext, *, strength: float = 1.0) -> Tensor:
     strength: how much a bit of the teacher's entropy adds to a pixel's weight of 1.
     """
     unlabelled = (context.target == BACKGROUND) | (context.target == VOID)
-    return losses.entropy_weighted_distillation(
-        context.output.logits, context.teacher_output.logits, unlabelled, strength
-    )
+    loss = partial(losses.entropy_weighted_distillation, strength=strength)
+    return context.mean_over_pixels(loss, unlabelled, counted=unlabelled, teacher=True)
 
 
 @term(needs_teacher=True)

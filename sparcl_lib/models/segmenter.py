@@ -1,8 +1,11 @@
 """Backbone, head and growing classifier in one module, and what happens to it between steps."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, NamedTuple, Self
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,25 +22,97 @@ Part = Literal["features", "old"]
 # The momentum that the released code of SDR gives its backbone.
 SLOW_MOMENTUM = 3e-4
 _USUAL_MOMENTUM = "usual_momentum"
+# Numbers: of enlarged logits that are held at once, more go strip by strip; and, on a CPU, of a
+# strip, which then stays in its cache.
+AT_ONCE = 2**25
+STRIP_ON_CPU = 2**21
 
 
-class SegmenterOutput(NamedTuple):
-    """What one forward pass gives."""
+@dataclass
+class SegmenterOutput:
+    """What one forward pass gives. Logits are enlarged to the images on demand: see `strips`."""
 
-    logits: Tensor
-    """(B, K, H, W), at the size of the images; on request (B, K, h, w), as they come."""
+    small: Tensor
+    """(B, K, h, w) logits, as the classifier gives them."""
     features: Tensor
     """(B, D, h, w), the encoder's output, which the latent losses shape."""
     maps: tuple[Tensor, ...] = ()
     """On request: the stages of the backbone, the head's output, and the logits (B, K, h, w)."""
-    unknown: Tensor | None = None
-    """(B, 1, H, W) logit of an object that is none of the K, where the classifier has one; of the
-    size of the logits."""
+    small_unknown: Tensor | None = None
+    """(B, 1, h, w) logit of an object that is none of the K, where the classifier has one."""
+    size: tuple[int, int] | None = None
+    """Height and width of the images, H x W; None: the logits have it already."""
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B, K, H, W), at the size of the images, bilinear."""
+        return self._enlarged(self.small)
+
+    @cached_property
+    def unknown(self) -> Tensor | None:
+        """(B, 1, H, W): `small_unknown` at the size of the images."""
+        return None if self.small_unknown is None else self._enlarged(self.small_unknown)
 
     @property
     def binary_logits(self) -> Tensor:
         """(B, K or K + 1, H, W): all logits that go through a sigmoid, the unknown last."""
         return self.logits if self.unknown is None else torch.cat([self.logits, self.unknown], 1)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the enlarged logits are too many to be held at once: those of a batch of VOC or
+        ADE20K at 512 pixels are, those of MiniVOC are not."""
+        return len(self.small) * self.small.shape[1] * math.prod(self.image_size) > AT_ONCE
+
+    def strips(self, *pixels: Tensor, binary: bool = False) -> Iterator[tuple[Tensor, ...]]:
+        """Enlarged logits (B, K, rows, W) and the same rows of `pixels` (B, H, W), strip by strip.
+
+        One strip of all rows where the logits are not large. binary: `binary_logits` instead.
+        """
+        if not self.is_large:
+            yield (self.binary_logits if binary else self.logits, *pixels)
+            return
+        rows = self.rows_of_strip
+        high = self.enlarged_in_height(binary).split(rows, dim=2)
+        for strip, *others in zip(high, *(p.split(rows, dim=1) for p in pixels), strict=True):
+            yield (self.enlarged_in_width(strip), *others)
+
+    @property
+    def rows_of_strip(self) -> int:
+        """How many rows of enlarged logits are held at once."""
+        numbers = STRIP_ON_CPU if self.small.device.type == "cpu" else AT_ONCE
+        return max(1, numbers // (len(self.small) * self.small.shape[1] * self.image_size[1]))
+
+    def enlarged_in_height(self, binary: bool = False) -> Tensor:
+        """(B, K, H, w): half the way to `logits`. Bilinear enlargement is the one side's, then the
+        other's, and this half is small. binary: the unknown last, where there is one."""
+        small = self.small
+        if binary and self.small_unknown is not None:
+            small = torch.cat([small, self.small_unknown], 1)
+        return enlarge(small, (self.image_size[0], small.shape[3]))
+
+    def enlarged_in_width(self, rows: Tensor) -> Tensor:
+        """(B, K, rows, w) -> (B, K, rows, W): the other half."""
+        width = self.image_size[1]
+        if rows.device.type != "cpu":
+            return enlarge(rows, (rows.shape[2], width))
+        # The same as a product, whose backward pass is five times faster on a CPU.
+        unit = torch.eye(rows.shape[3], dtype=rows.dtype)
+        return rows @ F.interpolate(unit[None], width, mode="linear", align_corners=False)[0]
+
+    def logits_at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """(B, K, r, c): the enlarged logits at rows (r,) and columns (c,)."""
+        if not self.is_large:
+            return self.logits[:, :, rows.unsqueeze(1), columns]
+        return self.enlarged_in_width(self.enlarged_in_height()[:, :, rows])[:, :, :, columns]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """H, W."""
+        return self.size or (self.small.shape[2], self.small.shape[3])
+
+    def _enlarged(self, small: Tensor) -> Tensor:
+        return small if self.size is None else enlarge(small, self.size)
 
 
 class Segmenter(nn.Module):
@@ -72,26 +147,25 @@ class Segmenter(nn.Module):
                 part.eval()
         return self
 
-    def forward(self, images: Tensor, maps: bool = False, enlarge: bool = True) -> SegmenterOutput:
-        """maps: whether the intermediate maps are handed out too; they cost nothing otherwise.
-        enlarge: whether the logits are brought to the size of the images, bilinear.
-        """
+    def forward(self, images: Tensor, maps: bool = False) -> SegmenterOutput:
+        """maps: whether the intermediate maps are handed out too; they cost nothing otherwise."""
         stages = self.backbone.maps(images) if maps else [self.backbone(images)]
         before = self.head(stages[-1])
         # Losses reduce over classes: fastest when the classes of the logits are not innermost.
         small = self.classifier(before).contiguous()
         other = self.classifier.unknown
-        unknown = None if other is None else other(before)
         return SegmenterOutput(
-            logits=_enlarge(small, images) if enlarge else small,
+            small=small,
             features=stages[-1],
             maps=(*stages, before, small) if maps else (),
-            unknown=_enlarge(unknown, images) if enlarge and unknown is not None else unknown,
+            small_unknown=None if other is None else other(before),
+            size=(images.shape[2], images.shape[3]),
         )
 
 
-def _enlarge(small: Tensor, images: Tensor) -> Tensor:
-    return F.interpolate(small, images.shape[2:], mode="bilinear", align_corners=False)
+def enlarge(small: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, K, h, w) -> (B, K, *size), bilinear."""
+    return F.interpolate(small, size, mode="bilinear", align_corners=False)
 
 
 def build_segmenter(spec: NetworkSpec, weights: str | None = None) -> Segmenter:
@@ -229,11 +303,15 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     its sigmoid is added to background's (SSUL's released code).
     """
     output: SegmenterOutput = model(images)
-    if output.unknown is None:
-        return output.logits.argmax(dim=1)
-    scores = torch.sigmoid(output.logits)
-    scores[:, :1] += torch.sigmoid(output.unknown)
-    return scores.argmax(dim=1)
+    if output.small_unknown is None:
+        return torch.cat([logits.argmax(dim=1) for (logits,) in output.strips()], dim=1)
+    return torch.cat([_most_likely(logits) for (logits,) in output.strips(binary=True)], dim=1)
+
+
+def _most_likely(binary_logits: Tensor) -> Tensor:
+    scores = torch.sigmoid(binary_logits)
+    scores[:, :1] += scores[:, -1:]
+    return scores[:, :-1].argmax(dim=1)
 
 
 @torch.no_grad()
@@ -242,20 +320,27 @@ def predict_whole(model: nn.Module, images: Tensor) -> Tensor:
 
     All logits of a large image at once would fill the memory.
     """
-    output: SegmenterOutput = model(images, enlarge=False)
-    height, width = images.shape[2:]
-    return torch.stack([label_map(output, n, (height, width)) for n in range(len(images))])
+    output: SegmenterOutput = model(images)
+    shape = (images.shape[2], images.shape[3])
+    return torch.stack([label_map(output, n, shape) for n in range(len(images))])
 
 
-def label_map(output: SegmenterOutput, n: int, shape: tuple[int, int]) -> Tensor:
-    """uint8 (H, W) class indices of the n-th image of a batch at another size, as `predict`."""
-    unknown = None if output.unknown is None else _enlarged(output.unknown[n], shape)
-    best = _score(output.logits[n, :1], shape, unknown is not None)
+def label_map(
+    output: SegmenterOutput, n: int, shape: tuple[int, int], over_images: bool = False
+) -> Tensor:
+    """uint8 (H, W) class indices of the n-th image of a batch at another size, as `predict`.
+
+    over_images: the logits are enlarged to the size of the images first.
+    """
+    logits, unknown = output.small, output.small_unknown
+    if over_images:
+        logits, unknown = output.logits, output.unknown
+    best = _score(logits[n, :1], shape, unknown is not None)
     if unknown is not None:
-        best = best + torch.sigmoid(unknown)
+        best = best + torch.sigmoid(_enlarged(unknown[n], shape))
     labels = torch.zeros(shape, dtype=torch.uint8, device=best.device)
-    for index in range(1, output.logits.shape[1]):
-        score = _score(output.logits[n, index : index + 1], shape, unknown is not None)
+    for index in range(1, logits.shape[1]):
+        score = _score(logits[n, index : index + 1], shape, unknown is not None)
         labels[score > best] = index
         best = torch.maximum(best, score)
     return labels
@@ -268,6 +353,4 @@ def _score(logits: Tensor, shape: tuple[int, int], yes_or_no: bool) -> Tensor:
 
 def _enlarged(logits: Tensor, shape: tuple[int, int]) -> Tensor:
     """(1, h, w) -> (H, W)."""
-    if logits.shape[1:] != shape:
-        logits = F.interpolate(logits[None], shape, mode="bilinear", align_corners=False)[0]
-    return logits[0]
+    return logits[0] if logits.shape[1:] == shape else enlarge(logits[None], shape)[0, 0]

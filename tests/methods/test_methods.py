@@ -157,7 +157,7 @@ def test_every_term_computes(name, options):
 
 def test_terms_are_the_losses_on_the_right_arguments():
     step = context()
-    (logits, features, *_), target = step.output, step.target
+    logits, features, target = step.output.logits, step.output.features, step.target
     anchored, bank = step.anchored_labels, step.bank.prototypes
     expected = {
         "ce": losses.unbiased_cross_entropy(logits, target, OLD),

@@ -250,7 +250,7 @@ def test_a_mistake_in_a_term_names_it_in_a_line(function, message):
     built = build_method({"name": "x", "terms": {"mine": {}}})
     logits = torch.zeros(1, 2, 4, 4, requires_grad=True)
     context = StepContext(
-        output=SegmenterOutput(logits=logits, features=logits), teacher=None,
+        output=SegmenterOutput(logits, logits), teacher=None,
         target=torch.zeros(1, 4, 4, dtype=torch.long), bank=PrototypeBank(2, 2), num_old=1,
         old_labelled=False,
     )  # fmt: skip
