@@ -16,6 +16,7 @@ from torch import distributed
 from sparcl_lib.config import Precision
 from sparcl_lib.errors import FailedElsewhere, UserError, shown
 from sparcl_lib.tasks.classes import unknown_name
+from sparcl_lib.training.memory import keep_freed_memory
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 _FEW = 8
@@ -46,6 +47,8 @@ def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
         raise UserError(f"cannot train with {given}: {' '.join(str(error).split())}") from error
     if fabric.world_size == 1:
         _check_alone()
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     return fabric
 
 

@@ -5,7 +5,8 @@
 MobileNetV2, four images of 512 pixels, one thread: student and teacher forward, the losses,
 backward; no optimiser and no loader. Each row of many_classes.csv is measured in a process of its
 own: the median of a few iterations, and the most memory that the process held. `plain` holds the
-enlarged logits in one piece, `strips` as SPARCL does (see sparcl_lib/methods/strips.py).
+enlarged logits in one piece, `strips` as SPARCL does, which also keeps freed memory
+(sparcl_lib/methods/strips.py, sparcl_lib/training/memory.py).
 """
 
 import argparse
@@ -26,6 +27,7 @@ from sparcl_lib.config import resolve
 from sparcl_lib.methods import StepContext
 from sparcl_lib.models import NetworkSpec, build_segmenter, freeze, grow, segmenter, train_mode
 from sparcl_lib.prototypes import PrototypeBank
+from sparcl_lib.training.memory import keep_freed_memory
 from sparcl_lib.writing import write_atomically
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -39,6 +41,8 @@ def measure(classes: int, name: str, form: str, iterations: int) -> dict[str, ob
     """In this process: a row of the table."""
     if form == "plain":
         segmenter.AT_ONCE = 2**62
+    else:
+        keep_freed_memory()  # as a training does
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dataset, task, old = TASKS[classes]
