@@ -22,10 +22,11 @@ Part = Literal["features", "old"]
 # The momentum that the released code of SDR gives its backbone.
 SLOW_MOMENTUM = 3e-4
 _USUAL_MOMENTUM = "usual_momentum"
-# Numbers: of enlarged logits that are held at once, more go strip by strip; and, on a CPU, of a
-# strip, which then stays in its cache.
-AT_ONCE = 2**25
-STRIP_ON_CPU = 2**21
+# Numbers: an image with more enlarged logits goes through the losses strip by strip (at 512 pixels
+# ADE20K does, with 151 classes, and VOC does not, with 21); those of a strip, which stays in the
+# cache of a CPU.
+LARGE = 2**24
+STRIP_ON_CPU, STRIP_ON_GPU = 2**21, 2**25
 
 
 @dataclass
@@ -60,9 +61,8 @@ class SegmenterOutput:
 
     @property
     def is_large(self) -> bool:
-        """Whether the enlarged logits are too many to be held at once: those of a batch of VOC or
-        ADE20K at 512 pixels are, those of MiniVOC are not."""
-        return len(self.small) * self.small.shape[1] * math.prod(self.image_size) > AT_ONCE
+        """Whether the enlarged logits of an image are too many to be held for a whole batch."""
+        return self.small.shape[1] * math.prod(self.image_size) > LARGE
 
     def strips(self, *pixels: Tensor, binary: bool = False) -> Iterator[tuple[Tensor, ...]]:
         """Enlarged logits (B, K, rows, W) and the same rows of `pixels` (B, H, W), strip by strip.
@@ -80,7 +80,7 @@ class SegmenterOutput:
     @property
     def rows_of_strip(self) -> int:
         """How many rows of enlarged logits are held at once."""
-        numbers = STRIP_ON_CPU if self.small.device.type == "cpu" else AT_ONCE
+        numbers = STRIP_ON_CPU if self.small.device.type == "cpu" else STRIP_ON_GPU
         return max(1, numbers // (len(self.small) * self.small.shape[1] * self.image_size[1]))
 
     def enlarged_in_height(self, binary: bool = False) -> Tensor:

@@ -26,7 +26,7 @@ ROWS = 5  # of a strip: the last one has two
 
 @pytest.fixture
 def small_strips(monkeypatch):
-    monkeypatch.setattr(segmenter, "AT_ONCE", 0)
+    monkeypatch.setattr(segmenter, "LARGE", 0)
     monkeypatch.setattr(segmenter, "STRIP_ON_CPU", IMAGES * ALL * SIDE * ROWS)
 
 
@@ -132,9 +132,9 @@ def test_predictions_in_strips(unknown, request):
 
 def test_what_is_large():
     def output(images: int, classes: int, side: int) -> SegmenterOutput:
-        small = torch.empty(images, classes, side // 16, side // 16)
+        small = torch.empty(images, classes, side // 16, side // 16, device="meta")
         return SegmenterOutput(small, small, size=(side, side))
 
-    assert output(24, 16, 512).is_large and output(4, 151, 512).is_large
-    assert not output(16, 21, 64).is_large and not output(8, 21, 256).is_large
+    assert output(1, 151, 512).is_large
+    assert not output(24, 21, 512).is_large and not output(64, 151, 256).is_large
     assert not SegmenterOutput(torch.empty(2, 3, 4, 4), torch.empty(2, 3, 4, 4)).is_large

@@ -40,7 +40,7 @@ FORMS = ("plain", "strips")
 def measure(classes: int, name: str, form: str, iterations: int) -> dict[str, object]:
     """In this process: a row of the table."""
     if form == "plain":
-        segmenter.AT_ONCE = 2**62
+        segmenter.LARGE = 2**62
     else:
         keep_freed_memory()  # as a training does
     torch.set_num_threads(1)
