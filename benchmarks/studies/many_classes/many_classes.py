@@ -85,7 +85,8 @@ def main() -> None:
     parser.add_argument("--row", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
-        print(json.dumps(measure(*json.loads(arguments.row), arguments.iterations)))
+        classes, name, form = json.loads(arguments.row)
+        print(json.dumps(measure(classes, name, form, arguments.iterations)))
         return
     rows = []
     for form in FORMS:
