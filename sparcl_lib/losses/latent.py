@@ -43,6 +43,9 @@ MIN_DISTANCE = 1e-4
 # of four runs on real photographs collapsed in a single iteration (docs/real_voc_subset.md). One is
 # the activity of a single channel at its class's peak.
 MIN_ACTIVITY = 1.0
+# Numbers in the differences of all pairs of means, above which repulsion does without them: 101
+# classes have 5,050 pairs.
+MANY_GAPS = 2**22
 
 
 def vector_distance(difference: Tensor, distance: Distance) -> Tensor:
@@ -154,7 +157,10 @@ def repulsion_from_sums(sums: Tensor, counts: Tensor) -> Tensor:
     """`repulsion` from class sums (C, D) and counts (C,) that are already there."""
     means, present = class_means(sums, counts), counts > 0
     j, k = torch.triu_indices(len(means), len(means), offset=1, device=counts.device)
-    gaps = torch.linalg.vector_norm(means[j] - means[k], dim=1)  # (pairs,)
+    if len(j) * means.shape[1] > MANY_GAPS:
+        gaps = torch.cdist(means, means, compute_mode="donot_use_mm_for_euclid_dist")[j, k]
+    else:
+        gaps = torch.linalg.vector_norm(means[j] - means[k], dim=1)  # (pairs,)
     return mean_over(1 / gaps.clamp(min=MIN_DISTANCE), present[j] & present[k])
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sparcl_lib import losses
+from sparcl_lib.losses import latent
 from sparcl_lib.losses.latent import MIN_ACTIVITY, MIN_DISTANCE
 from sparcl_lib.losses.released import RELEASED_EPSILON
 
@@ -458,6 +459,26 @@ def test_repulsion_is_exact_for_many_close_means(offset):
     x = offset + 0.1 * torch.rand(1, 64, 1, 40, generator=g)
     expected = slow_repulsion(x, line(*range(40)))
     assert losses.repulsion(x, line(*range(40))).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0, 100])
+def test_repulsion_without_the_differences_of_all_pairs(offset, monkeypatch):
+    """101 classes of 1,280 channels; two means agree, and one class is absent."""
+    g = torch.Generator().manual_seed(0)
+    features = offset + 0.1 * torch.rand(1, 1280, 1, 101, generator=g)
+    features[..., 1] = features[..., 0]
+    labels = line(*range(100), 255)
+    values, gradients = [], []
+    assert latent.MANY_GAPS < 101 * 50 * 1280
+    for many in (latent.MANY_GAPS, math.inf):
+        monkeypatch.setattr(latent, "MANY_GAPS", many)
+        x = features.clone().requires_grad_()
+        value = losses.repulsion(x, labels, 101)
+        value.backward()
+        values.append(value.item())
+        gradients.append(x.grad)
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6 * gradients[1].abs().max().item())
 
 
 @each(LABELLED)
