@@ -31,7 +31,9 @@ from sparcl_lib.writing import write_text
 PAGE = ROOT / "docs" / "day_one.md"
 STUDIES = ROOT / "benchmarks" / "studies"
 BLOCK = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- end of map -->)", re.DOTALL)
-_LATENT = ("05_prototypes_matching", "06_attraction_and_repulsion", "07_sparsification")
+_LATENT = (
+    "05_prototypes_matching", "06_attraction_and_repulsion", "07_sparsification", "08_the_whole_method",
+)  # fmt: skip
 EXPLAINED: dict[str, tuple[str, ...]] = {
     "FT": ("03_fine_tuning",),
     "Joint": ("02_segmentation_network",),

@@ -33,7 +33,8 @@
 # | [05 Prototypes matching](05_prototypes_matching.ipynb) | What does one remembered point for each old class hold? | ready |
 # | [06 Attraction and repulsion](06_attraction_and_repulsion.ipynb) | What do two forces do to the space of features, and is a tidier space a better one? | ready |
 # | [07 Sparsification](07_sparsification.ipynb) | Does the loss called sparsification make features sparse, and would that help? | ready |
-# | 08 to 11 | Do they add up, do they help other methods, and how is all that run at full scale? | planned |
+# | [08 The whole method](08_the_whole_method.ipynb) | Do they add up, and how would one know? | ready |
+# | 09 to 11 | Do they help other methods, does the code compute the paper, and how is all that run at full scale? | planned |
 #
 # The library has all of these methods already; what is planned are the chapters. The [index](README.md) links those that are ready.
 

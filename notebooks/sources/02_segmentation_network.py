@@ -631,7 +631,7 @@ show(figure, "Two photographs, truth, fine-tuning without old classes, joint tra
 # ### In what sense a bound?
 #
 # One seed proves little. The repository keeps five, of these four methods, in `benchmarks/studies/minivoc_comparison`: MiB is built in chapter 04,
-# SDR is the paper's method (chapters 05 to 07; 08 is planned), both with weights from a search. Means over the seeds:
+# SDR is the paper's method (chapters 05 to 08), both with weights from a search. Means over the seeds:
 
 # %%
 study = pd.read_csv("../benchmarks/studies/minivoc_comparison/results.csv")
