@@ -21,7 +21,7 @@
 # references:
 #   - "SDR: Michieli & Zanuttigh, Continual Semantic Segmentation via Repulsion-Attraction of Sparse and Disentangled Latent Representations, CVPR 2021, arXiv 2103.06342; the whole objective is section 3, the ablation section 6.3."
 #   - "Box, Hunter & Hunter, Statistics for Experimenters, 2nd edition, Wiley 2005; factorials at two levels are chapter 5."
-#   - "Daniel, Use of Half-Normal Plots in Interpreting Factorial Two-Level Experiments, Technometrics 1, 1959."
+#   - "Daniel, Use of Half-Normal Plots in Interpreting Factorial Two-Level Experiments, Technometrics 1, 1959; the whole of it."
 #   - "Bouthillier et al., Accounting for Variance in Machine Learning Benchmarks, MLSys 2021; how many runs a comparison needs is section 4."
 
 # %% [markdown]
@@ -603,9 +603,18 @@ show(
 #
 # ## Exercises
 #
+# The first two ask for a table like this one, a row for each run: two terms, `a` and `b`, on or off, on two seeds.
+
+# %% tags=["setup"]
+toy = pd.DataFrame({
+    "a": [False, False, True, True] * 2, "b": [False, True] * 4, "seed": [0] * 4 + [1] * 4,
+    "score": [10.0, 12.0, 15.0, 11.0, 20.0, 20.0, 22.0, 26.0],
+})  # fmt: skip
+
+# %% [markdown]
 # ### 8.1 A main effect
 #
-# From a table with a row for each run, without arrays: what does a term add, on average over everything else?
+# Without arrays: what does a term add, on average over everything else?
 
 # %% tags=["exercise"]
 def main_effect(runs, term):
@@ -616,10 +625,6 @@ def main_effect(runs, term):
     # END
 
 # %% tags=["check"]
-toy = pd.DataFrame({
-    "a": [False, False, True, True] * 2, "b": [False, True] * 4, "seed": [0] * 4 + [1] * 4,
-    "score": [10.0, 12.0, 15.0, 11.0, 20.0, 20.0, 22.0, 26.0],
-})  # fmt: skip
 check(
     "8.1", lambda runs, term: main_effect(runs, term).round(6).to_dict(),
     [((toy, "a"), {0: 2.0, 1: 4.0}), ((toy, "b"), {0: -1.0, 1: 2.0})],
@@ -800,7 +805,9 @@ pd.DataFrame({base: honest_best(y) for base, y in (("UCE", uce), ("MiB", mib_sco
 def analyse(runs, one, other):
     """runs: as in 8.1, two terms. Returns a dict: name of each term and "interaction" -> "helps", "harms" or "not shown"."""
     # SOLUTION
-    found = {one: main_effect(runs, one), other: main_effect(runs, other), "interaction": interaction(runs, one, other)}
+    means = runs.groupby(["seed", one, other])["score"].mean().unstack([one, other])
+    gain, late = means[True] - means[False], means.xs(True, level=other, axis=1) - means.xs(False, level=other, axis=1)
+    found = {one: gain.mean(axis=1), other: late.mean(axis=1), "interaction": (gain[True] - gain[False]) / 2}
     verdicts = {}
     for name, points in found.items():
         gain = interval(points)

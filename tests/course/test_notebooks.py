@@ -176,7 +176,7 @@ def test_header_and_closing_mirror_each_other(chapter):
         assert f"(../docs/{page}.md)" in head
     assert "### References" in tail and "### Differs from the paper" in tail
     assert all(
-        re.search(r"section|equation|table|figure", line) for line in chapter.meta.references
+        re.search(r"section|equation|table|figure|chapter|the whole", line) for line in chapter.meta.references
     )
 
 
