@@ -900,7 +900,7 @@ def made(a, b, ab, noise):
     rows = []
     for seed, shift in enumerate((3.0, -2.0, 0.5, -1.5)):
         for on_a, on_b in itertools.product((False, True), repeat=2):
-            bump = noise * math.sin(7 * seed + 3 * on_a + 5 * on_b)
+            bump = noise * math.sin(7 * seed**2 + 3 * on_a + 5 * on_b + 2 * seed * on_a * on_b + seed * on_b)
             rows.append({"a": on_a, "b": on_b, "seed": seed, "score": 50 + shift + a * on_a + b * on_b + 2 * ab * on_a * on_b + bump})
     return pd.DataFrame(rows)
 
