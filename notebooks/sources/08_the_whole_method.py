@@ -339,7 +339,7 @@ assert uce[1].mean(axis=-1).min() > uce[0].mean(axis=-1).max() and uce[1, 0, 0, 
 # $1 - 0.95^{15} = 54\,\%$ of all such tables. So count what is out, and ask for more where a single one is. Three on UCE and seven on MiB are more than
 # chance makes:
 
-# %% tolerance={"abs": 0.02, "spread": 0.000001}
+# %% tolerance={"abs": 0.01, "spread": 0.000001}
 rng = np.random.default_rng(0)
 noise = rng.normal(size=(2, 2, 2, 2, 4000 * 3))  # four thousand tables in which no term does anything
 found = np.stack([effect(noise, *factors) for factors in ALL_EFFECTS]).reshape(15, 4000, 3)
@@ -505,7 +505,7 @@ assert s["correlation"].idxmin() == "6-4 overlapped" and s["correlation"].idxmax
 # The rule of thumb takes $s$ as known. With few seeds it is not, and Student's quantile makes the interval wider. So let us rather try it out: draw
 # differences with a true gain of one point, ask the interval, and count.
 
-# %% tolerance={"abs": 0.02, "spread": 0.000001}
+# %% tolerance={"abs": 0.01, "spread": 0.000001}
 SEEDS_TRIED = (3, 5, 8, 12, 20)
 
 
