@@ -32,8 +32,11 @@ PAGE = ROOT / "docs" / "day_one.md"
 STUDIES = ROOT / "benchmarks" / "studies"
 BLOCK = re.compile(r"(?<=<!-- map -->\n).*?(?=<!-- end of map -->)", re.DOTALL)
 _LATENT = (
-    "05_prototypes_matching", "06_attraction_and_repulsion", "07_sparsification", "08_the_whole_method",
-)  # fmt: skip
+    "05_prototypes_matching",
+    "06_attraction_and_repulsion",
+    "07_sparsification",
+    "08_the_whole_method",
+)
 EXPLAINED: dict[str, tuple[str, ...]] = {
     "FT": ("03_fine_tuning",),
     "Joint": ("02_segmentation_network",),

@@ -175,9 +175,8 @@ def test_header_and_closing_mirror_each_other(chapter):
     for page in ("notation", "glossary", "troubleshooting"):
         assert f"(../docs/{page}.md)" in head
     assert "### References" in tail and "### Differs from the paper" in tail
-    assert all(
-        re.search(r"section|equation|table|figure|chapter|the whole", line) for line in chapter.meta.references
-    )
+    place = re.compile("section|equation|table|figure|chapter|the whole")
+    assert all(place.search(line) for line in chapter.meta.references)
 
 
 @each_chapter()
