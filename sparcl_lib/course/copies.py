@@ -134,8 +134,8 @@ def _write(folder: Path, chapters: list[Chapter], chosen: list[Chapter], form: F
         # JupyterLab adds it, and what it opens counts as changed; a copy stays on one machine.
         notebook.metadata.language_info.version = platform.python_version()
         write_text(folder / chapter.notebook.name, nbformat.writes(notebook) + "\n")
-    for file in sorted((NOTEBOOKS / PROJECT).glob("*")):
-        if not (folder / PROJECT / file.name).exists():
+    for file in sorted((NOTEBOOKS / PROJECT).glob("*.*")):
+        if file.is_file() and not (folder / PROJECT / file.name).exists():
             write_text(folder / PROJECT / file.name, file.read_text("utf-8"))
     there = {path.name for path in folder.glob("*.ipynb")}
     write_text(folder / INDEX, index_of_copies(form, there, folder.resolve().name))

@@ -43,8 +43,8 @@ MIN_DISTANCE = 1e-4
 # of four runs on real photographs collapsed in a single iteration (docs/real_voc_subset.md). One is
 # the activity of a single channel at its class's peak.
 MIN_ACTIVITY = 1.0
-# Numbers in the differences of all pairs of means, above which repulsion does without them: 101
-# classes have 5,050 pairs.
+# Numbers in the differences of all pairs of means, pairs x D, above which repulsion does without
+# them: from 65 classes on with 2,048 channels.
 MANY_GAPS = 2**22
 
 

@@ -31,9 +31,10 @@ def mean_over_pixels(
     """`loss(*logits, *pixels)`, in one piece or, where the logits are large, strip by strip, which
     is equal but for rounding.
 
-    loss: a mean over pixels, 0 where there are none. outputs: each gives logits (B, K, H, W), with
-    `binary` its `binary_logits`; the first says whether they are large, and alone has a gradient.
-    pixels: (B, H, W) each. counted: (B, H, W) bool, the pixels that the mean is over; None for all.
+    loss: a mean over exactly the pixels of `counted`, 0 with a gradient where there are none: what
+    it gives for a strip is weighed by how many the strip has. outputs: each gives logits
+    (B, K, H, W), with `binary` its `binary_logits`; the first says whether they are large, and alone
+    has a gradient. pixels: (B, H, W) each. counted: (B, H, W) bool; None for all pixels.
     Returns a scalar.
     """
     first = outputs[0]
@@ -57,7 +58,7 @@ def unbiased_means(
     """MiB's cross-entropy and distillation of large logits, which share their exponentials.
 
     Equal to `losses.unbiased_cross_entropy` and `losses.unbiased_knowledge_distillation` but for
-    rounding. target (B, H, W). Returns two scalars.
+    rounding, up to the gap of `unbiased_pair`. target (B, H, W). Returns two scalars.
     """
 
     def evaluate(logits: Tensor, soft: Tensor, labels: Tensor) -> Any:

@@ -11,9 +11,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 @full_precision
-def unbiased_pair(
-    logits: Tensor, target: Tensor, teacher_logits: Tensor, ignore_index: int = VOID
-) -> tuple[Pair, Pair]:
+def unbiased_pair(logits: Tensor, target: Tensor, teacher_logits: Tensor) -> tuple[Pair, Pair]:
     """Sums over pixels of `unbiased_cross_entropy` and `unbiased_knowledge_distillation`, which
     divides by K_old, and the gradient of each sum in the logits.
 
@@ -24,6 +22,9 @@ def unbiased_pair(
       gradient e / Z - e / A on 0 .. K_old-1, e / Z - 1 at y;
     - distillation: (log Z - t_0 log N - sum over old c of t_c (x_c - max x)) / K_old;
       gradient e / Z - t_0 e / N on background and new, e / Z - t_c on old, over K_old.
+
+    Where all logits of A or N are more than 87 below the largest, beyond what a float's exponential
+    holds, the loss counts 87 for the gap and leaves the push on those to e / Z.
 
     Source: MiB (Cermelli et al., CVPR 2020), section 3, equations 5 and 7.
     logits (B, K, H, W); target (B, H, W) int64; teacher_logits (B, K_old, H, W).
@@ -39,7 +40,7 @@ def unbiased_pair(
     t = F.softmax(teacher_logits, dim=1)
 
     label = target.unsqueeze(1)
-    counts, is_new = label != ignore_index, (label >= old) & (label != ignore_index)
+    counts, is_new = label != VOID, (label >= old) & (label != VOID)
     picked = torch.where(is_new, label, 0)
     said = torch.where(is_new, shifted.gather(1, picked), a.log())
     cross_entropy = torch.where(counts, z.log() - said, 0).sum()

@@ -26,7 +26,7 @@ FORMULA = (
     "top."
 )
 MANY_CLASSES = (
-    "ADE20K: more than 21 classes were not measured, so an iteration takes more time and memory; "
+    "ADE20K: more than 21 classes were not measured on a GPU, so an iteration takes more time; "
     "without --data-root every step is counted with all 20,210 images, which is too many."
 )
 MEASURED_AS = {"EWC": "FT", "RW": "FT", "PI": "FT", "Joint": "FT", "SDR+MiB": "SDR"}

@@ -140,11 +140,13 @@ def check_devices(options: Mapping[str, Any]) -> None:
 def _check_alone() -> None:
     """Raise UserError where this is one of several processes: each would train the whole run."""
     elastic = distributed.is_available() and distributed.is_torchelastic_launched()
-    if not is_first_process() or (elastic and int(os.environ["WORLD_SIZE"]) > 1):
+    others = int(os.environ["WORLD_SIZE"] if elastic else os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    if not is_first_process() or others > 1:
         raise UserError(
             "several processes were started, by torchrun, SLURM or an earlier training on several "
             "devices, and each would train the whole run on one device: give --devices (of a "
-            "machine) and --num-nodes as they were started"
+            "machine) and --num-nodes as they were started, or start runs that have nothing to do "
+            "with each other one by one (srun --ntasks=1)"
         )
 
 

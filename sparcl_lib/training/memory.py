@@ -4,7 +4,7 @@ import ctypes
 import os
 import sys
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of malloc.h
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _MMAP_MAX = -3, -1, -4  # of malloc.h
 _LARGEST = 2**31 - 1
 
 
@@ -24,4 +24,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return False
-    return all(mallopt(option, _LARGEST) for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD))
+    # An older glibc refuses a threshold above 32 MB: then nothing at all is mapped.
+    mapped = mallopt(_MMAP_THRESHOLD, _LARGEST) or mallopt(_MMAP_MAX, 0)
+    trimmed = mallopt(_TRIM_THRESHOLD, _LARGEST)
+    return bool(mapped and trimmed)
