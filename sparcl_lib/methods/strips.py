@@ -33,8 +33,8 @@ def mean_over_pixels(
 
     loss: a mean over exactly the pixels of `counted`, 0 with a gradient where there are none: what
     it gives for a strip is weighed by how many the strip has. outputs: each gives logits
-    (B, K, H, W), with `binary` its `binary_logits`; the first says whether they are large, and alone
-    has a gradient. pixels: (B, H, W) each. counted: (B, H, W) bool; None for all pixels.
+    (B, K, H, W), with `binary` its `binary_logits`; the first says whether they are large, and
+    alone has a gradient. pixels: (B, H, W) each. counted: (B, H, W) bool; None for all pixels.
     Returns a scalar.
     """
     first = outputs[0]

@@ -138,3 +138,11 @@ def test_what_is_large():
     assert output(1, 151, 512).is_large
     assert not output(24, 21, 512).is_large and not output(64, 151, 256).is_large
     assert not SegmenterOutput(torch.empty(2, 3, 4, 4), torch.empty(2, 3, 4, 4)).is_large
+
+
+def test_logits_that_have_the_size_already_are_not_touched(small_strips):
+    """A product with the unit matrix would make a whole row NaN of one infinite logit."""
+    small = torch.randn(IMAGES, ALL, SIDE, SIDE)
+    small[0, 0, 0, 0] = -torch.inf
+    strips = SegmenterOutput(small, small).strips()
+    assert torch.equal(torch.cat([logits for (logits,) in strips], 2), small)

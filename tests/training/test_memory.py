@@ -44,3 +44,20 @@ def test_without_glibc_nothing_is_done(monkeypatch):
     assert not keep_freed_memory()
     monkeypatch.setattr(memory.sys, "platform", "darwin")
     assert not keep_freed_memory()
+
+
+def test_a_glibc_that_refuses_large_thresholds_maps_nothing(monkeypatch):
+    asked = []
+
+    class Older:
+        @staticmethod
+        def mallopt(option, value):
+            asked.append((option, value))
+            return int(option != -3)
+
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Older)
+    monkeypatch.setattr(memory.sys, "platform", "linux")
+    assert keep_freed_memory()
+    assert asked == [(-3, 2**31 - 1), (-4, 0), (-1, 2**31 - 1)]

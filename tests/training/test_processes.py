@@ -149,6 +149,19 @@ def test_a_number_of_machines_that_is_none(nodes):
         devices.check_devices({"accelerator": "cpu", "num_nodes": nodes})
 
 
+def test_the_first_of_several_processes_of_slurm_does_not_train_alone(monkeypatch):
+    """The others were refused, and it trained the whole run."""
+    for name in devices._RANKS:
+        monkeypatch.delenv(name, raising=False)
+    devices._check_alone()
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    devices._check_alone()
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    with pytest.raises(UserError, match="each would train the whole run"):
+        devices._check_alone()
+
+
 def test_several_machines_need_something_that_starts_them(monkeypatch):
     """Each of them would have written as the first, and waited half an hour for the others."""
     for name in devices._RANKS:
