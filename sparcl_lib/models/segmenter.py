@@ -89,7 +89,8 @@ class SegmenterOutput:
         small = self.small
         if binary and self.small_unknown is not None:
             small = torch.cat([small, self.small_unknown], 1)
-        return enlarge(small, (self.image_size[0], small.shape[3]))
+        height = self.image_size[0]
+        return small if small.shape[2] == height else enlarge(small, (height, small.shape[3]))
 
     def enlarged_in_width(self, rows: Tensor) -> Tensor:
         """(B, K, rows, w) -> (B, K, rows, W): the other half."""
