@@ -258,12 +258,12 @@ def test_a_process_that_fails_ends_all_with_its_own_line(mini, tmp_path):
 
 SRUN = """
 import os, subprocess, sys
-assert sys.argv[1] == "--kill-on-bad-exit=1", sys.argv
+assert sys.argv[1:3] == ["--cpus-per-task=1", "--kill-on-bad-exit=1"], sys.argv
 tasks = []
 for node in range(int(os.environ["SLURM_NNODES"])):
     numbers = {"SLURM_PROCID": node, "SLURM_NODEID": node, "SLURM_LOCALID": 0}
     env = {**os.environ, **{name: str(value) for name, value in numbers.items()}}
-    tasks.append(subprocess.Popen(sys.argv[2:], env=env))
+    tasks.append(subprocess.Popen(sys.argv[3:], env=env))
 sys.exit(max(task.wait() for task in tasks))
 """
 JOB = {
