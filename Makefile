@@ -70,6 +70,7 @@ proof: $(READY)  ## all random cases of docs/reliability.md, of which `make test
 	$(BIN)/python tests/fuzz.py
 	$(BIN)/python tests/damaged_runs.py
 	$(BIN)/python tests/kills.py
+	$(BIN)/python tests/full_disks.py
 	$(BIN)/python tests/many_trainings.py
 
 coverage: $(READY)  ## lines and branches of sparcl_lib that the unit tests run, room by room
