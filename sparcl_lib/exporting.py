@@ -143,7 +143,9 @@ class _OnnxNetwork(nn.Module):
         found = self.session.run(None, {"images": images.contiguous().numpy()})
         logits, *unknown = (torch.from_numpy(part) for part in found)
         return SegmenterOutput(
-            logits, features=logits[:, :0], small_unknown=unknown[0] if unknown else None
+            low_res_logits=logits,
+            features=logits[:, :0],
+            low_res_unknown=unknown[0] if unknown else None,
         )
 
 

@@ -103,7 +103,7 @@ def fisher_ratio(features: Floats, labels: Labels) -> float:
 
 
 def recall(truth: Labels, predictions: Labels, num_classes: int) -> Floats:
-    """(C,) percent of the locations of each class that are named."""
+    """(C,) percent of the locations of each class that are predicted right."""
     found = [predictions[truth == c] == c for c in range(num_classes)]
     return np.array([100 * named.mean() if len(named) else np.nan for named in found])
 
@@ -115,7 +115,7 @@ def linear_probe(train: Labelled, test: Labelled, at_most: int = 20_000) -> Floa
     the same however many locations they have (logistic regression with balanced weights). A random
     choice of at_most locations, the same each time, is fitted. C is 1 + the largest label.
     """
-    (features, labels), (asked, truth) = train, test
+    (features, labels), (test_features, truth) = train, test
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(labels != VOID))[:at_most]
     balanced = LogisticRegression(class_weight="balanced", max_iter=100)
     probe = make_pipeline(StandardScaler(), balanced)
@@ -123,7 +123,7 @@ def linear_probe(train: Labelled, test: Labelled, at_most: int = 20_000) -> Floa
         warnings.simplefilter("ignore", ConvergenceWarning)  # close enough after 100 rounds
         probe.fit(features[chosen], labels[chosen])
     num_classes = 1 + max(_classes(labels) + _classes(truth))
-    return recall(truth, probe.predict(asked), num_classes)
+    return recall(truth, probe.predict(test_features), num_classes)
 
 
 def channels_used(features: Floats, labels: Labels, share: float = 0.9) -> Floats:

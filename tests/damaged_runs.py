@@ -27,6 +27,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the checkout, as a script
 
+from tally import Tally
+
 from sparcl_lib import load_run
 from sparcl_lib.config import RunConfig, parse_settings, resolve
 from sparcl_lib.data.minivoc import generate
@@ -256,15 +258,6 @@ KINDS: dict[str, tuple[int, tuple[str, ...], Any, tuple[Way, ...]]] = {
 """Kind -> cases, files, damages, ways."""
 
 
-@dataclass
-class Tally:
-    cases: int = 0
-    refused: int = 0
-    unharmed: int = 0
-    seconds: float = 0.0
-    faults: list[str] = field(default_factory=list)
-
-
 def damage(kept: Kept, kind: str, number: int, run: Path) -> tuple[str, str]:
     """Damage the copy of a run in `run` in this case's way: the file and the kind of damage."""
     draw = Draw(f"{SEED} {kind} {number}")
@@ -302,16 +295,13 @@ def try_all(kept: Kept, kind: str, numbers: range) -> Tally:
         name, change = damage(kept, kind, number, run)
         started = time.process_time()
         what, said = outcome(kept, way, run, name)
-        tally.seconds += time.process_time() - started
+        seconds = time.process_time() - started
         if TRACE.exists():
             what, said = "fault", "a pickle ran"
             TRACE.unlink()
         assert (kept.root / "minivoc" / "minivoc.json").read_bytes() == before
-        tally.cases += 1
-        tally.refused += what == "refused"
-        tally.unharmed += what == "unharmed"
-        if what == "fault":
-            tally.faults.append(f"{kind} {number}: {name} {change}, {way.__name__}: {said}")
+        line = f"{kind} {number}: {name} {change}, {way.__name__}: {said}"
+        tally.add(what, seconds, line if what == "fault" else "")
         shutil.rmtree(run)
     return tally
 
@@ -327,7 +317,8 @@ def run_from_shell() -> int:
         kept = small_run(Path(folder).resolve())
         for kind in [chosen.only] if chosen.only else KINDS:
             t = try_all(kept, kind, range(KINDS[kind][0]))
-            cells = (t.cases, t.refused, t.unharmed, len(t.faults), round(t.seconds))
+            ended = (t.outcomes["refused"], t.outcomes["unharmed"])
+            cells = (t.cases, *ended, len(t.faults), round(t.seconds))
             print(f"| {kind} | {' | '.join(map(str, cells))} |", flush=True)
             faults += t.faults
     print("\n".join(faults))

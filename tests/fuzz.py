@@ -40,6 +40,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the checkout, as a script
 
 from custom_data import camvid_tree, describe
+from tally import Tally
 
 from sparcl_lib.cli import main
 from sparcl_lib.cli.program import app
@@ -914,29 +915,15 @@ def drawn(world: World, kind: str, number: int, seed: int = SEED) -> Case:
     return KINDS[kind](world, Draw(f"{seed} {kind} {number}"))
 
 
-@dataclass
-class Tally:
-    cases: int = 0
-    accepted: int = 0
-    refused: int = 0
-    seconds: float = 0.0
-    slowest: float = 0.0
-    faults: list[str] = field(default_factory=list)
-
-
 def fuzz(world: World, kind: str, numbers: range, seed: int = SEED) -> Tally:
     """Run these cases of a kind."""
     tally, before = Tally(), snapshot(world.root)
     for number in numbers:
         case = drawn(world, kind, number, seed)
         outcome, fault = run_case(world, case, before)
-        tally.cases += 1
-        tally.accepted += outcome.status in (0, *case.verdicts)
-        tally.refused += outcome.status == 2
-        tally.seconds += outcome.seconds
-        tally.slowest = max(tally.slowest, outcome.seconds)
-        if fault:
-            tally.faults.append(f"{kind} {number}: {' '.join(case.arguments)!r}: {fault}")
+        ends = {2: "refused", **dict.fromkeys((0, *case.verdicts), "accepted")}
+        line = f"{kind} {number}: {' '.join(case.arguments)!r}: {fault}" if fault else ""
+        tally.add(ends.get(outcome.status, f"status {outcome.status}"), outcome.seconds, line)
     return tally
 
 
@@ -945,7 +932,8 @@ def table(tallies: Mapping[str, Tally]) -> str:
     lines = ["| kind | cases | accepted | refused in one line | faults | seconds | slowest case |"]
     lines.append("|---|---|---|---|---|---|---|")
     for kind, t in tallies.items():
-        numbers = (t.cases, t.accepted, t.refused, len(t.faults), round(t.seconds))
+        ended = (t.outcomes["accepted"], t.outcomes["refused"])
+        numbers = (t.cases, *ended, len(t.faults), round(t.seconds))
         cells = [kind, *map(str, numbers), f"{t.slowest:.1f} s"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ import pandas as pd
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the checkout, as a script
+
+from tally import Tally
 
 from sparcl_lib import training as training_room
 from sparcl_lib.cli import main
@@ -209,15 +211,6 @@ def run(place: Place, arguments: list[str], kill: tuple[float, int] | None = Non
     return Done(process.exitcode, said, errors, time.monotonic() - started)
 
 
-@dataclass
-class Tally:
-    undisturbed: float
-    """Seconds of the command."""
-    kills: int = 0
-    same: int = 0
-    faults: list[str] = field(default_factory=list)
-
-
 def begin(place: Place, cache: Path) -> None:
     """Nothing is there of the command, not even what it keeps in the cache."""
     for folder in (place.own, cache):
@@ -233,23 +226,22 @@ def fault_of_the_killed(done: Done, kind: int) -> str:
     return "" if fine else f"status {done.status}: {done.errors[-900:]}"
 
 
-def try_all(place: Place, name: str, numbers: range, cache: Path) -> Tally:
-    """Kill a command at these moments, drawn from their numbers."""
+def try_all(place: Place, name: str, numbers: range, cache: Path) -> tuple[Tally, float]:
+    """Kill a command at these moments, drawn from their numbers; and its seconds undisturbed."""
     command = COMMANDS[name][1]
     begin(place, cache)
     whole = run(place, command(place))
     if whole.status:
         raise RuntimeError(f"{name} fails undisturbed: {whole.errors}")
-    wanted, tally = _result(place, name, whole), Tally(whole.seconds)
+    wanted, tally = _result(place, name, whole), Tally()
     for number in numbers:
         draw, kind = random.Random(f"{SEED} {name} {number}"), SIGNALS[number % len(SIGNALS)]
         for attempt in range(1, 9):  # until it was not over before the signal
             begin(place, cache)
-            moment = draw.uniform(0.01, tally.undisturbed * 0.9) / attempt
+            moment = draw.uniform(0.01, whole.seconds * 0.9) / attempt
             killed = run(place, command(place), (moment, kind))
             if killed.status != 0:
                 break
-        tally.kills += 1
         fault = fault_of_the_killed(killed, kind)
         again = run(place, command(place))
         found = _result(place, name, again)
@@ -259,11 +251,9 @@ def try_all(place: Place, name: str, numbers: range, cache: Path) -> Tally:
             names = {*found[1], *wanted[1]}
             other = sorted(n for n in names if found[1].get(n) != wanted[1].get(n))
             fault = fault or f"another result: {other or found[0]}"
-        tally.same += not fault
-        if fault:
-            place_of_it = f"{name} {number}, {signal.Signals(kind).name} after {moment:.2f} s"
-            tally.faults.append(f"{place_of_it}: {fault}")
-    return tally
+        line = f"{name} {number}, {signal.Signals(kind).name} after {moment:.2f} s: {fault}"
+        tally.add("another" if fault else "same", again.seconds, line if fault else "")
+    return tally, whole.seconds
 
 
 def _result(place: Place, name: str, done: Done) -> tuple[str, dict[str, str]]:
@@ -296,8 +286,8 @@ def run_from_shell() -> int:
         os.environ["XDG_CACHE_HOME"] = str(cache)
         place = make_place(Path(folder).resolve() / "place")
         for name in [chosen.only] if chosen.only else COMMANDS:
-            t = try_all(place, name, range(COMMANDS[name][0]), cache)
-            cells = (name, t.kills, t.same, len(t.faults), f"{t.undisturbed:.1f}")
+            t, seconds = try_all(place, name, range(COMMANDS[name][0]), cache)
+            cells = (name, t.cases, t.outcomes["same"], len(t.faults), f"{seconds:.1f}")
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
             faults += t.faults
     print("\n".join(faults))

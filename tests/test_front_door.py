@@ -354,7 +354,7 @@ def test_large_and_small_photographs(unknown, shape):
                 None if x is None else torch.nn.functional.interpolate(x, shape, mode="bilinear")
                 for x in (output.logits, output.unknown)
             )
-            return replace(output, small=logits, small_unknown=more, size=shape)
+            return replace(output, low_res_logits=logits, low_res_unknown=more, upsample_to=shape)
 
     expected = predict(Enlarged(), normalise(seen[None]))[0]
     assert labels.shape == shape and np.array_equal(labels, expected.numpy())

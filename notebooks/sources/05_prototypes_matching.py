@@ -751,7 +751,7 @@ show(
 
 # %%
 space = pd.read_csv("../benchmarks/studies/latent_terms/latent_space.csv")
-MEASURES = {"drift (%)": "drift", "probe of features": "features", "probe of head": "head", "named": "answers"}
+MEASURES = {"drift (%)": "drift", "probe of features": "features", "probe of head": "head", "named": "predicted"}
 of_step = {step: space[space["step"] == step] for step in (0, 1, 4)}
 levels = {
     "after step 0": of_step[0].query("method == 'MiB'"), "UCE, after four classes": of_step[4].query("method == 'UCE'"),
@@ -1191,8 +1191,8 @@ assert ages[0.5]["distance to the mean of all (%)"] > ages[0.05]["distance to th
 
 # %%
 shown = space[space["method"].isin(["UCE", "UCE + matching 0.1", "MiB"]) & (space["step"] > 0)]
-by_step = shown.pivot_table(index="method", columns="step", values=["precision", "answers"])
-by_step = by_step.rename(columns={"answers": "named (%)", "precision": "right guesses (%)"})
+by_step = shown.pivot_table(index="method", columns="step", values=["precision", "predicted"])
+by_step = by_step.rename(columns={"predicted": "named (%)", "precision": "right guesses (%)"})
 by_step.round(0).astype(int)
 assert by_step["right guesses (%)"][1].std() < 0.1  # all have M_0 for a teacher
 assert by_step.loc["UCE + matching 0.1", ("right guesses (%)", 4)] < 40

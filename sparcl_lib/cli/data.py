@@ -108,10 +108,9 @@ def minivoc(
 
     edition = MINIVOC20 if twenty else MINIVOC
     root = root or default_root(edition)
-    train = edition.train if train is None else train
-    val = edition.val if val is None else val
-    generate(root, seed, train, val, size, edition=edition)
-    print(f"{edition.name} in {root}: {train} train and {val} val images of {size} x {size} pixels")
+    made = generate(root, seed, train, val, size, edition=edition)
+    images = f"{made['train']} train and {made['val']} val images"
+    print(f"{edition.name} in {root}: {images} of {size} x {size} pixels")
     print(f"checksum {checksum(root)}")
 
 

@@ -7,14 +7,14 @@ from typing import Any, get_type_hints
 
 from sparcl_lib.config.settings import RunConfig
 from sparcl_lib.errors import UserError, shown
-from sparcl_lib.methods import TERMS, VARIANT, Regulariser, term_options
+from sparcl_lib.methods import TERMS, VARIANT, RegulariserSettings, term_options
 from sparcl_lib.plain import flatten
 
 
 def known_keys() -> list[str]:
     """Every dotted key that --set and recipe files may use."""
     keys = [VARIANT, *(key for key in _field_keys(RunConfig) if key != "method.terms")]
-    keys += _field_keys(Regulariser, "method.regulariser.")
+    keys += _field_keys(RegulariserSettings, "method.regulariser.")
     for term in TERMS:
         options = ("weight", "from_step", *term_options(term))
         keys += [f"method.terms.{term}.{option}" for option in options]

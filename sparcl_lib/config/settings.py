@@ -82,8 +82,8 @@ class ModelConfig:
     batch_norm: Literal["train", "slow", "frozen"] = later("frozen")
     """Statistics of the backbone's batch norm in steps after the first."""
     sync_batch_norm: bool = False
-    """Statistics of batch norm over the batches of all processes, on several GPUs, where each
-    process else takes those of its own images."""
+    """On several GPUs: whether batch norm takes mean and variance over the images of all of them;
+    without it each GPU takes those of its own images."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "model.")

@@ -22,7 +22,7 @@ from sparcl_lib.run import Run, load_run
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training.content import Content, content_from_plain, read_content
 
-RUN, REPORT, TASK = "run", "report.md", "task.yaml"
+RUN, REPORT, TASK, GUIDE = "run", "report.md", "task.yaml", "README.md"
 SETUP = "overlapped"
 HELD_OUT_SEED = 2026
 """Of the final run; no study and no search used it."""
@@ -75,7 +75,8 @@ def check_project(folder: Path) -> Outcome | None:
         return None
     written = _written(place / REPORT)
     if not (place / RUN).is_dir():
-        return Outcome(None, 0, f"not started: {place / RUN} is not there", written)
+        problem = f"not started: {place / RUN} is not there; train it as {place / GUIDE} says"
+        return Outcome(None, 0, problem, written)
     try:
         score = final_score(place / RUN)
     except UserError as error:
@@ -85,9 +86,17 @@ def check_project(folder: Path) -> Outcome | None:
 
 
 def thresholds() -> list[float]:
-    """The mIoU from which each level is reached, in rising order."""
-    with (NOTEBOOKS.parent / _STUDY).open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    """The mIoU from which each level is reached, in rising order. Raises UserError where the study
+    that measured them is not there."""
+    study = NOTEBOOKS.parent / _STUDY
+    try:
+        with study.open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise UserError(
+            f"cannot read {study} ({error.strerror}), which the levels are from: restore it with "
+            f"git checkout benchmarks"
+        ) from error
     last = max(row["step"] for row in rows)
     measured = {row["method"]: float(row["miou_all"]) for row in rows if row["step"] == last}
     return [measured[name] + MARGIN for name in LEVELS]
@@ -103,11 +112,14 @@ def final_score(path: Path) -> float:
     """mIoU of all classes after the last step of a run that keeps to the rules, from its network's
     confusion matrix. Raises UserError for a run that does not, or is not whole."""
     run = load_run(path)
-    _check_settings(run.config)
+    _check_settings(path, run.config)
     expected = _content(reference())
     steps = range(1, len(expected.steps))
     if run.steps[-1] != steps[-1]:
-        raise UserError(f"{path} ends with step {run.steps[-1]}: train all of them (--steps all)")
+        raise UserError(
+            f"{path} ends with step {run.steps[-1]}, not {steps[-1]}: train the others with the "
+            f"same command and --steps all --resume"
+        )
     for step in steps:
         _check_content(run, step, expected)
         # Refuses settings other than those that the step was trained with.
@@ -122,11 +134,14 @@ def final_score(path: Path) -> float:
     return score
 
 
-def _check_settings(config: RunConfig) -> None:
+def _check_settings(path: Path, config: RunConfig) -> None:
     """Raise UserError for a setting that the rules keep fixed: all but the method, rates and what
     belongs to them, and the policy of batch norm."""
     if config.method.joint:
-        raise UserError("joint training sees all classes at once: it is the ceiling, no entry")
+        raise UserError(
+            f"{path} is joint training, which sees all classes at once and is the ceiling, no "
+            f"entry: train a continual method, as {path.parent / GUIDE} says"
+        )
     fixed = reference()
     optim = replace(
         config.optim, lr=fixed.optim.lr, momentum=fixed.optim.momentum,
@@ -137,9 +152,15 @@ def _check_settings(config: RunConfig) -> None:
     steps = range(len(_content(fixed).steps))
     difference = settings_difference(fixed, theirs, steps)
     if difference:
-        raise UserError(f"the rules fix {difference}")
+        raise UserError(
+            f"{path} was trained with {difference}, which the rules fix: train it anew with the "
+            f"command in {path.parent / GUIDE}"
+        )
     if config.data.splits is not None:
-        raise UserError("the rules fix the images of every step: leave data.splits out")
+        raise UserError(
+            f"{path} was trained on images of its own choice, which the rules fix: train it anew "
+            f"without data.splits"
+        )
 
 
 def _check_content(run: Run, step: int, expected: Content) -> None:
@@ -149,7 +170,10 @@ def _check_content(run: Run, step: int, expected: Content) -> None:
         theirs, ours = getattr(found, name), getattr(expected, name)
         if theirs != ours:
             what = f"{theirs}, not {ours}" if name in ("dataset", "task", "steps") else "another"
-            raise UserError(f"step {step} was trained on something else: its {name} is {what}")
+            raise UserError(
+                f"step {step} of {run.folder} was trained on something else, its {name} is {what}: "
+                f"train it anew with --dataset minivoc --task {run.folder.parent / TASK}"
+            )
 
 
 def _content(config: RunConfig) -> Content:
@@ -160,7 +184,12 @@ def _content(config: RunConfig) -> Content:
 
 def _written(report: Path) -> Written:
     template = _parts((NOTEBOOKS / PROJECT / REPORT).read_text("utf-8"))
-    theirs = _parts(report.read_text("utf-8", errors="replace")) if report.is_file() else {}
+    try:
+        theirs = _parts(report.read_text("utf-8", errors="replace")) if report.is_file() else {}
+    except OSError as error:
+        raise UserError(
+            f"cannot read {report} ({error.strerror}): give yourself the right to"
+        ) from error
     done = [name for name, text in template.items() if theirs.get(name, text) not in (text, "")]
     return Written(len(done), len(template))
 

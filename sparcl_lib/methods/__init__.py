@@ -17,7 +17,7 @@ from sparcl_lib.methods.method import (
 from sparcl_lib.methods.plugins import can_travel, files_of, load_plugins, load_terms
 from sparcl_lib.methods.pseudo_labels import entropy_histogram, entropy_thresholds
 from sparcl_lib.methods.registry import TERMS, RegisteredTerm, get_term, term, term_options
-from sparcl_lib.methods.regularisers import Regulariser, WeightPenalty
+from sparcl_lib.methods.regularisers import RegulariserSettings, WeightPenalty
 from sparcl_lib.methods.saliency import salient
 from sparcl_lib.methods.variants import VARIANT, with_variant
 
@@ -30,7 +30,7 @@ __all__ = [
     "Mechanism",
     "Method",
     "RegisteredTerm",
-    "Regulariser",
+    "RegulariserSettings",
     "StepContext",
     "Term",
     "WeightPenalty",

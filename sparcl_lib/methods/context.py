@@ -32,7 +32,7 @@ class StepContext:
 
     output: SegmenterOutput
     """logits (B, K, H, W) and features (B, D, h, w) of the student, with gradient. A loss on pixels
-    goes through `mean_over_pixels`, which does without all logits at once where they are large."""
+    goes through `mean_over_pixels`, which does without all logits at once where they are many."""
     target: Tensor
     """(B, H, W) int64 labels of this step, 255 ignored."""
     teacher: SegmenterOutput | None
@@ -44,6 +44,8 @@ class StepContext:
     old_labelled: bool
     """Whether the target names old classes (sequential), or hides them in background."""
     step: int = 0
+    both_unbiased: bool = False
+    """Whether MiB's cross-entropy and its distillation are both terms of the step."""
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     """What the method's mechanisms add. thresholds (K_old,): entropies in nats under which the
     teacher's guesses become labels; salient (B, H, W) bool: background that stands out is an
@@ -71,8 +73,10 @@ class StepContext:
 
     @property
     def shares_exponentials(self) -> bool:
-        """Whether `unbiased_means` is what MiB's two losses are to be taken from."""
-        return self.output.is_large and self.teacher is not None and not self.old_labelled
+        """Whether MiB's two losses are to be taken from `unbiased_means`: one alone is not, which
+        would compute the other for nothing."""
+        possible = self.output.needs_strips and self.teacher is not None
+        return possible and self.both_unbiased and not self.old_labelled
 
     @cached_property
     def unbiased_means(self) -> tuple[Tensor, Tensor]:
@@ -144,7 +148,7 @@ class StepContext:
 
     @property
     def num_classes(self) -> int:
-        return self.output.small.shape[1]
+        return self.output.low_res_logits.shape[1]
 
     @cached_property
     def sums(self) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from sparcl_lib.methods.fusion import Fusion
 from sparcl_lib.methods.mechanism import LossValues, Mechanism
 from sparcl_lib.methods.pseudo_labels import PseudoLabels
 from sparcl_lib.methods.registry import COMMON, TERMS, RegisteredTerm, get_term
-from sparcl_lib.methods.regularisers import Regularisation, Regulariser
+from sparcl_lib.methods.regularisers import Regulariser, RegulariserSettings
 from sparcl_lib.methods.released_prototypes import ReleasedPrototypes
 from sparcl_lib.methods.saliency import Saliency
 from sparcl_lib.models.classifier import ClassifierInit
@@ -31,7 +31,7 @@ MECHANISMS: tuple[type[Mechanism], ...] = (
     PseudoLabels,
     Saliency,
     ReleasedPrototypes,
-    Regularisation,
+    Regulariser,
     Fusion,
 )
 """What a method may do around the loop, in the order in which it is asked."""
@@ -83,7 +83,7 @@ class Method:
     """How the convolution of new classes starts."""
     joint: bool = False
     """Learn all classes of the task at once: the upper bound, not a continual method."""
-    regulariser: Regulariser | None = None
+    regulariser: RegulariserSettings | None = None
     """EWC, RW or PI: hold the weights that mattered for earlier steps."""
     prototypes: Literal["means", "released"] = "means"
     """Class means, or what SDR's released code takes for them: methods.released_prototypes."""
@@ -146,6 +146,11 @@ class Method:
         """Whether a term compares the maps between the layers."""
         return any(get_term(term.name).needs_maps for term in self.active_terms(step))
 
+    def both_unbiased(self, step: int) -> bool:
+        """Whether MiB's cross-entropy and its distillation are both terms of the step."""
+        unbiased = {term.name for term in self.active_terms(step) if term.options.get("unbiased")}
+        return unbiased >= {"ce", "kd"}
+
     def mechanisms(self, step: int) -> tuple[Mechanism, ...]:
         """What the method does around the loop of a step, besides its terms."""
         made = (mechanism.of(self, step) for mechanism in MECHANISMS)
@@ -173,12 +178,20 @@ def _loss(found: RegisteredTerm, context: StepContext, options: Mapping[str, Any
             f"term {found.name} must return a scalar tensor, as .mean() makes it, got {got}"
         )
     if torch.is_grad_enabled() and not value.requires_grad:
-        raise UserError(
-            f"term {found.name} returns a tensor without a gradient: compute it from "
-            f"context.output, and where there is nothing to learn return "
-            f"0 * context.output.logits.sum()"
-        )
+        raise UserError(f"term {found.name} returns a tensor without a gradient{_cure(context)}")
     return value
+
+
+def _cure(context: StepContext) -> str:
+    """How a term gets a gradient. The logits of the newest classes always have one, the features
+    not where they are held; those that are not upsampled cost nothing."""
+    zero = "return 0 * context.output.low_res_logits.sum()"
+    if context.output.features.requires_grad:
+        return f": compute it from context.output, and where there is nothing to learn {zero}"
+    return (
+        f", for context.output.features do not learn at step {context.step}: leave features out of "
+        f"method.frozen, compute the term from the logits, or {zero}"
+    )
 
 
 def _what_failed(found: RegisteredTerm, context: StepContext, error: Exception) -> str:

@@ -45,8 +45,8 @@ SCORE_FLOOR = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regulariser:
-    """The row of a method's table that holds weights in place."""
+class RegulariserSettings:
+    """The row of a method's table that holds weights in place: `method.regulariser`."""
 
     name: Literal["ewc", "rw", "pi"]
     """Which one: EWC, RW or PI."""
@@ -107,7 +107,7 @@ class WeightPenalty:
     """
 
     def __init__(
-        self, row: Regulariser, model: nn.Module, state: Mapping[str, Any] | None = None
+        self, row: RegulariserSettings, model: nn.Module, state: Mapping[str, Any] | None = None
     ) -> None:
         self.row = row
         self.parameters = dict(model.named_parameters())
@@ -206,13 +206,13 @@ class WeightPenalty:
         return dict(self.now)
 
 
-class Regularisation(Mechanism):
+class Regulariser(Mechanism):
     """A weight penalty around the loop, with what it knows from the step before."""
 
     name = "regulariser"
     reads_gradients = True
 
-    def __init__(self, settings: Regulariser) -> None:
+    def __init__(self, settings: RegulariserSettings) -> None:
         self.settings = settings
 
     @classmethod

@@ -1,8 +1,8 @@
-"""Losses on pixels where the enlarged logits of a batch do not fit, or are slow to hold.
+"""Losses on pixels where the upsampled logits of a batch do not fit, or are slow to hold.
 
-A strip of rows is enlarged, its losses and their gradients are added up, and it is forgotten: no
-tensor of (B, K, H, W) is held. What waits for the backward pass is (B, K, H, w), enlarged in height
-only.
+A strip of rows is upsampled, its losses and their gradients are added up, and it is forgotten: no
+tensor of (B, K, H, W) is held. What waits for the backward pass is (B, K, H, w), upsampled in
+height only.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from sparcl_lib.methods.unbiased_pair import unbiased_pair
 from sparcl_lib.models import SegmenterOutput
 
 Evaluate = Callable[..., tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
-"""Enlarged logits of each output and the same rows of pixels -> sums of losses over the strip, and
+"""Upsampled logits of each output and the same rows of pixels -> sums of losses over the strip, and
 their gradients in the first logits."""
 
 
@@ -28,17 +28,17 @@ def mean_over_pixels(
     counted: Tensor | None = None,
     binary: bool = False,
 ) -> Tensor:
-    """`loss(*logits, *pixels)`, in one piece or, where the logits are large, strip by strip, which
+    """`loss(*logits, *pixels)`, in one piece or, where the logits need it, strip by strip, which
     is equal but for rounding.
 
     loss: a mean over exactly the pixels of `counted`, 0 with a gradient where there are none: what
     it gives for a strip is weighed by how many the strip has. outputs: each gives logits
-    (B, K, H, W), with `binary` its `binary_logits`; the first says whether they are large, and
-    alone has a gradient. pixels: (B, H, W) each. counted: (B, H, W) bool; None for all pixels.
+    (B, K, H, W), with `binary` its `binary_logits`; the first says whether they need strips,
+    and alone has a gradient. pixels: (B, H, W) each. counted: (B, H, W) bool; None for all pixels.
     Returns a scalar.
     """
     first = outputs[0]
-    if not first.is_large:
+    if not first.needs_strips:
         logits = (o.binary_logits if binary else o.logits for o in outputs)
         return loss(*logits, *pixels)
     counted = _all_pixels(first) if counted is None else counted
@@ -55,7 +55,7 @@ def mean_over_pixels(
 def unbiased_means(
     student: SegmenterOutput, teacher: SegmenterOutput, target: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """MiB's cross-entropy and distillation of large logits, which share their exponentials.
+    """MiB's cross-entropy and distillation in strips, which share their exponentials.
 
     Equal to `losses.unbiased_cross_entropy` and `losses.unbiased_knowledge_distillation` but for
     rounding, up to the gap of `unbiased_pair`. target (B, H, W). Returns two scalars.
@@ -69,15 +69,15 @@ def unbiased_means(
 
 
 def _all_pixels(output: SegmenterOutput) -> Tensor:
-    shape = (len(output.small), *output.image_size)
-    return torch.ones(shape, dtype=torch.bool, device=output.small.device)
+    logits = output.low_res_logits
+    return torch.ones((len(logits), *output.image_size), dtype=torch.bool, device=logits.device)
 
 
 def _sums_over_strips(
     evaluate: Evaluate, outputs: Sequence[SegmenterOutput], pixels: Sequence[Tensor], binary: bool
 ) -> tuple[Tensor, ...]:
-    first, rows = outputs[0], outputs[0].rows_of_strip
-    high, *others = (output.enlarged_in_height(binary) for output in outputs)
+    first, rows = outputs[0], outputs[0].rows_per_strip
+    high, *others = (output.upsampled_in_height(binary) for output in outputs)
     columns = [x.split(rows, dim=2) for x in others] + [x.split(rows, dim=1) for x in pixels]
     sums: tuple[Tensor, ...] = _Strips.apply(high, evaluate, first, rows, columns)
     return sums
@@ -99,8 +99,8 @@ class _Strips(torch.autograd.Function):
         for strip, *beside in zip(high.split(rows, dim=2), *columns, strict=True):
             with torch.enable_grad():
                 strip = strip.detach().requires_grad_()
-                wide = output.enlarged_in_width(strip)
-            others = [output.enlarged_in_width(x) if x.ndim == 4 else x for x in beside]
+                wide = output.upsampled_in_width(strip)
+            others = [output.upsampled_in_width(x) if x.ndim == 4 else x for x in beside]
             values, wide_slopes = evaluate(wide.detach(), *others)
             sums.append(torch.stack(values))
             slopes.append(

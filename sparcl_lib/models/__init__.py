@@ -13,6 +13,7 @@ from sparcl_lib.models.segmenter import (
     label_map,
     predict,
     predict_whole,
+    synchronise_batch_norm,
     train_mode,
 )
 from sparcl_lib.models.spec import NetworkSpec
@@ -33,5 +34,6 @@ __all__ = [
     "label_map",
     "predict",
     "predict_whole",
+    "synchronise_batch_norm",
     "train_mode",
 ]

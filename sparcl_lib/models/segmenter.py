@@ -22,37 +22,37 @@ Part = Literal["features", "old"]
 # The momentum that the released code of SDR gives its backbone.
 SLOW_MOMENTUM = 3e-4
 _USUAL_MOMENTUM = "usual_momentum"
-# Numbers: an image with more enlarged logits goes through the losses strip by strip (at 512 pixels
-# ADE20K does, with 151 classes, and VOC does not, with 21); those of a strip, which stays in the
-# cache of a CPU.
-LARGE = 2**24
+# An image with more upsampled logits than that goes through the losses in strips of rows: at 512
+# pixels ADE20K does, with 151 classes, and VOC does not, with 21.
+MAX_LOGITS_PER_IMAGE = 2**24
+# Upsampled logits of a strip, over the whole batch; on a CPU they stay in its cache.
 STRIP_ON_CPU, STRIP_ON_GPU = 2**21, 2**25
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SegmenterOutput:
-    """What one forward pass gives. Logits are enlarged to the images on demand: see `strips`."""
+    """What one forward pass gives. Logits are upsampled to the images on demand: see `strips`."""
 
-    small: Tensor
-    """(B, K, h, w) logits, as the classifier gives them."""
+    low_res_logits: Tensor
+    """(B, K, h, w), at the resolution of the features, as the classifier gives them."""
     features: Tensor
     """(B, D, h, w), the encoder's output, which the latent losses shape."""
     maps: tuple[Tensor, ...] = ()
     """On request: the stages of the backbone, the head's output, and the logits (B, K, h, w)."""
-    small_unknown: Tensor | None = None
+    low_res_unknown: Tensor | None = None
     """(B, 1, h, w) logit of an object that is none of the K, where the classifier has one."""
-    size: tuple[int, int] | None = None
+    upsample_to: tuple[int, int] | None = None
     """Height and width of the images, H x W; None: the logits have it already."""
 
     @cached_property
     def logits(self) -> Tensor:
-        """(B, K, H, W), at the size of the images, bilinear."""
-        return self._enlarged(self.small)
+        """(B, K, H, W): `low_res_logits` at the size of the images, bilinear."""
+        return self._at_image_size(self.low_res_logits)
 
     @cached_property
     def unknown(self) -> Tensor | None:
-        """(B, 1, H, W): `small_unknown` at the size of the images."""
-        return None if self.small_unknown is None else self._enlarged(self.small_unknown)
+        """(B, 1, H, W): `low_res_unknown` at the size of the images."""
+        return None if self.low_res_unknown is None else self._at_image_size(self.low_res_unknown)
 
     @property
     def binary_logits(self) -> Tensor:
@@ -60,62 +60,64 @@ class SegmenterOutput:
         return self.logits if self.unknown is None else torch.cat([self.logits, self.unknown], 1)
 
     @property
-    def is_large(self) -> bool:
-        """Whether the enlarged logits of an image are too many to be held for a whole batch."""
-        return self.small.shape[1] * math.prod(self.image_size) > LARGE
+    def needs_strips(self) -> bool:
+        """Whether the upsampled logits of an image are too many to be held for a whole batch."""
+        return self.low_res_logits.shape[1] * math.prod(self.image_size) > MAX_LOGITS_PER_IMAGE
 
     def strips(self, *pixels: Tensor, binary: bool = False) -> Iterator[tuple[Tensor, ...]]:
-        """Enlarged logits (B, K, rows, W) and the same rows of `pixels` (B, H, W), strip by strip.
+        """Upsampled logits (B, K, rows, W) and these rows of `pixels` (B, H, W), strip by strip.
 
-        One strip of all rows where the logits are not large. binary: `binary_logits` instead.
+        One strip of all rows unless `needs_strips`. binary: `binary_logits` instead.
         """
-        if not self.is_large:
+        if not self.needs_strips:
             yield (self.binary_logits if binary else self.logits, *pixels)
             return
-        rows = self.rows_of_strip
-        high = self.enlarged_in_height(binary).split(rows, dim=2)
+        rows = self.rows_per_strip
+        high = self.upsampled_in_height(binary).split(rows, dim=2)
         for strip, *others in zip(high, *(p.split(rows, dim=1) for p in pixels), strict=True):
-            yield (self.enlarged_in_width(strip), *others)
+            yield (self.upsampled_in_width(strip), *others)
 
     @property
-    def rows_of_strip(self) -> int:
-        """How many rows of enlarged logits are held at once."""
-        numbers = STRIP_ON_CPU if self.small.device.type == "cpu" else STRIP_ON_GPU
-        return max(1, numbers // (len(self.small) * self.small.shape[1] * self.image_size[1]))
+    def rows_per_strip(self) -> int:
+        """How many rows of upsampled logits are held at once."""
+        logits = self.low_res_logits
+        numbers = STRIP_ON_CPU if logits.device.type == "cpu" else STRIP_ON_GPU
+        return max(1, numbers // (len(logits) * logits.shape[1] * self.image_size[1]))
 
-    def enlarged_in_height(self, binary: bool = False) -> Tensor:
-        """(B, K, H, w): half the way to `logits`. Bilinear enlargement is the one side's, then the
+    def upsampled_in_height(self, binary: bool = False) -> Tensor:
+        """(B, K, H, w): half the way to `logits`. Bilinear upsampling is the one side's, then the
         other's, and this half is small. binary: the unknown last, where there is one."""
-        small = self.small
-        if binary and self.small_unknown is not None:
-            small = torch.cat([small, self.small_unknown], 1)
+        logits = self.low_res_logits
+        if binary and self.low_res_unknown is not None:
+            logits = torch.cat([logits, self.low_res_unknown], 1)
         height = self.image_size[0]
-        return small if small.shape[2] == height else enlarge(small, (height, small.shape[3]))
+        return logits if logits.shape[2] == height else upsample(logits, (height, logits.shape[3]))
 
-    def enlarged_in_width(self, rows: Tensor) -> Tensor:
+    def upsampled_in_width(self, rows: Tensor) -> Tensor:
         """(B, K, rows, w) -> (B, K, rows, W): the other half."""
         width = self.image_size[1]
         if rows.shape[3] == width:
             return rows
         if rows.device.type != "cpu":
-            return enlarge(rows, (rows.shape[2], width))
+            return upsample(rows, (rows.shape[2], width))
         # The same as a product, whose backward pass is five times faster on a CPU.
         unit = torch.eye(rows.shape[3], dtype=rows.dtype)
         return rows @ F.interpolate(unit[None], width, mode="linear", align_corners=False)[0]
 
     def logits_at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """(B, K, r, c): the enlarged logits at rows (r,) and columns (c,)."""
-        if not self.is_large:
+        """(B, K, r, c): the upsampled logits at rows (r,) and columns (c,)."""
+        if not self.needs_strips:
             return self.logits[:, :, rows.unsqueeze(1), columns]
-        return self.enlarged_in_width(self.enlarged_in_height()[:, :, rows])[:, :, :, columns]
+        return self.upsampled_in_width(self.upsampled_in_height()[:, :, rows])[:, :, :, columns]
 
     @property
     def image_size(self) -> tuple[int, int]:
         """H, W."""
-        return self.size or (self.small.shape[2], self.small.shape[3])
+        shape = self.low_res_logits.shape
+        return self.upsample_to or (shape[2], shape[3])
 
-    def _enlarged(self, small: Tensor) -> Tensor:
-        return small if self.size is None else enlarge(small, self.size)
+    def _at_image_size(self, logits: Tensor) -> Tensor:
+        return logits if self.upsample_to is None else upsample(logits, self.upsample_to)
 
 
 class Segmenter(nn.Module):
@@ -155,20 +157,20 @@ class Segmenter(nn.Module):
         stages = self.backbone.maps(images) if maps else [self.backbone(images)]
         before = self.head(stages[-1])
         # Losses reduce over classes: fastest when the classes of the logits are not innermost.
-        small = self.classifier(before).contiguous()
-        other = self.classifier.unknown
+        logits = self.classifier(before).contiguous()
+        unknown = self.classifier.unknown
         return SegmenterOutput(
-            small=small,
+            low_res_logits=logits,
             features=stages[-1],
-            maps=(*stages, before, small) if maps else (),
-            small_unknown=None if other is None else other(before),
-            size=(images.shape[2], images.shape[3]),
+            maps=(*stages, before, logits) if maps else (),
+            low_res_unknown=None if unknown is None else unknown(before),
+            upsample_to=(images.shape[2], images.shape[3]),
         )
 
 
-def enlarge(small: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, K, h, w) -> (B, K, *size), bilinear."""
-    return F.interpolate(small, size, mode="bilinear", align_corners=False)
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
 def build_segmenter(spec: NetworkSpec, weights: str | None = None) -> Segmenter:
@@ -290,6 +292,20 @@ def train_mode(model: Segmenter, batch_norm: BatchNormPolicy) -> Segmenter:
     return model
 
 
+def synchronise_batch_norm(model: Segmenter) -> None:
+    """Make batch norm take its statistics over all processes, in place, with the same parameters.
+
+    Torch's conversion makes new layers, which would not know their momentum before "slow" (see
+    `train_mode`): it is handed on.
+    """
+    norms = {
+        name: module for name, module in model.named_modules() if _USUAL_MOMENTUM in vars(module)
+    }
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for name, norm in norms.items():
+        setattr(model.get_submodule(name), _USUAL_MOMENTUM, getattr(norm, _USUAL_MOMENTUM))
+
+
 def _set_momentum(norm: nn.modules.batchnorm._BatchNorm, slow: bool) -> None:
     """The slow momentum, or the one that the module had before it."""
     usual = getattr(norm, _USUAL_MOMENTUM, norm.momentum)
@@ -306,7 +322,7 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     its sigmoid is added to background's (SSUL's released code).
     """
     output: SegmenterOutput = model(images)
-    if output.small_unknown is None:
+    if output.low_res_unknown is None:
         return torch.cat([logits.argmax(dim=1) for (logits,) in output.strips()], dim=1)
     return torch.cat([_most_likely(logits) for (logits,) in output.strips(binary=True)], dim=1)
 
@@ -319,7 +335,7 @@ def _most_likely(binary_logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict_whole(model: nn.Module, images: Tensor) -> Tensor:
-    """`predict` for images of any size, uint8 (B, H, W): the classes are enlarged one by one.
+    """`predict` for images of any size, uint8 (B, H, W): the classes are upsampled one by one.
 
     All logits of a large image at once would fill the memory.
     """
@@ -333,14 +349,14 @@ def label_map(
 ) -> Tensor:
     """uint8 (H, W) class indices of the n-th image of a batch at another size, as `predict`.
 
-    over_images: the logits are enlarged to the size of the images first.
+    over_images: the logits are upsampled to the size of the images first.
     """
-    logits, unknown = output.small, output.small_unknown
+    logits, unknown = output.low_res_logits, output.low_res_unknown
     if over_images:
         logits, unknown = output.logits, output.unknown
     best = _score(logits[n, :1], shape, unknown is not None)
     if unknown is not None:
-        best = best + torch.sigmoid(_enlarged(unknown[n], shape))
+        best = best + torch.sigmoid(_one_map(unknown[n], shape))
     labels = torch.zeros(shape, dtype=torch.uint8, device=best.device)
     for index in range(1, logits.shape[1]):
         score = _score(logits[n, index : index + 1], shape, unknown is not None)
@@ -350,10 +366,10 @@ def label_map(
 
 
 def _score(logits: Tensor, shape: tuple[int, int], yes_or_no: bool) -> Tensor:
-    logits = _enlarged(logits, shape)
+    logits = _one_map(logits, shape)
     return torch.sigmoid(logits) if yes_or_no else logits
 
 
-def _enlarged(logits: Tensor, shape: tuple[int, int]) -> Tensor:
-    """(1, h, w) -> (H, W)."""
-    return logits[0] if logits.shape[1:] == shape else enlarge(logits[None], shape)[0, 0]
+def _one_map(logits: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Of one class and image: (1, h, w) -> (H, W), bilinear."""
+    return logits[0] if logits.shape[1:] == shape else upsample(logits[None], shape)[0, 0]

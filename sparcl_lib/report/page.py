@@ -28,6 +28,7 @@ from sparcl_lib.report.runs import (
     label_policy,
     mean_matrix,
     tested_on,
+    trained_on,
 )
 from sparcl_lib.report.tables import readable, results_table, sources
 from sparcl_lib.report.verdict import first_step_miou, lead_table, verdict
@@ -208,6 +209,8 @@ def _about(runs: list[ReportRun], subject: str) -> str:
     dataset, _, setup = runs[0].group
     classes, policy = metrics["classes"], label_policy(metrics)
     seeds = sorted({run.metrics["seed"] for run in runs})
+    devices = trained_on(runs)
+    trained = f" Trained on {devices}." if devices else ""
     return (
         f"{subject} on {_DATASETS.get(dataset, dataset)}: "
         f"{sum(map(len, classes))} classes in {_count(len(classes), 'step')}, "
@@ -215,7 +218,7 @@ def _about(runs: list[ReportRun], subject: str) -> str:
         f"{', '.join(map(str, seeds))}. {_SETUPS.get(setup, '')} In training, object borders "
         f"(mask value 255) are {_POLICIES[policy['border']]}; at test they are left out, and "
         f"pixels of classes not learned yet are {_POLICIES[policy['future']]}."
-        f"{_ZERO[policy['zero']]} Tested are {tested_on(metrics)}."
+        f"{_ZERO[policy['zero']]} Tested are {tested_on(metrics)}.{trained}"
     )
 
 

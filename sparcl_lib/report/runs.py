@@ -90,6 +90,13 @@ def tested_on(metrics: dict[str, Any]) -> str:
     return "the centre squares of the images" + (f", {size} pixels wide" if size else "")
 
 
+def trained_on(runs: Iterable[ReportRun]) -> str:
+    """Kinds of devices that trained the steps of some runs, such as `cpu and cuda`, as torch calls
+    them; empty where a step does not say, as those of version 0.3 and before."""
+    devices = {device for run in runs for device in run.metrics.get("accelerators", [None])}
+    return "" if None in devices else " and ".join(sorted(devices))
+
+
 def _check_pair(
     path: str | Path, one: dict[str, Any], other_path: str | Path, other: dict[str, Any]
 ) -> None:

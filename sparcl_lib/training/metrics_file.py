@@ -60,6 +60,10 @@ def parse_metrics(text: str) -> dict[str, Any]:
     as_many = isinstance(seconds, list) and len(seconds) == len(steps)
     fine = as_many and all(_is_number(s, 0, math.inf) for s in seconds or ())
     _require(fine, f"seconds is {shown(seconds)}")
+    devices = metrics.get("accelerators", [None] * len(steps))  # older files do not have them
+    as_many = isinstance(devices, list) and len(devices) == len(steps)
+    fine = as_many and all(device is None or _is_name(device) for device in devices)
+    _require(fine, f"accelerators is {shown(devices)}")
     written = metrics.pop(_CHECKSUM, None)
     same = written is None or written == _checksum(metrics)
     _require(same, "it is damaged or was edited, its checksum is another one")

@@ -333,6 +333,7 @@ def _train_step(
             "optimizer": trainer.optimizer.state_dict(),
             "rng": random_state(fabric.device),
             "iterations": plan.iterations_before + plan.iterations,
+            "accelerator": fabric.device.type,
             "seconds": round(before + time.perf_counter() - started, 1),
         }
         _save(fabric, directory, step, state)  # before the test: it may be stopped there too
@@ -405,13 +406,14 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
     config, data = workspace.config, workspace.config.data
     side = data.test_size or data.size
     matrix = StepMatrix(workspace.step_names)
-    seconds = []
+    seconds, accelerators = [], []
     for step in directory.steps_done():
         checkpoint = load_step(workspace, directory, step)
         names = workspace.learned.class_names(step)
         ious = class_iou(checkpoint["confusion"].numpy())
         matrix.add(workspace.reported_step(step), dict(zip(names, ious, strict=True)))
         seconds.append(checkpoint["seconds"])
+        accelerators.append(checkpoint.get("accelerator"))  # version 0.3 did not write it down
     metrics = {
         "task": workspace.task.name,
         "setup": config.setup,
@@ -426,6 +428,7 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
         "steps": matrix.to_results(),
         "forgetting": {name: json_number(value) for name, value in matrix.forgetting().items()},
         "seconds": seconds,
+        "accelerators": accelerators,
     }
     if fabric.is_global_zero:
         directory.save_metrics(metrics)

@@ -13,7 +13,12 @@ from sparcl_lib.config import OptimConfig, at_step
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.errors import LossDiverged
 from sparcl_lib.methods import LossValues, Mechanism, StepContext, labelled_sums
-from sparcl_lib.models import Segmenter, SegmenterOutput, train_mode
+from sparcl_lib.models import (
+    Segmenter,
+    SegmenterOutput,
+    synchronise_batch_norm,
+    train_mode,
+)
 from sparcl_lib.progress import tqdm
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.seeding import set_random_state
@@ -73,7 +78,7 @@ class StepTrainer:
 
     def __post_init__(self) -> None:
         if self.plan.sync_batch_norm:
-            nn.SyncBatchNorm.convert_sync_batchnorm(self.student)  # in place, same parameters
+            synchronise_batch_norm(self.student)
         self.student.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(self.student, self.plan.optim, self.plan.step)
         self.model, self.optimizer = self.fabric.setup(self.student, optimizer)
@@ -200,6 +205,7 @@ class StepTrainer:
             num_old=plan.num_old,
             old_labelled=plan.setup == "sequential",
             step=plan.step,
+            both_unbiased=plan.method.both_unbiased(plan.step),
             extras={k: v for m in self.mechanisms for k, v in m.context_extras(batch).items()},
         )
         # Before the losses, so that a new class has a prototype from its first batch on.

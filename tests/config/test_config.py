@@ -23,7 +23,7 @@ from sparcl_lib.config import (
     to_plain,
 )
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import METHODS, Method, Regulariser, build_method
+from sparcl_lib.methods import METHODS, Method, RegulariserSettings, build_method
 from sparcl_lib.methods.variants import LATENT
 from sparcl_lib.plain import merge, read_yaml
 
@@ -261,7 +261,7 @@ def test_known_keys_are_all_accepted():
         key.split(".")[1] for key in keys if key.startswith("method.") and key.count(".") == 1
     }
     fields = {key.split(".")[2] for key in keys if key.startswith("method.regulariser.")}
-    assert fields == {f.name for f in dataclasses.fields(Regulariser)}
+    assert fields == {f.name for f in dataclasses.fields(RegulariserSettings)}
 
 
 # Settings that options decide

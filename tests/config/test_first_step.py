@@ -18,7 +18,7 @@ from sparcl_lib.config import (
     resolve,
 )
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import TERMS, Method, Regulariser, Term
+from sparcl_lib.methods import TERMS, Method, RegulariserSettings, Term
 from sparcl_lib.plain import nest
 
 # A new setting counts for step 0 unless it is declared otherwise; then it is named here too.
@@ -42,7 +42,7 @@ PER_STEP = {"optim.lr", "optim.epochs", "optim.iterations"}
 
 GROUPS = {
     "": RunConfig, "data.": DataConfig, "model.": ModelConfig, "optim.": OptimConfig,
-    "method.": Method, "method.regulariser.": Regulariser,
+    "method.": Method, "method.regulariser.": RegulariserSettings,
 }  # fmt: skip
 NOT_ONE_SETTING = {"data", "model", "optim", "method", "method.terms", "method.regulariser"}
 FIELDS = {

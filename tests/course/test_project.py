@@ -85,10 +85,10 @@ def test_a_run_that_keeps_to_the_rules_has_the_score_of_its_network(copy, monkey
         ({"settings": {"data.border": "ignore"}}, "data.border"),
         ({"settings": {"model.backbone": "mini_wide"}}, "model.backbone"),
         ({"settings": {"precision": "bf16-mixed"}}, "precision"),
-        ({"settings": {"data.splits": "lists"}}, "leave data.splits out"),
+        ({"settings": {"data.splits": "lists"}}, "images of its own choice"),
         ({"seed": 0}, "seed=0, not 2026"),
         ({"setup": "sequential"}, "setup=sequential"),
-        ({"method": "Joint"}, "it is the ceiling"),
+        ({"method": "Joint"}, "is the ceiling"),
         ({}, ""),
         ({"method": "SDR+MiB", "settings": {"optim.lr": [0.05, 0.01]}}, ""),
         ({"settings": {"model.batch_norm": "train", "optim.momentum": 0.8}}, ""),
@@ -99,11 +99,12 @@ def test_a_run_that_keeps_to_the_rules_has_the_score_of_its_network(copy, monkey
 def test_each_rule_is_named_and_what_is_free_is_free(changed, says):
     asked = {"method": "MiB", "setup": "overlapped", "seed": 2026, **changed}
     config = configure("minivoc", asked.pop("method"), task=TASK, **asked)
+    path = Path("mine") / "run"
     if says:
-        with pytest.raises(UserError, match=re.escape(says)):
-            project._check_settings(config)
+        with pytest.raises(UserError, match=rf"^{path} (was|is) .*{re.escape(says)}.*: train "):
+            project._check_settings(path, config)
     else:
-        project._check_settings(config)
+        project._check_settings(path, config)
 
 
 def test_a_run_that_was_edited_is_found_out(copy, monkeypatch):
@@ -128,16 +129,25 @@ def test_a_run_that_was_edited_is_found_out(copy, monkeypatch):
 def test_another_task_a_stopped_run_and_none_are_named(copy, monkeypatch):
     asked = configure("minivoc", "FT", task="6-2", setup="overlapped", seed=2026, settings=QUICK)
     monkeypatch.setattr(project, "reference", lambda: asked)
-    assert "its task is project, not 6-2" in project.check_project(copy).problem
+    said = project.check_project(copy).problem
+    assert (
+        f"step 1 of {copy / 'project' / 'run'} was" in said
+        and "its task is project, not 6-2" in said
+    )
+    assert said.endswith(
+        f"train it anew with --dataset minivoc --task {copy / 'project' / 'task.yaml'}"
+    )
     monkeypatch.setattr(project, "reference", quick_reference)
     run = copy / "project" / "run"
     shutil.rmtree(run)
     training.train(quick_reference(), run, steps=[0, 1], accelerator="cpu")
-    assert "ends with step 1: train all of them" in project.check_project(copy).problem
+    said = project.check_project(copy).problem
+    assert said.startswith(f"{run} ends with step 1, not 2: ") and said.endswith("--resume")
     (run / "config.yaml").unlink()
     assert "has no config.yaml" in project.check_project(copy).problem
     shutil.rmtree(run)
-    assert project.check_project(copy).problem.startswith("not started")
+    said = project.check_project(copy).problem
+    assert said.startswith("not started") and str(copy / "project" / "README.md") in said
     shutil.rmtree(copy / "project")
     assert project.check_project(copy) is None
 
@@ -153,6 +163,19 @@ def test_written_parts_of_a_report_are_counted(copy):
     assert project._written(report) == project.Written(0, 9)
     report.unlink()
     assert project._written(report) == project.Written(0, 9)
+
+
+def test_a_report_that_cannot_be_read_is_a_line(copy, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    report = copy / "project" / "report.md"
+    template = (NOTEBOOKS / "project" / "report.md").read_text("utf-8")
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, *_, **__: refuse() if path == report else template
+    )
+    with pytest.raises(UserError, match=r"cannot read .*report\.md \(Permission denied\): give"):
+        project._written(report)
 
 
 def test_links_of_the_project_lead_somewhere():
@@ -180,6 +203,12 @@ def test_the_levels_on_the_page_are_those_that_were_measured():
     assert "\n".join(found) in PAGE and f"has {last['Joint']:.1f}" in PAGE
     assert project.thresholds() == sorted(project.thresholds())
     assert project.thresholds()[-1] < last["Joint"]
+
+
+def test_levels_that_are_not_there_are_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(project, "NOTEBOOKS", tmp_path / "notebooks")
+    with pytest.raises(UserError, match=r"results\.csv \(No such file.*git checkout benchmarks"):
+        project.thresholds()
 
 
 def test_no_study_used_the_seed_that_is_held_out():

@@ -101,14 +101,18 @@ def test_confident_guess_by_hand():
 
 def context(**changes) -> StepContext:
     target = torch.tensor([0, 0, 4, 5, 255])[torch.randint(5, (2, 8, 8))]
-    answer = torch.randn(2, 1, 8, 8, requires_grad=True)
+    unknown = torch.randn(2, 1, 8, 8, requires_grad=True)
     values = {
         "output": SegmenterOutput(
-            torch.randn(2, ALL, 8, 8, requires_grad=True), torch.rand(2, DIM, 2, 2), (), answer
+            low_res_logits=torch.randn(2, ALL, 8, 8, requires_grad=True),
+            features=torch.rand(2, DIM, 2, 2),
+            low_res_unknown=unknown,
         ),
         "target": target,
         "teacher": SegmenterOutput(
-            2 * torch.randn(2, OLD, 8, 8), torch.rand(2, DIM, 2, 2), (), torch.randn(2, 1, 8, 8)
+            low_res_logits=2 * torch.randn(2, OLD, 8, 8),
+            features=torch.rand(2, DIM, 2, 2),
+            low_res_unknown=torch.randn(2, 1, 8, 8),
         ),
         "bank": PrototypeBank(ALL, DIM),
         "num_old": OLD,
@@ -157,7 +161,8 @@ def test_the_unknown_is_one_more_answer_of_the_binary_loss():
 
 
 def test_without_unknown_and_threshold_the_binary_loss_is_what_it_was():
-    output = SegmenterOutput(torch.randn(2, ALL, 8, 8), torch.rand(2, DIM, 2, 2))
+    logits, features = torch.randn(2, ALL, 8, 8), torch.rand(2, DIM, 2, 2)
+    output = SegmenterOutput(low_res_logits=logits, features=features)
     step = context(output=output, extras={})
     assert TERMS["bce"](step) == losses.binary_cross_entropy(output.logits, step.target)
     assert output.binary_logits is output.logits
@@ -168,7 +173,10 @@ def test_without_unknown_and_threshold_the_binary_loss_is_what_it_was():
 def test_an_unknown_object_counts_as_background():
     logits = torch.tensor([[0.0, 1.0], [2.0, 0.0], [0.0, 0.5]]).T[None, :, None]
     unknown = torch.tensor([1.5, -9.0, 0.1])[None, None, None]
-    plain, more = (SegmenterOutput(logits, logits, (), u) for u in (None, unknown))
+    plain, more = (
+        SegmenterOutput(low_res_logits=logits, features=logits, low_res_unknown=u)
+        for u in (None, unknown)
+    )
     # Background and unknown against class 1: .5 + .818 > .731; .881 > .5; .5 + .525 > .622
     assert predict(lambda images: plain, logits).tolist() == [[[1, 0, 1]]]
     assert predict(lambda images: more, logits).tolist() == [[[0, 0, 0]]]

@@ -49,13 +49,15 @@ def context(size=(32, 32), grid=(8, 8), **changes) -> StepContext:
     old_features = torch.rand(2, DIM, *grid)
     values = {
         "output": SegmenterOutput(
-            torch.randn(2, ALL, *size, requires_grad=True),
-            features,
-            (features, torch.randn(2, ALL, *grid, requires_grad=True)),
+            low_res_logits=torch.randn(2, ALL, *size, requires_grad=True),
+            features=features,
+            maps=(features, torch.randn(2, ALL, *grid, requires_grad=True)),
         ),
         "target": target,
         "teacher": SegmenterOutput(
-            torch.randn(2, OLD, *size), old_features, (old_features, torch.randn(2, OLD, *grid))
+            low_res_logits=torch.randn(2, OLD, *size),
+            features=old_features,
+            maps=(old_features, torch.randn(2, OLD, *grid)),
         ),
         "extras": {"thresholds": torch.tensor([1.2, 1.0, 0.8, 0.0])},
         "bank": bank,
@@ -280,7 +282,7 @@ def test_every_recipe_builds(name):
         "SSUL-like": [["Saliency"], ["FrozenParts", "Saliency"]],
         "MiB+EWF": [[], ["FrozenParts", "Fusion"]],
     }
-    held_at = [["Regularisation"]] * 2 if held else [[], []]
+    held_at = [["Regulariser"]] * 2 if held else [[], []]
     assert around == known.get(name, held_at)
 
 

@@ -4,9 +4,10 @@ import linecache
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from textwrap import dedent
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -243,17 +244,45 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("function, message", MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_in_a_term_names_it_in_a_line(function, message):
+def small_context(features_learn: bool = True) -> StepContext:
+    logits, features = torch.zeros(2, 1, 2, 4, 4).unbind()
+    output = SegmenterOutput(
+        low_res_logits=logits.requires_grad_(), features=features.requires_grad_(features_learn)
+    )
+    return StepContext(
+        output=output, teacher=None, target=torch.zeros(1, 4, 4, dtype=torch.long),
+        bank=PrototypeBank(2, 2), num_old=1, old_labelled=False,
+    )  # fmt: skip
+
+
+def method_of(function: Callable[..., Any]) -> Method:
     function.__name__ = "mine"
     term(function)
-    built = build_method({"name": "x", "terms": {"mine": {}}})
-    logits = torch.zeros(1, 2, 4, 4, requires_grad=True)
-    context = StepContext(
-        output=SegmenterOutput(logits, logits), teacher=None,
-        target=torch.zeros(1, 4, 4, dtype=torch.long), bank=PrototypeBank(2, 2), num_old=1,
-        old_labelled=False,
-    )  # fmt: skip
+    return build_method({"name": "x", "terms": {"mine": {}}})
+
+
+def returning(expression: str) -> Callable[[StepContext], Any]:
+    def mine(context: StepContext) -> Any:
+        return eval(expression, {"context": context})
+
+    return mine
+
+
+def test_what_a_term_without_a_gradient_is_advised_to_do_gives_one():
+    """Also where the features are frozen, on which such a term may be computed in vain."""
+    for features_learn, cure in ((True, "nothing to learn return "), (False, ", or return ")):
+        context = small_context(features_learn)
+        with pytest.raises(UserError, match="mine returns a tensor without a gradient") as error:
+            method_of(lambda c: c.output.features.detach().mean()).losses(context)
+        said = str(error.value)
+        assert ("leave features out of method.frozen" in said) is not features_learn
+        advised = method_of(returning(said.split(cure)[1]))
+        assert advised.losses(context).total == 0
+
+
+@pytest.mark.parametrize("function, message", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_in_a_term_names_it_in_a_line(function, message):
+    built, context = method_of(function), small_context()
     with pytest.raises(UserError, match=message) as error:
         built.losses(context)
     assert "\n" not in str(error.value)

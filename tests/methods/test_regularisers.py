@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparcl_lib.methods import Regulariser, WeightPenalty, regularisers
+from sparcl_lib.methods import RegulariserSettings, WeightPenalty, regularisers
 from sparcl_lib.methods.regularisers import (
     DAMPING,
     SCORE_FLOOR,
@@ -20,7 +20,7 @@ from sparcl_lib.methods.regularisers import (
     running_fisher,
 )
 
-NAMES = get_args(get_type_hints(Regulariser)["name"])
+NAMES = get_args(get_type_hints(RegulariserSettings)["name"])
 COPIES = {"ewc": 3, "pi": 6, "rw": 9}
 
 
@@ -111,12 +111,12 @@ def entries(net):
 @pytest.mark.parametrize("name", NAMES)
 def test_two_steps_equal_the_slow_loop(name):
     first = Net()
-    penalty = WeightPenalty(Regulariser(name=name, weight=3), first)
+    penalty = WeightPenalty(RegulariserSettings(name=name, weight=3), first)
     trace = train(first, penalty)
     state = penalty.state_dict()
     assert set(state) == {"ewc": {"fisher"}, "pi": {"score"}, "rw": {"fisher", "score"}}[name]
     second = grown(first)
-    again = WeightPenalty(Regulariser(name=name, weight=3), second, state)
+    again = WeightPenalty(RegulariserSettings(name=name, weight=3), second, state)
     later = train(second, again, seed=2)
     final = again.state_dict()
     old = dict(entries(first))
@@ -141,12 +141,12 @@ def test_two_steps_equal_the_slow_loop(name):
 def test_memory_is_as_stated(name):
     """Copies of the parameters held in a later step, its state read from a file."""
     net, file = Net(), io.BytesIO()
-    first = WeightPenalty(Regulariser(name=name), net)
+    first = WeightPenalty(RegulariserSettings(name=name), net)
     train(net, first)
     torch.save(first.state_dict(), file)
     state = torch.load(io.BytesIO(file.getvalue()))
     assert sum(map(len, state.values())) == (2 if name == "rw" else 1) * len(list(net.parameters()))
-    later = WeightPenalty(Regulariser(name=name), net, state)
+    later = WeightPenalty(RegulariserSettings(name=name), net, state)
     del state
     train(net, later)
     own = {p.data_ptr() for p in net.parameters()}
@@ -169,10 +169,10 @@ def tensors(content) -> list[torch.Tensor]:
 def test_penalty_and_its_gradient(name):
     """The value by hand; the gradient added is that of autograd, on old parameters alone."""
     first = Net()
-    penalty = WeightPenalty(Regulariser(name=name), first)
+    penalty = WeightPenalty(RegulariserSettings(name=name), first)
     train(first, penalty)
     state, second = penalty.state_dict(), grown(first)
-    held = WeightPenalty(Regulariser(name=name, weight=7), second, state)
+    held = WeightPenalty(RegulariserSettings(name=name, weight=7), second, state)
     assert held.value() == 0 and held.importance.keys() == dict(first.named_parameters()).keys()
     with torch.no_grad():
         for p in second.parameters():
@@ -221,14 +221,16 @@ def test_pure_parts_by_hand():
 def test_observing_changes_nothing_and_holding_holds(name):
     first, watched = Net(), None
     watched = copy.deepcopy(first)
-    penalty = WeightPenalty(Regulariser(name=name), watched)
+    penalty = WeightPenalty(RegulariserSettings(name=name), watched)
     train(first)
     train(watched, penalty)
     assert all(map(torch.equal, first.parameters(), watched.parameters()))  # step 0 is free
     moves = []
     for weight in (0.0, 1.0, 10.0):
         net = grown(watched)
-        held = WeightPenalty(Regulariser(name=name, weight=weight), net, penalty.state_dict())
+        held = WeightPenalty(
+            RegulariserSettings(name=name, weight=weight), net, penalty.state_dict()
+        )
         train(net, held, lr=0.02, seed=5)
         moves.append(held.value().item())
     assert moves[0] > moves[1] > moves[2] > 0
@@ -237,7 +239,7 @@ def test_observing_changes_nothing_and_holding_holds(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_state_survives_the_disk(name, tmp_path):
     net = Net()
-    penalty = WeightPenalty(Regulariser(name=name), net)
+    penalty = WeightPenalty(RegulariserSettings(name=name), net)
     train(net, penalty)
     state = penalty.state_dict()
     torch.save(state, tmp_path / "state.pt")
@@ -245,7 +247,7 @@ def test_state_survives_the_disk(name, tmp_path):
     runs = []
     for known in (state, again):
         student = copy.deepcopy(net)
-        held = WeightPenalty(Regulariser(name=name), student, known)
+        held = WeightPenalty(RegulariserSettings(name=name), student, known)
         train(student, held, seed=3)
         runs.append((list(student.parameters()), held.state_dict()))
     assert all(map(torch.equal, runs[0][0], runs[1][0]))
@@ -260,7 +262,7 @@ def test_a_parameter_without_gradient_is_left_alone():
     net = Net()
     net.body.weight.requires_grad_(False)
     for name in NAMES:
-        penalty = WeightPenalty(Regulariser(name=name), net)
+        penalty = WeightPenalty(RegulariserSettings(name=name), net)
         (net(torch.randn(4, 3))).sum().backward()
         penalty.after_backward()
         penalty.after_update()

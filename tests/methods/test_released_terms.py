@@ -22,10 +22,14 @@ def context(images=2, size=(32, 32), grid=(8, 8), **changes) -> StepContext:
     bank = PrototypeBank(ALL, DIM)
     bank.add(torch.rand(ALL, DIM), torch.tensor([9, 9, 9, 9, 9, 0]))
     features = torch.rand(images, DIM, *grid, requires_grad=True)
+    logits = torch.randn(images, ALL, *size, requires_grad=True)
     values = {
-        "output": SegmenterOutput(torch.randn(images, ALL, *size, requires_grad=True), features),
+        "output": SegmenterOutput(low_res_logits=logits, features=features),
         "target": torch.tensor([0, 4, 5, 255])[torch.randint(4, (images, *size))],
-        "teacher": SegmenterOutput(torch.randn(images, OLD, *size), torch.rand(images, DIM, *grid)),
+        "teacher": SegmenterOutput(
+            low_res_logits=torch.randn(images, OLD, *size),
+            features=torch.rand(images, DIM, *grid),
+        ),
         "bank": bank,
         "num_old": OLD,
         "old_labelled": False,
@@ -93,8 +97,10 @@ def test_an_old_class_that_was_never_seen_is_drawn_to_zero():
     logits[:, 2] = 1
     features = torch.tensor([3.0, 4, 0, 0, 0, 0, 0, 0], requires_grad=True)
     step = context(
-        output=SegmenterOutput(torch.randn(1, ALL, 1, 1), features.view(1, DIM, 1, 1)),
-        teacher=SegmenterOutput(logits, torch.zeros(1, DIM, 1, 1)),
+        output=SegmenterOutput(
+            low_res_logits=torch.randn(1, ALL, 1, 1), features=features.view(1, DIM, 1, 1)
+        ),
+        teacher=SegmenterOutput(low_res_logits=logits, features=torch.zeros(1, DIM, 1, 1)),
         target=torch.zeros(1, 1, 1, dtype=torch.int64),
         bank=PrototypeBank(ALL, DIM),
     )

@@ -1,4 +1,4 @@
-"""Losses on enlarged logits strip by strip: the same numbers, and no tensor of all logits."""
+"""Losses on upsampled logits strip by strip: the same numbers, and no tensor of all logits."""
 
 import pytest
 import torch
@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from sparcl_lib.config import parse_settings, resolve
 from sparcl_lib.methods import METHODS, Method, StepContext
+from sparcl_lib.methods import context as context_module
+from sparcl_lib.methods.strips import unbiased_means
 from sparcl_lib.models import (
     NetworkSpec,
     Segmenter,
@@ -26,7 +28,7 @@ ROWS = 5  # of a strip: the last one has two
 
 @pytest.fixture
 def small_strips(monkeypatch):
-    monkeypatch.setattr(segmenter, "LARGE", 0)
+    monkeypatch.setattr(segmenter, "MAX_LOGITS_PER_IMAGE", 0)
     monkeypatch.setattr(segmenter, "STRIP_ON_CPU", IMAGES * ALL * SIDE * ROWS)
 
 
@@ -60,7 +62,7 @@ def losses_of(method: Method, setup: str) -> tuple[dict[str, float], list[torch.
     context = StepContext(
         output=student(images, maps=maps), target=target, teacher=teacher, bank=bank.grow(ALL),
         num_old=OLD, old_labelled=setup == "sequential", step=1,
-        extras=extras,
+        both_unbiased=method.both_unbiased(1), extras=extras,
     )  # fmt: skip
     values = method.losses(context)
     learns = [p for p in student.parameters() if p.requires_grad]
@@ -82,11 +84,34 @@ def test_every_method_is_the_same_in_strips(name, setup, request):
     torch.testing.assert_close(other_slopes, slopes, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "settings, computed",
+    [([], 1), (["method.terms.kd.weight=0"], 0), (["method.terms.ce.unbiased=false"], 0)],
+)
+def test_a_loss_of_mib_that_stands_alone_is_computed_alone(
+    settings, computed, small_strips, monkeypatch
+):
+    """The exponentials of both are for both: the other one was computed, and thrown away."""
+    calls = []
+    monkeypatch.setattr(
+        context_module, "unbiased_means", lambda *parts: calls.append(1) or unbiased_means(*parts)
+    )
+    method = resolve("voc", "MiB", [parse_settings(settings)], task="19-1", setup="disjoint").method
+    stripped, slopes = losses_of(method, "disjoint")
+    assert len(calls) == computed
+    monkeypatch.setattr(segmenter, "MAX_LOGITS_PER_IMAGE", 2**62)
+    whole, other_slopes = losses_of(method, "disjoint")
+    assert stripped == pytest.approx(whole, rel=1e-9) and len(stripped) == (
+        1 if "kd" in str(settings) else 2
+    )
+    torch.testing.assert_close(slopes, other_slopes, rtol=1e-6, atol=1e-9)
+
+
 def test_no_tensor_of_all_logits_is_held(request):
     method = resolve("voc", "SDR", [], task="19-1", setup="disjoint").method
 
     def held() -> int:
-        """How many tensors of all enlarged logits wait for the backward pass."""
+        """How many tensors of all upsampled logits wait for the backward pass."""
         shapes = []
         keep = torch.autograd.graph.saved_tensors_hooks(
             lambda t: shapes.append(t.shape) or t, lambda t: t
@@ -100,13 +125,15 @@ def test_no_tensor_of_all_logits_is_held(request):
     assert held() == 0
 
 
-def test_enlarged_in_two_halves_and_in_strips(small_strips):
+def test_upsampled_in_two_halves_and_in_strips(small_strips):
     torch.manual_seed(0)
-    small = torch.randn(IMAGES, ALL, 7, 9)
+    logits = torch.randn(IMAGES, ALL, 7, 9)
     unknown = torch.randn(IMAGES, 1, 7, 9)
-    output = SegmenterOutput(small, small, small_unknown=unknown, size=(SIDE, 41))
+    output = SegmenterOutput(
+        low_res_logits=logits, features=logits, low_res_unknown=unknown, upsample_to=(SIDE, 41)
+    )
     pixels = torch.arange(IMAGES * SIDE * 41).view(IMAGES, SIDE, 41)
-    for binary, parts in ((False, [small]), (True, [small, unknown])):
+    for binary, parts in ((False, [logits]), (True, [logits, unknown])):
         strips = list(output.strips(pixels, binary=binary))
         whole = F.interpolate(torch.cat(parts, 1), (SIDE, 41), mode="bilinear", align_corners=False)
         assert len(strips) > 4
@@ -130,19 +157,20 @@ def test_predictions_in_strips(unknown, request):
     assert torch.equal(predict(model, images), whole) and len(whole.unique()) > 1
 
 
-def test_what_is_large():
-    def output(images: int, classes: int, side: int) -> SegmenterOutput:
-        small = torch.empty(images, classes, side // 16, side // 16, device="meta")
-        return SegmenterOutput(small, small, size=(side, side))
+def test_what_needs_strips():
+    def output(images: int, classes: int, side: int, stride: int = 16) -> SegmenterOutput:
+        logits = torch.empty(images, classes, side // stride, side // stride, device="meta")
+        size = None if stride == 1 else (side, side)
+        return SegmenterOutput(low_res_logits=logits, features=logits, upsample_to=size)
 
-    assert output(1, 151, 512).is_large
-    assert not output(24, 21, 512).is_large and not output(64, 151, 256).is_large
-    assert not SegmenterOutput(torch.empty(2, 3, 4, 4), torch.empty(2, 3, 4, 4)).is_large
+    assert output(1, 151, 512).needs_strips and output(1, 151, 512, stride=1).needs_strips
+    assert not output(24, 21, 512).needs_strips and not output(64, 151, 256).needs_strips
+    assert not output(2, 3, 4, stride=1).needs_strips
 
 
 def test_logits_that_have_the_size_already_are_not_touched(small_strips):
     """A product with the unit matrix would make a whole row NaN of one infinite logit."""
-    small = torch.randn(IMAGES, ALL, SIDE, SIDE)
-    small[0, 0, 0, 0] = -torch.inf
-    strips = SegmenterOutput(small, small).strips()
-    assert torch.equal(torch.cat([logits for (logits,) in strips], 2), small)
+    logits = torch.randn(IMAGES, ALL, SIDE, SIDE)
+    logits[0, 0, 0, 0] = -torch.inf
+    strips = SegmenterOutput(low_res_logits=logits, features=logits).strips()
+    assert torch.equal(torch.cat([strip for (strip,) in strips], 2), logits)

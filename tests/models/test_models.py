@@ -26,6 +26,7 @@ from sparcl_lib.models import (
     grow,
     hold,
     predict,
+    synchronise_batch_norm,
     train_mode,
 )
 from sparcl_lib.models.spec import BackboneName
@@ -454,6 +455,23 @@ def test_a_backbone_keeps_the_momentum_that_it_came_with(momentum):
         model = copy.deepcopy(train_mode(model, policy))  # what it remembers is copied too
         assert model.backbone[1].momentum == (3e-4 if policy == "slow" else momentum)
         assert model.head[1].momentum == momentum
+
+
+@pytest.mark.parametrize("before", ["train", "slow"])
+def test_every_policy_reaches_synchronised_batch_norm(before):
+    """Layers that were slow as they were converted took 3e-4 for their usual momentum."""
+    model = train_mode(another_network(0.01), before)
+    kept = model.backbone[1].state_dict()
+    synchronise_batch_norm(model)
+    norm, head = model.backbone[1], model.head[1]
+    assert type(norm) is type(head) is nn.SyncBatchNorm
+    assert all(torch.equal(value, kept[name]) for name, value in norm.state_dict().items())
+    for policy in ("slow", "frozen", "slow", "train"):
+        train_mode(model, policy)
+        assert norm.training == (policy != "frozen") and head.training
+        assert norm.momentum == (3e-4 if policy == "slow" else 0.01) and head.momentum == 0.01
+    train_mode(hold(model, ["features"]), "slow")
+    assert not norm.training and not head.training
 
 
 def test_a_part_without_parameters_trains_with_the_rest():

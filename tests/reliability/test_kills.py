@@ -24,8 +24,8 @@ def place(tmp_path_factory):
     ("name", "number"), [("generation", 0), ("training", 1), ("evaluation", 2)]
 )
 def test_a_killed_command_goes_on_as_if_nothing_was(place, own_cache, name, number):
-    tally = try_all(place, name, range(number, number + 1), own_cache)
-    assert (tally.kills, tally.same, tally.faults) == (1, 1, [])
+    tally, _ = try_all(place, name, range(number, number + 1), own_cache)
+    assert (tally.outcomes, tally.faults) == ({"same": 1}, [])
 
 
 def test_forty_kills_are_in_the_whole():

@@ -111,6 +111,14 @@ def test_page_says_what_was_run_and_marks_the_best_continual_method(page):
     assert "Published numbers" not in page and "Run it again" not in page
 
 
+def test_the_page_says_which_devices_trained_where_every_run_knows():
+    """A kept run is found whatever trained it, and a GPU does not give a CPU's last digits."""
+    cpu, gpu = (make_run("FT", s, accelerators=3 * [d]) for s, d in enumerate(("cpu", "cuda")))
+    assert " Trained on cpu.</p>" in render([cpu], "html")
+    assert " Trained on cpu and cuda." in render([cpu, gpu], "html")
+    assert "Trained on" not in render([cpu, make_run("FT", 2)], "html")
+
+
 def test_one_seed_shows_no_best_and_no_band():
     single = render([make_run(m) for m in ("FT", "MiB", "SDR", "Joint")], "html")
     assert 'class="best"' not in single and ">best<" not in single

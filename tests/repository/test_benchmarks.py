@@ -181,7 +181,7 @@ def test_the_table_of_latent_terms_is_as_measured():
 
 def test_the_table_of_the_latent_space_is_as_measured():
     runs = table("latent_terms", "latent_space.csv")
-    measures = ["answers", "head", "features", "drift", "precision", "recall"]
+    measures = ["predicted", "head", "features", "drift", "precision", "recall"]
     for method, rows in runs[runs.step == runs.step.max()].groupby("method"):
         assert sorted(rows.seed) == [0, 1, 2]
         assert line(method, *cells(rows, measures)) in LATENT_TERMS

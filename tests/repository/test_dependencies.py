@@ -24,7 +24,7 @@ OWNERS = importlib.metadata.packages_distributions()
 NEEDS = {
     "course": "course",
     "data/acquiring": "data",
-    "experiments/portraits": "course",
+    "experiments/feature_table": "course",
     "experiments/sweep": "search",
     "exporting": "export",
     "latent_space": "course",

@@ -100,6 +100,18 @@ def test_nothing_changed_is_accepted(place):
     assert [s["step"] for s in in_every_way(place)[1]()["steps"]] == [0, 1]
 
 
+def test_which_device_trained_a_step_is_written_down(place):
+    """A step of version 0.3 does not know; what was measured with it stays as it was."""
+    fit(place / "mine", place / "run", resume=True)
+    run = RunDirectory(place / "run")
+    before = run.metrics()
+    assert before["accelerators"] == ["cpu", "cpu"]
+    state = run.load_checkpoint(0)
+    del state["accelerator"]
+    run.save_checkpoint(0, state)
+    assert evaluate(place / "run", accelerator="cpu") == {**before, "accelerators": [None, "cpu"]}
+
+
 def test_another_order_of_classes_in_the_task_file(place):
     """Printed 0.0 and overwrote metrics.json."""
     (place / "mine" / "task.yaml").write_text("steps: [[b, a], [c]]\n", "utf-8")

@@ -79,6 +79,10 @@ WRONG = {
     "an escape": (changed(lambda m: m.update(task="\x1b[31m")), r"task is '\\x1b\[31m'"),
     "a seed of text": (changed(lambda m: m.update(seed="0")), "seed is '0'"),
     "seconds": (changed(lambda m: m.update(seconds=[1.0])), r"seconds is \[1.0\]"),
+    "devices": (changed(lambda m: m.update(accelerators=["cpu"])), r"accelerators is \['cpu'\]"),
+    "a device of no text": (
+        changed(lambda m: m.update(accelerators=[0, "cpu", "cpu"])), r"accelerators is \[0, 'cpu'"
+    ),
     "images": (changed(lambda m: m.update(images={"0": "many"})), "images is"),
     "labels": (changed(lambda m: m.update(label_policy=None)), "label_policy is None"),
     "a test": (changed(lambda m: m.update(test="whole")), "test is 'whole'"),

@@ -102,10 +102,17 @@ def test_the_mark_of_a_difference_says_whether_zero_is_outside():
         assert list(full.get_xdata()) == [3, -0.02] and list(hollow.get_xdata()) == [1, 2]
         assert full.get_markerfacecolor() == full.get_color() != hollow.get_markerfacecolor()
         assert axes.get_title() == title
-    assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()  # one scale for all
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [
         "interval leaves 0 out", "interval holds 0",
     ]  # fmt: skip
+
+
+def test_the_panels_of_differences_have_one_scale_that_holds_them_all():
+    table = gains({"a": (3.0, 1, 5), "b": (1.0, -1, 3)})
+    table["old"] *= 20  # one panel's differences are much larger, and one row's far to the left
+    table.loc["b", "all"] = [-40, -50, -30]
+    one, other = (axes.get_xlim() for axes in forest_plot(table).axes)
+    assert one == other and one[0] < -50 and one[1] > 100
 
 
 def test_rows_of_differences_stand_in_groups():

@@ -7,7 +7,7 @@ second call trains only what is missing. Writes results.csv (mIoU, a row per run
 features.csv, a row per run and step too, of the encoder's features on the test images; "old" are
 the six classes of step 0, "new" the four of step 1, background is neither, shares in percent:
 
-- answers_old, answers_new: locations that the network names, mean over the classes;
+- predicted_old, predicted_new: locations that the network predicts right, mean over the classes;
 - probe_old, probe_new: the same for a linear probe fitted with all labels to training images of
   both steps;
 - drift: of the old class means since step 0, in percent of their mean distance there;
@@ -28,8 +28,12 @@ import pandas as pd
 
 from sparcl_lib.experiments.base import RunBase, open_store, read_variants
 from sparcl_lib.experiments.comparison import Block, compare
+from sparcl_lib.experiments.feature_table import (
+    NetworkLocations,
+    feature_table,
+    predicted_and_probed,
+)
 from sparcl_lib.experiments.pool import run_all
-from sparcl_lib.experiments.portraits import Seen, feature_table, readable
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.latent_space import Floats, Labels, channels_used, class_means, fisher_ratio
 from sparcl_lib.methods import load_plugins
@@ -50,9 +54,9 @@ def blocks() -> list[Block]:
     return [Block(b, read_variants(HERE / f"{name}.yaml"), range(3)) for name, b in files.items()]
 
 
-def measures(seen: Seen) -> dict[str, float]:
+def measures(found: NetworkLocations) -> dict[str, float]:
     """Of one network."""
-    return {**readable(seen), **of_features(seen.test.features, seen.test.labels)}
+    return {**predicted_and_probed(found), **of_features(found.test.features, found.test.labels)}
 
 
 def of_features(features: Floats, labels: Labels) -> dict[str, float]:

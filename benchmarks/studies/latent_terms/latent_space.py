@@ -1,11 +1,11 @@
-"""What is left of the old classes, and where: in the features, in the head, or in the answers.
+"""What is left of the old classes, and where: in the features, the head, or the predictions.
 
     python benchmarks/studies/latent_terms/latent_space.py --store runs/minivoc
 
 For each run (MiniVOC 6-1 overlapped, 200 iterations for each of its four steps) and step, shares
 in percent on the locations of the feature map; "old" are the six classes of step 0:
 
-- answers: test locations of old classes that the network names, mean over the classes;
+- predicted: test locations of old classes that the network predicts right, mean over the classes;
 - head, features: the same for a linear probe of the head's output or of the encoder's features,
   fitted with all labels of this step's classes, the old ones too: what could still be read;
 - drift: how far the mean features of old classes are from where they were after step 0, relative
@@ -57,7 +57,11 @@ TASK = RunBase(
 )
 IMAGES = 600  # of training, whose locations fit a probe
 SHOWN = ["UCE", "UCE + matching 0.1", "MiB", "MiB + all four"]
-LINES = {"head": "probe of the head", "features": "probe of the features", "answers": "answers"}
+LINES = {
+    "head": "probe of the head",
+    "features": "probe of the features",
+    "predicted": "predictions",
+}
 COLORS = ("#4477aa", "#228833", "#cc3311")
 
 
@@ -109,7 +113,7 @@ def measure(run: Run) -> Iterator[dict[str, object]]:
         means = class_means(test.found.features, test.truth, old + 1)[1:]
         start = means if start is None else start
         named = {
-            "answers": recall(test.truth, test.found.predictions, old + 1),
+            "predicted": recall(test.truth, test.found.predictions, old + 1),
             "head": linear_probe((train.found.head, train.truth), (test.found.head, test.truth)),
             "features": linear_probe(
                 (train.found.features, train.truth), (test.found.features, test.truth)

@@ -5,7 +5,7 @@
 MobileNetV2, four images of 512 pixels, one thread: student and teacher forward, the losses,
 backward; no optimiser and no loader. Each row of many_classes.csv is measured in a process of its
 own: the median of a few iterations, and the most memory that the process held. `plain` holds the
-enlarged logits in one piece, `strips` as SPARCL does, which also keeps freed memory
+upsampled logits in one piece, `strips` as SPARCL does, which also keeps freed memory
 (sparcl_lib/methods/strips.py, sparcl_lib/training/memory.py).
 """
 
@@ -40,7 +40,7 @@ FORMS = ("plain", "strips")
 def measure(classes: int, name: str, form: str, iterations: int) -> dict[str, object]:
     """In this process: a row of the table."""
     if form == "plain":
-        segmenter.LARGE = 2**62
+        segmenter.MAX_LOGITS_PER_IMAGE = 2**62
     else:
         keep_freed_memory()  # as a training does
     torch.set_num_threads(1)
@@ -64,7 +64,7 @@ def measure(classes: int, name: str, form: str, iterations: int) -> dict[str, ob
             guess = teacher(images) if method.needs_teacher(1) else None
         context = StepContext(
             output=student(images), target=target, teacher=guess, bank=bank, num_old=old,
-            old_labelled=False, step=1,
+            old_labelled=False, step=1, both_unbiased=method.both_unbiased(1),
         )  # fmt: skip
         method.losses(context).total.backward()
         student.zero_grad()

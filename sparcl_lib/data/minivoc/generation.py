@@ -54,10 +54,11 @@ def generate(
     size: int = 64,
     progress: bool = True,
     edition: Edition = MINIVOC,
-) -> None:
+) -> Settings:
     """Write `train` + `val` images of `size` pixels into the folder `root`, in VOC's layout.
 
-    How many images there are is the edition's to say if it is not given.
+    How many images there are is the edition's to say if it is not given: what was decided is
+    returned, as it stands in minivoc.json.
 
     The folder appears only when it is complete; if it is there already, nothing is done.
     Raises `UserError` if `root` holds something else, cannot be written, or a number is no good.
@@ -66,13 +67,14 @@ def generate(
     root = Path(root).expanduser().resolve()
     asked = {**settings, **_of_edition(edition)}
     if _is_present(root, asked):
-        return
+        return settings
     try:
         with appearing_whole(root, "name another folder") as draft:
             _write(draft, settings, edition, progress)
     except UserError:
         if not _is_present(root, asked):  # another process may have been first
             raise
+    return settings
 
 
 def checksum(root: str | Path) -> str:

@@ -8,8 +8,12 @@ import pytest
 from sparcl_lib.config import parse_settings
 from sparcl_lib.data import minivoc
 from sparcl_lib.experiments.base import RunBase, open_store
+from sparcl_lib.experiments.feature_table import (
+    NetworkLocations,
+    feature_table,
+    predicted_and_probed,
+)
 from sparcl_lib.experiments.pool import run_all
-from sparcl_lib.experiments.portraits import Seen, feature_table, readable
 from sparcl_lib.latent_space import class_features, class_means, drift
 from sparcl_lib.run import Run
 from sparcl_lib.training.workspace import open_workspace
@@ -19,28 +23,28 @@ QUICK = parse_settings(["optim.iterations=2", "data.size=32", "data.batch_size=4
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Iterator[list[Run]]:
-    """Two methods that share step 0."""
-    folder = tmp_path_factory.mktemp("portraits")
+    """Two methods that share step 0, and joint training."""
+    folder = tmp_path_factory.mktemp("features")
     minivoc.generate(folder / "minivoc", train=60, val=12, size=32, progress=False)
     base = RunBase(
         dataset="minivoc", task="6-4", data_root=str(folder / "minivoc"), overrides=(QUICK,)
     )
-    configs = [base.config(method, 3) for method in ("FT", "MiB")]
+    configs = [base.config(method, 3) for method in ("FT", "MiB", "Joint")]
     yield run_all(configs, open_store(folder / "store"), jobs=1).runs
 
 
-def sizes(seen: Seen) -> dict[str, float]:
+def sizes(found: NetworkLocations) -> dict[str, float]:
     """Stands for a measure; processes find it here."""
-    return {"dim": seen.test.features.shape[1], "old": seen.num_old, "all": seen.num_classes}
+    return {"dim": found.test.features.shape[1], "old": found.num_old, "all": found.num_classes}
 
 
 def test_a_row_for_each_run_and_step(runs):
-    table = feature_table(runs, readable, jobs=1).rows
+    table = feature_table(runs[:2], predicted_and_probed, jobs=1).rows
     assert table["method"].tolist() == ["FT", "FT", "MiB", "MiB"]
     assert table["step"].tolist() == [0, 1, 0, 1] and (table["seed"] == 3).all()
-    shares = table[["answers_old", "answers_new", "probe_old", "probe_new"]]
+    shares = table[["predicted_old", "predicted_new", "probe_old", "probe_new"]]
     assert ((shares >= 0) & (shares <= 100)).all(axis=None)
-    assert (table.loc[table["step"] == 0, "answers_new"] == 0).all()  # no output for them yet
+    assert (table.loc[table["step"] == 0, "predicted_new"] == 0).all()  # no output for them yet
     assert (shares.iloc[0] == shares.iloc[2]).all()  # one network
     assert (table.loc[table["step"] == 0, "drift"] == 0).all()
 
@@ -53,25 +57,36 @@ def test_drift_is_that_of_the_old_classes_on_the_test_images(runs):
     assert found[["old", "all"]].to_numpy().tolist() == 2 * [[7, 11]]
 
 
+def test_joint_training_is_a_row_of_the_last_step_without_a_drift(runs):
+    """It ended as `KeyError: 1`, for it has one step and the task two."""
+    rows, errors = feature_table(runs[2:], predicted_and_probed, jobs=1)
+    assert errors == [] and rows["step"].tolist() == [1] and rows["drift"].isna().all()
+    (shares,) = rows[["predicted_old", "predicted_new", "probe_old", "probe_new"]].to_numpy()
+    assert ((shares >= 0) & (shares <= 100)).all()
+    assert feature_table(runs[2:], sizes, jobs=1).rows[["old", "all"]].to_numpy().tolist() == [
+        [7, 11]
+    ]
+
+
 def test_a_network_that_runs_share_is_measured_once(runs):
     asked = []
 
-    def counted(seen: Seen) -> dict[str, float]:
-        asked.append(seen)
+    def counted(found: NetworkLocations) -> dict[str, float]:
+        asked.append(found)
         return {}
 
-    assert len(feature_table(runs, counted, jobs=1).rows) == 4 and len(asked) == 3
+    assert len(feature_table(runs[:2], counted, jobs=1).rows) == 4 and len(asked) == 3
 
 
 def test_what_cannot_be_measured_is_a_line_and_no_row(runs):
-    def fails(seen: Seen) -> dict[str, float]:
+    def fails(found: NetworkLocations) -> dict[str, float]:
         raise ValueError("no such number")
 
-    rows, errors = feature_table(runs, fails, jobs=1)
+    rows, errors = feature_table(runs[:2], fails, jobs=1)
     assert rows.empty and errors == 3 * ["ValueError: no such number"]
 
 
 def test_means_of_old_and_new_leave_background_out():
-    seen = Seen(None, None, num_old=3, num_classes=5)
-    shares = seen.parted("named", np.array([100.0, 10, 30, 1, 3]))
-    assert shares == {"named_old": 20, "named_new": 2}
+    found = NetworkLocations(None, None, num_old=3, num_classes=5)
+    shares = found.old_and_new("head", np.array([100.0, 10, 30, 1, 3]))
+    assert shares == {"head_old": 20, "head_new": 2}

@@ -1,4 +1,4 @@
-"""What the features of trained networks say: a row for each run and step, measured side by side.
+"""What the features of trained networks hold: a row for each run and step, measured side by side.
 
 "Old" are the classes of step 0, "new" those of all later steps; background is neither.
 """
@@ -32,9 +32,9 @@ from sparcl_lib.training.workspace import Workspace, open_workspace
 IMAGES, PROBE_LOCATIONS = 200, 5_000
 
 
-class Seen(NamedTuple):
-    """A network on the test images of the whole task and on some training images of all steps, each
-    with all its labels.
+class NetworkLocations(NamedTuple):
+    """What a network makes of the test images of the whole task and of some training images of all
+    steps, each with all its labels.
     """
 
     test: Locations
@@ -44,21 +44,20 @@ class Seen(NamedTuple):
     num_classes: int
     """Classes of the task, background counted."""
 
-    def parted(self, name: str, shares: Floats) -> dict[str, float]:
-        """`NAME_old` and `NAME_new`, means over the classes of (C,) shares."""
-        old, new = shares[1 : self.num_old], shares[self.num_old :]
+    def old_and_new(self, name: str, values: Floats) -> dict[str, float]:
+        """`NAME_old` and `NAME_new`, means over the classes of (C,) values."""
+        old, new = values[1 : self.num_old], values[self.num_old :]
         return {f"{name}_old": float(old.mean()), f"{name}_new": float(new.mean())}
 
-    def probed(self, features: Floats, asked: Floats) -> Floats:
-        """(C,) recall in percent of a linear probe fitted to features (N, D) of the training
-        images and asked on those of the test images.
+    def probe_recall(self, train_features: Floats, test_features: Floats) -> Floats:
+        """(C,) recall in percent, on the test images, of a linear probe that is fitted to features
+        (N, D) of the training images.
         """
-        return linear_probe(
-            (features, self.train.labels), (asked, self.test.labels), PROBE_LOCATIONS
-        )
+        train, test = (train_features, self.train.labels), (test_features, self.test.labels)
+        return linear_probe(train, test, PROBE_LOCATIONS)
 
 
-Measure = Callable[[Seen], Mapping[str, float]]
+Measure = Callable[[NetworkLocations], Mapping[str, float]]
 
 
 class FeatureTable(NamedTuple):
@@ -66,7 +65,8 @@ class FeatureTable(NamedTuple):
 
     rows: pd.DataFrame
     """A row per run and step: method, seed, step; drift of the old class means since step 0, in
-    percent of their mean distance there; then what the measure gives."""
+    percent of their mean distance there, NaN for joint training, which has no step 0 of its own;
+    then what the measure gives. Joint training has one row, of the task's last step."""
     errors: list[str]
     """A line for each network that could not be measured."""
 
@@ -81,28 +81,30 @@ def feature_table(
     """
     asked = {place: (run, step) for run in runs for step, place in enumerate(_places(run))}
     names = terms_of(run.config for run in runs)
-    known = run_calls(partial(_portrait, measure), asked, jobs, label, names)
+    known = run_calls(partial(_measure_network, measure), asked, jobs, label, names)
     rows = [row for run in runs for row in _rows(run, known)]
     return FeatureTable(pd.DataFrame(rows), [r.error for r in known.values() if r.error])
 
 
-def readable(seen: Seen) -> dict[str, float]:
-    """answers_old, answers_new: percent of the locations that the network names, mean over the
-    classes; probe_old, probe_new: the same for a linear probe of the encoder's features.
+def predicted_and_probed(found: NetworkLocations) -> dict[str, float]:
+    """predicted_old, predicted_new: percent of the locations that the network predicts right, mean
+    over the classes; probe_old, probe_new: the same for a linear probe of the encoder's features.
     """
-    named = recall(seen.test.labels, seen.test.predictions, seen.num_classes)
-    probed = seen.probed(seen.train.features, seen.test.features)
-    return {**seen.parted("answers", named), **seen.parted("probe", probed)}
+    predicted = recall(found.test.labels, found.test.predictions, found.num_classes)
+    probed = found.probe_recall(found.train.features, found.test.features)
+    return {**found.old_and_new("predicted", predicted), **found.old_and_new("probe", probed)}
 
 
 Place = tuple[Path, int]
 """Folder of a run or of its step 0, and the step."""
 
 
-class _Portrait(NamedTuple):
+class _Measured(NamedTuple):
+    step: int
+    """Of the task: joint training has one step, and stands after the last of them."""
     means: Floats
     """(C, D) of the old classes."""
-    measures: Mapping[str, float]
+    values: Mapping[str, float]
 
 
 def _places(run: Run) -> list[Place]:
@@ -111,26 +113,28 @@ def _places(run: Run) -> list[Place]:
 
 def _rows(run: Run, known: Mapping[Place, CallResult]) -> Iterator[dict[str, object]]:
     """A row per step of a run; none of a network that could not be measured."""
-    portraits = [known[place].value for place in _places(run)]
-    for step, drawn in enumerate(portraits):
-        if drawn is None or portraits[0] is None:
+    measured: list[_Measured | None] = [known[place].value for place in _places(run)]
+    for found in measured:
+        first = measured[0]
+        if found is None or first is None:
             continue
-        row = {"method": run.config.method.name, "seed": run.config.seed, "step": step}
-        yield {**row, "drift": drift(portraits[0].means, drawn.means), **drawn.measures}
+        moved = float("nan") if run.config.method.joint else drift(first.means, found.means)
+        row = {"method": run.config.method.name, "seed": run.config.seed, "step": found.step}
+        yield {**row, "drift": moved, **found.values}
 
 
-def _portrait(measure: Measure, run: Run, step: int) -> _Portrait:
+def _measure_network(measure: Measure, run: Run, step: int) -> _Measured:
     with threadpool_limits(1):  # waiting threads cost more than they bring
         model, workspace = run.model(step), open_workspace(run.config, progress=False)
-        task = workspace.task
-        seen = Seen(
-            test=locations(model, workspace.evaluation_batches(task.num_steps - 1)),
+        task, last = workspace.task, workspace.learned.num_steps - 1
+        found = NetworkLocations(
+            test=locations(model, workspace.evaluation_batches(last)),
             train=locations(model, _training_images(workspace)),
             num_old=1 + len(task.steps[0]),
             num_classes=1 + len(task.seen(task.num_steps - 1)),
         )
-        means = class_means(seen.test.features, seen.test.labels, seen.num_old)[1:]
-        return _Portrait(means, measure(seen))
+        means = class_means(found.test.features, found.test.labels, found.num_old)[1:]
+        return _Measured(workspace.reported_step(step), means, measure(found))
 
 
 def _training_images(workspace: Workspace) -> StepLoader:
