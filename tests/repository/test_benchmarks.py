@@ -15,6 +15,7 @@ import yaml
 from sparcl_lib.config import parse_settings
 from sparcl_lib.course import minivoc_config
 from sparcl_lib.digests.statements import tree_digest
+from sparcl_lib.methods import method_to_plain
 from sparcl_lib.metrics import format_mean
 
 ROOT = Path(__file__).parents[2]
@@ -421,3 +422,19 @@ def test_the_table_of_whole_images_is_as_measured():
     for name, rows in results.groupby("test"):
         ious = [f"{iou:.1f}" for iou in rows.iou]
         assert line(name, f"{rows.iou.mean():.1f}", *ious) in page("whole_images")
+
+
+def test_latent_terms_on_top_of_a_method_leave_the_rest_of_it_as_it_is():
+    study = runpy.run_path(str(STUDIES / "on_top_of_others" / "on_top_of_others.py"))
+    for setup in study["SETUPS"]:
+        configs = {c.method.name: c for c in study["block"](setup, [0]).configs()}
+        assert len(configs) == 28
+        for name, config in configs.items():
+            base, plain = configs[name.split(" + ")[0]], method_to_plain(config.method)
+            added = [t for t in study["LATENT"] if t in plain["terms"]]
+            assert len(added) == (0 if config is base else 1 if name.endswith("+ matching") else 4)
+            weights = {t: plain["terms"].pop(t) for t in added}
+            assert plain | {"name": base.method.name} == method_to_plain(base.method)
+            assert (config.optim, config.data, config.model) == (base.optim, base.data, base.model)
+            if name.endswith("sparsification"):
+                assert weights["repulsion"] == {"weight": 0.5, "from_step": 1}
