@@ -314,8 +314,9 @@ assert seen.loc["output distillation"].tolist() == [True, False, True, True] and
 assert seen.loc["local POD (PLOP)"].all() and seen.loc["attraction"].tolist() == [True, True, True, False]
 
 # %% [markdown]
-# Read it by rows. Feature distillation sees everything, POD (here at all its scales) as well: whoever holds each location holds the mean of the class,
-# too. In fact, with the teacher's own mean as the anchor, by the inequality of Jensen for squares,
+# Read it by rows. Feature distillation sees everything, POD as well (its finest strips are single locations on a map as small as this; on the 16 x 16 of
+# the network they are four locations long): whoever holds each location holds the mean of the class, too. In fact, with the teacher's own mean as the
+# anchor, by the inequality of Jensen for squares,
 #
 # $$\bigl\lVert \hat p_c - \hat p_c^{\,old} \bigr\rVert^2 = \Bigl\lVert \frac1{n_c} \sum_i (f_i - f_i^{old}) \Bigr\rVert^2 \le \frac1{n_c} \sum_i \lVert f_i - f_i^{old} \rVert^2 .$$
 #
@@ -528,9 +529,18 @@ show(
 #
 # ## Put to the test
 #
-# Task 6-4, seeds 0 to 2, two setups. In the disjoint one no image of step 0 shows a class to come; in the overlapped one it may, labelled background. The
-# images of step 1 are the same in both, for no class is left to come then; what differs is $M_0$, and that in the overlapped setup background has no
-# prototype. Each base stands alone and with
+# Task 6-4, seeds 0 to 2, two setups. In the disjoint one no image of step 0 shows a class to come; in the overlapped one it may, labelled background.
+# What else differs?
+
+# %%
+overlapped = open_workspace(minivoc_config("MiB", setup="overlapped"), progress=False)
+images = {"disjoint": workspace.train_ids, "overlapped": overlapped.train_ids}
+pd.DataFrame({setup: {f"images of step {k}": len(ids) for k, ids in steps.items()} for setup, steps in images.items()}).T
+assert set(images["disjoint"][1]) == set(images["overlapped"][1])
+
+# %% [markdown]
+# The images of step 1 are the same ones, for after it no class is left to come. So what differs is $M_0$, which in the overlapped setup has seen more
+# images, with classes to come in its background; and that background has no prototype there. Each base stands alone and with
 #
 # - **matching**, at 0.1, mean squares, as in chapter 05;
 # - **all four** at the weights of chapters 05 to 07, as in chapter 08;
