@@ -16,7 +16,7 @@
 # prerequisites: ["04", "05", "06", "07", "08"]
 # differs:
 #   - The paper puts its losses on methods of its own time. PLOP is of the same year, EWF and SSUL are of later ones, and SSUL-like is not SSUL (docs/later_ideas.md).
-#   - Each base keeps the settings that a search found for it alone, and the terms have two sets of weights that no base was searched for, those of chapters 05 to 07 and those of SDR's recipe.
+#   - Each base keeps the settings that a search found for it alone (SSUL-like and MiB+EWF, values tried by hand), and the terms have two sets of weights that no base was searched for, those of chapters 05 to 07 and those of SDR's recipe.
 #   - Terms act from step 1 on, so that a base with and without them has one step 0. In the paper attraction, repulsion and sparsification may act from step 0 on.
 # references:
 #   - "SDR: Michieli & Zanuttigh, Continual Semantic Segmentation via Repulsion-Attraction of Sparse and Disentangled Latent Representations, CVPR 2021, arXiv 2103.06342; its losses are section 4, what they are combined with is in the tables of section 6."
@@ -96,7 +96,8 @@ pd.DataFrame({base: described(base) for base in BASES}).T
 # | SSUL-like | backbone, head and old classifiers do not learn any more | weights |
 # | MiB+EWF | MiB; then the new weights are averaged with the old ones | logits, then weights |
 #
-# (The rates differ by up to ten times, for each base was searched alone. *Further* asks what that does to a weight that is the same on all.)
+# (The rates differ by up to ten times, for each base was searched alone, the last two by hand. *Further* asks what that does to a weight that is the same
+# on all.)
 #
 # ## Can it be put on?
 #
@@ -142,8 +143,8 @@ for setting in ("method.unknown=2", "method.classifier_init=unknown"):
         print(error)
 
 # %% [markdown]
-# An unknown class is one more sigmoid, and MiB's losses are those of a softmax: SSUL's idea does not go on MiB by a line. Nor do MiB's losses go on
-# SSUL-like, whose outputs are no distribution.
+# An unknown class is one more sigmoid, and MiB's losses are those of a softmax: SSUL's idea does not go on MiB by a line. The other way round no setting
+# objects, and it makes no more sense: MiB's losses compare distributions, and the outputs of SSUL-like are none.
 #
 # ## Does it reach anything?
 #
@@ -681,6 +682,7 @@ lost = pd.concat({
     }).T for setup in SETUPS
 })  # fmt: skip
 gains_text(lost).rename_axis(["setup", "base"])
+assert (lost.xs("SSUL-like", level=1)[["features, probed", "head, probed"]] == 0).all(axis=None)  # frozen
 
 # %% [markdown]
 # Three numbers say more than one mIoU. The first is what is gone from the features; the last is all that is gone; the difference is what was lost behind
