@@ -8,8 +8,8 @@
 # summary:
 #   - One line on each of the seven. A term asks for features, labels and the bank, which every run has; an assert says for each base that nothing else has changed.
 #   - Latent terms reach the encoder and nothing behind it. Where it is frozen their gradient is zero, and two runs agree in every digit. Output distillation does not see what the classifier does not read, feature distillation sees all and holds rare classes weakly, a second hold always takes less away than it would alone, and averaging weights scales every drift by its share, whatever has moved it.
-#   - TODO
-#   - TODO
+#   - Of 42 comparisons four lie above zero and three below; chance alone gives one of each. Three of the four are on FT, where new classes gain and old ones stay lost; the fourth is matching on MiB in the overlapped setup, 0.8 points. On LwF and ILT nothing is shown, on PLOP and MiB+EWF only harm.
+#   - Only FT, and MiB in the overlapped setup, have lost old classes in the features; there matching gives MiB's old classes a point and a half; on FT nobody reads what it holds. The rest is lost behind the features, where no latent term acts. A place in the table is a range, computed from paired seeds.
 # ends_with: four losses on seven methods, and a method of your own with its place in the table
 # reading_minutes: 60
 # further_minutes: 20
@@ -632,14 +632,20 @@ both.rename_axis(["base", "added"])
 assert (still == 0).all(axis=None)  # without a gradient there is no difference, to the last digit
 
 # %% [markdown]
-# TODO. Questions for this table, to be answered from it and from nothing else:
+# What the table says, and it alone:
 #
-# - On which bases does matching gain beyond zero, and is it those that hold no features? Is FT among them, whose old classes are nearly all lost?
-# - ILT sees what matching sees and holds rare classes weakly. Is there a gain on ILT that LwF has not, or the reverse?
-# - PLOP: what does it say that its rows gain or do not, given that it holds all layers and has labels for old classes?
-# - MiB+EWF: less than on MiB, more, or the same, and which of the two would the multiplied holds have said?
-# - Are the recipe's weights heard at all? Where do the louder ones harm, and whom, old or new classes?
-# - Do the two setups agree? Which gain would have been reported from one setup alone?
+# - **FT** gains beyond zero, from matching in both setups and from all four at the recipe's weights in one. But look at the columns: its old classes stay
+#   at zero on every seed, and what gains are the *new* ones. The network learns them better from features that are held; the old ones are in these
+#   features, as a probe will show, and no classifier names them.
+# - **LwF and ILT**: in twelve rows nothing is shown. On ILT the seeds agree within two points, so a gain of that size is left out: it holds each feature
+#   already. On LwF in the disjoint setup they do not, and a gain of five points would fit as well as none.
+# - **MiB** gains from matching in the overlapped setup, 0.8 points, in the old classes; in the disjoint one it gains nothing, to half a point. Each setup
+#   alone would have made a headline, and they are opposite ones.
+# - **PLOP** gains nowhere, and all four cost it about a point, beyond zero once at either set of weights. It holds all layers already.
+# - **MiB+EWF** is below its base in all six rows, once beyond zero. Less than on MiB was expected of whatever there is; this is more than that, and its
+#   seeds part so far that hardly a row says how much. One of its runs has no number at all: with all four in the disjoint setup, seed 2, the loss was
+#   infinite after fifteen iterations of step 1. That row is of two seeds, and so is the star at its old classes.
+# - **Weights**: the recipe's are lower, and no row changes its sign beyond zero with them.
 #
 # **How many would chance give?** Thirty-six of the 42 can be other than zero at all. If no term did anything, each interval would lie above zero once in
 # forty times.
@@ -656,7 +662,9 @@ def at_least(count, tries=CAN_MOVE, chance=0.025):
 print(f"expected by chance: {CAN_MOVE * 0.025:.1f} above and as many below; {above} or more above: {at_least(above):.2g}, {below} or more below: {at_least(below):.2g}")
 
 # %% [markdown]
-# (The 36 share bases, seeds and terms, so they are not independent; take the number for its order of magnitude.) TODO
+# (The 36 share bases, seeds and terms, so they are not independent; take the number for its order of magnitude.) So there is more in this
+# table than chance, and it is small: one gain of 0.8 points on the one base that leads, three on the base that has lost everything and where nobody would
+# stay, and three losses on bases that hold their layers or average their weights. **Combined without effort, yes; with an effect, hardly.**
 #
 # ## Which bases have room left?
 #
@@ -688,7 +696,10 @@ assert (lost.xs("SSUL-like", level=1)[["features, probed", "head, probed"]] == 0
 # Three numbers say more than one mIoU. The first is what is gone from the features; the last is all that is gone; the difference is what was lost behind
 # them, where no latent term acts.
 #
-# TODO. Which bases have lost most in the features, and which behind them? What does the first column say of SSUL-like (it must be zero; why is the last not)?
+# In the features only FT has lost much, ten and fifteen points, and MiB three in the overlapped setup. On LwF, ILT and PLOP a probe finds *more* than
+# before in the disjoint setup: step 1 has taught the encoder something that serves old classes, too. What is gone there is gone behind the features: FT's
+# old classes, 16 to 30 points of LwF, ILT and PLOP, ten of MiB. SSUL-like has lost nothing in the features, for they stood still, and still two points at
+# the output: its new classifier speaks where an old class should.
 #
 # Now the prediction that the first half of the chapter makes: **a latent term gains where something was lost in the features**. Each base is a point: to
 # the right, what it lost in the features (left) or behind them (right); upwards, what matching gives its old classes.
@@ -740,8 +751,13 @@ explore(
 )  # fmt: skip
 
 # %% [markdown]
-# (Seven points: for a rank correlation to be beyond chance at 5 %, it must be 0.79 or more. Exercise 9.4 works out why.) TODO
+# (Seven points: for a rank correlation to be beyond chance at 5 %, it must be 0.79 or more. Exercise 9.4 works out why.) None of the four is, and those of
+# the features point the wrong way. The picture says why: FT, far to the right, has the most to give back and gains nothing, for its classifier names no old
+# class whatever the features hold. So the prediction was half of the truth: a loss in the features is not enough, what is there must also be read. MiB in
+# the overlapped setup is the one place where both hold, three points lost in the features and nothing more behind them, and it is the one place where
+# matching gives old classes back. One base in one setup, seen after the fact: a hypothesis, to which the next table is not kind.
 #
+
 # And does the term do its own work where the mIoU does not move? What it changes in features, head and outputs:
 
 # %%
@@ -756,7 +772,11 @@ moved = {setup: inside(setup) for setup in SETUPS}
 pd.concat({setup: gains_text(table) for setup, table in moved.items()}).rename_axis(["setup", "matching on"])
 
 # %% [markdown]
-# TODO. On how many bases does matching lower the drift? On how many does a probe find more, and on how many does the network name more? A chain breaks at its first link that does not hold.
+# The chain has three links. **Drift**: matching lowers it beyond zero on FT and MiB in both setups, on LwF and MiB+EWF in one. On ILT nothing moves, for
+# its features are held; on PLOP the drift grows, in one setup beyond zero. **Probe**: in the features one finds more of the old classes on FT, nine points,
+# beyond zero in one setup, and one point on PLOP; on MiB, whose means drift by a third less, nothing more, and a point at the head's output. Linear
+# directions had not been lost there, wherever the means went. **Named**: beyond zero on no base; what is found on FT is named by nobody. The term does its
+# own work, and hardly anybody asks for what it holds. What then MiB's old classes gain from in the overlapped setup, this table does not say.
 #
 # ## A method that no paper has
 #
@@ -813,7 +833,9 @@ shown = table.assign(**{c: table[c].astype(float).round(1) for c in ("mIoU", "yo
 shown.head(8)
 
 # %% [markdown]
-# TODO. (With one seed every row reads *not told apart*, and the place is anything from first to last. That is not a fault of the function.)
+# All four rows of MiB are ahead of it, the base that it was made from among them: two more holds and an averaging cost it four points. And by its mean it
+# is fifth, while three seeds say no more than somewhere from fifth to tenth. (With one seed every row reads *not told apart*, and the place is anything
+# from first to last. That is not a fault of the function.)
 #
 # ### A term where the loss is
 #
@@ -865,6 +887,10 @@ def scores(run):
 pd.DataFrame({ON: scores(alone), f"{ON} + hold_back": scores(yours)}).T.rename_axis("60 iterations, seed 0").round(1)
 
 # %% [markdown]
+# **It does not help.** The new classes are hardly learned, and the old ones are no better off. The term does what it says, where an old class is seen in the
+# background, and the classifier's easiest way to obey is to keep new classes quiet everywhere. A smaller weight? A term that is silent once the margin is
+# below zero? `WEIGHT` is the cell's first line, and most first ideas end here; a table only ever shows the others.
+#
 # What would it take to call it a method? Three seeds, a search as wide as the base had, the overlapped setup, and the row of the table above that it
 # should beat: 9.5 is that project.
 #
@@ -877,7 +903,7 @@ pd.DataFrame({ON: scores(alone), f"{ON} + hold_back": scores(yours)}).T.rename_a
 # - **Room in the right place.** Probe the base after a step: is the loss in the features, where the term acts, or behind them?
 # - **A weight for this base.** The same weight is another push at another rate (*Further*).
 #
-# TODO: one sentence on which of the four decided most here.
+# Here the third decided most: on five of the seven bases no loss in the features is shown, so there was nothing to give back, whatever the term did.
 #
 # ## Exercises
 #
