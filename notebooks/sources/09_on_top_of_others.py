@@ -674,7 +674,7 @@ print(f"expected by chance: {CAN_MOVE * 0.025:.1f} above and as many below; {abo
 
 # %%
 features = pd.read_csv(f"{STUDY}/features.csv")
-PLACES = {"features, probed": "probe_old", "head, probed": "head_old", "named": "answers_old"}
+PLACES = {"features, probed": "probe_old", "head, probed": "head_old", "named": "predicted_old"}
 
 
 def since_start(setup, method):

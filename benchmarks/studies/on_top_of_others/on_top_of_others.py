@@ -8,7 +8,7 @@ to the store, so that a second call trains only what is missing. Writes beside t
 "old" are the six classes of step 0, "new" the four of step 1, shares in percent of the locations of
 the test images, means over the classes:
 
-- answers_old, answers_new: what the network names;
+- predicted_old, predicted_new: what the network names;
 - probe_old, probe_new: what a linear probe of the encoder's features names, fitted with all labels
   to training images of both steps;
 - head_old, head_new: the same for the head's output, which the classifier reads;
@@ -28,7 +28,11 @@ from sparcl_lib.config import parse_settings
 from sparcl_lib.experiments.base import RunBase, Variant, open_store, read_variants
 from sparcl_lib.experiments.comparison import Block, compare
 from sparcl_lib.experiments.pool import run_all
-from sparcl_lib.experiments.portraits import Seen, feature_table, readable
+from sparcl_lib.experiments.feature_table import (
+    NetworkLocations,
+    feature_table,
+    predicted_and_probed,
+)
 from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.methods import method_to_plain
 from sparcl_lib.writing import write_atomically
@@ -75,10 +79,10 @@ def block(setup: str, seeds: Sequence[int], settings: Sequence[str] = ()) -> Blo
     return Block(base, list(variants(base)), seeds)
 
 
-def measures(seen: Seen) -> dict[str, float]:
+def measures(found: NetworkLocations) -> dict[str, float]:
     """Of one network: what features, head and classifier say of old and of new classes."""
-    head = seen.probed(seen.train.head, seen.test.head)
-    return {**readable(seen), **seen.parted("head", head)}
+    head = found.probe_recall(found.train.head, found.test.head)
+    return {**predicted_and_probed(found), **found.old_and_new("head", head)}
 
 
 def features(asked: Block, store: RunStore, jobs: int | None) -> tuple[pd.DataFrame, list[str]]:
