@@ -46,5 +46,7 @@ def planted_repulsion(features: Tensor, labels: Tensor, prototypes: Tensor) -> T
     """
     sums, counts = class_sums(features, labels, count_classes(labels))
     means = class_means(sums, counts)[counts > 0]
-    inverse = [1 / (means[j] - means[k].detach()).norm() for j, k in combinations(range(len(means)), 2)]
+    inverse = [
+        1 / (means[j] - means[k].detach()).norm() for j, k in combinations(range(len(means)), 2)
+    ]
     return torch.stack(inverse).mean() if inverse else 0 * features.sum()
