@@ -1,4 +1,4 @@
-"""Chapter 10: the tools that a reader has, or writes, find the faults that were planted for them."""
+"""Chapter 10: the tools that a reader has, or writes, find the faults planted for them."""
 
 import contextlib
 import io
