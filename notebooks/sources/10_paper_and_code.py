@@ -576,12 +576,11 @@ assert scores["UCE + matching"]["old"] > scores["UCE + released matching"]["old"
 #
 # ## How such things are found
 #
-# Not by reading alone. Everybody who looked at these lines had read them. They are found by asking the code questions to which one knows the answer. Six kinds
-# go a long way:
+# Not by reading alone: each of these lines looks right. They are found by asking the code questions to which one knows the answer. Six kinds go a long way:
 #
 # | question | what one does | finds here |
 # |---|---|---|
-# | **shapes** | give every size another value (2 images, 5 channels, 3 by 4 locations, 4 classes), and entries that say where they come from | prototypes, matching, contrast |
+# | **shapes** | give every size another value (2 images, 5 channels, 3 by 6 locations, 4 classes), and entries that say where they come from | prototypes, matching, contrast |
 # | **invariances** | change what must not matter: the order of locations, the names of classes, what is not labelled, the precision | matching, contrast, division, void, distances |
 # | **one against two** | a batch of one image, and of the same image twice: a mean must stay | prototypes, contrast |
 # | **a value by hand** | zero where zero is due, one small case on paper | matching |
@@ -596,10 +595,10 @@ assert scores["UCE + matching"]["old"] > scores["UCE + released matching"]["old"
 
 # %% tags=["setup"]
 def scene():
-    """Every size another number: features (2, 5, 3, 4), labels (2, 3, 4), prototypes (4, 5)."""
+    """Every size another number: features (2, 5, 3, 6), labels (2, 3, 6), prototypes (4, 5)."""
     generator = torch.Generator().manual_seed(1)
-    features = torch.rand(2, 5, 3, 4, generator=generator)
-    labels = torch.randint(4, (2, 3, 4), generator=generator)
+    features = torch.rand(2, 5, 3, 6, generator=generator)
+    labels = torch.randint(4, (2, 3, 6), generator=generator)
     labels[0, 0, 0] = 255  # one location is not labelled
     return features, labels, torch.rand(4, 5, generator=generator)
 
@@ -613,7 +612,7 @@ def two_classes():
 # %% tags=["setup"]
 def other_order(loss):  # the locations of each image change places, with their labels
     features, labels, prototypes = scene()
-    order = torch.randperm(12, generator=torch.Generator().manual_seed(2))
+    order = torch.randperm(18, generator=torch.Generator().manual_seed(2))
     moved = features.flatten(2)[:, :, order].view_as(features)
     return loss(features, labels, prototypes), loss(moved, labels.flatten(1)[:, order].view_as(labels), prototypes)
 
