@@ -1100,7 +1100,8 @@ assert torch.isclose(over_all, over_labelled * 2 / 4)
 # %% [markdown]
 # An image with wide borders then counts for less, and all of the cross-entropy is smaller beside the other losses, which is a change of every weight. It does
 # not act in the release, whose loaders let no 255 through. [The page](../docs/paper_and_released.md#what-is-not-reproduced) has the others.
-#
+
+# %% [markdown]
 # ### 10.5 A loss of your choice (open)
 #
 # Take any loss: one of `sparcl_lib.losses`, one of another repository, best one of your own. Ask it at least four questions to which you know the answer, among

@@ -180,10 +180,10 @@ def test_the_core_has_no_exercise_without_one_right_answer():
     for chapter in read_chapters(NOTEBOOKS / "sources"):
         text = "\n".join(c.source for c in chapter.cells if c.cell_type == "markdown")
         core, all_ = ({e.number for e in exercises_of(chapter, core)} for core in (True, False))
-        opened = {t[0] for t in re.findall(r"### (\d\.\d) (.*\bopen\b.*)", text, re.IGNORECASE)}
+        opened = {t[0] for t in re.findall(r"### (\d+\.\d) (.*\bopen\b.*)", text, re.IGNORECASE)}
         assert opened <= all_ and not opened & core, chapter.name
         before, _, _ = text.partition("\n## Further: ")
-        assert core == all_ & set(re.findall(r"### (\d\.\d) ", before)) - opened
+        assert core == all_ & set(re.findall(r"### (\d+\.\d) ", before)) - opened
         assert opened == {"05": {"5.4"}, "06": {"6.5"}, "07": {"7.5"}}.get(chapter.number, opened)
 
 
