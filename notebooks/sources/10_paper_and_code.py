@@ -659,7 +659,7 @@ TOOLS = {
 
 # %% tags=["setup"]
 def agree(ought, found):
-    return math.isclose(float(ought), float(found), rel_tol=1e-3, abs_tol=1e-6)
+    return math.isclose(float(ought), float(found), rel_tol=1e-4, abs_tol=1e-6)
 
 
 def examine(loss, by_hand):
