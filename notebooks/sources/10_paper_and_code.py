@@ -484,7 +484,8 @@ show(
 #   seed have less in common. Not shown by three seeds.
 # - **Division** leaves zero out, on the *good* side, by half a point. Of twenty intervals at 95 % one is expected to do so by chance. Nobody should conclude
 #   that it helps.
-# - `sparsity` and `old labels` are exactly zero: nothing negative and nothing weak there, and no old label in this setup.
+# - `sparsity` and `old labels` are zero in all four decimals that are kept. In this setup there is no old label, and zero fits with features that are never
+#   negative and locations that are not weak (which nobody has counted here).
 
 # %%
 by_seed = study.pivot(index="seed", columns="method", values="miou_all")
@@ -509,10 +510,10 @@ assert (other_side.xs("high", axis=1, level=1).loc[["step 0, formulas", "step 0,
 #
 # ### Why do the wrong readings cost nothing?
 #
-# Because what they spoil is worth nothing here. These are the weights that the search gave SDR on MiniVOC, and chapters 05 to 07 found no gain by these losses
-# on MiB. A loss that does next to nothing when it is right does next to nothing when it is wrong. "It costs nothing" is then a statement about the *place of
-# measurement*. Chapter 06 asked for a setting in which the loss is worth something, and there is one: on UCE, without distillation, matching gives the old
-# classes sixteen points (chapter 05). Put the (n, D) reading into *that* one.
+# Because what they spoil is worth little here. The weights that a search gave SDR on MiniVOC are small (last table of the section above), and chapters 05 to 07
+# found no gain by these losses on MiB. A loss that does next to nothing when it is right does next to nothing when it is wrong. "It costs nothing" is then a
+# statement about the *place of measurement*. Chapter 06 asked for a setting in which the loss is worth something, and there is one: on UCE, without
+# distillation, matching gives the old classes sixteen points (chapter 05). Put the (n, D) reading into *that* one.
 #
 # **Predict before you run:** the mean over three seeds of what matching still adds to the old classes of UCE, when it reads its features in the wrong order.
 # (In the right order 16. Look at the smallest tensor again: what is left of the class mean?)
@@ -688,7 +689,7 @@ FORMULAS = {
 # %%
 def table_of(those):
     cells = {
-        name: {tool: "" if agree(*pair) else "{:.3g} → {:.3g}".format(*map(float, pair)) for tool, pair in examine(loss, BY_HAND[name]).items()}
+        name: {tool: "" if agree(*pair) else "{:.4g} → {:.4g}".format(*map(float, pair)) for tool, pair in examine(loss, BY_HAND[name]).items()}
         for name, loss in those.items()
     }  # fmt: skip
     return pd.DataFrame(cells)
@@ -778,8 +779,9 @@ assert whole[["with", "without"]].min(axis=1).max() < 0.1
 
 # %% [markdown]
 # All rows that can be told apart agree: MiB's table leaves background out, all others count it. (Numbers of one decimal leave a tenth of room; a row where both
-# counts fit says nothing.) So the two cells are *not* the same quantity. How much can that be? If background has the IoU $\mathrm{IoU}_0$, counting it moves
-# the mean of 20 classes by $(\mathrm{IoU}_0 - \text{all}) / 21$, and $\mathrm{IoU}_0$ lies between 0 and 100:
+# counts fit says nothing. The parts of SDR's rows are reprinted by later papers; that they fit checks the reprint, too.) So the two cells are *not* the same
+# quantity. How much can that be? If background has the IoU $\mathrm{IoU}_0$, counting it moves the mean of 20 classes by $(\mathrm{IoU}_0 - \text{all}) / 21$,
+# and $\mathrm{IoU}_0$ lies between 0 and 100:
 
 # %%
 theirs = cell.set_index("table")["miou_all"]
@@ -791,8 +793,8 @@ assert low > -4 and high < 2 and gap > 20
 # %% [markdown]
 # **2. Is it the same training?** No. The note of MiB's row says a batch of 24, a learning rate of $10^{-2}$, then $10^{-3}$, and in-place batch norm, which
 # lets such batches fit into memory. The runs of SDR's table have a batch of 8, and $10^{-3}$, then $10^{-4}$ on VOC, with the ordinary batch norm. The row of
-# MiB in SDR's table is no copy, since it is another number: MiB was *trained again* by the authors of SDR. That is usual, and the right thing to do for a
-# comparison. Its result depends on the settings that the other method was given there, and neither table says what a search for them would have found.
+# MiB in SDR's table is no copy, since it is another number: MiB was *trained again* for that table. That is usual, and the right thing to do for a comparison.
+# Its result depends on the settings that the other method was given there, and neither table says what a search for them would have found.
 #
 # **3. Is it this cell alone?** All cells that both tables have:
 
