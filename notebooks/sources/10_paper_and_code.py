@@ -38,7 +38,6 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from sparcl_lib import losses
 from sparcl_lib.course import (
@@ -366,7 +365,7 @@ moved = torch.tensor([[[[4.0, 6.0]]]])
 
 
 def before_and_after(momentum, frozen=False):
-    norm = nn.BatchNorm2d(1, momentum=momentum)
+    norm = torch.nn.BatchNorm2d(1, momentum=momentum)
     norm.train(not frozen)
     in_training = norm(moved).flatten().tolist()
     return {"in training": in_training, "at test": norm.eval()(moved).flatten().tolist()}
@@ -1094,7 +1093,7 @@ assert off["without"].iloc[0] > off["with"].iloc[0] > 0.05
 # %%
 logits = torch.tensor([[[[1.0, 0.0, 2.0, 0.5]], [[0.0, 3.0, 1.0, 0.5]]]])  # (1, 2, 1, 4)
 target = torch.tensor([[[0, 1, 255, 255]]])
-per_pixel = nn.functional.cross_entropy(logits, target, ignore_index=255, reduction="none")
+per_pixel = torch.nn.functional.cross_entropy(logits, target, ignore_index=255, reduction="none")
 over_all, over_labelled = per_pixel.mean(), losses.cross_entropy(logits, target)
 print(f"over all pixels {over_all:.3f}, over the labelled ones {over_labelled:.3f}")
 assert torch.isclose(over_all, over_labelled * 2 / 4)
