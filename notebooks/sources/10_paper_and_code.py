@@ -469,7 +469,7 @@ assert costs.loc["head", (INTO, "low")] < 0 < costs.loc["head", (INTO, "high")]
 show(
     forest_plot(costs, "points of mIoU, all classes"),
     "For each of ten differences the points that it moves the formulas by, and its absence the release, with 95 % intervals over three seeds: batch norm alone leaves zero "
-    "out on both sides; head is wide; all others lie at zero",
+    "out on both sides; in the formulas division lies just above it; all others hold zero, head widely",
 )  # fmt: skip
 
 # %% [markdown]
