@@ -43,10 +43,13 @@ EXPLAINED: dict[str, tuple[str, ...]] = {
     "LwF": ("04_distillation",),
     "ILT": ("04_distillation",),
     "MiB": ("04_distillation",),
+    "PLOP": ("09_on_top_of_others",),
     "SDR": _LATENT,
     "SDR+MiB": _LATENT,
+    "SSUL-like": ("09_on_top_of_others",),
+    "MiB+EWF": ("09_on_top_of_others",),
 }
-"""Method -> the chapters that build it; a new chapter adds its line here."""
+"""Method -> the chapters that build it or show where it holds; a new chapter adds its line here."""
 PAGES = {"SSUL-like": "later_ideas.md", "MiB+EWF": "later_ideas.md"}
 """Method -> the page of docs/ that says how it differs from its paper."""
 MECHANISMS = {

@@ -34,9 +34,11 @@
 # | [06 Attraction and repulsion](06_attraction_and_repulsion.ipynb) | What do two forces do to the space of features, and is a tidier space a better one? | ready |
 # | [07 Sparsification](07_sparsification.ipynb) | Does the loss called sparsification make features sparse, and would that help? | ready |
 # | [08 The whole method](08_the_whole_method.ipynb) | Do they add up, and how would one know? | ready |
-# | 09 to 11 | Do they help other methods, does the code compute the paper, and how is all that run at full scale? | planned |
+# | [09 On top of others](09_on_top_of_others.ipynb) | Does what helps one method help the next, and can one know beforehand? | ready |
+# | [10 Paper and code](10_paper_and_code.ipynb) | Does the code compute the formula, and which published number does one believe? | ready |
+# | 11 | How is all that run at full scale? | planned |
 #
-# The library has all of these methods already; what is planned are the chapters. The [index](README.md) links those that are ready.
+# What is planned is a chapter; the library trains at full scale already. The [index](README.md) links those that are ready.
 
 # %% [markdown]
 # ## How a chapter works

@@ -122,9 +122,10 @@ explore(
 def context_of(features, labels, old_labelled=False, logits=None, num_old=2):  # a batch of step 1
     target = torch.tensor(labels)[None, None]  # (1, 1, n)
     logits = torch.zeros(1, 4, 1, len(labels)) if logits is None else logits  # four classes
-    guesses = SegmenterOutput(torch.zeros(1, num_old, 1, len(labels)), features)  # all background
+    unsure = torch.zeros(1, num_old, 1, len(labels))  # so the old network says background
+    guesses = SegmenterOutput(low_res_logits=unsure, features=features)
     bank = PrototypeBank(4, features.shape[1])
-    return StepContext(SegmenterOutput(logits, features), target, guesses, bank, num_old, old_labelled, step=1)
+    return StepContext(SegmenterOutput(low_res_logits=logits, features=features), target, guesses, bank, num_old, old_labelled, step=1)
 
 
 def added(*labels):
