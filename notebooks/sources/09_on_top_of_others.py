@@ -320,7 +320,7 @@ assert seen.loc["local POD (PLOP)"].all() and seen.loc["attraction"].tolist() ==
 # the network they are four locations long): whoever holds each location holds the mean of the class, too. In fact, with the teacher's own mean as the
 # anchor, by the inequality of Jensen for squares,
 #
-# $$\bigl\lVert \hat p_c - \hat p_c^{\,old} \bigr\rVert^2 = \Bigl\lVert \frac1{n_c} \sum_i (f_i - f_i^{old}) \Bigr\rVert^2 \le \frac1{n_c} \sum_i \lVert f_i - f_i^{old} \rVert^2 .$$
+# $$\lVert \hat p_c - \hat p_c^{\,old} \rVert^2 = \lVert \frac1{n_c} \sum_i (f_i - f_i^{old}) \rVert^2 \le \frac1{n_c} \sum_i \lVert f_i - f_i^{old} \rVert^2 .$$
 #
 # Where the right side is small, matching finds nothing to do; the reverse does not hold. **Output distillation has a hole**: what the classifier does not
 # read may move freely. Matching sees that movement and holds it. But then nobody reads it! With a linear reader, a drift that distillation leaves free is
