@@ -27,12 +27,12 @@ import pandas as pd
 from sparcl_lib.config import parse_settings
 from sparcl_lib.experiments.base import RunBase, Variant, open_store, read_variants
 from sparcl_lib.experiments.comparison import Block, compare
-from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.feature_table import (
     NetworkLocations,
     feature_table,
     predicted_and_probed,
 )
+from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.methods import method_to_plain
 from sparcl_lib.writing import write_atomically
