@@ -18,6 +18,7 @@ from sparcl_lib import training
 from sparcl_lib.config import RunConfig, known_keys, resolve
 from sparcl_lib.errors import UserError, shown
 from sparcl_lib.experiments.base import RunBase, Variant, open_store
+from sparcl_lib.experiments.cluster import open_cluster
 from sparcl_lib.experiments.store import RunStore, Trainer, default_store, run_keys
 from sparcl_lib.methods import method_name
 from sparcl_lib.plain import nest
@@ -132,6 +133,7 @@ def compare(
     store: str | Path | None = None,
     jobs: int | None = None,
     accelerator: str = "cpu",
+    cluster: str | Path | None = None,
 ) -> pd.DataFrame:
     """Every method on every task, setup and seed; runs that the store holds are not trained again.
 
@@ -142,6 +144,8 @@ def compare(
             one. Processes import a script again: call this under `if __name__ == "__main__":`.
         accelerator: of lightning.Fabric; each run uses one device. `train` takes a GPU if there
             is one, and the store does not tell: name the same here, or another store.
+        cluster: train on other machines, in place of processes of this one: the address of a dask
+            scheduler, or a YAML file of jobs, as `sparcl compare --cluster` takes it.
 
     The other arguments are those of `train`, tasks, setups and seeds in lists.
 
@@ -169,7 +173,9 @@ def compare(
         for task in _several(tasks, "tasks")
         for setup in _several(setups, "setups")
     ]
-    found = comparison.compare(blocks, open_store(_folder(store), accelerator), jobs)
+    with open_cluster(cluster) as workers:
+        kept = open_store(_folder(store), accelerator, workers)
+        found = comparison.compare(blocks, kept, jobs)
     _warn(found.errors)
     return _with_folders(found.table(), store)
 
@@ -188,6 +194,7 @@ def ablate(
     store: str | Path | None = None,
     jobs: int | None = None,
     accelerator: str = "cpu",
+    cluster: str | Path | None = None,
 ) -> pd.DataFrame:
     """Switch loss terms of a method off: every subset of them, or all and all but one.
 
@@ -212,10 +219,12 @@ def ablate(
     """
     from sparcl_lib.experiments import ablation  # needs the extra `report`
 
-    found = ablation.ablate(
-        _base(dataset, task, setup, settings, data_root), method, _several(terms, "terms"),
-        _several(seeds, "seeds"), open_store(_folder(store), accelerator), leave_one_out, jobs,
-    )  # fmt: skip
+    with open_cluster(cluster) as workers:
+        found = ablation.ablate(
+            _base(dataset, task, setup, settings, data_root), method, _several(terms, "terms"),
+            _several(seeds, "seeds"), open_store(_folder(store), accelerator, workers),
+            leave_one_out, jobs,
+        )  # fmt: skip
     _warn(found.errors)
     return _with_folders(found.table, store)
 

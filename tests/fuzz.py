@@ -189,7 +189,7 @@ def _cut_off(patch: pytest.MonkeyPatch, world: World) -> None:
     for module in (comparison, ablation):
         patch.setattr(module, "run_all", run_all)
     patch.setattr(sweep, "run_calls", lambda call, calls, *_: {
-        key: pool._attempt(call, arguments) for key, arguments in calls.items()})  # fmt: skip
+        key: pool.attempt(call, arguments) for key, arguments in calls.items()})  # fmt: skip
     patch.setattr(RunStore, "fetch", not_trained)
     patch.setattr(store, "note_edits", lambda: None)  # which a checkout with edits would say
 

@@ -36,8 +36,8 @@ CHILDREN = {
 """An index, and the pages below it in the sidebar."""
 CONTENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Course", ("notebooks/README", "notebooks/project/README", "docs/day_one", "docs/teaching")),
-    ("Library", ("docs/using", "docs/reproduce", "docs/several_gpus", "docs/own_data",
-                 "data_scripts/README", "docs/engineer", "docs/!")),
+    ("Library", ("docs/using", "docs/reproduce", "docs/several_gpus", "docs/cluster",
+                 "docs/own_data", "data_scripts/README", "docs/engineer", "docs/!")),
     ("Results", ("benchmarks/README", "docs/real_voc_subset", "docs/latent_terms",
                       "docs/paper_and_released", "docs/later_ideas")),
     ("Reference", ("reference/api/index", "reference/methods", "reference/settings",

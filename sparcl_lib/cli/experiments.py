@@ -2,13 +2,15 @@
 
 import shlex
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sparcl_lib.cli.options import (
     Accelerator,
+    ClusterName,
     ConfigFile,
     DataRoot,
     Dataset,
@@ -23,6 +25,9 @@ from sparcl_lib.cli.options import (
     numbers,
 )
 from sparcl_lib.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from sparcl_lib.experiments.cluster import Cluster
 
 Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")]
 Out = Annotated[Path, typer.Option(help="Where tables, page and, without --store, runs go.")]
@@ -45,6 +50,7 @@ def ablate(
     plugins: Plugins = None,
     store: Store = None,
     jobs: Jobs = None,
+    cluster: ClusterName = None,
     accelerator: Accelerator = "cpu",
 ) -> None:
     """Switch the loss terms of a method on and off; runs that are kept are not trained again."""
@@ -57,10 +63,11 @@ def ablate(
         dataset=dataset, task=task, setup=setup, data_root=data_root,
         overrides=tuple(layers(config, settings)),
     )  # fmt: skip
-    result = ablation.ablate(
-        base, method, names(terms, "--terms"), numbers(seeds, "--seeds"),
-        open_store(store or out / "runs", accelerator), leave_one_out, jobs,
-    )  # fmt: skip
+    with _opened(cluster, jobs) as workers:
+        result = ablation.ablate(
+            base, method, names(terms, "--terms"), numbers(seeds, "--seeds"),
+            open_store(store or out / "runs", accelerator, workers), leave_one_out, jobs,
+        )  # fmt: skip
     ablation.write_ablation(result, out, [_command()])
     print(f"{ablation.ablation_text(result)}\n\nThe page to look at: {out / 'report.html'}")
     _end(result.errors)
@@ -88,6 +95,7 @@ def sweep(
     plugins: Plugins = None,
     store: Store = None,
     jobs: Jobs = None,
+    cluster: ClusterName = None,
     accelerator: Accelerator = "cpu",
 ) -> None:
     """Search settings with Optuna, the same budget for each method; goes on where it stopped."""
@@ -107,7 +115,8 @@ def sweep(
     methods = unique(map(method_name, names(method, "--method")))
     spaces = {name: read_space(space, name) for name in methods}
     plan = Sweep(base, spaces, trials, numbers(seeds, "--seeds"), storage)
-    table = run_sweep(plan, open_store(store or out / "runs", accelerator), jobs)
+    with _opened(cluster, jobs) as workers:
+        table = run_sweep(plan, open_store(store or out / "runs", accelerator, workers), jobs)
     write_csv(out / "trials.csv", table)
     print(f"{sweep_text(table)}\n\nEvery trial: {out / 'trials.csv'}")
 
@@ -129,6 +138,7 @@ def compare(
     plugins: Plugins = None,
     store: Store = None,
     jobs: Jobs = None,
+    cluster: ClusterName = None,
     accelerator: Accelerator = "cpu",
 ) -> None:
     """Every method on every task, setup and seed, step 0 shared: tables, a CSV and a page."""
@@ -152,10 +162,23 @@ def compare(
         for task in names(tasks, "--tasks")
         for setup in names(setups, "--setups")
     ]  # fmt: skip
-    result = comparison.compare(blocks, open_store(store or out / "runs", accelerator), jobs)
+    with _opened(cluster, jobs) as workers:
+        kept = open_store(store or out / "runs", accelerator, workers)
+        result = comparison.compare(blocks, kept, jobs)
     comparison.write_comparison(result, out / "results.csv", out / "report.html", [_command()])
     print(f"{comparison.comparison_text(result)}\n\nThe page to look at: {out / 'report.html'}")
     _end(result.errors)
+
+
+def _opened(cluster: str | None, jobs: int | None) -> AbstractContextManager["Cluster | None"]:
+    """The cluster that the option names, if it does."""
+    if cluster is None:
+        return nullcontext()
+    if jobs is not None:
+        raise UserError("--jobs counts processes of this machine: leave it out beside --cluster")
+    from sparcl_lib.experiments.cluster import open_cluster
+
+    return open_cluster(cluster)
 
 
 def _command() -> str:

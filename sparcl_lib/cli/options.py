@@ -31,6 +31,15 @@ Jobs = Annotated[
         min=1, max=256, help="Runs side by side of one thread; one per core if not given."
     ),
 ]
+ClusterName = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS|FILE.yaml",
+        help="Train on other machines: a dask scheduler, or jobs of SLURM and others "
+        "(docs/cluster.md).",
+    ),
+]
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(

@@ -14,9 +14,10 @@ from typing import TypeVar
 from sparcl_lib.api import configure
 from sparcl_lib.config import RunConfig, parse_settings
 from sparcl_lib.errors import UserError
-from sparcl_lib.experiments.pool import run_all
+from sparcl_lib.experiments.cluster import CLUSTER_VARIABLE, Cluster, open_cluster
+from sparcl_lib.experiments.pool import run_all, terms_of
 from sparcl_lib.experiments.store import RunStore, default_store, run_keys
-from sparcl_lib.methods import get_term
+from sparcl_lib.methods import can_travel, get_term
 from sparcl_lib.run import Run
 from sparcl_lib.training import train
 
@@ -54,17 +55,22 @@ def run_or_load(config: RunConfig, checkpoints: bool = False) -> Run:
 def run_or_load_all(
     configs: Mapping[Name, RunConfig], checkpoints: Container[Name] = ()
 ) -> dict[Name, Run]:
-    """`run_or_load` for each; those that are not kept are trained side by side, one per core.
+    """`run_or_load` for each; those that are not kept are trained side by side, one per core, or on
+    the cluster that the environment variable SPARCL_CLUSTER names, as `--cluster` does.
 
     checkpoints: names of the runs whose networks are needed.
     """
-    errors = run_all(configs.values(), _store()).errors
+    there = can_travel(terms_of(configs.values()))
+    with open_cluster(os.environ.get(CLUSTER_VARIABLE) if there else None) as cluster:
+        errors = run_all(configs.values(), _store(cluster)).errors
     if errors:
         raise UserError(errors[0])
     return {name: run_or_load(config, name in checkpoints) for name, config in configs.items()}
 
 
-def _store() -> RunStore:
+def _store(cluster: Cluster | None = None) -> RunStore:
+    if cluster is not None:
+        return cluster.store(_roots(), "cpu")
     return RunStore(_roots(), partial(train, accelerator="cpu"))
 
 

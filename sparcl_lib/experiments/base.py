@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparcl_lib.config import OPTIONS, RunConfig, parse_settings, resolve
 from sparcl_lib.errors import UserError, shown
@@ -13,6 +13,9 @@ from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.methods import method_name
 from sparcl_lib.plain import read_yaml
 from sparcl_lib.training import check_devices, train
+
+if TYPE_CHECKING:
+    from sparcl_lib.experiments.cluster import Cluster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +81,16 @@ class RunBase:
         return config
 
 
-def open_store(folder: str | Path, accelerator: str = "cpu") -> RunStore:
-    """The runs in a folder; new ones on one device of Lightning Fabric's accelerator.
+def open_store(
+    folder: str | Path, accelerator: str = "cpu", cluster: "Cluster | None" = None
+) -> RunStore:
+    """The runs in a folder; new ones on one device of Lightning Fabric's accelerator, of this
+    machine or of a cluster's workers.
 
     Raises UserError for an accelerator that is not there.
     """
+    if cluster is not None:
+        return cluster.store((Path(folder),), accelerator)
     check_devices({"accelerator": accelerator})
     return RunStore((Path(folder),), partial(train, accelerator=accelerator, devices=1))
 

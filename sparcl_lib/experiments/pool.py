@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ Calls = Mapping[Any, tuple[Any, ...]]
 """Key -> arguments of a call."""
 Results = Generator[tuple[Any, CallResult], None, None]
 """(key, what became of its call), in order of coming."""
+Executor = Callable[[Callable[..., Any], Calls], Results]
+"""Makes calls side by side: processes of this machine, or a cluster (`experiments.cluster`)."""
 
 
 class Outcomes(NamedTuple):
@@ -59,7 +62,8 @@ def cores() -> int:
 def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = None) -> Outcomes:
     """Every run, kept or trained now; one that fails becomes a line of errors and stops no other.
 
-    jobs: processes; None: one per core. Interrupted, the same call goes on where it stopped.
+    jobs: processes; None: one per core. They do not count where the store has an executor.
+    Interrupted, the same call goes on where it stopped.
     """
     configs = list(configs)
     terms = terms_of(configs)
@@ -67,10 +71,10 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     wanted = dict(zip(keys, configs))
     missing = {k: c for k, c in wanted.items() if store.find(c, k) is None}
     firsts = {k.first: (c, k) for k, c in missing.items() if not store.has_first(k)}
-    first_steps = run_calls(store.train_first, firsts, jobs, "first steps", terms)
+    first_steps = run_calls(store.train_first, firsts, jobs, "first steps", terms, store.executor)
     failed = {k: r for k in missing if (r := first_steps.get(k.first)) and r.error}
     calls = {k: (c, k) for k, c in missing.items() if k not in failed}
-    trained = failed | run_calls(store.fetch, calls, jobs, "runs", terms)
+    trained = failed | run_calls(store.fetch, calls, jobs, "runs", terms, store.executor)
     kept = {k: store.find(c, k) for k, c in wanted.items() if k not in trained}
     runs = [kept[k] if k in kept else trained[k].value for k in keys]
     errors = [f"{title(wanted[k])}: {r.error}" for k, r in trained.items() if r.error]
@@ -93,24 +97,23 @@ def run_calls(
     jobs: int | None,
     label: str,
     terms: Iterable[str] = (),
+    executor: Executor | None = None,
 ) -> dict[Any, CallResult]:
     """Key -> what call(*arguments) returned, in processes of one thread, under one bar.
 
     With one job the calls are made here, one after the other. terms: loss terms that the calls
     need; other processes read those that are not the library's from their files. Where one has no
     file (it stands in a notebook) the calls are made here, or refused with a UserError if more jobs
-    were asked for.
+    were asked for. executor: who makes the calls in place of processes of this machine.
     """
-    if jobs is None:
-        jobs = cores() if can_travel(terms) else 1
-    jobs = min(jobs, len(calls))
-    if jobs < 1:
+    if not calls:
         return {}
-    results: dict[Any, CallResult] = {}
-    if jobs == 1:
-        arriving = _one_by_one(call, calls)
+    if executor is None:
+        executor = _of_this_machine(len(calls), jobs, terms)
     else:
-        arriving = _side_by_side(call, calls, jobs, files_of(terms))
+        files_of(terms)  # refuses those that cannot travel
+    results: dict[Any, CallResult] = {}
+    arriving = executor(call, calls)
     with closing(arriving), tqdm(total=len(calls), desc=label, unit="run") as bar:
         for key, result in arriving:
             results[key] = result
@@ -120,9 +123,18 @@ def run_calls(
     return results
 
 
-def _attempt(
+def _of_this_machine(calls: int, jobs: int | None, terms: Iterable[str]) -> Executor:
+    """As many processes as are asked for and of use, or none beside this one."""
+    if jobs is None:
+        jobs = cores() if can_travel(terms) else 1
+    jobs = min(jobs, calls)
+    return _one_by_one if jobs <= 1 else partial(_side_by_side, jobs=jobs, files=files_of(terms))
+
+
+def attempt(
     call: Callable[..., Any], arguments: tuple[Any, ...], files: Mapping[str, Path] | None = None
 ) -> CallResult:
+    """What a call returns or raises. files: of terms that this process may not know."""
     try:
         load_terms(files or {})
         return CallResult(call(*arguments))
@@ -146,7 +158,7 @@ def one_thread() -> Iterator[None]:
 def _one_by_one(call: Callable[..., Any], calls: Calls) -> Results:
     with one_thread():
         for key, arguments in calls.items():
-            yield key, _attempt(call, arguments)
+            yield key, attempt(call, arguments)
 
 
 def _side_by_side(
@@ -163,7 +175,7 @@ def _side_by_side(
                     key, arguments = waiting[0]
                     try:
                         with _deaf_to_interrupts():
-                            future = pool.submit(_attempt, call, arguments, files)
+                            future = pool.submit(attempt, call, arguments, files)
                         running[future] = key
                     except BrokenProcessPool:
                         alive = False
@@ -171,10 +183,11 @@ def _side_by_side(
                         waiting.popleft()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     alive &= not isinstance(future.exception(), BrokenProcessPool)
-                    yield running.pop(future), _result(future)
+                    yield running.pop(future), result_of(future)
 
 
-def _result(future: Future[CallResult]) -> CallResult:
+def result_of(future: Future[CallResult]) -> CallResult:
+    """Of an `attempt`, or why it has none."""
     error = future.exception()
     if error is None:
         return future.result()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import platformdirs
 from filelock import FileLock
@@ -24,6 +24,9 @@ from sparcl_lib.run import Run
 from sparcl_lib.training.devices import is_first_process
 from sparcl_lib.training.identity import read_identity, read_terms
 from sparcl_lib.training.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from sparcl_lib.experiments.pool import Executor
 
 STORE_VARIABLE = "SPARCL_STORE"
 Trainer = Callable[..., Mapping[str, Any]]
@@ -60,12 +63,15 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class RunStore:
-    """Folders that hold runs by key. Processes and machines may share them: a lock per key."""
+    """Folders that hold runs by key. Processes of a machine may share them: a lock per key. Not all
+    network disks honour it, so other machines are reached by a cluster."""
 
     roots: tuple[Path, ...]
     """Where runs may be; new ones go to the last."""
     fit: Trainer
-    """sparcl_lib.training.train with its device."""
+    """sparcl_lib.training.train with its device, or one that has it done elsewhere."""
+    executor: "Executor | None" = None
+    """Who makes many calls of this store side by side; None: processes of this machine."""
 
     def __post_init__(self) -> None:
         note_edits()

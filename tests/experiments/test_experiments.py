@@ -24,6 +24,7 @@ from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.experiments import pool
 from sparcl_lib.experiments.ablation import Ablation, ablate, switches, variant_name
 from sparcl_lib.experiments.base import RunBase, open_store
+from sparcl_lib.experiments.cluster import open_cluster
 from sparcl_lib.experiments.comparison import Block, Comparison, compare
 from sparcl_lib.experiments.pool import DIED, run_all, run_calls
 from sparcl_lib.experiments.space import Range, read_space, recipe_values, settings_of, suggest
@@ -209,6 +210,13 @@ def test_no_more_processes_than_cores_or_calls(monkeypatch):
     for count in (2, 9):
         run_calls(work, dict.fromkeys(range(count), ("x",)), None, "calls")
     assert asked == [2, 3] and run_calls(work, {}, None, "calls") == {}
+
+
+def test_without_dask_a_cluster_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UserError, match=r"^--cluster needs dask: .*'sparcl-lib\[cluster\]'$"):
+        with open_cluster("tcp://127.0.0.1:1"):
+            pass
 
 
 # Ablation

@@ -24,8 +24,10 @@ OWNERS = importlib.metadata.packages_distributions()
 NEEDS = {
     "course": "course",
     "data/acquiring": "data",
+    "experiments/cluster": "cluster",
     "experiments/feature_table": "course",
     "experiments/sweep": "search",
+    "experiments/worker": "cluster",
     "exporting": "export",
     "latent_space": "course",
     "report/page": "report",

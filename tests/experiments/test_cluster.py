@@ -1,0 +1,341 @@
+"""Runs on a cluster of loopback: the same tables as the pool's, whoever is killed in the middle."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from conftest import PATIENCE, sparcl
+
+from sparcl_lib.config import parse_settings
+from sparcl_lib.data import minivoc
+from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.base import RunBase, open_store
+from sparcl_lib.experiments.cluster import bring_home, open_cluster
+from sparcl_lib.experiments.pool import run_all
+from sparcl_lib.experiments.space import Range
+from sparcl_lib.experiments.store import RunKeys, run_keys
+from sparcl_lib.experiments.sweep import Sweep, sweep
+from sparcl_lib.experiments.worker import Job, _check_keys, _check_worker, _scratch, read_files
+from sparcl_lib.methods import load_plugins
+from sparcl_lib.revision import trained_by
+from sparcl_lib.training.run_directory import RunDirectory
+
+distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed: dask")
+
+ROOT = Path(__file__).parents[2]
+
+QUICK = ("optim.iterations=2", "data.size=32", "data.batch_size=4", "tensorboard=false")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory) -> Iterator[str]:
+    """A scheduler and a worker in this process."""
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0",
+        protocol="inproc://", local_directory=tmp_path_factory.mktemp("machine") / "dask",
+    ) as started:  # fmt: skip
+        yield started.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> RunBase:
+    data = tmp_path_factory.mktemp("minivoc") / "data"
+    minivoc.generate(data, train=60, val=12, size=32, progress=False)
+    settings = (parse_settings(QUICK),)
+    return RunBase(dataset="minivoc", task="6-4", data_root=str(data), overrides=settings)
+
+
+def scratch_of(cluster) -> Path:
+    return cluster.client.submit(lambda: _scratch(distributed.get_worker()), pure=False).result()
+
+
+def test_runs_of_a_worker_are_those_of_here(address, base, tmp_path, capsys):
+    """The second store has step 0 and the worker does not; of a run nothing is left there."""
+    configs = [base.config("FT", 0), base.config("MiB", 0)]
+    here, errors = run_all(configs, open_store(tmp_path / "here"), jobs=1)
+    stores = [tmp_path / "there", tmp_path / "first"]
+    first = run_keys(configs[0]).first
+    shutil.copytree(tmp_path / "here" / first, stores[1] / first)
+    for folder in stores:
+        with open_cluster(address) as cluster:
+            there, more = run_all(configs, open_store(folder, cluster=cluster))
+            scratch = scratch_of(cluster)
+            shutil.rmtree(scratch / first)
+        assert errors == more == [] and sorted(p.name for p in scratch.iterdir()) == [".locks"]
+        for one, other in zip(here, there):
+            assert one.metrics["steps"] == other.metrics["steps"]
+            assert other.complete(checkpoints=True) and other.log(1).equals(one.log(1))
+            assert read_files(one.folder).keys() == read_files(other.folder).keys()
+            state = other.model().state_dict()
+            assert all(v.equal(state[name]) for name, v in one.model().state_dict().items())
+            assert other.directory.content() == one.directory.content()
+            assert other.directory._record_folder() == str(other.folder)
+    said = capsys.readouterr().err
+    assert "workers so far: 1; dashboard: http://" in said and "2/2" in said
+
+
+def test_a_worker_goes_on_with_what_there_is_of_a_run(address, base, tmp_path):
+    config = dataclasses.replace(base, task="6-2").config("FT", 1)
+    keys = run_keys(config)
+    store = open_store(tmp_path / "runs")
+    first = store.train_first(config, keys)
+    store.fit(config, tmp_path / "runs" / keys.run, steps=[0, 1], start_from=first)
+    done = RunDirectory(tmp_path / "runs" / keys.run).checkpoint_file(1).read_bytes()
+    with open_cluster(address) as cluster:
+        (run,), errors = run_all([config], open_store(tmp_path / "runs", cluster=cluster))
+    assert errors == [] and run.steps == [0, 1, 2]
+    assert run.directory.checkpoint_file(1).read_bytes() == done
+
+
+def test_a_sweep_claims_here_and_trains_there(address, base, tmp_path):
+    space = {"optim.lr": Range(low=0.01, high=0.1, log=True)}
+    tables = []
+    for name in ("here", "there"):
+        plan = Sweep(base, {"FT": space}, 3, [7], tmp_path / f"{name}.journal")
+        with open_cluster(address if name == "there" else None) as cluster:
+            tables.append(sweep(plan, open_store(tmp_path / name, cluster=cluster), jobs=1))
+    here, there = (table.drop(columns="seconds") for table in tables)
+    pd.testing.assert_frame_equal(here, there)
+
+
+def test_a_term_of_a_file_travels_and_a_failure_is_one_line(address, base, tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "import sparcl_lib\n"
+        "@sparcl_lib.term\n"
+        "def pull_to_zero(context):\n"
+        "    return context.logits.square().mean()\n",
+        "utf-8",
+    )
+    load_plugins([plugin])
+    terms = {"method": {"terms": {"pull_to_zero": {"weight": 0.1}}}}
+    configs = [base.config("FT", 0, terms), base.config("FT", 0, {"optim": {"lr": 1e30}})]
+    with open_cluster(address) as cluster:
+        runs, errors = run_all(configs, open_store(tmp_path / "there", cluster=cluster))
+    (kept,), _ = run_all(configs[:1], open_store(tmp_path / "here"), jobs=1)
+    assert runs[0].metrics["steps"] == kept.metrics["steps"] and runs[1] is None
+    (error,) = errors
+    assert "\n" not in error and "loss" in error
+
+
+def test_what_came_home_damaged_is_refused_and_leaves_nothing(base, tmp_path):
+    config = base.config("FT", 0)
+    files = read_files(open_store(tmp_path / "here").train_first(config, run_keys(config)))
+    name = "step-0/checkpoint.pt"
+    damaged = bytearray(files[name])
+    damaged[len(damaged) // 2] ^= 1
+    for changed in ({name: bytes(damaged)}, {"metrics.json": files["metrics.json"][:-9] + b"}"}):
+        with pytest.raises(UserError, match=r"^what a worker sent as run is not whole: "):
+            bring_home({**files, **changed}, tmp_path / "there" / "run", config)
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("threads", "loaders", "daemon", "line"),
+    [(4, 0, False, "4 threads"), (1, 2, True, "--no-nanny"), (1, 0, True, ""), (1, 2, False, "")],
+)
+def test_a_worker_that_cannot_do_the_job_says_how_to_start_it(
+    base, monkeypatch, threads, loaders, daemon, line
+):
+    worker = SimpleNamespace(name="one", state=SimpleNamespace(nthreads=threads))
+    process = SimpleNamespace(daemon=daemon)
+    monkeypatch.setattr("multiprocessing.current_process", lambda: process)
+    job = Job(base.config("FT", 0, {"data": {"workers": loaders}}), "first", "run", {}, {})
+    with pytest.raises(UserError, match=line) if line else nullcontext():
+        _check_worker(worker, job)
+
+
+def test_a_worker_with_other_code_or_data_refuses_the_job(base):
+    worker, keys = SimpleNamespace(name="one"), RunKeys("run", "first")
+    config = base.config("FT", 0)
+    _check_keys(worker, Job(config, "first", "run", {}, {}), keys)
+    _check_keys(worker, Job(config, "first", None, {}, {}), keys)
+    other = Job(config, "other", "run", {}, {"revision": 0})
+    with pytest.raises(UserError, match=r"worker one trains with another sparcl_lib .*\(0\)"):
+        _check_keys(worker, other, keys)
+    with pytest.raises(UserError, match="worker one has other data than this machine"):
+        _check_keys(worker, other._replace(code=trained_by()), keys)
+
+
+def test_no_scheduler_and_wrong_files_are_one_line(base, tmp_path, monkeypatch):
+    monkeypatch.setattr("sparcl_lib.experiments.cluster._REACHED_WITHIN", "0.2s")
+    file = tmp_path / "slurm.yaml"
+    lines = {
+        "workers: 2": "names no system",
+        "system: slum\nworkers: 2": "unknown system 'slum'",
+        "system: slurm\nworkers: none": "workers is a number from 1 to",
+        "system: slurm\nworkers: 2": "there is no sbatch here",
+    }
+    where = {"tcp://127.0.0.1:9": "no scheduler answers at tcp://127.0.0.1:9", "nowhere": "nowhere"}
+    monkeypatch.setenv("PATH", "")
+    for named, line in [*where.items(), *((file, line) for line in lines.values())]:
+        text = next((text for text, said in lines.items() if said == line), "")
+        file.write_text(text, "utf-8")
+        with pytest.raises(UserError, match=line) as raised, open_cluster(named) as cluster:
+            run_all([base.config("FT", 0)], open_store(tmp_path / "runs", cluster=cluster))
+        assert "\n" not in str(raised.value)
+
+
+def test_jobs_and_a_cluster_exclude_each_other(capsys, tmp_path):
+    command = "compare --dataset minivoc --tasks 6-4 --methods FT --jobs 2 --cluster tcp://x:1"
+    status, _, errors = sparcl(capsys, *command.split(), "--out", tmp_path / "out")
+    assert status == 2 and errors == "sparcl: --jobs counts processes of this machine: leave it " \
+        "out beside --cluster"  # fmt: skip
+
+
+class Cluster:
+    """A scheduler, and workers that know nothing but their own folder and the network."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.running = folder, {}
+        minivoc.generate(folder / "data", train=60, val=12, size=32, progress=False)
+        file = folder / "scheduler.json"
+        self._start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0",
+                    "--no-dashboard", "--scheduler-file", str(file))  # fmt: skip
+        wait_until(lambda: file.exists() and b"tcp" in file.read_bytes())
+        self.address = f"tcp://{file.read_text('utf-8').split('tcp://')[1].split(chr(34))[0]}"
+
+    def start_worker(self, name: str) -> None:
+        """A worker whose data, cache and scratch are in a folder of its own."""
+        self._start(name, "worker", self.address, "--name", name, "--nthreads", "1", "--no-nanny",
+                    "--no-dashboard", "--memory-limit", "0", "--local-directory", "scratch",
+                    "--death-timeout", "60")  # fmt: skip
+
+    def home(self, name: str) -> dict[str, str]:
+        """A machine's folder with its copy of the data, as environment variables."""
+        place = self.folder / name
+        if not place.exists():
+            shutil.copytree(self.folder / "data", place / "data" / "sparcl" / "minivoc")
+        return os.environ | {
+            "XDG_DATA_HOME": str(place / "data"),
+            "XDG_CACHE_HOME": str(place / "cache"),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def _start(self, name: str, *command: str) -> None:
+        environment = self.home(name)
+        with open(self.folder / f"{name}.log", "a", encoding="utf-8") as log:
+            self.running[name] = subprocess.Popen(
+                [sys.executable, "-m", "dask", *command], cwd=self.folder / name,
+                env=environment, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def kill(self, name: str) -> None:
+        process = self.running.pop(name)
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Iterator[Cluster]:
+    here = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        yield here
+    finally:
+        for name in list(here.running):
+            here.kill(name)
+
+
+def wait_until(holds) -> None:
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+SETTINGS = ("optim.iterations=5", *QUICK[1:])
+SETTINGS = ("optim.iterations=5", *QUICK[1:])
+COMPARE = [
+    "compare", "--dataset", "minivoc", "--tasks", "6-4", "--setups", "disjoint,overlapped",
+    "--methods", "FT,MiB,SDR", "--seeds", "0,1", *(p for s in SETTINGS for p in ("--set", s)),
+]  # fmt: skip
+
+
+def start_client(cluster: Cluster, out: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sparcl_lib", *COMPARE, "--out", str(out), *options]
+    return subprocess.Popen(
+        command, env=cluster.home("client"), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def at_home(out: Path) -> dict[str, int]:
+    """Run -> when its numbers were written."""
+    files = (out / "runs").glob("*-*/metrics.json")
+    return {f.parent.name: f.stat().st_mtime_ns for f in files if "first" not in f.parent.name}
+
+
+@pytest.mark.slow
+def test_twelve_runs_are_those_of_the_pool_whoever_is_killed(cluster, tmp_path):
+    for number in range(4):
+        cluster.start_worker(f"worker{number}")
+    client = start_client(cluster, tmp_path / "far", "--cluster", cluster.address)
+    wait_until(lambda: len(at_home(tmp_path / "far")) >= 1 or client.poll() is not None)
+    cluster.kill("worker0")
+    wait_until(lambda: len(at_home(tmp_path / "far")) >= 4 or client.poll() is not None)
+    assert client.poll() is None, client.stderr.read()
+    client.kill()
+    client.communicate()
+    before = at_home(tmp_path / "far")
+    assert len(before) < 12
+    cluster.start_worker("worker0")
+    again = start_client(cluster, tmp_path / "far", "--cluster", cluster.address)
+    _, errors = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0, errors
+    assert "dashboard: http://" in errors
+    after = at_home(tmp_path / "far")
+    assert len(after) == 12 and {name: after[name] for name in before} == before
+    here = start_client(cluster, tmp_path / "near", "--jobs", "2")
+    _, errors = here.communicate(timeout=PATIENCE)
+    assert here.returncode == 0, errors
+    far, near = (pd.read_csv(tmp_path / name / "results.csv") for name in ("far", "near"))
+    pd.testing.assert_frame_equal(far.drop(columns="seconds"), near.drop(columns="seconds"))
+    assert len(far) == 24
+
+
+SBATCH = """#!/bin/sh
+script=$(mktemp); cp "$1" "$script"; cp "$1" "$(dirname "$0")/last.sh"
+setsid sh "$script" > "$script.log" 2>&1 &
+echo "Submitted batch job $!"
+"""
+
+
+@pytest.mark.slow
+def test_jobs_are_handed_in_and_ended(base, tmp_path, monkeypatch, capsys):
+    """With a stand-in for SLURM, whose jobs run on this machine at once."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, text in (("sbatch", SBATCH), ("scancel", '#!/bin/sh\nkill -- "-$1"\n')):
+        (commands / name).write_text(text, "utf-8")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    file = tmp_path / "slurm.yaml"
+    file.write_text(
+        "system: slurm\nworkers: 3\njob_cpu: 4\nmemory: 2GB\nwalltime: '1:00:00'\n"
+        "job_extra_directives: ['--gpus=1']\n"
+        "scheduler_options: {host: 127.0.0.1, dashboard_address: ':0'}\n"
+        f"local_directory: {tmp_path / 'scratch'}\n",
+        "utf-8",
+    )
+    with open_cluster(file) as cluster:
+        store = open_store(tmp_path / "runs", cluster=cluster)
+        (run,), errors = run_all([base.config("FT", 0)], store)
+        assert len(cluster._jobs.worker_spec) == 1, "as many as there are runs"
+    assert errors == [] and run.complete(checkpoints=True)
+    script = (commands / "last.sh").read_text("utf-8")
+    for line in ("--cpus-per-task=4", "#SBATCH --gpus=1", "--nthreads 1", "--no-nanny",
+                 "--memory-limit 0"):  # fmt: skip
+        assert line in script
+    log = next(tmp_path.glob("*.log"))
+    wait_until(lambda: "End worker" in log.read_text("utf-8"))
