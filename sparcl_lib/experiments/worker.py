@@ -103,8 +103,7 @@ def write_files(folder: Path, files: Files) -> None:
     """The files that say that a step or a run is done come last, as in a training."""
     last = ("checkpoint.pt", "metrics.json")
     for name in sorted(files, key=lambda n: last.index(f) if (f := Path(n).name) in last else -1):
-        content = files[name]
-        write_atomically(folder / name, lambda draft, content=content: draft.write_bytes(content))
+        write_atomically(folder / name, partial(Path.write_bytes, data=files[name]))
 
 
 def _scratch(worker: Any) -> Path:
