@@ -1,10 +1,12 @@
 """Runs on a cluster of loopback: the same tables as the pool's, whoever is killed in the middle."""
 
+import _thread
 import dataclasses
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -127,6 +129,25 @@ def test_a_term_of_a_file_travels_and_a_failure_is_one_line(address, base, tmp_p
     assert runs[0].metrics["steps"] == kept.metrics["steps"] and runs[1] is None
     (error,) = errors
     assert "\n" not in error and "loss" in error
+
+
+STOPPED = threading.Event()
+
+
+def interrupt(job: Job) -> None:
+    """What the worker does in the next test, in a thread of this process: Ctrl-C, and no end."""
+    _thread.interrupt_main()
+    STOPPED.wait(PATIENCE)
+
+
+def test_an_interrupt_leaves_nothing_waiting(address, base, tmp_path, monkeypatch):
+    monkeypatch.setattr("sparcl_lib.experiments.cluster.train_job", interrupt)
+    with open_cluster(address) as cluster:
+        store = open_store(tmp_path / "runs", cluster=cluster)
+        with pytest.raises(KeyboardInterrupt):
+            run_all([base.config("FT", 0)], store)
+        STOPPED.set()
+        assert cluster._futures == set() and not list((tmp_path / "runs").glob("first-*"))
 
 
 def test_what_came_home_damaged_is_refused_and_leaves_nothing(base, tmp_path):
