@@ -7,6 +7,7 @@ those of one machine.
 """
 
 import shutil
+import signal
 import sys
 import threading
 import uuid
@@ -74,7 +75,7 @@ class Cluster:
         self._where = where
         try:
             self._distributed = import_module("distributed")
-            import_module("dask_jobqueue")
+            self._jobqueue = _jobqueue() if isinstance(where, Jobs) else None
         except ImportError:
             raise UserError("--cluster needs dask: pip install 'sparcl-lib[cluster]'") from None
         self._client: Any = None
@@ -134,7 +135,7 @@ class Cluster:
         import_module("dask").config.set({threshold: "1 TB"})  # step 0 travels with a run
         where = self._where
         if isinstance(where, Jobs):
-            self._jobs = where = _hand_in(where)
+            self._jobs = where = _hand_in(where, self._jobqueue)
         try:
             return self._distributed.Client(where, timeout=_REACHED_WITHIN, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -255,9 +256,19 @@ def _read_jobs(file: Path) -> Jobs:
     return Jobs(file, known[system.lower()], workers, plain)
 
 
-def _hand_in(jobs: Jobs) -> Any:
+def _jobqueue() -> Any:
+    """dask-jobqueue, which takes Ctrl-C for itself as it is imported: given back."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return import_module("dask_jobqueue")
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
+
+
+def _hand_in(jobs: Jobs, jobqueue: Any) -> Any:
     """dask-jobqueue's cluster, without a job yet. Raises UserError for what it refuses."""
-    kind = getattr(import_module("dask_jobqueue"), f"{jobs.system}Cluster")
+    kind = getattr(jobqueue, f"{jobs.system}Cluster")
     command = kind.job_cls.submit_command.split()[0]
     if shutil.which(command) is None:
         raise UserError(f"there is no {command} here: start this where jobs are handed in")

@@ -4,6 +4,7 @@ import _thread
 import dataclasses
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -206,6 +207,18 @@ def test_no_scheduler_and_wrong_files_are_one_line(base, tmp_path, monkeypatch):
         with pytest.raises(UserError, match=line) as raised, open_cluster(named) as cluster:
             run_all([base.config("FT", 0)], open_store(tmp_path / "runs", cluster=cluster))
         assert "\n" not in str(raised.value)
+
+
+def test_ctrl_c_stays_what_it_is(tmp_path, monkeypatch):
+    """dask-jobqueue takes it as it is imported, and would end the command in status 0."""
+    file = tmp_path / "slurm.yaml"
+    file.write_text("system: slurm\nworkers: 2", "utf-8")
+    for name in [name for name in sys.modules if name.startswith("dask_jobqueue")]:
+        monkeypatch.delitem(sys.modules, name)
+    before = signal.getsignal(signal.SIGINT)
+    with open_cluster(file):
+        assert "dask_jobqueue.runner" in sys.modules
+        assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_jobs_and_a_cluster_exclude_each_other(capsys, tmp_path):
