@@ -38,6 +38,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "report": ("page",),
     "reproduction": ("cost", "planning", "outcome"),
     "exporting": (),
+    "bench": (),
     "viz": (),
 }
 """Room -> its modules whose names are not those of the room."""

@@ -11,6 +11,7 @@ import typer
 from sparcl_lib.cli import course as course_commands
 from sparcl_lib.cli import data as data_commands
 from sparcl_lib.cli import experiments
+from sparcl_lib.cli.bench import bench
 from sparcl_lib.cli.export import export
 from sparcl_lib.cli.listings import methods
 from sparcl_lib.cli.listings import settings as settings_command
@@ -157,6 +158,7 @@ def _row_of(recipe: str | None, **options: str | None) -> _Row:
 
 for command in (
     predict,
+    bench,
     export,
     experiments.ablate,
     experiments.sweep,

@@ -17,6 +17,7 @@ ASIDE = frozenset(
         "__init__.py",
         "__main__.py",
         "api.py",
+        "bench",
         "cli",
         "course",
         "data/acquiring",

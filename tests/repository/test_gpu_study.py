@@ -103,7 +103,7 @@ def test_speed_and_losses_are_measured_and_packed(study, tmp_path, monkeypatch):
     for name in ("latent-21", "latent-101"):
         for loss in ("matching", "attraction", "repulsion", "sparsification"):
             row = found[name]["result"][loss]
-            assert row["value"] == pytest.approx(row["of the loop"], rel=1e-4)
+            assert row["value"] == pytest.approx(row["value of the loop"], rel=1e-4)
     study["write_tables"](found, tmp_path)
     assert (tmp_path / "speed.csv").read_text("utf-8").count("\n") == 3
 

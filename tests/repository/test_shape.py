@@ -22,8 +22,8 @@ LAYERS = (
     {"latent_space", "prediction", "report"},
     {"run"},
     {"experiments", "reproduction", "revision"},
-    {"api", "exporting", "label_files"},
-    {"course", "demo", "environment"},
+    {"api", "environment", "exporting", "label_files"},
+    {"bench", "course", "demo"},
     {"cli"},
     {"__init__", "__main__"},
 )

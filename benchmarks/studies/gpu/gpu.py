@@ -275,7 +275,7 @@ def summary(found: dict[str, Any]) -> str:
             last = result["steps"][-1]
             lines.append(f"{name}: {last['miou_all']} mIoU, seconds {result['seconds']}")
         elif name.startswith("latent-") and result:
-            lines.append(f"{name}: {result['all']}")
+            lines.append(f"{name}: {result['all four']}")
         elif result:
             lines.append(f"{name}: {json.dumps(result)[:300]}")
     return "\n".join(lines)

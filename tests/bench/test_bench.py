@@ -1,0 +1,139 @@
+"""`sparcl bench` at tiny size: the loops compute what the losses do, and every table is filled."""
+
+import itertools
+import json
+
+import pandas as pd
+import pytest
+import torch
+from conftest import make_voc_tree
+
+from sparcl_lib import UserError
+from sparcl_lib.bench import measuring, timing
+from sparcl_lib.bench.latent import Sizes, latent_rows, pairs
+from sparcl_lib.bench.step import random_batches, random_trainer, step_row
+from sparcl_lib.bench.timing import TimedBatches, seconds_of
+from sparcl_lib.cli import main
+from sparcl_lib.config import resolve
+from sparcl_lib.experiments.pool import one_thread
+from sparcl_lib.method_table import METHODS
+from sparcl_lib.tasks import get_task
+
+CPU = torch.device("cpu")
+TINY = {"data.size": 32, "data.batch_size": 2, "model.backbone": "mini", "model.output_stride": 4,
+        "model.head": "conv", "model.head_channels": 8}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_loops_and_losses_agree_in_value_and_gradient(seed):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.rand(2, 5, 4, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 4, (2, 4, 4), generator=generator)
+    labels[0, 0] = 255
+    prototypes = torch.rand(4, 5, generator=generator, dtype=torch.float64)
+    for ours, loop in pairs(labels, prototypes).values():
+        found = []
+        for form in (ours, loop):
+            given = features.clone().requires_grad_()
+            value = form(given)
+            found.append((value.detach(), *torch.autograd.grad(value, given)))
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_latent_rows_name_all_losses_and_their_sum():
+    rows = {row["loss"]: row for row in latent_rows(Sizes(2, 5, 4, 3), CPU, 0.0)}
+    *single, total = [row for row in rows.values() if "loop ms" in row]
+    assert len(single) == 4 and total["loss"] == "all four"
+    assert total["ms"] == pytest.approx(sum(row["ms"] for row in single))
+    assert total["times"] == pytest.approx(total["loop ms"] / total["ms"])
+    assert rows["update of the prototypes"]["ms"] > 0
+
+
+def test_the_first_calls_do_not_count(monkeypatch):
+    """Of eight calls that take 9, 9, 9, 1, 2, 3, 4, 5 seconds the median of the last five is 3."""
+    now = itertools.accumulate([0, 0] + [x for t in (9, 9, 9, 1, 2, 3, 4, 5) for x in (t, 0)])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(now))
+    called = []
+    assert seconds_of(lambda: called.append(0), CPU, 0.0) == 3
+    assert len(called) == 8
+
+
+def test_iterations_are_timed_between_batches(monkeypatch):
+    now = itertools.count(step=1.0)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(now))
+    timed = TimedBatches(itertools.repeat("batch"), CPU, seconds=0.0, warm=2)
+    assert len(list(timed)) == 2 + timing.FEWEST
+    assert len(timed.times()) == timing.FEWEST
+    few = TimedBatches(["a", "b", "c", "d"], CPU, seconds=100.0, warm=2)
+    assert list(few) == ["a", "b", "c", "d"] and len(few.times()) == 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_of_every_method_is_measured(method):
+    config = resolve("voc", method, [TINY], task="15-5", setup="overlapped")
+    with one_thread():
+        row = step_row(config, get_task("voc", "15-5"), "cpu", 0.0)
+    assert row["method"] == method and row["classes"] == 21
+    assert row["floor"] > 0 and row["update"] > 0 and 0 < row["peak GiB"] < 64
+    assert row["images per second"] == pytest.approx(2 / row["seconds"])
+
+
+def test_what_is_trained_on_is_what_step_1_sees():
+    config, task = (
+        resolve("voc", "SDR", [TINY], task="15-5", setup="disjoint"),
+        get_task("voc", "15-5"),
+    )
+    batches = random_batches(config, task, CPU)
+    found = set(torch.cat([batch.labels.flatten() for batch in batches]).tolist())
+    assert {0, 255} < found <= {0, 255, *range(16, 21)}  # old classes hide in the background
+    trainer = random_trainer(config, task, "cpu", batches)
+    assert trainer.plan.num_old == 16 and trainer.teacher is not None
+    assert torch.isfinite(trainer.student(batches[0].images).logits).all()
+
+
+def test_the_command_measures_minivoc(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(
+            ["bench", "--methods", "FT,SDR", "--seconds", "0.1", "--out", str(tmp_path / "made"),
+             "--accelerator", "cpu", "--set", "data.size=32", "--set", "data.batch_size=2"]
+        )  # fmt: skip
+    assert stop.value.code == 0
+    step, latent, loading = (
+        pd.read_csv(tmp_path / "made" / f"{name}.csv") for name in ("step", "latent", "loading")
+    )
+    assert list(step["method"]) == ["FT", "SDR"] and (step["of its floor"] > 1).all()
+    four = latent[latent["loss"] != "update of the prototypes"]
+    assert len(four) == 5 and (four["times"] > 0).all()
+    assert (loading["images per second"] > 0).all() and len(loading) == 3
+    facts = json.loads((tmp_path / "made" / "device.json").read_text("utf-8"))
+    assert (
+        facts["torch"] == torch.__version__.partition("+")[0] or facts["torch"] == torch.__version__
+    )
+    assert facts["device"] in capsys.readouterr().out
+
+
+def test_without_images_there_is_no_loader(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(measuring, "_apart", lambda call, *_: asked.append(call.__name__) or [{}])
+    config = resolve("voc", "FT", [TINY], task="15-5", setup="disjoint")
+    assert list(measuring.measure([config], "cpu", 0.0)) == ["step", "latent"]
+    assert asked == ["_step", "_latent"]
+    root = make_voc_tree(tmp_path, {"a": torch.zeros(4, 4, dtype=torch.uint8).numpy()}, val=["a"])
+    config = resolve("voc", "FT", [TINY], task="15-5", setup="disjoint", data_root=str(root))
+    assert list(measuring.measure([config], "cpu", 0.0)) == ["step", "latent", "loading"]
+
+
+def test_a_task_of_one_step_and_a_dead_process_are_one_line(monkeypatch):
+    one = resolve("voc", "FT", [TINY], task="offline", setup="disjoint")
+    with pytest.raises(UserError, match="has one step"):
+        measuring.measure([one], "cpu", 0.0)
+    config = resolve("minivoc", "FT", [TINY], task="6-4", setup="disjoint")
+    with pytest.raises(UserError, match="measured FT died.*data.batch_size"):
+        measuring._apart(_die, (config,), [config])
+
+
+def _die(config):
+    import os
+
+    os._exit(1)
