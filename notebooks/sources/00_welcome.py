@@ -36,9 +36,9 @@
 # | [08 The whole method](08_the_whole_method.ipynb) | Do they add up, and how would one know? | ready |
 # | [09 On top of others](09_on_top_of_others.ipynb) | Does what helps one method help the next, and can one know beforehand? | ready |
 # | [10 Paper and code](10_paper_and_code.ipynb) | Does the code compute the formula, and which published number does one believe? | ready |
-# | 11 | How is all that run at full scale? | planned |
+# | [11 Full scale](11_full_scale.ipynb) | What does a row of a published table take, and what may stand beside it? | ready |
 #
-# What is planned is a chapter; the library trains at full scale already. The [index](README.md) links those that are ready.
+# The [index](README.md) has what each ends with, and how long it takes.
 
 # %% [markdown]
 # ## How a chapter works

@@ -858,7 +858,7 @@ assert (gain.iloc[:, 2] < 0).any() and gain.loc["15-1"].iloc[:, :2].min(axis=1).
 # - **Recompute a column from its neighbours.** It costs a minute, and tells the count, and typing errors.
 # - **Ask for the spread.** None of these rows has one. With a standard deviation of a point or two over seeds, which the course has seen throughout, a lead of
 #   one point is nobody's.
-# - **Do not say who is wrong.** Both numbers may be what was measured. Only a run decides: the same code, both protocols, several seeds. The planned chapter 11
+# - **Do not say who is wrong.** Both numbers may be what was measured. Only a run decides: the same code, both protocols, several seeds. [Chapter 11](11_full_scale.ipynb)
 #   has the commands.
 #
 # ## Exercises
@@ -1067,7 +1067,7 @@ quiz(
 # | in neither | under equal budgets there is no gain here; the published baseline was at a disadvantage, or ours is at an advantage |
 #
 # On MiniVOC MiB was trained under the released conditions, and SDR under the same was not above it ([latent terms](../docs/latent_terms.md)). At full scale it
-# is a few command lines, of some GPU hours each (`sparcl reproduce`; planned: chapter 11).
+# is a few command lines, of some GPU hours each (`sparcl reproduce`; [chapter 11](11_full_scale.ipynb)).
 #
 # ### A row that does not add up
 #

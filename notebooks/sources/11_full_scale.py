@@ -15,7 +15,7 @@
 # ends_with: a row of the published table, at toy size, by the commands that train it at full size
 # reading_minutes: 60
 # further_minutes: 25
-# prerequisites: ["01", "02", "03", "08"]
+# prerequisites: ["01", "02", "03", "08", "10"]
 # differs:
 #   - The rows are trained on a stand-in for VOC, of 120 drawn images and for a few iterations. Nothing that comes out of it says anything of a method.
 #   - SDR's published row was probably made by the code that was released, so the recipe has its form; its weights for each task are unknown.
