@@ -9,6 +9,7 @@ import torch
 
 from sparcl_lib.data.loading.dataset import StepBatch
 
+now = time.perf_counter
 WARM = 3
 """First iterations that do not count: memory is found, kernels are chosen."""
 FEWEST, MOST = 5, 100
@@ -24,15 +25,13 @@ def synchronise(device: torch.device) -> None:
 def seconds_of(call: Callable[[], object], device: torch.device, seconds: float) -> float:
     """Median of the calls that fit into `seconds`, the first ones not counted."""
     taken: list[float] = []
-    begun = time.perf_counter()
-    while len(taken) < WARM + FEWEST or (
-        time.perf_counter() - begun < seconds and len(taken) < WARM + MOST
-    ):
+    begun = now()
+    while len(taken) < WARM + FEWEST or (now() - begun < seconds and len(taken) < WARM + MOST):
         synchronise(device)
-        start = time.perf_counter()
+        start = now()
         call()
         synchronise(device)
-        taken.append(time.perf_counter() - start)
+        taken.append(now() - start)
     return median(taken[WARM:])
 
 
@@ -51,11 +50,11 @@ class TimedBatches:
         self._marks: list[Any] = []
 
     def __iter__(self) -> Iterator[StepBatch]:
-        begun = time.perf_counter()
+        begun = now()
         for batch in self._batches:
             self._mark()
             counted = len(self._marks) - 1 - self._warm
-            late = time.perf_counter() - begun > self._seconds
+            late = now() - begun > self._seconds
             if counted >= MOST or (counted >= FEWEST and late):
                 return
             yield batch
@@ -67,7 +66,7 @@ class TimedBatches:
             mark.record()
             self._marks.append(mark)
         else:
-            self._marks.append(time.perf_counter())
+            self._marks.append(now())
 
     def times(self) -> list[float]:
         """Seconds of each iteration that counts."""

@@ -1,6 +1,5 @@
 """Runs on a cluster of loopback: the same tables as the pool's, whoever is killed in the middle."""
 
-import _thread
 import dataclasses
 import os
 import shutil
@@ -137,12 +136,20 @@ STOPPED = threading.Event()
 
 def interrupt(job: Job) -> None:
     """What the worker does in the next test, in a thread of this process: Ctrl-C, and no end."""
-    _thread.interrupt_main()
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
     STOPPED.wait(PATIENCE)
 
 
 def test_an_interrupt_leaves_nothing_waiting(address, base, tmp_path, monkeypatch):
     monkeypatch.setattr("sparcl_lib.experiments.cluster.train_job", interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup has it ignored
+    try:
+        _interrupt_a_run(address, base, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt_a_run(address, base, tmp_path):
     with open_cluster(address) as cluster:
         store = open_store(tmp_path / "runs", cluster=cluster)
         with pytest.raises(KeyboardInterrupt):
