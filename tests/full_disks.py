@@ -17,12 +17,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the checkout, as a script
 
 from kills import COMMANDS, Done, Place, begin, left, make_place, run
+from tally import Tally
 
 SEED = 16
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
@@ -64,13 +65,6 @@ class Disk:
 
 def _mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True)
-
-
-@dataclass
-class Tally:
-    full: int = 0
-    same: int = 0
-    faults: list[str] = field(default_factory=list)
 
 
 def files(folder: Path) -> dict[str, os.stat_result]:
@@ -137,10 +131,8 @@ def try_all(place: Place, name: str, numbers: range, cache: Path) -> Tally:
         elif left(disk.folder) != wanted:
             fault = fault or "another result"
         disk.unmount()
-        tally.full += 1
-        tally.same += not fault
-        if fault:
-            tally.faults.append(f"{name} {number}, {free} bytes free: {fault}")
+        line = f"{name} {number}, {free} bytes free: {fault}"
+        tally.add("another" if fault else "same", fault=line if fault else "")
     return tally
 
 
@@ -161,7 +153,7 @@ def run_from_shell() -> int:
         place = make_place(Path(folder).resolve() / "place")
         for name in [chosen.only] if chosen.only else COUNTS:
             t = try_all(place, name, range(chosen.count or COUNTS[name]), cache)
-            print(f"| {name} | {t.full} | {t.same} | {len(t.faults)} |", flush=True)
+            print(f"| {name} | {t.cases} | {t.outcomes['same']} | {len(t.faults)} |", flush=True)
             print(*t.faults, sep="\n", file=sys.stderr)
             faults += t.faults
     return bool(faults)

@@ -1,4 +1,4 @@
-"""What became of the many cases that fuzz.py, damaged_runs.py and kills.py try."""
+"""What became of the many cases that fuzz.py, damaged_runs.py, kills.py and full_disks.py try."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -21,7 +21,7 @@ def loading_rows(config: RunConfig, accelerator: str, seconds: float) -> Iterato
     """
     workspace = open_workspace(config, progress=False)
     device = make_fabric(config.precision, accelerator=accelerator, devices=1).device
-    batches, workers = random_batches(config, workspace.learned, device), workspace.workers
+    batches, workers = random_batches(config, workspace.task, device), workspace.workers
     # Loader processes begin late, and have two batches each in store when they are first asked.
     warm = WARM + 2 * workers
 
@@ -30,7 +30,7 @@ def loading_rows(config: RunConfig, accelerator: str, seconds: float) -> Iterato
         return TimedBatches(made, device, seconds, warm=warm)
 
     def trained_on(timed: TimedBatches) -> TimedBatches:
-        random_trainer(config, workspace.learned, accelerator, batches).fit(timed)
+        random_trainer(config, workspace.task, accelerator, batches).fit(timed)
         return timed
 
     alone = loader()

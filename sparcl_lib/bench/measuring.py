@@ -23,6 +23,7 @@ from sparcl_lib.config import RunConfig
 from sparcl_lib.data import open_source
 from sparcl_lib.environment import DISTRIBUTION
 from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.pool import cores
 from sparcl_lib.methods import files_of, load_terms
 from sparcl_lib.models import build_backbone
 from sparcl_lib.progress import tqdm
@@ -86,7 +87,7 @@ def device_facts(accelerator: str = "auto") -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
         "instructions": None if on_gpu else torch.backends.cpu.get_cpu_capability(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),
         "python": platform.python_version(),

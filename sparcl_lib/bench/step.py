@@ -25,6 +25,8 @@ from sparcl_lib.training.step import StepTrainer
 
 BLOCKS = 8
 """Labels are blocks, so many along each side."""
+FEW = 4
+"""Images that batch norm's first statistics are of."""
 
 
 def step_row(config: RunConfig, task: Task, accelerator: str, seconds: float) -> dict[str, Any]:
@@ -89,7 +91,8 @@ def random_trainer(
     )  # fmt: skip
     torch.manual_seed(0)
     previous = build_segmenter(spec)
-    settle(previous, batches[0].images.cpu())
+    images = batches[0].images[:FEW]
+    settle(previous.to(images.device), images)
     if not new:
         return _trainer(config, accelerator, 0, 1, previous, None, method.mechanisms(0))
     states = _first_states(config, accelerator, first, previous, batches)

@@ -10,6 +10,7 @@ import torch
 from sparcl_lib.data.loading.dataset import StepBatch
 
 now = time.perf_counter
+"""Seconds; a test puts another clock here."""
 WARM = 3
 """First iterations that do not count: memory is found, kernels are chosen."""
 FEWEST, MOST = 5, 100

@@ -11,6 +11,7 @@ from conftest import make_voc_tree
 from sparcl_lib import UserError
 from sparcl_lib.bench import measuring, timing
 from sparcl_lib.bench.latent import Sizes, latent_rows, pairs
+from sparcl_lib.bench.loading import loading_rows
 from sparcl_lib.bench.step import random_batches, random_trainer, step_row
 from sparcl_lib.bench.timing import TimedBatches, seconds_of
 from sparcl_lib.cli import main
@@ -111,6 +112,15 @@ def test_the_command_measures_minivoc(tmp_path, capsys):
         facts["torch"] == torch.__version__.partition("+")[0] or facts["torch"] == torch.__version__
     )
     assert facts["device"] in capsys.readouterr().out
+
+
+def test_joint_training_has_a_loader_too():
+    """It has one step, and the index of a later one was asked of it."""
+    settings = {"data.size": 32, "data.batch_size": 2}
+    config = resolve("minivoc", "Joint", [settings], task="6-4", setup="disjoint")
+    with one_thread():
+        rows = list(loading_rows(config, "cpu", 0.0))
+    assert len(rows) == 3 and all(row["images per second"] > 0 for row in rows)
 
 
 def test_without_images_there_is_no_loader(tmp_path, monkeypatch):

@@ -6,9 +6,10 @@ import shlex
 
 import pytest
 import typer
+from chapter_reader import names_of_a_reader
 
 from sparcl_lib.cli.program import app
-from sparcl_lib.course.chapter import NOTEBOOKS, read_chapter, solution, tags_of
+from sparcl_lib.course.chapter import NOTEBOOKS, read_chapter
 from sparcl_lib.reproduction import recipes
 
 CHAPTER = read_chapter(NOTEBOOKS / "sources" / "11_full_scale.py")
@@ -37,14 +38,7 @@ def test_there_are_such_commands():
 
 @pytest.fixture(scope="module")
 def reader() -> dict:
-    """The names of a reader who has run the set-up cells and solved the exercises."""
-    names: dict = {"__name__": "chapter 11"}
-    for cell in CHAPTER.cells:
-        if "setup" in tags_of(cell):
-            exec(cell.source, names)
-        if "exercise" in tags_of(cell):
-            exec(solution(cell.source), names)
-    return names
+    return names_of_a_reader(CHAPTER)
 
 
 @pytest.mark.parametrize("name", MEASURED)

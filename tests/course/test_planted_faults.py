@@ -1,13 +1,11 @@
 """Chapter 10: the tools that a reader has, or writes, find the faults planted for them."""
 
-import contextlib
-import io
-
 import pytest
+from chapter_reader import names_of_a_reader
 
 from sparcl_lib import losses
 from sparcl_lib.course import planted
-from sparcl_lib.course.chapter import NOTEBOOKS, read_chapter, solution, tags_of
+from sparcl_lib.course.chapter import NOTEBOOKS, read_chapter
 
 CHAPTER = read_chapter(NOTEBOOKS / "sources" / "10_paper_and_code.py")
 # What is wrong with each: the tool that finds it.
@@ -21,15 +19,7 @@ PLANTED = {name: getattr(planted, f"planted_{name}") for name in FAULTS}
 
 @pytest.fixture(scope="module")
 def reader() -> dict:
-    """The names of a reader who has run the set-up cells and solved the exercises."""
-    names: dict = {"__name__": "chapter 10"}
-    with contextlib.redirect_stdout(io.StringIO()):
-        for cell in CHAPTER.cells:
-            if "setup" in tags_of(cell):
-                exec(cell.source, names)
-            if "exercise" in tags_of(cell):
-                exec(solution(cell.source), names)
-    return names
+    return names_of_a_reader(CHAPTER)
 
 
 def fired(reader: dict, loss, name: str) -> list[str]:
