@@ -1,7 +1,7 @@
 """An iteration of step 1, as the trainer does it, against its floor: random weights and pixels."""
 
 import itertools
-import resource
+import math
 import sys
 from collections.abc import Sequence
 from statistics import median
@@ -177,8 +177,12 @@ def floor_of(trainer: StepTrainer, batches: list[StepBatch], seconds: float) -> 
 
 
 def peak_gib(device: torch.device) -> float:
-    """The most memory that was in use at once: on the GPU, or by this process."""
+    """The most memory that was in use at once: on the GPU, or by this process (NaN on Windows)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    if sys.platform == "win32":
+        return math.nan
+    import resource  # Windows has no such module
+
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / (2**30 if sys.platform == "darwin" else 2**20)

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+import sys
 
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from sparcl_lib import UserError
 from sparcl_lib.bench import measuring, timing
 from sparcl_lib.bench.latent import Sizes, latent_rows, pairs
 from sparcl_lib.bench.loading import loading_rows
-from sparcl_lib.bench.step import random_batches, random_trainer, step_row
+from sparcl_lib.bench.step import peak_gib, random_batches, random_trainer, step_row
 from sparcl_lib.bench.timing import TimedBatches, seconds_of
 from sparcl_lib.cli import main
 from sparcl_lib.config import resolve
@@ -78,6 +80,12 @@ def test_a_step_of_every_method_is_measured(method):
     assert row["method"] == method and row["classes"] == 21
     assert row["floor"] > 0 and row["update"] > 0 and 0 < row["peak GiB"] < 64
     assert row["images per second"] == pytest.approx(2 / row["seconds"])
+
+
+def test_where_the_system_does_not_count_memory_no_number_is_given(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setitem(sys.modules, "resource", None)  # Windows has no such module
+    assert math.isnan(peak_gib(CPU))
 
 
 def test_what_is_trained_on_is_what_step_1_sees():

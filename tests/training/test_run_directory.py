@@ -145,7 +145,7 @@ def test_another_method_is_refused(run):
 
 
 def test_no_run_or_a_spoiled_config(run):
-    with pytest.raises(UserError, match="is no run directory: it has no config.yaml"):
+    with pytest.raises(UserError, match="it has no config.yaml; give the out of a training"):
         run.config()
     run.open_for_writing(config())
     spoiled = {
