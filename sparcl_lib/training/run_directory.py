@@ -108,7 +108,8 @@ class RunDirectory:
         """The run's configuration; UserError where there is none, or a wrong one."""
         if not self.config_file.is_file():
             raise UserError(
-                f"{self.path} is no run directory: it has no config.yaml; give the out of a training"
+                f"{self.path} is no run directory: it has no config.yaml; "
+                "give the out of a training"
             )
         try:
             return read_config(read_yaml(self.config_file))
