@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from sparcl_lib.config import parse_settings
+from sparcl_lib.config import parse_settings, resolve
 from sparcl_lib.course import minivoc_config
 from sparcl_lib.digests.statements import tree_digest
 from sparcl_lib.methods import method_to_plain
@@ -100,6 +100,21 @@ def test_the_table_of_the_search_is_the_best_trial_of_each_method():
     assert (trials.groupby("method").size() == 14).all() and len(set(trials.method)) == 15
     for method, rows in trials.groupby("method"):
         assert best_line(method, rows.loc[rows.miou_all.idxmax()]) in page("minivoc_search")
+
+
+def test_the_recipe_of_minivoc20_is_the_best_trial_of_each_method():
+    trials = table("minivoc20", "trials.csv")
+    assert (trials.groupby("method").size() == 6).all() and len(set(trials.method)) == 5
+    for method, rows in trials.groupby("method"):
+        best = rows.loc[rows.miou_all.idxmax()]
+        assert best_line(method, best) in page("minivoc20")
+        config = resolve("minivoc20", method, task="15-1", setup="disjoint")
+        found = parse_settings(best.settings.split(" "))
+        assert config.optim.lr == pytest.approx(found["optim"]["lr"], rel=0.02)
+        weights = {term.name: term.weight for term in config.method.terms}
+        for name, term in found.get("method", {}).get("terms", {}).items():
+            if "weight" in term:
+                assert weights[name] == pytest.approx(term["weight"], rel=0.02), (method, name)
 
 
 def test_recipes_follow_the_trials_that_hold_in_all_setups():
