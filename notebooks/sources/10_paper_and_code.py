@@ -15,11 +15,11 @@
 # further_minutes: 20
 # prerequisites: ["04", "05", "06", "07"]
 # differs:
-#   - The chapter is about the differences themselves; docs/paper_and_released.md is the full list, with the settings that switch each of them.
+#   - The chapter is about the differences themselves; [the page](../docs/paper_and_released.md) has the full list, with the settings that switch each of them.
 #   - The released code was read and measured and written anew here, for ten classes, 64 channels and 64 pixels. What a difference costs is said of MiniVOC, and not of the paper's runs.
 # references:
 #   - "SDR: Michieli & Zanuttigh, Continual Semantic Segmentation via Repulsion-Attraction of Sparse and Disentangled Latent Representations, CVPR 2021, arXiv 2103.06342; the losses are section 4. Its tables are read from the authors' slides of that year."
-#   - "The release of its authors: github.com/LTTM/SDR, commit f1c6d12; what was read is listed at the table of docs/paper_and_released.md."
+#   - "The release of its authors: github.com/LTTM/SDR, commit f1c6d12; what was read is listed at [the table](../docs/paper_and_released.md)."
 #   - "MiB: Cermelli et al., Modeling the Background for Incremental Learning in Semantic Segmentation, CVPR 2020; its results on VOC are table 1."
 
 # %% [markdown]
@@ -101,17 +101,19 @@ def draw_prototypes(images_in_a_batch):
     means = [torch.stack([f.movedim(1, -1)[labels == c].mean(dim=0) for c in range(4)]) for f in (features, as_read)]
     figure, grid = panels(rows=2, width=8.6, height=3.2, sharex=True, sharey=True)
     alike = torch.corrcoef(torch.stack([m.flatten() for m in means]))[0, 1]
-    for axes, mean, title in zip(grid, means, ("true means", f"as the release reads them: correlation {alike:.2f}")):
-        axes.imshow(mean, cmap="magma_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    batch = "one image" if images_in_a_batch == 1 else f"{images_in_a_batch} images"
+    for axes, mean, title in zip(grid, means, ("true means", f"as the release reads batches of {batch}: correlation {alike:.2f}")):
+        image = axes.imshow(mean, cmap="magma_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axes.set(title=title, ylabel="class", yticks=range(4))
         axes.grid(False)
     grid[1].set_xlabel("channel")
+    figure.colorbar(image, ax=list(grid), label="mean feature")
     return figure
 
 
 explore(
-    draw_prototypes, "Means of four classes over 24 channels, true and as they are read from batches of eight images: the pattern of the classes is gone, "
-    "and all entries lie near the middle", images_in_a_batch=[8, 4, 2, 1],
+    draw_prototypes, "Made-up means of four classes over 24 channels: the true ones have entries from 0 to 1 in a pattern for each class; as read from batches of "
+    "eight images the pattern is gone, the correlation with the true ones is 0.07, and nearly all entries lie near the middle", images_in_a_batch=[8, 4, 2, 1],
 )  # fmt: skip
 
 # %% [markdown]
@@ -139,7 +141,8 @@ assert added(0, 2, 3) == [2, 3] == torch.tensor([0, 2, 3]).unique()[1:].tolist()
 assert added(2, 3) == [3] == torch.tensor([2, 3]).unique()[1:].tolist()
 
 # %% [markdown]
-# A photograph without any background is rare, and a batch of eight without any is rarer. No short trial would meet it.
+# A photograph without any background ought to be rare, and a batch of eight without any rarer still (nobody has counted them here). So a short trial would
+# hardly meet it.
 #
 # ### Matching: and the other way round
 #
@@ -156,16 +159,23 @@ print("the long vector:", entries.tolist(), "read as (n, D):", read.tolist())
 print(f"the distance of the class from its own prototype: {found:.2f} where 0 is due")
 assert found == losses.released_matching(equal_features, both_of_1, own_prototype)
 assert losses.prototypes_matching(equal_features, both_of_1, own_prototype) == 0
-counted = torch.arange(64.0)
-sixteen = row_of(*[counted.tolist()] * 16)
-assert losses.released_matching(sixteen, torch.ones(1, 1, 16, dtype=torch.int64), torch.stack([0 * counted, counted])) == 302.5
-many, of_1 = row_of(*[counted.tolist()] * 4096), torch.ones(1, 1, 4096, dtype=torch.int64)
-assert (losses.reshaped_features(many, of_1, "locations").mean(dim=(0, 2, 3)) == counted.mean()).all()
+
+# %% [markdown]
+# The more channels, the further off. Sixteen equal features of 64 channels, in which channel $j$ has the value $j$, and their own prototype:
+
+# %%
+ramp = torch.arange(64.0)
+sixteen, of_16 = row_of(*[ramp.tolist()] * 16), torch.ones(1, 1, 16, dtype=torch.int64)
+far = losses.released_matching(sixteen, of_16, torch.stack([0 * ramp, ramp]))  # of classes 0 and 1
+print(f"the distance of the class from its own prototype: {far:.1f} where 0 is due")
+assert far == 302.5 and losses.prototypes_matching(sixteen, of_16, torch.stack([0 * ramp, ramp])) == 0
+assert (losses.reshaped_features(  # of 4096 locations each entry is the mean over all channels
+    row_of(*[ramp.tolist()] * 4096), torch.ones(1, 1, 4096, dtype=torch.int64), "locations").mean(dim=(0, 2, 3)) == ramp.mean()).all()  # fmt: skip
 
 # %% [markdown]
 # So one and the same vector is read in two ways by one method. Both run, both give a number, and nothing complains. With 64 channels and thousands of locations
 # each entry of such a "mean" is an average over all channels: what is left to hold is how strong the class is on the whole. (A class that the teacher names and
-# of which no prototype is known is drawn to zero there as well; the library passes it over.)
+# of which no prototype is known is drawn to zero in the release; the library passes it over.)
 #
 # ### Contrast: the same reading in two more losses
 #
@@ -207,8 +217,9 @@ assert math.isclose(nested([1, 1, 1, 1]), library) and shares[-1] == 0.25
 # %% [markdown]
 # ### Labels: what a hidden object is called
 #
-# In step 1 an old object is labelled background. Prototypes matching asks the teacher what is there (a pseudo-label); attraction and repulsion take the label
-# as it stands, "raw", and so does sparsification. One location, one channel. The object's own prototype is at 4, that of background at 0, the feature at 3:
+# In step 1 an old object is labelled background. In the release prototypes matching asks the teacher what is there (a pseudo-label), while attraction,
+# repulsion and sparsification take the label as it stands, "raw"; here all four ask the teacher. One location, one channel. The object's own prototype is at 4,
+# that of background at 0, the feature at 3:
 
 # %%
 feature = torch.tensor([[[[3.0]]]], requires_grad=True)
@@ -225,8 +236,8 @@ assert pushes["matching, by the teacher's guess"] == pushes["attraction, by the 
 assert pushes["attraction, by the raw label"] < 0
 
 # %% [markdown]
-# Two losses of one method, the same pixel, opposite ways. In the overlapped setup there is no prototype of background at all: the release then keeps zeros, and
-# this picture is literally it.
+# In the release, two losses of one method push the same pixel opposite ways. In the overlapped setup there is no prototype of background at all: the release
+# then keeps zeros, and this picture is literally it.
 #
 # ### Sparsity: where nothing speaks
 #
@@ -305,11 +316,12 @@ by_count = pd.DataFrame({
 }).T  # fmt: skip
 by_count.round(1)
 assert math.isclose(*by_count.loc["25 classes"], rel_tol=1e-6)
-assert by_count.loc["26 classes", "released"] < 0.5 * by_count.loc["26 classes", "exact"]
+assert 0.2 < by_count.loc["26 classes", "released"] / by_count.loc["26 classes", "exact"] < 0.3
 
 # %% [markdown]
-# Of one class more, three quarters of the value are gone. VOC and MiniVOC never have 26 classes in a batch; ADE20K does. The fault is in nobody's code, and in
-# everybody's: it is the default of a library, and stands in its documentation.
+# With one class more, three quarters of the value are gone (in this example, which is made for it: one channel, and all means close together). VOC and MiniVOC
+# never have 26 classes in a batch; ADE20K does. The fault is in nobody's code, and in everybody's: it is the default of a library, and stands in its
+# documentation.
 #
 # ### Head: layers that are one layer
 #
@@ -414,13 +426,13 @@ print(f"norm {l2:.1f}, mean of squares {mse:.1f}, and the norm is the root of D 
 assert l2 == (2 * mse) ** 0.5 == 5
 
 # %% [markdown]
-# Chapter 05 has what that does to the push. And attraction and repulsion act from step 0 on in the formulas; in the release they begin with step 1. There is no
-# tensor for that, only settings:
+# Chapter 05 has what that does to the push. And attraction and repulsion act from step 0 on in the formulas; in the release they begin with step 1. (That
+# sparsification begins with step 1 as well is MiniVOC's recipe, so that all methods share one step 0.) There is no tensor for that, only settings:
 
 # %%
 terms = {term.name: term for term in minivoc_config("SDR").method.terms}
 pd.DataFrame({name: {"weight": f"{terms[name].weight:g}", "from step": terms[name].from_step} for name in list(terms)[2:]}).T
-assert terms["attraction"].from_step == terms["repulsion"].from_step == 1 and terms["matching"].options["distance"] == "mse"
+assert terms["attraction"].from_step == terms["repulsion"].from_step == terms["sparsification"].from_step == 1 and terms["matching"].options["distance"] == "mse"
 
 # %% [markdown]
 # ## What each of them costs
@@ -445,11 +457,15 @@ assert set(study["setup"]) == {"disjoint"} and study.groupby("method")["seed"].n
 
 # %%
 gains_text(forms)
-assert forms.loc["released minus formulas", ("mIoU, all", "high")] < 0 and forms.iloc[0, 0] < -15
+assert pd.read_csv("../benchmarks/studies/on_top_of_others/results.csv").query("step == 1 and method == 'MiB' and setup == 'disjoint'")["miou_all"].mean().round(1) == 64.0
+assert forms.loc["released minus formulas", "mIoU, all"].round().tolist() == [-18, -36, -1]
 
 # %% [markdown]
-# Eighteen points. Ten places can be switched alone. (*Void* has no row in the study, since no 255 reaches the labels. *Norm* and *step 0* are on the released
-# side in both forms here.) You have seen all of them: before you scroll, say to yourself which one you would mend first.
+# Eighteen points, with an interval from one to thirty-six. (MiB stands at 64.0 in the same place, chapter 09. That is no gain of SDR's losses: SDR starts new
+# classifiers at random, and SDR minus MiB with the same start [is -0.2, -1.2 to
+# 0.7](../docs/latent_terms.md#all-sixteen-combinations-and-the-released-conditions).) Ten places can be switched alone. (*Void* has no row in the study, since
+# no 255 reaches the labels. *Norm* and *step 0* are on the released side in both forms here.) You have seen all of them: before you scroll, say to yourself
+# which one you would mend first.
 
 # %%
 def row_by_row(measure="miou_all", table=study):
@@ -466,27 +482,35 @@ gains_text(costs).assign(what=ROWS)[["what", INTO, OUT]]
 assert costs.loc["batch norm", (INTO, "high")] < 0 < costs.loc["batch norm", (OUT, "low")]
 assert set(beyond[beyond].index) == {("batch norm", INTO), ("batch norm", OUT), ("division", INTO)}
 assert costs.loc["head", (INTO, "low")] < 0 < costs.loc["head", (INTO, "high")]
+assert study.query("method == 'released - batch norm'")["miou_all"].mean().round(1) == 63.1
+assert paired_gains(study, {"": ("released - batch norm", "paper")}, {"": "miou_all"}).round(1).to_numpy().tolist() == [[-2.4, -10.3, 5.5]]
+assert costs.loc["batch norm"].round().tolist() == [-11, -22, -1, 16, 4, 29] and costs.loc["division", INTO].round(1).tolist() == [0.6, 0.1, 1.1]
 
 # %% tags=["draw"]
+figure = forest_plot(costs, "points of mIoU, all classes")
+figure.suptitle("SDR on MiniVOC 6-4, disjoint, three seeds", fontsize=12)
 show(
-    forest_plot(costs, "points of mIoU, all classes"),
-    "For each of ten differences the points that it moves the formulas by, and its absence the release, with 95 % intervals over three seeds: batch norm alone leaves zero "
+    figure,
+    "SDR on MiniVOC 6-4, disjoint: for each of ten differences the points that it moves the formulas by, and its absence the release, with 95 % intervals over three seeds: batch norm alone leaves zero "
     "out on both sides; in the formulas division lies just above it; all others hold zero, head widely",
 )  # fmt: skip
 
 # %% [markdown]
-# **Batch norm is nearly all of it**, and none of the places that are wrong at first sight. Eleven points go when it is put into the formulas (1 to 22); sixteen
-# come back when it is taken out of the release (4 to 29), which then stands two points below the formulas. The other side is this course's, as said above. On a subset of VOC's photographs [the same was seen](../docs/real_voc_subset.md#two-classes-at-once-ft-mib-and-sdr). Read
-# the rest with care:
+# **Batch norm is nearly all of it**, and it is none of those that look wrong at first sight. Without it the release stands at 63.1, where the formulas have
+# 65.4 (2.4 less, -10.3 to +5.5). Sixteen points come back so (4 to 29), and eleven go when it is put into the formulas (1 to 22): the columns need not agree,
+# for what one difference costs depends on the others. The other side is this course's, as said above. On a subset of VOC's photographs [the same was
+# seen](../docs/real_voc_subset.md#two-classes-at-once-ft-mib-and-sdr). Read the rest with care:
 #
-# - **The yardstick of this table is the row `distances`.** With ten classes it changes nothing but the last digits (above), and still the runs move by up to
-#   0.15 in the formulas and by 0.6 in the release (next table): that is what rounding alone does to a training. A row that moves less has shown nothing.
+# - **The yardstick of this table is the row `distances`.** With ten classes it changes nothing but the last digits (above), and still single runs move by up to
+#   0.15 in the formulas and by 0.6 in the release (next table), and the means of three by up to a tenth: that is what rounding alone does to a training. A
+#   row whose mean moves no further than a single run does there has shown nothing.
 # - **Head** goes the way one expects, in both columns, and its intervals are sixteen and forty points wide. It trains a step 0 of its own, so that pairs by
 #   seed have less in common. Not shown by three seeds.
 # - **Division** leaves zero out on the *good* side: half a point on average, a tenth at the lower end. Of the sixteen intervals that can be other than zero
 #   nearly one is expected to do so by chance. Nobody should conclude that it helps.
-# - `sparsity` and `old labels` are zero in all four decimals that are kept, less than rounding would move: so their lines can never have acted. In this setup there is no old label, and zero fits with features that are never
-#   negative and locations that are not weak (which nobody has counted here).
+# - `sparsity` and `old labels` are zero in all four decimals that are kept, on every seed, where rounding alone would move more. The switches do work, as the
+#   tensors above show, so in these runs what they switch never came up: there is no old label in this setup, no feature is negative behind a ReLU, and no
+#   location can have been below the floor. (That is concluded from the runs; the locations were not counted.)
 
 # %%
 by_seed = study.pivot(index="seed", columns="method", values="miou_all")
@@ -495,7 +519,10 @@ moved_by_rounding = pd.DataFrame({
 })  # fmt: skip
 moved_by_rounding.round(2).rename_axis("`distances`, seed")
 assert moved_by_rounding[INTO].max() < 0.3 < moved_by_rounding[OUT].max() < 0.7
-assert (costs.loc[["sparsity", "old labels"]] == 0).all(axis=None)
+assert (costs.loc[["sparsity", "old labels"]] == 0).all(axis=None) and costs.loc["distances"].xs("mean", level=1).abs().round(1).max() == 0.1
+assert (by_seed[["paper + sparsity", "released - sparsity"]].to_numpy() == by_seed[["paper", "released"]].to_numpy()).all()
+assert minivoc_config("SDR", "method.variant=[sparsity]").method.term("released_sparsification").weight > 0
+assert minivoc_config("SDR", "method.variant=[sparsity]").method.term("sparsification").weight == 0
 
 # %%
 sides = {"norm, formulas": ("paper, norm", "paper"), "step 0, formulas": ("paper, step 0", "paper"),
@@ -504,6 +531,8 @@ other_side = paired_gains(study, sides, {"the formula's side in place of the rec
 gains_text(other_side)
 assert (other_side.xs("high", axis=1, level=1).loc[["norm, formulas", "norm, release"]] < 0).all(axis=None)
 assert (other_side.xs("high", axis=1, level=1).loc[["step 0, formulas", "step 0, release"]] > 0).all(axis=None)
+assert costs.loc[["prototypes", "matching", "contrast"], INTO].abs().max(axis=None) < 1
+assert round(costs.loc[["prototypes", "matching", "contrast"], (OUT, "low")].min()) == -9 and round(costs.loc[["prototypes", "matching", "contrast"], (OUT, "high")].max()) == 6
 
 # %% [markdown]
 # The formula's norm costs two points and a half in the formulas and thirteen in the release, with weights that were searched for mean squares: chapter 05 showed that such a weight means something else
@@ -512,9 +541,10 @@ assert (other_side.xs("high", axis=1, level=1).loc[["step 0, formulas", "step 0,
 # ### Why do the wrong readings cost nothing that is shown?
 #
 # Because what they spoil is worth little here. The weights that a search gave SDR on MiniVOC are small (last table of the section above), and chapters 05 to 07
-# found no gain by these losses on MiB. A loss that does next to nothing when it is right does next to nothing when it is wrong. "It costs nothing" is then a
-# statement about the *place of measurement*. Chapter 06 asked for a setting in which the loss is worth something, and there is one: on UCE, without
-# distillation, matching gives the old classes sixteen points (chapter 05). Put the (n, D) reading into *that* one.
+# found no gain by these losses on MiB in this setup. A loss that does next to nothing when it is right does next to nothing when it is wrong. And nothing shown
+# is less than nothing lost: in the formulas the intervals of the three readings leave out a point, in the release they reach from a loss of six points to a
+# gain of nine. "It costs nothing" is then a statement about the *place of measurement*. Chapter 06 asked for a setting in which the loss is worth something,
+# and there is one: on UCE, without distillation, matching gives the old classes sixteen points (chapter 05). Put the (n, D) reading into *that* one.
 #
 # **Predict before you run:** the mean over three seeds of what matching still adds to the old classes of UCE, when it reads its features in the wrong order.
 # (In the right order 16. Look at the smallest tensor again: what is left of the class mean?)
@@ -552,7 +582,7 @@ assert read_gains.loc["wrong minus right", ("old", "high")] < 0 and round(read_g
 assert read_gains.loc["wrong reading, minus UCE", ("old", "low")] < 0 < read_gains.loc["wrong reading, minus UCE", ("old", "mean")]
 
 # %% [markdown]
-# Change one thing: the reading, the weight. Step 1 alone is trained, in half a minute.
+# Change the reading, or the weight, one of them at a time. As it stands, `yours` is the row above it once more. Step 1 alone is trained, in half a minute.
 
 # %% tags=["ablation"]
 right_reading, weight = False, 0.1  # try True (the formula, through the released term); 0.01, 1
@@ -589,8 +619,11 @@ assert scores["UCE + matching"]["old"] > scores["UCE + released matching"]["old"
 # | **the sign of the push** | minus the gradient, on a case where one knows the way | labels, and the direction of sparsification (chapter 07) |
 # | **the borders** | nothing at all, one class, one more than usual | sparsity, distances |
 #
-# And for what is not a loss: list the layers (head); compare what is given with what is used (old labels); run the same network in training and at test mode on
-# the same input (batch norm); read the settings that were *run* and not those that are in the text (norm, step 0).
+# The code below puts these questions to a loss, with seven tools. *Prototypes* is a running sum and *labels* are given from outside, so it does not reach those
+# two; and shapes have no tool of their own there, they are the sizes of its `scene()`.
+#
+# For what is not a loss: list the layers (head); compare what is given with what is used (old labels); run the same network in training and at test mode on the
+# same input (batch norm); read the settings that were *run* and not those that are in the text (norm, step 0).
 #
 # Now as code. A **tool** takes a loss, called with features, labels and prototypes, and returns two numbers that ought to be equal: what ought to be, and what
 # is.
@@ -699,10 +732,11 @@ def table_of(those):
 of_formulas = table_of(FORMULAS)
 of_formulas.loc["sign of the push", "sparsification"] = "not asked"
 of_formulas.rename_axis("the formulas")
-assert (of_formulas.drop(columns="sparsification") == "").all(axis=None) and (of_formulas["sparsification"].iloc[:-1] == "").all()
+assert len(of_formulas) == 7 and (of_formulas.drop(columns="sparsification") == "").all(axis=None) and (of_formulas["sparsification"].iloc[:-1] == "").all()
 
 # %% [markdown]
-# Empty cells: the two numbers agree. The same tools on the losses of the release, and where they differ what ought to be → what is:
+# Empty cells: the two numbers agree. The same tools on the losses of the release, and where they differ what ought to be → what is (values of the loss; in the
+# last two rows counts):
 
 # %%
 RELEASED = {
@@ -740,7 +774,8 @@ assert hits["sparsification"] == ["what is not labelled", "a silent location"]
 #
 # ## One cell, two numbers
 #
-# Now to numbers that are published. This is what two papers say of **MiB** on VOC 15-5, disjoint, mIoU of all classes:
+# Now to numbers that are published. This is what two tables say of **MiB** on VOC 15-5, disjoint, mIoU of all classes. (One is in MiB's paper. Of SDR's table
+# the bars of its authors' slides are what could be read, to a twentieth of a point; they stand for the paper here.)
 
 # %%
 with (resources.files("sparcl_lib.published") / "results.csv").open(encoding="utf-8") as file:
@@ -780,22 +815,23 @@ assert whole[["with", "without"]].min(axis=1).max() < 0.1
 
 # %% [markdown]
 # All rows that can be told apart agree: MiB's table leaves background out, all others count it. (Numbers of one decimal leave a tenth of room; a row where both
-# counts fit says nothing. The parts of SDR's rows are reprinted by later papers; that they fit checks the reprint, too.) So the two cells are *not* the same
-# quantity. How much can that be? If background has the IoU $\mathrm{IoU}_0$, counting it moves the mean of 20 classes by $(\mathrm{IoU}_0 - \text{all}) / 21$,
-# and $\mathrm{IoU}_0$ lies between 0 and 100:
+# counts fit says nothing. The parts of SDR's rows are reprinted by later papers; that they fit checks the reprint, too. Its cell here has no parts, so its
+# count is that of the other rows of its table.) So the two cells are most likely *not* the same quantity. How much can that be? If background has the IoU
+# $\mathrm{IoU}_0$, counting it moves the mean of 20 classes by $(\mathrm{IoU}_0 - \text{all}) / 21$, and $\mathrm{IoU}_0$ lies between 0 and 100:
 
 # %%
 theirs = cell.set_index("table")["miou_all"]
 low, high = ((b - theirs["MiB's paper"]) / 21 for b in (0, 100))
 gap = theirs["MiB's paper"] - theirs["SDR's slides"]
 print(f"with background {theirs.iloc[1]} would move by {low:.1f} to {high:+.1f} points; the gap is {gap:.1f}")
-assert low > -4 and high < 2 and gap > 20
+assert (round(low, 1), round(high, 1)) == (-3.1, 1.7) and gap > 20
 
 # %% [markdown]
 # **2. Is it the same training?** No. The note of MiB's row says a batch of 24, a learning rate of $10^{-2}$, then $10^{-3}$, and in-place batch norm, which
-# lets such batches fit into memory. The runs of SDR's table have a batch of 8, and $10^{-3}$, then $10^{-4}$ on VOC, with the ordinary batch norm. The row of
-# MiB in SDR's table is no copy, since it is another number: MiB was *trained again* for that table. That is usual, and the right thing to do for a comparison.
-# Its result depends on the settings that the other method was given there, and neither table says what a search for them would have found.
+# lets such batches fit into memory. For SDR's table the scripts of the release have a batch of 8, and its authors name $10^{-3}$, then $10^{-4}$ in [their
+# tracker](https://github.com/LTTM/SDR/issues/1); its batch norm is the ordinary one. The row of MiB in SDR's table is no copy, since it is another number: MiB
+# was *trained again* for that table. That is usual, and the right thing to do for a comparison. Its result depends on the settings that the other method was
+# given there, and neither table says what a search for them would have found.
 #
 # **3. Is it this cell alone?** All cells that both tables have:
 
@@ -807,6 +843,7 @@ difference.loc[["19-1", "15-5", "15-1"]].round(1)
 assert mib.drop(("15-5", "disjoint")).abs().max() < 8 and mib[("15-5", "disjoint")] < -20
 assert (difference.loc[("15-5", "disjoint"), ["LwF", "ILT", "MiB"]] < -14).all()
 assert difference.loc[("15-5", "disjoint"), "FT"] > 0 and (difference > 0).any().all()
+assert difference.size == 24 and (difference.abs() > 10).sum().sum() == 10 and round(difference.loc[("19-1", "overlapped"), "ILT"]) == -15
 assert difference.loc["15-1", "LwF"].min() > 20 and difference.loc["19-1", "FT"].min() > 20
 
 # %% tags=["draw"]
@@ -816,23 +853,25 @@ def draw_tables(method):
     places = np.arange(len(rows))
     axes.hlines(places, rows.min(axis=1), rows.max(axis=1), color="#888888", linewidth=1.5)
     axes.plot(rows["MiB's paper"], places, "o", color="#0072b2", label="MiB's paper, background not counted")
-    axes.plot(rows["SDR's slides"], places, "s", color="#d55e00", label="SDR's slides, background counted")
+    axes.plot(rows["SDR's slides"], places, "s", color="#d55e00", markersize=9, markerfacecolor="none", markeredgewidth=1.8, label="SDR's slides, background counted")
     axes.set_yticks(places, [f"{task} {setup}" for task, setup in rows.index])
-    axes.set(xlabel="mIoU of all classes (%)", title=f"{method} in two tables", xlim=(0, 80))
+    axes.set(xlabel="mIoU of all classes (%)", title=f"{method} on VOC in two tables", xlim=(0, 80))
     axes.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
 explore(
-    draw_tables, "MiB's results on six tasks in two papers: within five points on most, seven apart on 15-1 overlapped and twenty apart on 15-5 disjoint",
+    draw_tables, "mIoU of MiB on VOC, three tasks in two setups, in MiB's paper and in SDR's slides: within five points on four, seven apart on 15-1 overlapped, where alone the "
+    "slides are higher, and twenty apart on 15-5 disjoint",
     method=["MiB", "LwF", "ILT", "FT"],
 )  # fmt: skip
 
 # %% [markdown]
-# Elsewhere the two tables differ on MiB by a few points in both directions, which is what one expects of other batch sizes and rates. (LwF on 15-1 and FT on
-# 19-1 are twenty points and more *higher* in SDR's table.) On 15-5 disjoint all three methods with distillation are fifteen to twenty-seven points lower in
-# SDR's table, and FT is not. So what is different there seems to concern more than MiB; what it is, these tables do not tell.
+# On MiB the two tables differ by up to seven points elsewhere, in both directions. But of all 24 cells ten are more than ten points apart. LwF on 15-1 and FT
+# on 19-1 are twenty points and more *higher* in SDR's table; ILT on 19-1 overlapped is fifteen lower, and on 15-5 disjoint all three methods with distillation
+# are fifteen to twenty-seven lower, and FT is not. So this cell is one of several. Count, batch and rates differ all at once; which of them, or what else, has
+# done it, these tables do not tell.
 #
 # **4. What is left of the conclusion?** Take the gain of SDR+MiB over each of the two numbers:
 
@@ -905,7 +944,7 @@ def counts_background(old, new, everything, num_old, num_new, decimals=1):
 check(
     "10.2", counts_background,
     [((71.8, 43.3, 64.7, 15, 5), "no"), ((74.6, 44.1, 67.3, 15, 5), "yes"), ((77.4, 78.0, 77.4, 19, 1), "either"),
-     ((75.73, 51.71, 69.72, 15, 5, 2), "no"), ((71.8, 43.3, 67.4, 15, 5), "neither")],
+     ((70.25, 50.45, 65.30, 15, 5, 2), "no"), ((71.8, 43.3, 67.4, 15, 5), "neither")],
     hint="with background there are num_old + 1 old classes and one more in all; compare each count with what is "
     "printed, and let them differ by 10 to the power -decimals",
 )  # fmt: skip
@@ -1028,9 +1067,9 @@ quiz(
     "A fault in a loss costs nothing in a careful study with many seeds. May it stay?",
     [
         ("Yes, it is harmless",
-         "It is harmless there. The reading (n, D) costs nothing in SDR on MiniVOC, and twelve of sixteen points where matching is worth something."),
+         "It is harmless there. The reading (n, D) costs less than a point in SDR's formulas on MiniVOC, and twelve of sixteen points where matching is worth something."),
         ("The study says nothing about it",
-         "It says something exact: no cost in this place. That is worth knowing, and does not carry over to others."),
+         "It says how much it may cost in this place, as exactly as its interval is short. That is worth knowing, and does not carry over to others."),
         ("First ask what the loss is worth there when it is right",
          "Right. A thing that does not help when it is right can hardly hurt by being wrong."),
     ],
@@ -1042,9 +1081,9 @@ quiz(
     "You report a gain over MiB on 15-5 disjoint, and count background. Which published number do you put beside yours?",
     [
         ("44.3, for it counts background as you do",
-         "Same count, but the weaker of the two. A gain over it may be the gain of better settings of the baseline."),
+         "Same count, as its table has it elsewhere, but the weaker of the two. A gain over it may be the gain of better settings of the baseline."),
         ("64.7, for it is the authors' own",
-         "It is the stronger one, and counts otherwise: up to two points of your difference may be background."),
+         "It is the stronger one, and counts otherwise: with background it would stand between 3.1 points lower and 1.7 higher."),
         ("Both with their counts, and your own run of MiB with the same code and budget beside them",
          "Right. The row that decides is your own: same code, same budget, several seeds. The published ones show how far tables differ."),
     ],
@@ -1111,12 +1150,12 @@ assert torch.isclose(over_all, over_labelled * 2 / 4)
 # them one value by hand, one invariance and one about its gradient. Write each question with *what ought to be* and *what is*. A disagreement is as good as an
 # agreement, if you say which of the two of you is wrong. What a good answer has:
 #
-# | | in part | in full |
-# |---|---|---|
-# | questions | four, of one kind | of all three kinds, and one that you expected to fail |
-# | expectations | copied from the code's output | derived before the call, with the equation |
-# | cases | random tensors | the smallest that can tell |
-# | conclusion | "all pass" | what the questions did not ask, and the next one you would ask |
+# | | 0 | 1 | 2 |
+# |---|---|---|---|
+# | questions | fewer than four | four, of one kind | of all three kinds, and one that you expected to fail |
+# | expectations | none | copied from the code's output | derived before the call, with the equation |
+# | cases | none | random tensors | the smallest that can tell |
+# | conclusion | none | "all pass" | what the questions did not ask, and the next one you would ask |
 
 # %% tags=["exercise"]
 def examination():
