@@ -1,9 +1,10 @@
 """Predictions and self-checks of exercises: offline, and with a hint instead of a traceback."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, Literal
+from numbers import Integral, Real
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -55,33 +56,54 @@ def check(
     An answer that raises NotImplementedError is not started, and gets no hint. What was found is
     appended to `results`.
 
-    cases: pairs (arguments, expected). tolerance: relative and absolute, for floats.
+    cases: pairs (arguments, expected); an expected whole number, also in a list, a dictionary or an
+    array, is met by nothing else, 2.0 by what is close. tolerance: relative and absolute, for
+    floats.
     """
     result = _result(exercise, answer, list(cases), tolerance)
     results.append(result)
     display(_said(result, hint))
 
 
-def guess_first(guess: float | str | None) -> None:
-    """Stop here until there is a guess: a number, or "pass".
+def guess_first(
+    guess: float | str | None, lowest: float = -math.inf, highest: float = math.inf
+) -> None:
+    """Stop here until there is a guess: a number from `lowest` to `highest`, or "pass".
 
     Raises UserError for None and for whatever is neither.
     """
     if guess is None:
         raise UserError('first your guess: write a number (or "pass") for None and run this again')
-    passed = isinstance(guess, str) and guess.strip().lower() == PASS
-    if not passed and not _is_number(guess):
+    if isinstance(guess, str) and guess.strip().lower() == PASS:
+        return
+    if not _is_number(guess):
         got = " ".join(repr(guess).split())
         raise UserError(f'a guess is a number without quotes, or "pass", not {got:.40}')
+    if not lowest <= guess <= highest:
+        asked = f"a number from {lowest:g} to {highest:g}"
+        raise UserError(f'a guess is {asked} here, or "pass", not {guess:g}')
 
 
-def compare_guess(what: str, guess: float | str | None, measured: float) -> None:
-    """Print a prediction made before the run beside what came out."""
-    mine = f"guessed {guess:.1f}" if _is_number(guess) else "not guessed"
-    print(f"{what}: measured {measured:.1f}, {mine}")
+def compare_guess(
+    what: str, guess: float | str | None, found: float, word: str = "measured"
+) -> None:
+    """Print a prediction made before the run beside what came out.
+
+    word: how it was found, such as "reckoned".
+    """
+    mine = f"guessed {guess:g}" if _is_number(guess) else "not guessed"
+    print(f"{what}: {word} {_with_digits(found)}, {mine}")
 
 
-def _is_number(guess: Any) -> bool:
+def _with_digits(value: float) -> str:
+    """A count in full, another number with a decimal, a small one with two digits that count."""
+    if isinstance(value, Integral):
+        return str(value)
+    small = 0 < abs(value) < 1
+    return f"{value:.2g}" if small else f"{value:.1f}"
+
+
+def _is_number(guess: Any) -> TypeGuard[float]:
     return isinstance(guess, Real) and not isinstance(guess, bool)
 
 
@@ -105,8 +127,9 @@ def _said(result: Result, hint: str) -> Output:
         return Output(f"<p>{name}: not started yet.</p>", f"{name}: not started yet.")
     if result.outcome == "right":
         return Output(f"<p>{name}: {coloured('success', '✓ right.')}</p>", f"{name}: right.")
-    page = f"<p>{name}: {coloured('error', '✗ not yet.')} {as_html(result.problem)}.</p>"
-    plain = f"{name}: {result.problem}."
+    problem = result.problem if result.problem.endswith((".", "?", "!")) else f"{result.problem}."
+    page = f"<p>{name}: {coloured('error', '✗ not yet.')} {as_html(problem)}</p>"
+    plain = f"{name}: {problem}"
     if hint:
         page += f"<p>Hint: {as_html(hint)}</p>"
         plain += f" Hint: {hint}"
@@ -202,10 +225,27 @@ def _array_difference(got: np.ndarray, expected: np.ndarray, tolerance: float) -
         return f"has shape {got.shape}, expected {expected.shape}"
     if got.size == 0:
         return None
-    got, expected = (np.asarray(x, dtype=np.float64) for x in (got, expected))
-    close = np.isclose(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+    if expected.dtype.kind in "iu":  # a whole number, as it was written
+        close = got == expected
+    else:
+        got, expected = (np.asarray(x, dtype=np.float64) for x in (got, expected))
+        close = np.isclose(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
     if close.all():
         return None
     place = np.unravel_index(np.argmin(close), got.shape)
     at = f" at index {tuple(int(i) for i in place)}" if place else ""
-    return f"is {got[place]:.4g}{at}, expected {expected[place]:.4g}"
+    mine, theirs = _distinct(got[place].item(), expected[place].item())
+    return f"is {mine}{at}, expected {theirs}"
+
+
+def _distinct(got: float, expected: float) -> tuple[str, str]:
+    """Both numbers as texts: whole ones in full, others with as many digits as it takes."""
+    values = (got, expected)
+    largest = max((abs(x) for x in values if math.isfinite(x)), default=0)
+    texts = ("", "")
+    for digits in range(len(f"{largest:.0f}") if largest < 1e15 else 4, 18):
+        mine, theirs = (str(x) if isinstance(x, int) else f"{x:.{max(digits, 4)}g}" for x in values)
+        texts = (mine, theirs)
+        if mine != theirs:
+            break
+    return texts

@@ -252,9 +252,17 @@ def _result(line: str) -> Result:
 
 
 def _start(folder: Path, job: Path, said: Path, limit: float) -> None:
-    """Run the answers of a chapter; whatever they start ends with them."""
+    """Run the answers of a chapter; whatever they start ends with them.
+
+    Their temporary files lie beside the job and go with it, also where they are killed.
+    """
     paths = filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "Agg"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "MPLBACKEND": "Agg",
+        "TMPDIR": str(job.parent),
+    }
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "sparcl_lib.course.marking", str(job), str(said)],
         cwd=folder,

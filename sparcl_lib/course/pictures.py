@@ -4,7 +4,7 @@ where Jupyter can, controls that draw it anew."""
 import base64
 import html
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -63,9 +63,12 @@ def explore(draw: Callable[..., Figure], alt: str, **choices: Sequence[Any]) -> 
     """Show draw(...) for the first value of every choice, with controls that draw it anew.
 
     choices: argument of `draw` -> its values; numbers get a slider, texts a row of buttons.
-    Without ipywidgets, or in a page that runs nothing, there is the first picture.
+    Without ipywidgets, or in a page that runs nothing, there is the first picture. alt: what that
+    one shows; the choice is added to it, and stands before it where the picture is another.
     """
-    still = image_of(draw(**{name: values[0] for name, values in choices.items()}), alt)
+    first = {name: values[0] for name, values in choices.items()}
+    alt = alt_of(alt, first)
+    still = image_of(draw(**first), alt)
     names = ", ".join(choices).replace("_", " ")
     line = as_html(f"Run this cell in JupyterLab to choose: {names}.")
     output = Output(f"{still}<p>{line}</p>", alt)
@@ -79,7 +82,8 @@ def explore(draw: Callable[..., Figure], alt: str, **choices: Sequence[Any]) -> 
 
     def redraw(change: Any) -> None:
         values = {name: control.value for name, control in controls.items()}
-        picture.value = image_of(draw(**values), alt)
+        words = alt if values == first else f"Drawn anew for {settings(values)}. Before: {alt}"
+        picture.value = image_of(draw(**values), words)
 
     for control in controls.values():
         control.observe(redraw, names="value")
@@ -99,6 +103,16 @@ def image_of(figures: Figure | Sequence[Figure], alt: str, columns: int = 1) -> 
         f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" '
         f'style="max-width:100%;height:auto" src="data:image/png;base64,{source}">'
     )
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """A choice in words, such as "loss = Hoyer's, step size = 0.1"."""
+    return ", ".join(f"{name.replace('_', ' ')} = {value}" for name, value in values.items())
+
+
+def alt_of(alt: str, values: Mapping[str, Any]) -> str:
+    """The text of a picture with the choice that it is of."""
+    return f"{alt.removesuffix('.')}; {settings(values)}" if values else alt
 
 
 def control_of(ipywidgets: Any, name: str, values: Sequence[Any]) -> Any:

@@ -1,5 +1,6 @@
 """Toys: points of four classes in the plane, and a picture of them that lives."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,9 +13,11 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from sparcl_lib.course.output import Output, as_html, display_live
-from sparcl_lib.course.pictures import control_of, image_of
+from sparcl_lib.course.pictures import alt_of, control_of, image_of, settings
 
 State = TypeVar("State")
+History = list[tuple[int, dict[str, Any]]]
+"""Steps that were made one after the other, and the choice that they were made with."""
 
 _COLUMN = 9.0  # inches: the widest that a picture of the course is
 _LOOKS = (("#777777", "X"), ("#0072b2", "o"), ("#d55e00", "^"), ("#007a5e", "*"))
@@ -109,12 +112,15 @@ def play(
     """Show a toy that lives: a state, buttons that go on from it, and controls that steer it.
 
     start() makes the first state; step(state, **values) returns the next one and leaves the one it
-    got alone; draw(state, **values) draws one. Each figure gets the number of steps as its title.
+    got alone; draw(state, **values) draws one. Each figure gets the number of steps as its title,
+    and where the choice was changed on the way, which of them were made with which.
     choices: argument of `step` and `draw` -> its values, as in `explore`; the first ones count
     until another is chosen. Where nothing runs there are the states after `frames` steps (from
-    small to large), side by side as far as the page is wide: two figures of 4.4 inches.
+    small to large), side by side as far as the page is wide: two figures of 4.4 inches. alt: what
+    those show; the first choices are added to it.
     """
     first = {name: values[0] for name, values in choices.items()}
+    alt = alt_of(alt, first)
     output = Output(_sequence(start, step, draw, alt, frames, first), alt)
     try:
         import ipywidgets
@@ -123,23 +129,29 @@ def play(
         return
     picture = ipywidgets.HTML()
     controls = {name: control_of(ipywidgets, name, values) for name, values in choices.items()}
-    now, done = start(), 0
+    now = start()
+    made: History = []
 
     def redraw(change: Any = None) -> None:
         values = {name: one.value for name, one in controls.items()}
-        picture.value = image_of(_titled(draw(now, **values), done), alt)
+        title = _title(made, values)
+        words = f"The toy {title}; {settings(values)}. What the first choices lead to: {alt}"
+        picture.value = image_of(_titled(draw(now, **values), title), words)
 
     def go_on(steps: int) -> None:
-        nonlocal now, done
+        nonlocal now
         values = {name: one.value for name, one in controls.items()}
         for _ in range(steps):
             now = step(now, **values)
-        done += steps
+        if made and made[-1][1] == values:
+            steps += made.pop()[0]
+        made.append((steps, values))
         redraw()
 
     def start_again(_: Any) -> None:
-        nonlocal now, done
-        now, done = start(), 0
+        nonlocal now
+        now = start()
+        made.clear()
         redraw()
 
     actions: dict[str, Callable[[Any], None]] = {
@@ -169,7 +181,7 @@ def _sequence(
     state, figures = start(), []
     for number in range(max(frames) + 1):
         if number in frames:
-            figures.append(_titled(draw(state, **values), number))
+            figures.append(_titled(draw(state, **values), _after(number)))
         state = step(state, **values)
     columns = max(1, int(_COLUMN / figures[0].get_figwidth()))
     choose = f", and to choose: {', '.join(values).replace('_', ' ')}" if values else ""
@@ -177,6 +189,31 @@ def _sequence(
     return f"{image_of(figures, alt, columns)}<p>{line}</p>"
 
 
-def _titled(figure: Figure, steps: int) -> Figure:
-    figure.suptitle("at the start" if steps == 0 else f"after {steps} steps", fontsize=11)
+def _after(steps: int) -> str:
+    return "at the start" if not steps else f"after {steps} step{'s' if steps > 1 else ''}"
+
+
+def _title(made: History, now: dict[str, Any]) -> str:
+    """After how many steps, and where the choice was another on the way, which were made with it.
+
+    >>> _title([(30, {"loss": "a"}), (10, {"loss": "b"})], {"loss": "b"})
+    'after 40 steps: 30 with loss = a, then 10 with loss = b'
+    """
+    changed = {name for _, values in made for name in values if values[name] != now[name]}
+
+    def wording(values: dict[str, Any]) -> str:
+        return settings({name: value for name, value in values.items() if name in changed})
+
+    after = _after(sum(steps for steps, _ in made))
+    if not changed:
+        return after
+    parts = [f"{steps} with {wording(values)}" for steps, values in made]
+    ahead = "" if made[-1][1] == now else f"; from now on {wording(now)}"
+    return f"{after}: {', then '.join(parts)}{ahead}"
+
+
+def _titled(figure: Figure, title: str) -> Figure:
+    wide = int(11 * figure.get_figwidth())  # letters, in the width of the figure
+    lines = textwrap.wrap(title, wide)
+    figure.suptitle("\n".join(lines), fontsize=11 if len(lines) == 1 else 9)
     return figure

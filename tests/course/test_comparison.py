@@ -254,6 +254,11 @@ AGREE = {
     "another machine's pixels": (shows(image("iVBORw0KGgo")), {}, DRAWN),
     "a table within": (shows(iou(0.47)), STATED, TABLE),
     "a table within and a widget": (shows(iou(0.47), VIEW), STATED, TABLE),
+    "a folder that is left": (
+        "import tempfile\n_ = tempfile.mkdtemp(prefix='sparcl-left-')",
+        {},
+        [],
+    ),
     "a picture and a table": (shows(image("iVB"), iou(0.47)), STATED, DRAWN + TABLE),
 }
 DIFFER = {
@@ -271,7 +276,13 @@ CELLS = AGREE | DIFFER
 
 
 @pytest.fixture(scope="module")
-def failures(tmp_path_factory):
+def temporary(tmp_path_factory):
+    """Where temporary files lie while nbval runs."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory, temporary):
     """What nbval says about each cell of a notebook whose kept outputs are the last of CELLS."""
     folder = tmp_path_factory.mktemp("notebooks")
     cells = [
@@ -288,7 +299,8 @@ def failures(tmp_path_factory):
     # Not the screen: pytest shortens it by the width, and doubles it where CI is set.
     subprocess.run(
         [*command, "--junitxml=report.xml", "--rootdir", str(folder), "numbers.ipynb"],
-        cwd=folder, env=os.environ | {"PYTHONPATH": paths}, capture_output=True,
+        cwd=folder, env=os.environ | {"PYTHONPATH": paths, "TMPDIR": str(temporary)},
+        capture_output=True,
     )  # fmt: skip
     cases = ElementTree.parse(folder / "report.xml").iter("testcase")
     return dict(zip(CELLS, [case.findtext("failure", "") for case in cases], strict=True))
@@ -302,3 +314,9 @@ def test_nbval_compares_by_the_tolerance_of_the_cell(name, failures):
 
 def test_nbval_shows_what_differs(failures):
     assert "mIoU 0.45" in failures["beyond"] and "mIou 0.48" in failures["another word"]
+
+
+def test_what_a_killed_kernel_left_is_removed(failures, temporary):
+    """nbval kills its kernels: chapter 11 left a folder of 50 MB at each run."""
+    assert failures["a folder that is left"] == ""
+    assert not list(temporary.rglob("sparcl-*"))

@@ -200,11 +200,18 @@ def test_the_lab_opens_the_index_with_the_checkout_as_root(checkout, monkeypatch
     seen = {}
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", "mine")
 
-    class Done:
-        returncode = 3
+    class Started:
+        waits = 0
+
+        def wait(self):
+            self.waits += 1
+            if self.waits == 1:  # JupyterLab asks whether it shall end
+                raise KeyboardInterrupt
+            assert Path(seen["e"]["TMPDIR"]).is_dir()
+            return 3
 
     monkeypatch.setattr(
-        lab.subprocess, "run", lambda command, env: seen.update(c=command, e=env) or Done
+        lab.subprocess, "Popen", lambda command, env: seen.update(c=command, e=env) or Started()
     )
     with pytest.raises(SystemExit) as done:
         main(["course", "lab", *folder, "--no-browser", "--port", "1"])
@@ -216,3 +223,8 @@ def test_the_lab_opens_the_index_with_the_checkout_as_root(checkout, monkeypatch
     settings, other = seen["e"]["JUPYTER_CONFIG_PATH"].split(os.pathsep)
     assert other == "mine"
     assert (Path(settings) / "labconfig" / "default_setting_overrides.json").is_file()
+    # Tabs of another session came up, and a kernel of theirs; kernels that were killed left files.
+    assert seen["e"]["JUPYTERLAB_WORKSPACES_DIR"] == str(
+        (checkout / name / ".workspaces").resolve()
+    )
+    assert not Path(seen["e"]["TMPDIR"]).exists()

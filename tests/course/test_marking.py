@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 
 import nbformat
 import pytest
@@ -42,7 +43,10 @@ ANSWERS = {  # what was written, what is said of it
     "stub": (None, "not started", ""),
     "leaves": ("def f{n}(x):\n    exit(0)", "wrong", "raised SystemExit"),
     "leaves at once": ("import sys\nsys.exit(0)\ndef f{n}(x): ...", "wrong", "its cell raised Sys"),
-    "kills": ("import os\n\ndef f{n}(x):\n    os._exit(0)", "wrong", "ended Python"),
+    "kills": (
+        "import os, tempfile\n_ = tempfile.mkdtemp(prefix='sparcl-left-')\n"
+        "def f{n}(x):\n    os._exit(0)", "wrong", "ended Python"
+    ),
     "loops": (LOOP, "wrong", "ran for more than 10 s"),
     "no Python": ("def f{n}(x)\n    return 1", "wrong", "its cell raised SyntaxError"),
     "own check": ("check = print\n\ndef f{n}(x):\n    return 0", "wrong", "is 0, expected "),
@@ -89,7 +93,13 @@ def answer(cells, n, source):
     cell.source = source.format(n=n)
 
 
-def test_each_answer_gets_its_outcome_and_none_hangs_or_fools_the_marking(mine):
+def test_each_answer_gets_its_outcome_and_none_hangs_or_fools_the_marking(
+    mine, tmp_path, monkeypatch
+):
+    """Nor does one that ends Python leave temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+
     def write(cells):
         for n, (source, *_) in enumerate(ANSWERS.values(), start=1):
             if source is not None:
@@ -104,6 +114,7 @@ def test_each_answer_gets_its_outcome_and_none_hangs_or_fools_the_marking(mine):
         assert (result.exercise, result.outcome) == (NUMBERS[name], outcome), (name, result)
         assert problem in line and line.startswith(NUMBERS[name])
         assert bool(result.problem) == (outcome == "wrong")
+    assert list((tmp_path / "temporary").iterdir()) == []
     assert table[-1] == f"mark: 2 of {len(ANSWERS)} right" and len(table) == len(ANSWERS) + 2
 
 

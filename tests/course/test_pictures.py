@@ -51,7 +51,7 @@ def test_controls_draw_anew(shown, monkeypatch):
     monkeypatch.setattr(ipywidgets, "VBox", lambda kids: boxes.append(kids) or box(kids))
     explore(draw, "a line that rises", step=[0, 1, 2], method=["FT", "MiB"])
     still, view = shown
-    assert 'alt="a line that rises"' in still.html
+    assert 'alt="a line that rises; step = 0, method = FT"' in still.html
     assert "Run this cell in JupyterLab to choose: step, method." in still.html
     assert list(view) == [cell_output.WIDGET_VIEW]
     ((slider, buttons, picture),) = boxes
@@ -61,7 +61,12 @@ def test_controls_draw_anew(shown, monkeypatch):
     middle = picture.value
     buttons.value = "MiB"
     assert len({before, middle, picture.value}) == 3
-    assert 'alt="a line that rises"' in picture.value
+    assert (
+        'alt="Drawn anew for step = 2, method = MiB. '
+        'Before: a line that rises; step = 0, method = FT"' in picture.value
+    )
+    slider.value, buttons.value = 0, "FT"
+    assert picture.value == before
 
 
 def test_without_widgets_the_picture_remains(shown, monkeypatch):

@@ -51,7 +51,8 @@ def test_still_form_is_one_picture_of_all_frames_two_in_a_row(shown, monkeypatch
     played()
     (output,) = shown
     page = output.html
-    assert page.count("<img") == 1 and 'alt="a line that rises"' in page
+    assert page.count("<img") == 1
+    assert 'alt="a line that rises; by = 1, how = line"' in page
     assert 'width="880" height="400"' in page
     picture = picture_in(page)
     assert picture.size == (1760, 800) and picture.mode == "P"
@@ -71,7 +72,7 @@ def test_buttons_go_on_and_start_again_and_controls_steer(shown, monkeypatch):
         "a line that rises", frames=(0, 2), by=[1, 3], how=["line", "points"],
     )  # fmt: skip
     still, view = shown
-    assert 'alt="a line that rises"' in still.html
+    assert 'alt="a line that rises; by = 1, how = line"' in still.html
     assert list(view) == [cell_output.WIDGET_VIEW]
     ((by, how, row, picture),) = boxes
     step, ten, again = row.children
@@ -90,6 +91,55 @@ def test_buttons_go_on_and_start_again_and_controls_steer(shown, monkeypatch):
     assert calls[-1] == ((0,), 3, "points")
     by.value, how.value = 1, "line"
     assert picture.value == first
+
+
+@pytest.fixture
+def titles(monkeypatch):
+    """Of all the figures that were shown."""
+    seen = []
+    titled = toys._titled
+    monkeypatch.setattr(toys, "_titled", lambda f, title: seen.append(title) or titled(f, title))
+    return seen
+
+
+def test_a_toy_says_which_choice_made_its_steps(shown, titles, monkeypatch):
+    """Points that one loss had moved stood under another's name, "after 30 steps"."""
+    import ipywidgets
+
+    boxes = []
+    box = ipywidgets.VBox
+    monkeypatch.setattr(ipywidgets, "VBox", lambda kids: boxes.append(kids) or box(kids))
+    played(frames=(0, 2))
+    ((by, how, row, picture),) = boxes
+    step, ten, again = row.children
+    step.click()
+    assert titles[-1] == "after 1 step"
+    ten.click()
+    assert titles[-1] == "after 11 steps"
+    how.value = "points"
+    assert titles[-1] == "after 11 steps: 11 with how = line; from now on how = points"
+    ten.click()
+    assert titles[-1] == "after 21 steps: 11 with how = line, then 10 with how = points"
+    how.value = "line"
+    step.click()
+    parts = "11 with how = line, then 10 with how = points, then 1 with how = line"
+    assert titles[-1] == f"after 22 steps: {parts}"
+    alt = re.search('alt="([^"]*)"', picture.value)[1]
+    assert alt.startswith(f"The toy after 22 steps: {parts}; by = 1, how = line. ")
+    again.click()
+    by.value = 3
+    assert titles[-1] == "at the start"
+    alt = re.search('alt="([^"]*)"', picture.value)[1]
+    assert alt.startswith("The toy at the start; by = 3, how = line. ")
+    assert alt.endswith("a line that rises; by = 1, how = line")
+
+
+def test_a_long_title_is_within_the_figure():
+    figure = draw((1,), 1, "line")
+    made = [(10, {"loss": f"the ratio, number {n}"}) for n in range(4)]
+    toys._titled(figure, toys._title(made, made[-1][1]))
+    figure.draw_without_rendering()
+    assert figure._suptitle.get_window_extent().width < figure.bbox.width
 
 
 def test_points_are_the_same_for_all_and_fit_a_relu():

@@ -73,10 +73,9 @@ def server(clone, tmp_path_factory, serve):
     settings = place / "labconfig" / "default_setting_overrides.json"
     settings.parent.mkdir()
     settings.write_text(json.dumps(WHOLE_PAGES), "utf-8")
-    environment = lab_environment()
+    environment = lab_environment(clone / "my-course")
     environment |= {
         "JUPYTER_CONFIG_PATH": os.pathsep.join((environment["JUPYTER_CONFIG_PATH"], str(place))),
-        "JUPYTERLAB_WORKSPACES_DIR": str(place / "workspaces"),
         "JUPYTERLAB_SETTINGS_DIR": str(place / "settings"),
         "PYTHONPATH": str(ROOT),
     }

@@ -78,7 +78,7 @@ def lab(request, tmp_path_factory, serve):
     nbformat.write(
         new_notebook(cells=[stop, after], metadata={"kernelspec": kernel}), folder / "b.ipynb"
     )
-    env = lab_environment() if request.param == "make lab" else dict(os.environ)
+    env = lab_environment(folder) if request.param == "make lab" else dict(os.environ)
     with serve(folder, env) as address:
         yield folder, address
 
