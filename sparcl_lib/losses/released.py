@@ -7,6 +7,7 @@ released side. Shapes as in `latent.py`. For measuring; nothing else should use 
 Source: read and measured in the authors' release (github.com/LTTM/SDR, 2021), written here anew.
 """
 
+from itertools import groupby
 from typing import Literal, get_args
 
 import torch
@@ -170,16 +171,22 @@ def reshaped_features(
     first="locations": (n, D), which mixes channels in any batch (prototypes matching).
 
     features (B, D, h, w); labels (B, h, w) int64, each value a class of its own. Costs a host sync
-    per class on a GPU. Raises ValueError when features and labels do not fit.
+    on a GPU. Raises ValueError when features and labels do not fit.
     """
     check_same_locations(features, labels)
-    dim, rows = features.shape[1], features.movedim(1, -1).clone()  # (B, h, w, D)
-    for label in torch.unique(labels):
-        members = labels == label
-        entries = features[members.unsqueeze(1).expand_as(features)]  # (n * D,)
-        as_rows = entries.view(dim, -1).T if first == "channels" else entries.view(-1, dim)
-        rows[members] = as_rows
-    return rows.movedim(-1, 1)
+    batch, dim, height, width = features.shape
+    ids = labels.flatten()  # (N,), N = B h w
+    image = torch.arange(batch, device=ids.device).repeat_interleave(height * width)
+    order = ids.argsort(stable=True)  # class by class, and in each image by image
+    # Sorted first, each entry is copied a few times; a mask for each class copies all for each.
+    groups, counts = torch.unique_consecutive((ids * batch + image)[order], return_counts=True)
+    of_image = flatten_features(features).index_select(0, order).split(counts.tolist())
+    read = []
+    for _, of_class in groupby(zip(groups.tolist(), of_image), key=lambda part: part[0] // batch):
+        entries = torch.cat([rows.T.flatten() for _, rows in of_class])  # (n * D,)
+        read.append(entries.view(dim, -1).T if first == "channels" else entries.view(-1, dim))
+    rows = torch.cat(read).index_select(0, order.argsort())
+    return rows.view(batch, height, width, dim).movedim(-1, 1)
 
 
 def nested_weights(counts: Tensor) -> Tensor:

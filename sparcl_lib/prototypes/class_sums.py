@@ -5,7 +5,6 @@ Shapes: B images, D channels, h x w feature map, C classes, N = B * h * w locati
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sparcl_lib.labels import VOID
 
@@ -26,8 +25,10 @@ def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tens
     check_same_locations(features, labels)
     rows, ids = flatten_features(features), labels.flatten()
     known = (ids >= 0) & (ids < num_classes)
-    one_hot = F.one_hot(torch.where(known, ids, num_classes), num_classes + 1)
-    members = one_hot[:, :num_classes].to(rows.dtype)  # (N, C)
+    # By hand: F.one_hot looks through all labels for one out of range, which a GPU has to wait for.
+    column, found = torch.where(known, ids, 0).unsqueeze(1), known.unsqueeze(1).to(rows)
+    members = rows.new_zeros(len(ids), max(num_classes, 1)).scatter_(1, column, found)  # (N, C)
+    members = members[:, :num_classes]  # none at all where no location has a class
     return members.T @ rows, members.sum(0)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import make_voc_tree
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparcl_lib.data import ImageReader, SegmentationDataset, training_transform, voc_source
 from sparcl_lib.data.loading.dataset import (
@@ -65,6 +66,21 @@ def test_a_batch_is_normalised_and_its_labels_looked_up(tree):
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert batch.labels.unique().tolist() == [1, 255]
     assert (to_rgb(batch.images[0])[:, :, 0] == 30).all()
+
+
+def test_normalise_copies_no_constants_to_the_device():
+    class Named(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            called.add(function.__name__.partition(".")[0])
+            return function(*args, **(kwargs or {}))
+
+    called: set[str] = set()
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    with Named():
+        normalise(images)
+        made = called & {"lift_fresh", "lift_fresh_copy"}
+        torch.tensor([1.0])
+    assert not made and called & {"lift_fresh", "lift_fresh_copy"}  # the last line is seen
 
 
 def test_normalise_is_what_torchvision_weights_expect():

@@ -122,6 +122,33 @@ def test_reshaped_features_are_the_entries_of_each_class_in_another_order(first)
     assert torch.autograd.gradcheck(lambda x: losses.reshaped_features(x, labels, first), (x,))
 
 
+def slow_reshaping(features: Tensor, labels: Tensor, first: str) -> Tensor:
+    """Class by class, with the mask over all entries that the release has."""
+    dim, rows = features.shape[1], features.movedim(1, -1).clone()
+    for label in torch.unique(labels):
+        members = labels == label
+        entries = features[members.unsqueeze(1).expand_as(features)]
+        rows[members] = entries.view(dim, -1).T if first == "channels" else entries.view(-1, dim)
+    return rows.movedim(-1, 1)
+
+
+@pytest.mark.parametrize("first", ["channels", "locations"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("seed", range(3))
+def test_features_are_reshaped_as_the_mask_does_to_the_last_bit(first, layout, seed):
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.tensor([0, 3, 7, VOID])[torch.randint(4, (5, 6, 7), generator=g)]
+    labels[1] = 3  # an image of one class, and one class of a single location
+    labels[0, 0, 0] = 9
+    x = torch.rand(5, 8, 6, 7, generator=g).to(memory_format=layout).requires_grad_()
+    push = torch.rand(5, 8, 6, 7, generator=g)
+    found = []
+    for form in (losses.reshaped_features, slow_reshaping):
+        value = form(x, labels, first)
+        found.append((value, *torch.autograd.grad((value * push).sum(), x)))
+    assert all(torch.equal(ours, slow) for ours, slow in zip(*found, strict=True))
+
+
 # Distances over a matrix product
 def slow_matmul_repulsion(means: Tensor) -> float:
     """Mean of the inverse of every entry of the distance matrix that is not zero."""

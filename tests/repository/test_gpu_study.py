@@ -99,13 +99,23 @@ def test_speed_and_losses_are_measured_and_packed(study, tmp_path, monkeypatch):
     found = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert not [item["error"] for item in found.values() if "error" in item]
     rows = [item["result"] for name, item in found.items() if name.startswith("speed-")]
-    assert len(rows) == 2 and all(row["seconds"] > 0 and row["floor"] > 0 for row in rows)
+    assert len(rows) == 3 and all(row["seconds"] > 0 and row["floor"] > 0 for row in rows)
     for name in ("latent-21", "latent-101"):
         for loss in ("matching", "attraction", "repulsion", "sparsification"):
             row = found[name]["result"][loss]
             assert row["value"] == pytest.approx(row["value of the loop"], rel=1e-4)
     study["write_tables"](found, tmp_path)
-    assert (tmp_path / "speed.csv").read_text("utf-8").count("\n") == 3
+    assert (tmp_path / "speed.csv").read_text("utf-8").count("\n") == 4
+
+
+def test_networks_are_compiled_and_the_update_fused_where_that_is_measured(study, tmp_path):
+    from parts import speed
+
+    trainer, _ = speed.make_trainer(job_of(tmp_path), "SDR", "fp32", "channels last", 2, 32)
+    speed.compiled(trainer)
+    speed.fused(trainer)
+    assert trainer.student._compiled_call_impl and trainer.teacher._compiled_call_impl
+    assert all(group["fused"] for group in trainer.optimizer.param_groups)
 
 
 def test_the_loader_is_measured(study, tmp_path):

@@ -7,6 +7,7 @@ between iterations of the trainer's own loop; memory is the allocator's peak.
 import itertools
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -44,15 +45,35 @@ def measure(job: Job) -> None:
     job.item("syncs", 12, partial(syncs, job))
     if job.device == "cuda":
         job.item("speed-cudnn-benchmark", 15, partial(searched, job))
+        job.item("speed-compiled", 90, partial(changed, job, compiled))
+    job.item("speed-fused", 10, partial(changed, job, fused))
 
 
 def searched(job: Job) -> dict[str, Any]:
     """With cuDNN's search for the fastest algorithm, which no setting of ours turns on."""
     torch.backends.cudnn.benchmark = True
     try:
-        return iteration(job, "SDR", "bf16", "channels last", 24, 512)
+        return changed(job, lambda trainer: None)
     finally:
         torch.backends.cudnn.benchmark = False
+
+
+def changed(job: Job, change: Callable[[StepTrainer], None]) -> dict[str, Any]:
+    """SDR in bf16, with what no setting of ours turns on."""
+    size, batch = (32, 2) if job.tiny else (512, 24)
+    return iteration(job, "SDR", "bf16", "channels last", batch, size, change)
+
+
+def fused(trainer: StepTrainer) -> None:
+    """The update of all weights in one kernel."""
+    for group in trainer.optimizer.param_groups:
+        group["fused"] = True
+
+
+def compiled(trainer: StepTrainer) -> None:
+    """The networks through torch.compile, which the first iterations pay for."""
+    for network in filter(None, (trainer.student, trainer.teacher)):
+        network.compile()
 
 
 def config_of(job: Job, name: str, arithmetic: str, batch: int, size: int) -> RunConfig:
@@ -84,9 +105,16 @@ def make_trainer(
 
 
 def iteration(
-    job: Job, name: str, arithmetic: str, layout: str, batch: int, size: int
+    job: Job,
+    name: str,
+    arithmetic: str,
+    layout: str,
+    batch: int,
+    size: int,
+    change: Callable[[StepTrainer], None] = lambda trainer: None,
 ) -> dict[str, Any]:
     trainer, batches = make_trainer(job, name, arithmetic, layout, batch, size)
+    change(trainer)
     if job.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     logged: dict[str, float] = {}
