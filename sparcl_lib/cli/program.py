@@ -101,11 +101,12 @@ def train(
     ] = 1,
 ) -> None:
     """Train and evaluate all steps of one method, or one row of a published table."""
+    row = _row_of(recipe, dataset=dataset, task=task, setup=setup, method=method)
+
     from sparcl_lib.config import resolve
     from sparcl_lib.methods import load_plugins
     from sparcl_lib.training import train as train_run
 
-    row = _row_of(recipe, dataset=dataset, task=task, setup=setup, method=method)
     load_plugins(plugins or [])
     overrides = layers(config, settings)
     if backbone_weights:

@@ -34,7 +34,8 @@ def check_keys(plain: Mapping[str, Any]) -> None:
     known = known_keys()
     for key in flatten(plain):
         if key not in known and not any(k.startswith(key + ".") for k in known):
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
+            ends = [k for k in known if k.endswith("." + key)]  # kd.weight, of a term
+            near = ends or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
             hint = f": did you mean {near[0]}?" if near else ""
             raise UserError(f"unknown setting {shown(key)}{hint}{_term_hint(key)}")
 

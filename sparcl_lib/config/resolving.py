@@ -145,14 +145,12 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
-            raise UserError(
-                f"--set {setting[:_SHOWN]}: expected key=value, as in --set optim.lr=0.01"
-            )
+            raise UserError(f"setting {setting[:_SHOWN]}: expected key=value, as in optim.lr=0.01")
         try:
             value = parse_yaml(text)
         except YamlProblem as problem:
             raise UserError(
-                f"--set {key}: {shown(text)} is not a YAML value ({problem})"
+                f"setting {key}: {shown(text)} is not a YAML value ({problem})"
             ) from problem
         plain = merge(plain, nest({key.strip(): value}))
     return plain

@@ -19,6 +19,7 @@ from sparcl_lib.experiments.pool import run_all, terms_of
 from sparcl_lib.experiments.store import RunStore, default_store, run_keys
 from sparcl_lib.methods import can_travel, get_term
 from sparcl_lib.run import Run
+from sparcl_lib.tasks import get_task
 from sparcl_lib.training import train
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -36,6 +37,9 @@ def minivoc_config(
     settings: as for `sparcl train --set`, e.g. "method.terms.kd.weight=3".
     Raises UserError for whatever is unknown.
     """
+    if not all(isinstance(setting, str) for setting in settings):
+        raise UserError('settings are texts, as in minivoc_config("MiB", "optim.lr=0.1")')
+    get_task("minivoc", task)
     asked = parse_settings(settings)
     return configure("minivoc", method, task=task, setup=setup, seed=seed, settings=asked)
 

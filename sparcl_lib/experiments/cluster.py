@@ -138,7 +138,7 @@ class Cluster:
             self._jobs = where = _hand_in(where, self._jobqueue)
         try:
             return self._distributed.Client(where, timeout=_REACHED_WITHIN, set_as_default=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:  # one reads HTTP as a length
             reason = " ".join(str(error).split())
             raise UserError(
                 f"no scheduler answers at {self._where} ({reason}): start one with dask scheduler, "

@@ -127,12 +127,14 @@ def test_weights_may_be_written_as_learning_rates_are(value):
 
 
 BAD_SETTINGS = {
-    "optim.lr": "expected key=value, as in --set optim.lr=0.01",
+    "optim.lr": "expected key=value, as in optim.lr=0.01",
     "=3": "expected key=value",
     "optim.lr=[1": "is not a YAML value",
     "optim.lrate=1": "unknown setting 'optim.lrate': did you mean optim.lr",
     "optm.momentum=1": "did you mean optim.momentum",
     "sed=1": "unknown setting 'sed': did you mean seed",
+    "kd.weight=3": "unknown setting 'kd.weight': did you mean method.terms.kd.weight",
+    "logger=wandb": "unknown setting 'logger'$",
     "seed.a=1": "unknown setting 'seed.a'",
     "method.terms.mathcing.weight=1": "did you mean method.terms.matching.weight",
     "method.terms.kd.wight=1": "did you mean method.terms.kd.weight",
@@ -186,8 +188,8 @@ BAD_SETTINGS = {
     f"data.splits={'a' * 300}": "'a{119}... is no path .File name too long.: name another",
     'data.splits="a\\0"': "is no path .*null",
     f"{'a.' * 3000}a=1": "nested too deep",
-    f"optim.lr={'[' * 3000}": "--set optim.lr: .* is not a YAML value .*more than 40 levels",
-    f"optim.lr=[{'1,' * 200_000}]": "--set optim.lr: .* is not a YAML value .*longer than 256 kB",
+    f"optim.lr={'[' * 3000}": "setting optim.lr: .* is not a YAML value .*more than 40 levels",
+    f"optim.lr=[{'1,' * 200_000}]": "setting optim.lr: .* is not a YAML value .*longer than 256 kB",
     "optim.lr=&a [*a]": "is not a YAML value .*stands within what it names",
     "optim={1: 2}": "is not a YAML value .*the key '1' is no name; write it in quotes",
     "optim={lr: 1, lr: 2}": "is not a YAML value .*the key 'lr' stands there twice",

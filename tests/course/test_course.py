@@ -94,6 +94,10 @@ def test_numbers_alone_are_enough_unless_networks_are_asked_for(tiny, cache, mon
 def test_unknown_setting_is_refused():
     with pytest.raises(UserError, match="did you mean method.terms.kd.weight"):
         minivoc_config("MiB", "method.terms.kd.wight=3")
+    with pytest.raises(UserError, match="settings are texts, as in"):
+        minivoc_config("MiB", {"optim.lr": 0.1})
+    with pytest.raises(UserError, match="unknown task of minivoc '6-5'"):
+        minivoc_config("MiB", task="6-5")
     assert parse_settings(["seed=1"]) == {"seed": 1}
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -216,6 +217,30 @@ def test_no_scheduler_and_wrong_files_are_one_line(base, tmp_path, monkeypatch):
         assert "\n" not in str(raised.value)
 
 
+def test_what_answers_in_http_is_no_scheduler(base, tmp_path, monkeypatch):
+    """The eight bytes "HTTP/1.1" are the length of 3 EiB to dask."""
+    monkeypatch.setattr("sparcl_lib.experiments.cluster._REACHED_WITHIN", "2s")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with suppress(OSError):  # closed
+                while True:
+                    peer, _ = server.accept()
+                    peer.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+                    peers.append(peer)
+
+        peers: list[socket.socket] = []
+        threading.Thread(target=answer, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UserError) as raised, open_cluster(address) as cluster:
+            run_all([base.config("FT", 0)], open_store(tmp_path / "runs", cluster=cluster))
+        assert peers and str(raised.value).startswith(f"no scheduler answers at {address}")
+        server.shutdown(socket.SHUT_RDWR)
+        for peer in peers:
+            peer.close()
+    assert "\n" not in str(raised.value)
+
+
 def test_ctrl_c_stays_what_it_is(tmp_path, monkeypatch):
     """dask-jobqueue takes it as it is imported, and would end the command in status 0."""
     file = tmp_path / "slurm.yaml"
@@ -296,7 +321,6 @@ def wait_until(holds) -> None:
     raise AssertionError("it never came")
 
 
-SETTINGS = ("optim.iterations=5", *QUICK[1:])
 SETTINGS = ("optim.iterations=5", *QUICK[1:])
 COMPARE = [
     "compare", "--dataset", "minivoc", "--tasks", "6-4", "--setups", "disjoint,overlapped",

@@ -38,7 +38,7 @@ COMMANDS_WITH_PAGES = ("demo", "experiments/ablation", "experiments/comparison")
 # Imported by nobody, but run, or loaded by another package.
 RUN = {"tensorboard", "jupyterlab", "ruff", "mypy", "types-pyyaml", "pre-commit"}
 RUN |= {"pre-commit-hooks", "check-jsonschema", "coverage"}
-RUN |= {"myst-nb", "sphinx-book-theme", "sphinx-copybutton", "sphinx-design", "ziamath"}
+RUN |= {"myst-nb", "sphinx-book-theme", "sphinx-copybutton", "sphinx-design", "ziamath", "bokeh"}
 
 
 def names(requirements: Iterable[str]) -> set[str]:
