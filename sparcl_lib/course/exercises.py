@@ -89,8 +89,10 @@ def compare_guess(
 ) -> None:
     """Print a prediction made before the run beside what came out.
 
-    word: how it was found, such as "reckoned".
+    word: how it was found, such as "reckoned". Raises UserError as `guess_first` does: whoever runs
+    the cells one by one comes here without a guess, too.
     """
+    guess_first(guess)
     mine = f"guessed {guess:g}" if _is_number(guess) else "not guessed"
     print(f"{what}: {word} {_with_digits(found)}, {mine}")
 
