@@ -178,7 +178,7 @@ assert np.allclose(plain_class_iou(example), class_iou(example))  # the library'
 
 # %% tags=["predict"]
 my_guess = None  # a number from 0 to 100, or "pass"
-guess_first(my_guess)
+guess_first(my_guess, 0, 100)
 
 # %%
 ft = run_or_load(config, checkpoints=True)

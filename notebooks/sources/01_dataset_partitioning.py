@@ -393,8 +393,8 @@ def voc_counts(task, setup, counts=voc["train_aug"]):  # -> number of images of 
 # have in overlapped than in disjoint?
 
 # %% tags=["predict"]
-my_guess = None  # a number of images, or "pass"
-guess_first(my_guess)
+my_guess = None  # a number from 0 to 10582, or "pass"
+guess_first(my_guess, 0, 10582)
 
 # %%
 fifteen_one = get_task("voc", "15-1")
@@ -580,9 +580,15 @@ def split_checks(task, splits):  # splits: setup -> step -> images
     return {
         "sequential and disjoint have the same images": splits["sequential"] == disjoint,
         "no image is in two disjoint steps": set(times.values()) == {1},
-        "together they are all images of the task's classes": set(times) == {i for i in sets if sets[i] & used},
-        "a disjoint step lies within the overlapped one": all(set(disjoint[k]) <= set(overlapped[k]) for k in disjoint),
-        "what is on top shows a class of a later step": all(sets[i] & later[k] for k in extra for i in extra[k]),
+        "together they are all images of the task's classes": (
+            set(times) == {i for i in sets if sets[i] & used}
+        ),
+        "a disjoint step lies within the overlapped one": all(
+            set(disjoint[k]) <= set(overlapped[k]) for k in disjoint
+        ),
+        "what is on top shows a class of a later step": all(
+            sets[i] & later[k] for k in extra for i in extra[k]
+        ),
     }
 
 
@@ -595,7 +601,9 @@ assert all(checked.values())
 
 # %%
 hidden_in_mine = {
-    (setup, step): background_shares(mine, step, setup) for setup in SETUPS for step in range(mine.num_steps)
+    (setup, step): background_shares(mine, step, setup)
+    for setup in SETUPS
+    for step in range(mine.num_steps)
 }
 pd.DataFrame(hidden_in_mine, index=list(KINDS)[1:]).T.round(1)
 
@@ -639,7 +647,8 @@ def disjoint_step(values, steps):
 three_steps = [(4, 1), (3,), (2, 6)]
 check(
     "1.1", disjoint_step,
-    [(({0, 4, 255}, three_steps), 0), (({0, 3, 4, 255}, three_steps), 1), (({0, 1, 2, 255}, three_steps), 2),
+    [(({0, 4, 255}, three_steps), 0), (({0, 3, 4, 255}, three_steps), 1),
+     (({0, 1, 2, 255}, three_steps), 2),
      (({0, 4, 5, 255}, three_steps), 0), (({0, 5, 255}, three_steps), -1)],
     hint="an image waits until its last class is there: the latest step, not the largest id",
 )

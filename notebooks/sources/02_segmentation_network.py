@@ -76,8 +76,10 @@ ft = run_or_load(config, checkpoints=True)
 workspace = open_workspace(config, progress=False)
 names = workspace.task.class_names(1)  # background, six classes of step 0, four of step 1
 model = ft.model(0)  # M_0, frozen
-batches = list(workspace.evaluation_batches(0))  # test images with any of the six; the other four are 255
-images, truth = (torch.cat(parts) for parts in zip(*batches))  # normalised (319, 3, 64, 64), (319, 64, 64)
+# Test images with any of the six classes; the other four are 255.
+batches = list(workspace.evaluation_batches(0))
+# (319, 3, 64, 64) normalised, (319, 64, 64)
+images, truth = (torch.cat(parts) for parts in zip(*batches))
 
 with torch.inference_mode():
     features = model.backbone(images)  # f: (319, 64, 16, 16)
@@ -196,7 +198,8 @@ def grid_of(name, stride):  # for 512 x 512 pixels
 
 
 networks = (("resnet101", 16), ("resnet101", 8), ("mobilenet_v2", 16), ("mini", 4))
-grids = pd.DataFrame({f"{name} at stride {stride}": grid_of(name, stride) for name, stride in networks}).T
+grids = {f"{name} at stride {stride}": grid_of(name, stride) for name, stride in networks}
+grids = pd.DataFrame(grids).T
 grids.astype({"D": int, "h": int, "w": int})
 assert all(grids["h"] == [512 // stride for _, stride in networks])
 
@@ -358,7 +361,7 @@ assert (p["random"][:, 1:7] <= p_before[:, 1:] + 1e-6).all()  # the new classes 
 
 # %% tags=["predict"]
 my_guess = None  # a number from 0 to 100, or "pass"
-guess_first(my_guess)
+guess_first(my_guess, 0, 100)
 
 # %%
 with torch.inference_mode():
@@ -635,7 +638,8 @@ show(figure, "Two photographs, truth, fine-tuning without old classes, joint tra
 
 # %%
 study = pd.read_csv("../benchmarks/studies/minivoc_comparison/results.csv")
-study = study.query("task == '6-4' and setup == 'disjoint' and step == 1")  # a row for each method and seed
+# A row for each method and seed:
+study = study.query("task == '6-4' and setup == 'disjoint' and step == 1")
 final = study[study.method.isin(["FT", "MiB", "SDR", "Joint"])]
 table = final.groupby("method")[["miou_old_no_bg", "miou_new", "miou_all"]].mean()
 table.sort_values("miou_all").round(1)
@@ -645,7 +649,9 @@ table.sort_values("miou_all").round(1)
 # classes and over the new ones alone.
 
 # %%
-overall, on_new = (final.pivot(index="seed", columns="method", values=m) for m in ("miou_all", "miou_new"))
+overall, on_new = (
+    final.pivot(index="seed", columns="method", values=m) for m in ("miou_all", "miou_new")
+)
 lead = pd.DataFrame({
     "all classes": overall["Joint"] - overall.drop(columns="Joint").max(axis=1),
     "new classes": on_new["Joint"] - on_new.drop(columns="Joint").max(axis=1),
@@ -677,7 +683,7 @@ assert abs(overall.loc[0, "Joint"] - joint.matrix.miou_all(1)) < 2  # the run ab
 
 # %% tags=["exercise"]
 def labels_at_features(labels, h, w):
-    """labels: tensor (B, H, W) int64; h, w: size of the feature map. Returns a tensor (B, h, w) int64."""
+    """labels: tensor (B, H, W) int64; h, w: size of the feature map. Returns tensor (B, h, w) int64."""
     # SOLUTION
     H, W = labels.shape[1:]
     rows = torch.arange(h) * H // h  # (h,)
@@ -706,7 +712,7 @@ check(
 
 # %% tags=["exercise"]
 def descend(w, gradient, base, iterations, power=0.9):
-    """w: tensor of weights, not to be written into; gradient: function of w; base: the rate of iteration 0.
+    """w: weights, a tensor not to be written into; gradient: function of w; base: rate of iteration 0.
 
     Returns the weights after all iterations, a tensor.
     """
@@ -733,8 +739,9 @@ check(
         ((weights, slope_one, 1.0, 4, 1.0), weights - (1 + 0.75 + 0.5 + 0.25)),
         ((weights, to_zero, 0.5, 2), weights * 0.5 * (1 - poly_lr(0.5, 1, 2, 0.9))),
     ],
-    hint="divide by the number of iterations, not one less: the last one has t = T - 1 and a small rate, rate 0 "
-    "never comes; take the gradient at the weights as they are by then; w -= ... writes into the argument",
+    hint="divide by the number of iterations, not one less: the last one has t = T - 1 and a small "
+    "rate, rate 0 never comes; take the gradient at the weights as they are by then; w -= ... "
+    "writes into the argument",
 )
 
 # %% [markdown]
@@ -1011,7 +1018,8 @@ def random_start(seed):
 kinds = ["labelled background", "new classes"]
 random_costs = pd.DataFrame([first_costs(random_start(seed)) for seed in range(5)], columns=kinds)
 mib_costs = pd.Series(first_costs(freeze(grow(model, 4, "mib"))), index=kinds)  # has no randomness
-pd.DataFrame({"random (mean of 5)": random_costs.mean(), "spread": random_costs.std(), "MiB": mib_costs}).T.round(2)
+costs = {"random (mean of 5)": random_costs.mean(), "spread": random_costs.std(), "MiB": mib_costs}
+pd.DataFrame(costs).T.round(2)
 
 # %%
 old_cost = -model(step_images).logits.log_softmax(1)[:, 0][step_labels == 0].mean().item()

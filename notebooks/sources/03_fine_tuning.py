@@ -56,7 +56,9 @@ from sparcl_lib.models import build_segmenter, grow, predict, train_mode
 from sparcl_lib.tasks import training_table
 from sparcl_lib.training.evaluation import picture_arrays
 from sparcl_lib.training.workspace import open_workspace
-from sparcl_lib.viz import class_palette, colorize, confusion_flow, prediction_strips, row_shares, step_heat_map
+from sparcl_lib.viz import (
+    class_palette, colorize, confusion_flow, prediction_strips, row_shares, step_heat_map,
+)
 
 # %%
 config = minivoc_config("FT", task="6-4", setup="disjoint", seed=0)
@@ -198,7 +200,7 @@ explore(draw_class, "IoU of disc: 78 after step 0, then zero", name=list(names[1
 
 # %% tags=["predict"]
 my_guess = None  # a number from 1 to 300, or "pass"
-guess_first(my_guess)
+guess_first(my_guess, 1, 300)
 
 # %%
 tests = list(islice(workspace.evaluation_batches(1), 6))  # 6 batches of 16 images and labels
@@ -587,7 +589,8 @@ study.groupby("method")[["old", "new"]].agg(["mean", "std"]).round(1)
 by_seed = study.pivot(index="seed", columns="method", values=["old", "new"])
 gap = by_seed.xs("Joint", axis=1, level=1) - by_seed.xs("FT", axis=1, level=1)  # (5 seeds, 2)
 half_width = 2.78 * gap.std() / len(gap) ** 0.5
-ahead = pd.DataFrame({"mean": gap.mean(), "from": gap.mean() - half_width, "to": gap.mean() + half_width})
+ahead = {"mean": gap.mean(), "from": gap.mean() - half_width, "to": gap.mean() + half_width}
+ahead = pd.DataFrame(ahead)
 ahead.rename_axis("Joint minus FT").round(1)
 assert by_seed["old"]["FT"].max() < 5 and gap["old"].min() > 60
 assert gap["new"].min() > 5 and ahead.loc["new", "from"] > 4
@@ -689,7 +692,8 @@ t[:, 0] = 255
 F.cross_entropy(z, t, ignore_index=255).backward()
 check(
     "3.2", push_on_logits, [((z.detach(), t), z.grad), ((z.detach()[:1], t[:1]), 2 * z.grad[:1])],
-    hint="(q - [y = c]) divided by the number of pixels that count, and exactly zero where the label is 255",
+    hint="(q - [y = c]) divided by the number of pixels that count, and exactly zero where the label "
+    "is 255",
     tolerance=1e-5,
 )
 
@@ -766,7 +770,9 @@ for c in OLD:
     a, b = f0[y == c], f1[y == c]  # (n_c, 64) each, the same locations
     way = np.linalg.norm(b - a, axis=1).mean() / np.linalg.norm(a, axis=1).mean()
     others = cosine(a, a[rng.permutation(len(a))])
-    rows[names[c]] = {"to itself after": cosine(a, b).mean(), "to another before": others.mean(), "way / length": way}
+    rows[names[c]] = {
+        "to itself after": cosine(a, b).mean(), "to another before": others.mean(), "way / length": way,
+    }  # fmt: skip
 drift = pd.DataFrame(rows).T
 drift.round(2)
 assert drift["to itself after"].max() < 0.75 and drift["way / length"].min() > 0.8

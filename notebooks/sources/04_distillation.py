@@ -330,7 +330,8 @@ for weight in (1, 5, 10, 100):
     total = push(losses.cross_entropy, rest, torch.zeros(1, 1, 1, dtype=torch.int64))
     total = total + weight * push(losses.knowledge_distillation, rest, as_logits(sure.tolist()))
     background, old_class = rest["student"][:2]
-    rests[weight] = {"background": background, "the class": old_class, "largest push": total.abs().max().item()}
+    largest = total.abs().max().item()
+    rests[weight] = {"background": background, "the class": old_class, "largest push": largest}
 print(f"equal at weight {7 / (0.93 - 0.04):.2f}")
 pd.DataFrame(rests).T.rename_axis("weight").round(2)
 assert max(rest["largest push"] for rest in rests.values()) < 1e-5
@@ -549,7 +550,8 @@ by_seed.round(1)
 
 # %%
 against = [(name, "MiB") for name in METHODS if name != "MiB"] + [("ILT", "LwF")]
-ahead = paired_gains(study, {" minus ".join(two): two for two in against}, {"mIoU of all classes": "miou_all"})
+pairs = {" minus ".join(two): two for two in against}
+ahead = paired_gains(study, pairs, {"mIoU of all classes": "miou_all"})
 low, high = (ahead["mIoU of all classes", end] for end in ("low", "high"))
 by_hand = by_seed["Joint"] - by_seed["MiB"]
 gains_text(ahead)
@@ -592,7 +594,7 @@ explore(draw_strips, alt, picture=list(range(6)))
 
 # %% tags=["predict"]
 my_guess = None  # a number from 0 to 100, or "pass"
-guess_first(my_guess)
+guess_first(my_guess, 0, 100)
 
 # %%
 PARTS = {
@@ -999,7 +1001,8 @@ def survivors(weight):
     return 100 * float((weight * margin > num_old).float().mean())
 
 
-winning = pd.DataFrame({f"weight {w:g}": {"% that can win": survivors(w)} for w in (1.5, 5, 7, 10, 15, 50)})
+winning = {f"weight {w:g}": {"% that can win": survivors(w)} for w in (1.5, 5, 7, 10, 15, 50)}
+winning = pd.DataFrame(winning)
 winning.round(0).astype(int)
 assert survivors(7) == 0 and survivors(15) > 50
 
@@ -1066,8 +1069,10 @@ show(
 
 # %%
 by_class = {
-    "M_0": runs["MiB"].matrix.rows[0], "MiB": runs["MiB"].matrix.rows[1], "Joint": runs["Joint"].matrix.rows[1]
-}  # fmt: skip
+    "M_0": runs["MiB"].matrix.rows[0],
+    "MiB": runs["MiB"].matrix.rows[1],
+    "Joint": runs["Joint"].matrix.rows[1],
+}
 ious = pd.DataFrame(by_class).loc[list(names[1:])]
 ious["Joint - MiB"] = ious["Joint"] - ious["MiB"]
 old_gap, new_gap = ious["Joint - MiB"][:6], ious["Joint - MiB"][6:]
@@ -1102,8 +1107,10 @@ called_old = {}
 for name, rows in called.items():
     old = rows[1:num_old]  # (6, 11)
     own, as_old = np.diag(old[:, 1:]).mean(), old[:, 1:num_old].sum(axis=1).mean()
-    called_old[name] = {"itself": own, "another old class": as_old - own, "background": old[:, 0].mean(),
-                        "a new class": old[:, num_old:].sum(axis=1).mean(), "diamond -> cross": rows[diamond, cross]}  # fmt: skip
+    called_old[name] = {
+        "itself": own, "another old class": as_old - own, "background": old[:, 0].mean(),
+        "a new class": old[:, num_old:].sum(axis=1).mean(), "diamond -> cross": rows[diamond, cross],
+    }  # fmt: skip
 called_old = pd.DataFrame(called_old).T
 other = called_old["another old class"]
 called_old.rename_axis("pixels of old classes, called (%)").round(1)

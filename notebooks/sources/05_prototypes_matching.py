@@ -173,8 +173,10 @@ truth = locations(teacher, later_true).labels
 hidden = (now.labels == 0) & (truth > 0)  # old objects under the label background
 as_labelled = now.features[now.labels == 0].mean(axis=0)
 really = now.features[truth == 0].mean(axis=0)
-print(f"{100 * hidden.sum() / (now.labels == 0).sum():.0f} % of what step 1 labels background is an old object")
-print(f"background moves by {percent(as_labelled - whole[0]):.0f} %, without them by {percent(really - whole[0]):.0f} %")
+share = hidden.sum() / (now.labels == 0).sum()
+print(f"{100 * share:.0f} % of what step 1 labels background is an old object")
+with_them, without = percent(as_labelled - whole[0]), percent(really - whole[0])
+print(f"background moves by {with_them:.0f} %, without them by {without:.0f} %")
 assert percent(as_labelled - whole[0]) > 2 * percent(really - whole[0])
 
 # %% [markdown]
@@ -222,7 +224,8 @@ for distance in ("l2", "mse"):
     (by_autograd,) = torch.autograd.grad(value, f)
     values[distance] = (value.item(), by_autograd)
     assert torch.isclose(value, losses.prototypes_matching(f, y, anchors, distance))
-print(f"one batch of step 0: l2 {values['l2'][0]:.2f}, mse {values['mse'][0]:.3f}; the library says the same")
+l2, mse = values["l2"][0], values["mse"][0]
+print(f"one batch of step 0: l2 {l2:.2f}, mse {mse:.3f}; the library says the same")
 assert plain_matching(f, torch.zeros_like(y), anchors, "l2") == 0  # nothing to match
 
 # %% [markdown]
@@ -583,7 +586,9 @@ assert np.allclose(logged["yours"], logged["library"], rtol=0.02)
 
 # %%
 tests = list(workspace.evaluation_batches(1))
-networks = {"M_0": teacher, "UCE": runs["UCE"].model(1), "UCE + matching": runs["UCE + matching"].model(1)}
+networks = {
+    "M_0": teacher, "UCE": runs["UCE"].model(1), "UCE + matching": runs["UCE + matching"].model(1),
+}  # fmt: skip
 found = {name: locations(model, tests) for name, model in networks.items()}
 some = [*batches[:8], *later_true[:8]]  # images of both steps, with all labels
 fitted = {name: class_features(model, some) for name, model in networks.items()}
@@ -662,7 +667,8 @@ AFTER = {1: "after 1 class", 4: "after 4"}
 def added_by_matching(bases, measure="miou_all", table=study):
     """Points that matching adds to each base on 6-1, paired by seed."""
     pairs = {base: (base + WITH, base) for base in bases}
-    parts = [paired_gains(table[table["step"] == step], pairs, {when: measure}) for step, when in AFTER.items()]
+    of_step = {when: table[table["step"] == step] for step, when in AFTER.items()}
+    parts = [paired_gains(rows, pairs, {when: measure}) for when, rows in of_step.items()]
     return pd.concat(parts, axis=1)
 
 
@@ -684,7 +690,8 @@ assert ((rest["low"] < 0) & (rest["high"] > 0)).all() and on_bases.loc["MiB", ("
 
 # %%
 CHAPTERS = "../benchmarks/studies/latent_chapters/"
-at_64 = pd.concat([pd.read_csv(f"{CHAPTERS}{f}.csv").query("step == 1 and seed < 3") for f in ("results", "features")])
+at_64 = pd.concat([pd.read_csv(f"{CHAPTERS}{file}.csv") for file in ("results", "features")])
+at_64 = at_64.query("step == 1 and seed < 3").copy()
 
 
 at_64["fisher"] *= 100
@@ -692,7 +699,8 @@ TITLES = {
     "mIoU, all": "miou_all", "mIoU, old": "miou_old_no_bg", "drift (%)": "drift",
     "Fisher ratio x 100": "fisher", "probe, old (%)": "probe_old",
 }  # fmt: skip
-gain_64 = paired_gains(at_64, {base: (f"{base} + matching", base) for base in ("UCE", "LwF", "MiB")}, TITLES)
+pairs = {base: (f"{base} + matching", base) for base in ("UCE", "LwF", "MiB")}
+gain_64 = paired_gains(at_64, pairs, TITLES)
 gains_text(gain_64)
 assert gain_64.loc["UCE", ("mIoU, old", "low")] > 0 and gain_64.loc["UCE", ("drift (%)", "high")] < 0
 assert gain_64.loc["UCE", ("probe, old (%)", "low")] > 0 and abs(gain_64.loc["MiB", ("mIoU, all", "mean")]) < 1
@@ -751,12 +759,16 @@ show(
 
 # %%
 space = pd.read_csv("../benchmarks/studies/latent_terms/latent_space.csv")
-MEASURES = {"drift (%)": "drift", "probe of features": "features", "probe of head": "head", "named": "predicted"}
+MEASURES = {
+    "drift (%)": "drift", "probe of features": "features", "probe of head": "head",
+    "named": "predicted",
+}  # fmt: skip
 of_step = {step: space[space["step"] == step] for step in (0, 1, 4)}
 levels = {
-    "after step 0": of_step[0].query("method == 'MiB'"), "UCE, after four classes": of_step[4].query("method == 'UCE'"),
+    "after step 0": of_step[0].query("method == 'MiB'"),
+    "UCE, after four classes": of_step[4].query("method == 'UCE'"),
     "MiB, after four classes": of_step[4].query("method == 'MiB'"),
-}  # fmt: skip
+}
 stand = pd.DataFrame({name: rows[list(MEASURES.values())].mean() for name, rows in levels.items()}).T
 stand.set_axis(list(MEASURES), axis=1).round(1)
 
@@ -786,7 +798,8 @@ assert at_first.loc["UCE", ("named", "low")] > 10
 where_hidden = now.labels == 0  # the labels of step 1 say background
 guesses = now.predictions[where_hidden]
 quality = pseudo_label_quality(guesses, truth[where_hidden], num_old)
-print(f"of the guesses {quality.precision:.0f} % are right; of the old locations {quality.recall:.0f} % are found")
+right, found = quality.precision, quality.recall
+print(f"of the guesses {right:.0f} % are right; of the old locations {found:.0f} % are found")
 guessed_labels = np.where(where_hidden, now.predictions, now.labels)
 means_guessed = class_means(now.features, guessed_labels, num_old)
 means_true = class_means(now.features, truth, num_old)
@@ -847,7 +860,7 @@ explore(
 
 # %% tags=["predict"]
 my_guess = None  # a number from -20 to 40, or "pass"
-guess_first(my_guess)
+guess_first(my_guess, -20, 40)
 
 # %%
 SEEDS = range(3)
@@ -1086,14 +1099,14 @@ quiz(
 quiz(
     "You change the distance from mse to l2 and keep the weight. Features have 64 channels, and a class has drifted by 5. The push on it is now",
     [
-        ("the same, since both measure the same distance",
-         "The gradient of mse is $2\\delta / D$, of length $10/64$ here; that of l2 has length 1 whatever the distance."),
         ("about six times as strong",
          "Right: 1 against $2 \\cdot 5 / 64 \\approx 0.16$. Only at $D / 2 = 32$ would the two be equal."),
+        ("the same, since both measure the same distance",
+         "The gradient of mse is $2\\delta / D$, of length $10/64$ here; that of l2 has length 1 whatever the distance."),
         ("weaker, since a root is taken",
          "The value of the loss is another, but what counts is the gradient: 1 against $10/64$."),
     ],
-    right=1,
+    right=0,
 )
 
 # %% tags=["quiz"]
@@ -1102,12 +1115,12 @@ quiz(
     [
         ("The drift was measured wrongly",
          "Its interval over the seeds leaves zero out. It is real, and it does not matter much here."),
-        ("Old classes are not lost by drifting there",
-         "Right. A probe of the features loses eight points on 6-1 and the network twenty-two: most is lost after the features, in what the classifier names."),
         ("The weight was too small",
          "It was enough to halve the drift, with no gain at all to show for it. With ten times the weight MiB's training runs off; between the two nothing was tried."),
+        ("Old classes are not lost by drifting there",
+         "Right. A probe of the features loses eight points on 6-1 and the network twenty-two: most is lost after the features, in what the classifier names."),
     ],
-    right=1,
+    right=2,
 )
 
 # %% tags=["quiz"]
@@ -1138,7 +1151,10 @@ stream = np.full(count, value)
 one_after_another = np.cumsum(stream, dtype=np.float32)[-1] / count
 batch_sums = stream.reshape(-1, 4000).sum(axis=1, dtype=np.float32)
 by_batches = batch_sums.astype(np.float64).sum() / count
-print(f"mean of {value:.3f}: one after another in float32 {one_after_another:.3f}, as in the library {by_batches:.3f}")
+print(
+    f"mean of {value:.3f}: one after another in float32 {one_after_another:.3f}, "
+    f"as in the library {by_batches:.3f}"
+)
 assert abs(one_after_another - 0.3) > 0.02 and abs(by_batches - 0.3) < 1e-4
 
 # %% [markdown]
@@ -1150,10 +1166,13 @@ assert abs(one_after_another - 0.3) > 0.02 and abs(by_batches - 0.3) < 1e-4
 means = torch.rand(5000, generator=torch.Generator().manual_seed(0))  # batch sums of one channel
 order = torch.randperm(5000, generator=torch.Generator().manual_seed(1))
 apart_by = {
-    kind: abs(np.cumsum(means.numpy().astype(kind))[-1] - np.cumsum(means[order].numpy().astype(kind))[-1])
+    kind: abs(
+        np.cumsum(means.numpy().astype(kind))[-1] - np.cumsum(means[order].numpy().astype(kind))[-1]
+    )
     for kind in ("float32", "float64")
 }
-print(f"the same numbers in another order: float32 within {10 ** math.ceil(math.log10(apart_by['float32'])):g}, float64 below 1e-9")
+within = 10 ** math.ceil(math.log10(apart_by["float32"]))
+print(f"the same numbers in another order: float32 within {within:g}, float64 below 1e-9")
 assert apart_by["float64"] < 1e-9 < apart_by["float32"]
 
 # %% [markdown]
@@ -1253,8 +1272,10 @@ check(
     [((at_first, split_up, of_class, 3), Property(
         "three numbers, the one of class 1, which has no location, NaN",
         lambda got: len(got) == 3 and np.isnan(got[1]) and not np.isnan(got[0]))),
-     ((at_first, split_up, of_class, 3), Property("zero where nothing moved", lambda got: abs(got[0]) < 1e-9)),
-     ((at_first, split_up, of_class, 3), Property("above zero for halves that part", lambda got: got[2] > 1e-6)),
+     ((at_first, split_up, of_class, 3), Property(
+         "zero where nothing moved", lambda got: abs(got[0]) < 1e-9)),
+     ((at_first, split_up, of_class, 3), Property(
+         "above zero for halves that part", lambda got: got[2] > 1e-6)),
      ((elsewhere, split_up, of_class, 3), Property(
          "the same wherever the row labelled 255 is",
          lambda got: np.allclose(got, moved_within(at_first, split_up, of_class, 3), equal_nan=True))),

@@ -119,7 +119,8 @@ def attraction_push(features, labels, prototypes, distance="mse"):
 
 for distance in ("mse", "l2"):
     (gradient,) = torch.autograd.grad(losses.attraction(f, y, p, distance), f)
-    print(f"{distance}: largest difference to autograd {(attraction_push(f.detach(), y, p, distance) + gradient).abs().max():.3f}")
+    apart = (attraction_push(f.detach(), y, p, distance) + gradient).abs().max()
+    print(f"{distance}: largest difference to autograd {apart:.3f}")
     assert torch.allclose(attraction_push(f.detach(), y, p, distance), -gradient, atol=1e-6)
 
 # %% [markdown]
@@ -329,7 +330,9 @@ def settle(d, a, b, distance, steps=400, rate=0.1):
 
 
 found = {
-    f"{distance}, b / a = {b:g}": {"worked out": rest(1.0, 1, b, 2, distance), "by descent": settle(1.0, 1, b, distance)}
+    f"{distance}, b / a = {b:g}": {
+        "worked out": rest(1.0, 1, b, 2, distance), "by descent": settle(1.0, 1, b, distance)
+    }
     for distance in ("mse", "l2") for b in (0.1, 0.4, 2.0)
 }
 balance = pd.DataFrame(found).T
@@ -367,7 +370,9 @@ explore(
 # still.)
 
 # %%
-SIDES = {"in both": (0, 0), "in neither": (255, 255), "in attraction": (0, 255), "in repulsion": (255, 0)}
+SIDES = {
+    "in both": (0, 0), "in neither": (255, 255), "in attraction": (0, 255), "in repulsion": (255, 0),
+}  # fmt: skip
 
 
 def toy_forces(points, attraction, repulsion, distance, background):
@@ -501,7 +506,8 @@ torch.manual_seed(0)
 untrained = build_segmenter(teacher.spec)  # in training mode: batch norm as in step 0
 seen = {"M_0": batch_gaps(teacher), "never trained": batch_gaps(untrained)}
 pairs = pd.DataFrame({
-    name: {"smallest": gaps.min().item(), "median": gaps.median().item(), "loss": (1 / gaps).mean().item(),
+    name: {"smallest": gaps.min().item(), "median": gaps.median().item(),
+           "loss": (1 / gaps).mean().item(),
            "1 / (smallest gap)^2": (1 / gaps**2).max().item()}
     for name, gaps in seen.items()
 }).T
@@ -528,8 +534,9 @@ means = class_means(sums, counts)  # (11, 64)
 share_of = counts / counts.sum()
 gap = torch.cdist(means, means)
 force = torch.where(gap > 0, 1 / gap.clamp(min=1e-4) ** 2, 0)  # of each class (column) on each (row)
+nearest = (gap + 99 * torch.eye(11))[1:, 1:].min(dim=1).values
 by_background = pd.DataFrame({
-    "to background": gap[1:, 0], "to the nearest object class": (gap + 99 * torch.eye(11))[1:, 1:].min(dim=1).values,
+    "to background": gap[1:, 0], "to the nearest object class": nearest,
     "background's share of all pushes (%)": 100 * force[1:, 0] / force[1:].sum(dim=1),
 }, index=names[1:])
 print(f"background: {100 * share_of[0]:.0f} % of the locations, {100 / 11:.0f} % of the weight")
@@ -696,7 +703,7 @@ explore(
 
 # %% tags=["predict"]
 my_guess = None  # a number from 1 to 100, or "pass"
-guess_first(my_guess)
+guess_first(my_guess, 1, 100)
 
 # %%
 UCE = ("method.terms.kd.weight=0", "method.classifier_init=random", "optim.lr=[0.05, 0.005]")
@@ -707,7 +714,8 @@ SETTINGS = {
     "UCE + both": (*UCE, ATTRACTION, REPULSION),
 }  # fmt: skip
 runs = run_or_load_all(
-    {name: minivoc_config("MiB", *settings) for name, settings in SETTINGS.items()}, checkpoints=set(SETTINGS)
+    {name: minivoc_config("MiB", *settings) for name, settings in SETTINGS.items()},
+    checkpoints=set(SETTINGS),
 )
 tests = list(islice(workspace.evaluation_batches(1), 6))  # 96 test images
 networks = {"M_0": teacher, **{name: run.model(1) for name, run in runs.items()}}
@@ -880,7 +888,9 @@ def repulsion_of_directions(context):
 # %% tolerance={"abs": 0.1, "spread": 0.015, "strict": "UCE(?! . repulsion of)[^U]*"}
 SHORT = "optim.iterations=[600, 60]"  # step 0 as ever, then 60 iterations
 OWN = "method.terms.repulsion_of_directions={weight: 0.1, from_step: 1}"
-TRAINED = {"UCE": UCE, "UCE + repulsion": (*UCE, REPULSION), "UCE + repulsion of directions": (*UCE, OWN)}
+TRAINED = {
+    "UCE": UCE, "UCE + repulsion": (*UCE, REPULSION), "UCE + repulsion of directions": (*UCE, OWN),
+}  # fmt: skip
 trained = {
     name: run_or_load(minivoc_config("MiB", *settings, SHORT), checkpoints=True)
     for name, settings in TRAINED.items()
@@ -906,7 +916,8 @@ assert own["Fisher ratio"].idxmax() == "UCE + repulsion of directions"
 
 # %% tags=["ablation"]
 weight = 0.03  # of attraction: yours; try 0.003, 0.1 or 1
-mine = run_or_load(minivoc_config("MiB", *UCE, f"method.terms.attraction={{weight: {weight}, distance: mse, from_step: 1}}"))
+MINE = f"method.terms.attraction={{weight: {weight}, distance: mse, from_step: 1}}"
+mine = run_or_load(minivoc_config("MiB", *UCE, MINE))
 
 # %%
 CHANGES = {
@@ -918,10 +929,16 @@ changed = run_or_load_all({name: minivoc_config("MiB", *settings) for name, sett
 
 def scores(run):
     matrix = run.matrix
-    return {"after step 0": matrix.miou_new(0), "old": matrix.miou_old_no_bg(1), "new": matrix.miou_new(1), "all": matrix.miou_all(1)}
+    return {
+        "after step 0": matrix.miou_new(0), "old": matrix.miou_old_no_bg(1),
+        "new": matrix.miou_new(1), "all": matrix.miou_all(1),
+    }  # fmt: skip
 
 
-one_seed = {"UCE": runs["UCE"], "mse, weight 0.03": runs["UCE + attraction"], **changed, f"yours: {weight:g}": mine}
+one_seed = {
+    "UCE": runs["UCE"], "mse, weight 0.03": runs["UCE + attraction"], **changed,
+    f"yours: {weight:g}": mine,
+}  # fmt: skip
 pd.DataFrame({name: scores(run) for name, run in one_seed.items()}).T.round(1)
 
 # %% [markdown]
@@ -986,7 +1003,8 @@ def balance_of(classes, channels, per_class=20):
 
 
 fades = pd.DataFrame({
-    f"{classes} classes": {channels: balance_of(classes, channels) for channels in (2, 64, 2048)} for classes in (4, 11, 21)
+    f"{classes} classes": {channels: balance_of(classes, channels) for channels in (2, 64, 2048)}
+    for classes in (4, 11, 21)
 })
 fades.rename_axis("channels").round(4)
 assert (fades.diff().iloc[1:] < 0).all(axis=None) and (fades.loc[64:].T.diff().iloc[1:] < 0).all(axis=None)
@@ -1015,7 +1033,8 @@ def equal_pull(weight_mse, weight_l2, channels):
 # %% tags=["check"]
 check(
     "6.1", equal_pull,
-    [((1.0, 1.0, 64), 32.0), ((0.03, 0.008, 64), 8.533333), ((0.5, 0.1, 2), 0.2), ((0.03, 0.03, 2048), 1024.0)],
+    [((1.0, 1.0, 64), 32.0), ((0.03, 0.008, 64), 8.533333), ((0.5, 0.1, 2), 0.2),
+     ((0.03, 0.03, 2048), 1024.0)],
     hint="the pull of mse is weight times 2 / D times the distance, that of l2 is its weight at every "
     "distance; set them equal",
 )  # fmt: skip
@@ -1043,8 +1062,8 @@ check(
     "6.2", share_of_nearest,
     [((two_means,), torch.tensor([1.0, 1.0])), ((corner,), torch.tensor([0.8, 5 / 6, 5 / 9])),
      ((10 * corner,), torch.tensor([0.8, 5 / 6, 5 / 9]))],
-    hint="a push has the length 1 over the square of the distance, and the factor 2 / (|S| (|S| - 1)) is in "
-    "all of them; a class does not push itself",
+    hint="a push has the length 1 over the square of the distance, and the factor 2 / (|S| (|S| - 1)) "
+    "is in all of them; a class does not push itself",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1066,8 +1085,8 @@ def given_way(r, a, b, channels):
 check(
     "6.3", given_way,
     [((2.0, 1.0, 1.0, 2), 0.5), ((7.4, 0.03, 0.5, 64), 19.4789), ((10.0, 1.0, 1.0, 64), 0.64)],
-    hint="both are forces on the mean of a class: with |S| = 2 attraction has the factor a / |S|, and the "
-    "pair stands twice among the |S| (|S| - 1) of repulsion",
+    hint="both are forces on the mean of a class: with |S| = 2 attraction has the factor a / |S|, and "
+    "the pair stands twice among the |S| (|S| - 1) of repulsion",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1090,7 +1109,8 @@ def repulsion_with_margin(means, margin):
     # END
 
 # %% tags=["check"]
-a_pair, a_corner = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+a_pair = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+a_corner = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
 
 
 def value_and_gradient(means, margin):  # (1 + C * D,): the loss, then its gradient
@@ -1106,7 +1126,8 @@ check(
      ((a_corner, 2.0), torch.tensor([1.0, 2, 0, -2, 0, 0, 0]) / 3),
      ((torch.zeros(2, 3), 2.0), torch.tensor([4.0, 0, 0, 0, 0, 0, 0]))],
     hint="only pairs j != k; (margin - distance) cut off at zero, squared, then the mean over all "
-    "pairs, also over those beyond the margin; the length of a zero vector by .norm(), whose gradient is 0",
+    "pairs, also over those beyond the margin; the length of a zero vector by .norm(), whose "
+    "gradient is 0",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1135,7 +1156,7 @@ check(
 
 # %% tags=["exercise"]
 def separation(features, labels):
-    """features: (N, D) array; labels: (N,) array, 255 for none. Returns one number of your own design."""
+    """features: (N, D) array; labels: (N,) array, 255 for none. Returns a number of your own design."""
     # SOLUTION
     classes = [c for c in np.unique(labels) if c != 255]
     middles = np.stack([features[labels == c].mean(axis=0) for c in classes])
@@ -1150,7 +1171,7 @@ clouds = np.concatenate([cross, cross + [6, 0], cross + [0, 9], [[99, 99]]])
 of_cloud, each = np.repeat([0, 2, 3, 255], [4, 4, 4, 1]), [4, 4, 4, 1]  # class 1 is absent
 farther = clouds + np.repeat([[0, 0], [2, 0], [0, 2], [0, 0]], each, axis=0)
 wider = clouds + np.concatenate([cross, cross, cross, [[0, 0]]])
-touching = clouds + np.repeat([[0, 0], [-5.5, 0], [0, 90], [0, 0]], each, axis=0)  # two meet, one goes away
+touching = clouds + np.repeat([[0, 0], [-5.5, 0], [0, 90], [0, 0]], each, axis=0)  # two meet
 
 
 def of_all():
@@ -1167,8 +1188,8 @@ check(
      ((), Property("the same elsewhere", lambda m: np.isclose(m[4], m[0]))),
      ((), Property("smaller where two classes meet, however far the third is", lambda m: m[5] < m[0])),
      ((), Property("blind to 255", lambda m: np.isclose(m[6], m[0])))],
-    hint="a distance between means divided by a length that grows with the units, such as the mean distance of "
-    "features to the mean of their class; take only the classes that are there, and of their pairs the worst",
+    hint="a distance between means over a length that grows with the units, like the mean distance of "
+    "features to the mean of their class; take only classes that are there, and of pairs the worst",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1240,14 +1261,16 @@ def nested_share(classes):
 
 
 def of_nested(features, labels, prototypes):  # what they do to the loss
-    each = [plain_attraction(features, torch.where(labels == c, c, 255), prototypes) for c in labels.unique()]
+    labels_of = [torch.where(labels == c, c, 255) for c in labels.unique()]  # of one class each
+    each = [plain_attraction(features, one, prototypes) for one in labels_of]
     return (nested_share(len(each)) * torch.stack(each)).sum()
 
 
 print("four classes: ", ", ".join(f"{w:.4f}" for w in nested_share(4)), "in place of 0.25 each")
 print("eleven classes:", ", ".join(f"{w:.4f}" for w in nested_share(11)[-3:]), "for the last three")
-nested = losses.released_attraction(as_map(toy.features), toy.labels[None, :, None], toy.prototypes, "mse", reshaped=False)
-assert torch.isclose(nested, of_nested(as_map(toy.features), toy.labels[None, :, None], toy.prototypes))
+toy_map, toy_labels = as_map(toy.features), toy.labels[None, :, None]
+nested = losses.released_attraction(toy_map, toy_labels, toy.prototypes, "mse", reshaped=False)
+assert torch.isclose(nested, of_nested(toy_map, toy_labels, toy.prototypes))
 assert nested_share(11)[:-2].max() < 1e-3 and torch.isclose(nested_share(11)[-1], torch.tensor(1 / 11))
 
 # %% [markdown]
@@ -1310,7 +1333,10 @@ assert angle < 0
 # The two differences one at a time on UCE, where attraction has something to lose; the weights are the same as above.
 
 # %%
-RELEASED = ("attraction", "attraction, nested division", "attraction, raw labels", "repulsion", "repulsion, raw labels")
+RELEASED = (
+    "attraction", "attraction, nested division", "attraction, raw labels", "repulsion",
+    "repulsion, raw labels",
+)  # fmt: skip
 released = paired_gains(forces, on("UCE", *RELEASED), MIOU)
 by_seed = forces.pivot(index="seed", columns="method", values="miou_old_no_bg")
 gains_text(released)

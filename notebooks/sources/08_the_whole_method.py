@@ -105,13 +105,17 @@ rows = []
 for images, target in workspace.training_batches(1, 12, seed=0, rank=0, world=1):
     output = student(images)
     for name, value in all_terms(images, target, output.features, output.logits).items():
-        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(value, encoder, retain_graph=True)])
+        gradient = torch.autograd.grad(value, encoder, retain_graph=True)
+        gradient = torch.cat([g.flatten() for g in gradient])
         rows.append({"term": name, "value": value.item(), "norm": gradient.norm().item()})
 
 recipe = {term.name: term.weight for term in minivoc_config("SDR").method.terms}
-CHAPTERS = {"ce": 1, "kd": 0, "matching": 0.1, "attraction": 0.03, "repulsion": 0.5, "sparsification": 0.002}
+CHAPTERS = {
+    "ce": 1, "kd": 0, "matching": 0.1, "attraction": 0.03, "repulsion": 0.5, "sparsification": 0.002,
+}  # fmt: skip
 loud = pd.DataFrame(rows).groupby("term", sort=False).mean()
-for title, chosen in {"loudness by the recipe of SDR (%)": recipe, "by chapters 05 to 07 (%)": CHAPTERS}.items():
+weights = {"loudness by the recipe of SDR (%)": recipe, "by chapters 05 to 07 (%)": CHAPTERS}
+for title, chosen in weights.items():
     norms = loud["norm"] * pd.Series(chosen)
     loud[title] = (100 * norms / norms["ce"]).round(1)
 loud.drop(columns="norm").round(2)
@@ -130,7 +134,8 @@ loud.drop(columns="norm").round(2)
 # %%
 log = mib.log(1)
 by_hand = log["ce"] + recipe["kd"] * log["kd"]
-print(f"{len(log)} logged iterations, the largest difference to the logged total is {(by_hand - log['total']).abs().max():.3f}")
+apart = (by_hand - log["total"]).abs().max()
+print(f"{len(log)} logged iterations, the largest difference to the logged total is {apart:.3f}")
 assert np.allclose(by_hand, log["total"], atol=1e-4)
 
 # %% [markdown]
@@ -190,7 +195,7 @@ play(
 
 # %% tags=["predict"]
 my_guess = None  # a number from -20 to 30, or "pass"
-guess_first(my_guess)
+guess_first(my_guess, -20, 30)
 
 # %%
 STUDY = "../benchmarks/studies/whole_method"
@@ -244,9 +249,12 @@ def beyond_base(y):
     return {"above": sum(g.low > 0 for g in gains), "below": sum(g.high < 0 for g in gains)}
 
 
-pd.DataFrame({base: beyond_base(y) for base, y in (("UCE", uce), ("MiB", mib_scores))}).T.rename_axis("of fifteen")
-assert beyond_base(mib_scores) == {"above": 0, "below": 7} and beyond_base(uce) == {"above": 0, "below": 0}
-over_seeds = [(y.reshape(16, -1)[1:] - y[0, 0, 0, 0]).std(axis=-1, ddof=1).mean() for y in (uce, mib_scores)]
+table = pd.DataFrame({"UCE": beyond_base(uce), "MiB": beyond_base(mib_scores)}).T
+table.rename_axis("of fifteen")
+assert beyond_base(mib_scores) == {"above": 0, "below": 7}
+assert beyond_base(uce) == {"above": 0, "below": 0}
+gains = [y.reshape(16, -1)[1:] - y[0, 0, 0, 0] for y in (uce, mib_scores)]
+over_seeds = [gain.std(axis=-1, ddof=1).mean() for gain in gains]
 assert 11 < over_seeds[0] / over_seeds[1] < 14
 
 # %% [markdown]
@@ -284,7 +292,10 @@ on_off = uce[1] - uce[0]  # (2, 2, 2, seeds): what matching adds to each of eigh
 assert np.allclose(effect(uce, 0), on_off.mean(axis=(0, 1, 2)))
 with_a, without_a = on_off[1].mean(axis=(0, 1)), on_off[0].mean(axis=(0, 1))
 assert np.allclose(effect(uce, 0, 1), (with_a - without_a) / 2)
-print(f"matching on UCE: {effect(uce, 0).mean():+.1f} points on average, {without_a.mean():+.1f} without attraction, {with_a.mean():+.1f} with it")
+print(
+    f"matching on UCE: {effect(uce, 0).mean():+.1f} points on average, "
+    f"{without_a.mean():+.1f} without attraction, {with_a.mean():+.1f} with it"
+)
 
 # %%
 ALL_EFFECTS = [f for k in range(1, 5) for f in itertools.combinations(range(4), k)]
@@ -292,8 +303,11 @@ ALL_EFFECTS = [f for k in range(1, 5) for f in itertools.combinations(range(4), 
 
 def effects_of(y):
     """(2, 2, 2, 2, seeds) -> a row for each effect with the mean and the ends of its interval."""
-    found = {" x ".join(TERMS[f] for f in factors): interval(effect(y, *factors)) for factors in ALL_EFFECTS}
-    return pd.DataFrame({name: {"mean": e.mean, "low": e.low, "high": e.high} for name, e in found.items()}).T
+    found = {
+        " x ".join(TERMS[f] for f in factors): interval(effect(y, *factors)) for factors in ALL_EFFECTS
+    }
+    rows = {name: {"mean": e.mean, "low": e.low, "high": e.high} for name, e in found.items()}
+    return pd.DataFrame(rows).T
 
 
 effects = pd.concat({base: effects_of(y) for base, y in (("UCE", uce), ("MiB", mib_scores))}, axis=1)
@@ -317,7 +331,8 @@ show(
 
 # %%
 contexts = pd.DataFrame({
-    base: {", ".join(t for t, on in zip(TERMS[1:], state) if on) or "nothing": (y[1] - y[0])[state].mean()
+    base: {", ".join(t for t, on in zip(TERMS[1:], state) if on) or "nothing":
+           (y[1] - y[0])[state].mean()
            for state in sorted(itertools.product((0, 1), repeat=3), key=sum)}
     for base, y in (("UCE", uce), ("MiB", mib_scores))
 })  # fmt: skip
@@ -347,7 +362,8 @@ noise = rng.normal(size=(2, 2, 2, 2, 4000 * 3))  # four thousand tables in which
 found = np.stack([effect(noise, *factors) for factors in ALL_EFFECTS]).reshape(15, 4000, 3)
 half_width = 4.303 * found.std(axis=-1, ddof=1) / 3**0.5  # Student's quantile of three seeds
 lit = (abs(found.mean(axis=-1)) > half_width).sum(axis=0)
-print(f"tables of pure chance with an effect beyond 0: {(lit > 0).mean():.2f}, with three or more: {(lit > 2).mean():.2f}")
+none, several = (lit > 0).mean(), (lit > 2).mean()
+print(f"tables of pure chance with an effect beyond 0: {none:.2f}, with three or more: {several:.2f}")
 one_seed = effect(uce, 0)
 assert np.isclose(interval(one_seed).high - interval(one_seed).mean, 4.303 * one_seed.std(ddof=1) / 3**0.5, rtol=1e-3)
 
@@ -359,7 +375,8 @@ assert np.isclose(interval(one_seed).high - interval(one_seed).mean, 4.303 * one
 
 # %%
 places = pd.read_csv(f"{STUDY}/map.csv").query("step == 1")
-found = places["method"].str.extract(r"matching (?P<matching>[\d.]+), repulsion (?P<repulsion>[\d.]+)").astype(float)
+weights = r"matching (?P<matching>[\d.]+), repulsion (?P<repulsion>[\d.]+)"
+found = places["method"].str.extract(weights).astype(float)
 places = places.join(found)
 MAPPED = {"miou_old_no_bg": "old classes", "miou_new": "new classes", "miou_all": "all classes"}
 mean_map = places.pivot_table(index="matching", columns="repulsion", values="miou_all")
@@ -405,10 +422,15 @@ show(draw_map(), "mIoU of old, new and all classes over four weights of matching
 # **How such a map misleads.** It asks for its highest place, and 46.7 stands there. But are the twelve places with matching different at all?
 
 # %%
-ridge = places.query("matching > 0").pivot_table(index=["matching", "repulsion"], columns="seed", values="miou_all")
+ridge = places.query("matching > 0").pivot_table(
+    index=["matching", "repulsion"], columns="seed", values="miou_all"
+)
 differ = [interval(one - other).beyond for one, other in itertools.combinations(ridge.to_numpy(), 2)]
 chance = 0.05 * len(differ)
-print(f"{sum(differ)} of {len(differ)} differences between the twelve places leave zero out; chance would make about {chance:.0f}")
+print(
+    f"{sum(differ)} of {len(differ)} differences between the twelve places leave zero out; "
+    f"chance would make about {chance:.0f}"
+)
 assert sum(differ) <= 3
 
 # %% [markdown]
@@ -424,7 +446,8 @@ steps = pd.read_csv(f"{STUDY}/four_steps.csv")
 steps["base"], steps["terms"] = steps["method"].str.split(" ").str[0], steps["method"].str.count(r"\+")
 STAGES = {0: "nothing", 1: "matching", 4: "all four"}
 at_end = steps.query("step == 4")
-by_method = at_end.pivot_table(index=["base", "terms"], values=[*MAPPED, "forgetting"])[[*MAPPED, "forgetting"]]
+columns = [*MAPPED, "forgetting"]
+by_method = at_end.pivot_table(index=["base", "terms"], values=columns)[columns]
 by_method.loc[["UCE", "MiB"]].rename(index=STAGES, columns=MAPPED).round(1)
 
 # %% tags=["draw"]
@@ -451,8 +474,9 @@ show(draw_steps(), "mIoU of the old classes over the four later steps of 6-1, on
 longest = {base: " + ".join([base, *TERMS]) for base in ("UCE", "MiB")}
 pairs = {
     (base, added): (method, base)
-    for base in ("UCE", "MiB") for added, method in (("matching", f"{base} + matching"), ("all four", longest[base]))
-}  # fmt: skip
+    for base in ("UCE", "MiB")
+    for added, method in (("matching", f"{base} + matching"), ("all four", longest[base]))
+}
 steps_gained = paired_gains(at_end, pairs, {title: measure for measure, title in MAPPED.items()})
 by_step = steps.pivot_table(index="step", columns=["base", "terms"], values="miou_old_no_bg").loc[1:]
 gains_text(steps_gained).rename_axis(["added to", "term"])
@@ -493,7 +517,8 @@ def after_last_step(table, task, setup="disjoint"):
 
 def spreads(task, setup):
     """The deviation of SDR - MiB over seeds, and what it would be if no two runs shared a seed."""
-    runs = after_last_step(compared, task, setup).pivot(index="seed", columns="method", values="miou_all")
+    runs = after_last_step(compared, task, setup)
+    runs = runs.pivot(index="seed", columns="method", values="miou_all")
     paired, apart = (runs["SDR"] - runs["MiB"]).std(), (runs["SDR"].var() + runs["MiB"].var()) ** 0.5
     return {"s, paired": paired, "s, not paired": apart, "correlation": runs["SDR"].corr(runs["MiB"])}
 
@@ -554,8 +579,10 @@ show(draw_power(), "Power over the number of seeds for three spreads of the pair
 
 # %%
 SPLIT = {
-    "SDR - MiB": ("SDR", "MiB"), "the losses: SDR+MiB - MiB": ("SDR+MiB", "MiB"), "the start: SDR - SDR+MiB": ("SDR", "SDR+MiB"),
-}  # fmt: skip
+    "SDR - MiB": ("SDR", "MiB"),
+    "the losses: SDR+MiB - MiB": ("SDR+MiB", "MiB"),
+    "the start: SDR - SDR+MiB": ("SDR", "SDR+MiB"),
+}
 
 
 def all_classes(tables, pairs):
@@ -565,7 +592,8 @@ def all_classes(tables, pairs):
     })  # fmt: skip
 
 
-budgets = all_classes({f"{task} {setup}": after_last_step(compared, task, setup) for task, setup in PLACES}, SPLIT)
+after = {f"{task} {setup}": after_last_step(compared, task, setup) for task, setup in PLACES}
+budgets = all_classes(after, SPLIT)
 losses_alone = budgets.xs("the losses: SDR+MiB - MiB", level=1)["all classes"]
 start_alone = budgets.xs("the start: SDR - SDR+MiB", level=1)["all classes"]
 gains_text(budgets)["all classes"].unstack(sort=False).rename_axis("five seeds")
@@ -594,13 +622,17 @@ assert start_alone.loc["6-4 disjoint", "low"] > 1 and start_alone.loc["6-1 overl
 conditions = pd.read_csv(f"{STUDY}/conditions.csv")
 by_task = {task: after_last_step(conditions, task) for task in ("6-4", "6-1")}
 CHANGES = {
-    "MiB, random start": ("MiB, random start", "MiB"), "MiB, slow statistics": ("MiB, slow statistics", "MiB"),
+    "MiB, random start": ("MiB, random start", "MiB"),
+    "MiB, slow statistics": ("MiB, slow statistics", "MiB"),
     "MiB, linear head": ("MiB, linear head", "MiB"), "MiB, all three": ("MiB, all three", "MiB"),
-    "SDR as it is": ("SDR", "MiB"), "SDR, all three": ("SDR, both", "MiB"), "SDR with its released losses, too": ("SDR, released", "MiB"),
+    "SDR as it is": ("SDR", "MiB"), "SDR, all three": ("SDR, both", "MiB"),
+    "SDR with its released losses, too": ("SDR, released", "MiB"),
 }  # fmt: skip
 from_mib = all_classes(by_task, CHANGES)
-gains_text(from_mib)["all classes"].unstack(level=0, sort=False).rename_axis("minus MiB as it is, disjoint")
-assert from_mib["all classes", "low"].max() < 1 and (from_mib.xs("SDR with its released losses, too", level=1)["all classes"]["high"] < 0).all()
+table = gains_text(from_mib)["all classes"].unstack(level=0, sort=False)
+table.rename_axis("minus MiB as it is, disjoint")
+assert from_mib["all classes", "low"].max() < 1
+assert (from_mib.xs("SDR with its released losses, too", level=1)["all classes", "high"] < 0).all()
 assert from_mib.loc[("6-1", "MiB, slow statistics"), ("all classes", "high")] < -9
 
 # %% [markdown]
@@ -615,7 +647,8 @@ PAIRS = {
     "all three, released losses": ("SDR, released", "MiB, all three"),
 }  # fmt: skip
 under = all_classes(by_task, PAIRS)
-alike, released = under.xs("random start", level=1)["all classes"], under.drop("random start", level=1)["all classes"]
+alike = under.xs("random start", level=1)["all classes"]
+released = under.drop("random start", level=1)["all classes"]
 gains_text(under)["all classes"].unstack(level=0, sort=False).rename_axis("SDR minus MiB, disjoint")
 assert (under["all classes", "low"] < 0).all() and (under["all classes", "high"] > 0).all()
 assert alike.abs().max(axis=None) < 2.5 and released["high"].max() < 12
@@ -670,7 +703,7 @@ toy = pd.DataFrame({
 
 # %% tags=["exercise"]
 def main_effect(runs, term):
-    """runs: DataFrame with a bool column for each term, seed and score. Returns Series seed -> points."""
+    """runs: DataFrame with a bool column for each term, seed and score. Returns Series seed: points."""
     # SOLUTION
     means = runs.groupby(["seed", term])["score"].mean().unstack()
     return means[True] - means[False]
@@ -680,7 +713,7 @@ def main_effect(runs, term):
 check(
     "8.1", lambda runs, term: main_effect(runs, term).round(6).to_dict(),
     [((toy, "a"), {0: 2.0, 1: 4.0}), ((toy, "b"), {0: -1.0, 1: 2.0})],
-    hint="group by seed and by whether the term is on; the difference of the two means of a seed is its effect",
+    hint="group by seed and by whether the term is on; the difference of a seed's means is its effect",
 )  # fmt: skip
 
 # %% [markdown]
@@ -711,7 +744,7 @@ check(
 
 # %% tags=["exercise"]
 def seeds_needed(gain, s, quantile=0.84):
-    """gain, s: points; quantile: the normal one of the power (0.84 for 80 %). Returns the smallest whole n."""
+    """gain, s: points; quantile: the normal one of the power (0.84 for 80 %). Returns the smallest n."""
     # SOLUTION
     return math.ceil(((1.96 + quantile) * s / gain) ** 2)
     # END
@@ -720,7 +753,8 @@ def seeds_needed(gain, s, quantile=0.84):
 check(
     "8.3", seeds_needed,
     [((1.0, 1.0), 8), ((1.0, 2.0), 32), ((0.5, 1.0), 32), ((2.5, 1.2), 2), ((1.0, 1.0, 1.28), 11)],
-    hint="the gain is measured in units of its spread; half the gain takes four times the seeds; round up",
+    hint="the gain is measured in units of its spread; half the gain takes four times the seeds; "
+    "round up",
 )  # fmt: skip
 
 # %% [markdown]
@@ -845,7 +879,7 @@ explore(
 
 # %%
 def chosen_best(rows):
-    """rows (methods, 3): the best of two seeds, on those and on the third; mean over the three ways to choose."""
+    """rows (methods, 3): the best of two seeds, on those and on the third; mean over the three ways."""
     seen, fresh = [], []
     for out in range(3):
         means = np.delete(rows, out, axis=1).mean(axis=1)
@@ -854,7 +888,11 @@ def chosen_best(rows):
     return {"on the two that chose it": np.mean(seen), "on the third": np.mean(fresh)}
 
 
-candidates = {"sixteen on UCE": uce.reshape(16, 3), "sixteen on MiB": mib_scores.reshape(16, 3), "twelve places": ridge.to_numpy()}
+candidates = {
+    "sixteen on UCE": uce.reshape(16, 3),
+    "sixteen on MiB": mib_scores.reshape(16, 3),
+    "twelve places": ridge.to_numpy(),
+}
 luck_of_choice = pd.DataFrame({name: chosen_best(rows) for name, rows in candidates.items()}).T
 luck_of_choice.round(1)
 assert (luck_of_choice.diff(axis=1)["on the third"].between(-0.2, 0.01)).all()
@@ -898,12 +936,13 @@ def analyse(runs, one, other):
 
 # %% tags=["check"]
 def made(a, b, ab, noise):
-    """Four seeds of a factorial: the effects of a and b where the other is off, and their interaction."""
+    """Four seeds of a factorial: effects of a and b where the other is off, and their interaction."""
     rows = []
     for seed, shift in enumerate((3.0, -2.0, 0.5, -1.5)):
         for on_a, on_b in itertools.product((False, True), repeat=2):
-            bump = noise * math.sin(7 * seed**2 + 3 * on_a + 5 * on_b + 2 * seed * on_a * on_b + seed * on_b)
-            rows.append({"a": on_a, "b": on_b, "seed": seed, "score": 50 + shift + a * on_a + b * on_b + 2 * ab * on_a * on_b + bump})
+            wave = 7 * seed**2 + 3 * on_a + 5 * on_b + 2 * seed * on_a * on_b + seed * on_b
+            score = 50 + shift + a * on_a + b * on_b + 2 * ab * on_a * on_b + noise * math.sin(wave)
+            rows.append({"a": on_a, "b": on_b, "seed": seed, "score": score})
     return pd.DataFrame(rows)
 
 
@@ -912,6 +951,7 @@ check(
     [((made(5.0, -4.0, 0.0, 0.2), "a", "b"), {"a": "helps", "b": "harms", "interaction": "not shown"}),
      ((made(2.0, 1.0, 3.0, 0.2), "a", "b"), {"a": "helps", "b": "helps", "interaction": "helps"}),
      ((made(1.0, 0.0, -3.0, 0.2), "b", "a"), {"a": "harms", "b": "harms", "interaction": "harms"}),
-     ((made(1.0, 0.0, 0.0, 3.0), "a", "b"), {"a": "not shown", "b": "not shown", "interaction": "not shown"})],
+     ((made(1.0, 0.0, 0.0, 3.0), "a", "b"),
+      {"a": "not shown", "b": "not shown", "interaction": "not shown"})],
     hint="one number for each seed and question, then its interval; a mean above zero is no claim",
 )  # fmt: skip

@@ -60,7 +60,7 @@ assert np.allclose(plain_iou(hits, union), class_iou(confusion))
 
 # %% tags=["predict"]
 my_guess = None  # a number from 0 to 100, or "pass"
-guess_first(my_guess)
+guess_first(my_guess, 0, 100)
 
 # %%
 # Runs come from run_or_load(minivoc_config("FT")): kept ones at once, others trained with a bar.

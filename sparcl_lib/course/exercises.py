@@ -98,11 +98,10 @@ def compare_guess(
 
 
 def _with_digits(value: float) -> str:
-    """A count in full, another number with a decimal, a small one with two digits that count."""
+    """A count in full, another number with a decimal, one below 1 with two."""
     if isinstance(value, Integral):
         return str(value)
-    small = 0 < abs(value) < 1
-    return f"{value:.2g}" if small else f"{value:.1f}"
+    return f"{value:.{2 if abs(value) < 1 else 1}f}"
 
 
 def _is_number(guess: Any) -> TypeGuard[float]:

@@ -138,8 +138,8 @@ def test_a_guess_stands_beside_what_was_measured(guess, said, capsys):
 FOUND = {
     "reckoned": ((0.6941, "reckoned"), "reckoned 0.69"),
     "large": ((16.04,), "measured 16.0"),
-    "small, negative": ((-0.0123,), "measured -0.012"),
-    "nothing": ((0.0,), "measured 0.0"),
+    "small, negative": ((-0.0123,), "measured -0.01"),
+    "nothing": ((0.0,), "measured 0.00"),
     "a count": ((np.int64(1143),), "measured 1143"),
 }
 

@@ -201,6 +201,8 @@ def move_every_control(page, cell) -> int:
         before = image.get_attribute("src")
         move()
         changed += _changes(page, image, before)
+    if changed:
+        assert image.get_attribute("alt").startswith("Drawn anew for ")
     return changed
 
 
@@ -230,6 +232,8 @@ def check_a_toy_lives(page, cell) -> None:
         handle.press("ArrowRight")
     cell.get_by_role("button", name="step", exact=True).click()
     assert _changes(page, image, first)
+    # The sliders have drawn it anew, too.
+    cell.locator('.jupyter-widgets img[alt^="The toy after 1 step; "]').wait_for(timeout=MINUTE)
 
 
 def check_pictures(page, explored: list[int]) -> None:
@@ -343,6 +347,15 @@ def test_a_published_chapter_that_is_opened_and_saved_stays_as_it_is(lab, clone)
     lab.wait_for_timeout(3000)
     assert lab.evaluate("() => window.jupyterapp.shell.currentWidget.context.model.dirty") is False
     lab.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    assert git(clone, "status", "--porcelain") == ""
+
+
+def test_open_tabs_are_remembered_in_the_copy_and_not_in_the_home(lab, clone):
+    """The tabs of another session came up, and a kernel was started for one of them."""
+    lab.evaluate(OPEN, "my-course/00_welcome.ipynb")
+    lab.wait_for_timeout(5000)  # JupyterLab saves them with a delay
+    (saved,) = (clone / "my-course" / ".workspaces").iterdir()
+    assert "my-course/00_welcome.ipynb" in saved.read_text("utf-8")
     assert git(clone, "status", "--porcelain") == ""
 
 
