@@ -661,7 +661,7 @@ def of(table, setup):
 gains = {setup: paired_gains(of(results, setup), PAIRS, MIOU) for setup in SETUPS}
 above = sum((table["all", "low"] > 0).sum() for table in gains.values())
 below = sum((table["all", "high"] < 0).sum() for table in gains.values())
-compare_guess("gains above zero, of 42", my_guess, float(above))
+compare_guess("gains above zero, of 42", my_guess, int(above))
 print(f"above zero {above}, below zero {below}")
 
 # %%

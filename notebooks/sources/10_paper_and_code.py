@@ -80,7 +80,8 @@ of_class_1 = torch.ones(2, 1, 1, dtype=torch.int64)
 entries = two_images[(of_class_1 == 1)[:, None].expand_as(two_images)]
 read = entries.view(2, -1)  # (D, n)
 print("true mean:", two_images.mean(dim=(0, 2, 3)).tolist())
-print("the long vector:", entries.tolist(), "read as (D, n):", read.tolist(), "mean:", read.mean(dim=1).tolist())
+print("the long vector:", entries.tolist(), "read as (D, n):", read.tolist(), end=" ")
+print("mean:", read.mean(dim=1).tolist())
 library = losses.reshaped_features(two_images, of_class_1)  # what the setting `released` reads
 assert torch.equal(library.mean(dim=(0, 2, 3)), read.mean(dim=1))
 assert torch.equal(losses.reshaped_features(two_images[:1], of_class_1[:1]), two_images[:1])  # one image: right
@@ -126,8 +127,9 @@ def context_of(features, labels, old_labelled=False, logits=None, num_old=2):  #
     logits = torch.zeros(1, 4, 1, len(labels)) if logits is None else logits  # four classes
     unsure = torch.zeros(1, num_old, 1, len(labels))  # so the old network says background
     guesses = SegmenterOutput(low_res_logits=unsure, features=features)
+    output = SegmenterOutput(low_res_logits=logits, features=features)
     bank = PrototypeBank(4, features.shape[1])
-    return StepContext(SegmenterOutput(low_res_logits=logits, features=features), target, guesses, bank, num_old, old_labelled, step=1)
+    return StepContext(output, target, guesses, bank, num_old, old_labelled, step=1)
 
 
 def added(*labels):
@@ -189,7 +191,8 @@ pull = losses.released_attraction(at_home, of_class_1, home)
 far_apart = torch.cat([row_of((1, 10), (10, 1))] * 2)  # class 1 and class 2 in both images
 ids = torch.tensor([[[1, 2]], [[1, 2]]])
 apart = losses.released_repulsion(far_apart, ids)
-print(f"attraction: {pull:.1f} where 0 is due; repulsion: {apart:.3f} where {losses.repulsion(far_apart, ids):.3f} is due")
+due = losses.repulsion(far_apart, ids)
+print(f"attraction: {pull:.1f} where 0 is due; repulsion: {apart:.3f} where {due:.3f} is due")
 assert pull == 40.5 and losses.attraction(at_home, of_class_1, home, "mse") == 0 == apart
 
 # %% [markdown]
@@ -210,7 +213,8 @@ def nested(values):
 
 one_off, line_of_4 = row_of((1,), (1,), (1,), (1,)), torch.arange(4)[None, None]
 shares = [nested(values) for values in torch.eye(4).tolist()]
-print("what each of four classes brings:", ", ".join(f"{share:.4f}" for share in shares), "where 0.25 each is due")
+listed = ", ".join(f"{share:.4f}" for share in shares)
+print("what each of four classes brings:", listed, "where 0.25 each is due")
 library = losses.released_attraction(one_off, line_of_4, torch.zeros(4, 1))
 assert math.isclose(nested([1, 1, 1, 1]), library) and shares[-1] == 0.25
 
@@ -270,8 +274,9 @@ def push_on_weak(loss):  # a location at the peak of 4, and a weak one: the push
     return [round(push, 2) for push in (-strong_and_weak.grad[0, :, 0, 1]).tolist()]
 
 
-print("push on the weak location: formula", push_on_weak(losses.released_sparsification), "with our floor", push_on_weak(losses.sparsification))
-assert min(push_on_weak(losses.released_sparsification)) > 0 > max(push_on_weak(losses.sparsification))
+formula, floored = map(push_on_weak, (losses.released_sparsification, losses.sparsification))
+print("push on the weak location: formula", formula, "with our floor", floored)
+assert min(formula) > 0 > max(floored)
 
 # %% [markdown]
 # The formula makes it louder, with a force that grows as it falls silent; ours lets it fall silent. Both are choices. We made ours because a run on real
@@ -339,7 +344,8 @@ torch.manual_seed(0)
 linear = build_head("conv_linear", build_backbone("mini", 4), 64).eval()  # the same weights
 with torch.no_grad():
     for name, head in (("with activations", bent), ("without", linear)):
-        print(f"{name}: the two sides differ by up to {(head(a + b) + head(0 * a) - head(a) - head(b)).abs().max():.3f}")
+        apart = (head(a + b) + head(0 * a) - head(a) - head(b)).abs().max()
+        print(f"{name}: the two sides differ by up to {apart:.3f}")
     assert torch.allclose(linear(a + b) + linear(0 * a), linear(a) + linear(b), atol=1e-5)
     assert not torch.allclose(bent(a + b) + bent(0 * a), bent(a) + bent(b), atol=0.1)
 
@@ -359,8 +365,9 @@ def push_on_logits(fold_labels):
     return -logits.grad.flatten().numpy()
 
 
-index = ["0, background", "1, its label", "2, old", "3, new"]
-pd.DataFrame({"released": push_on_logits(True), "here": push_on_logits(False)}, index=pd.Index(index, name="push on logit")).round(3)
+index = pd.Index(["0, background", "1, its label", "2, old", "3, new"], name="push on logit")
+both = {"released": push_on_logits(True), "here": push_on_logits(False)}
+pd.DataFrame(both, index=index).round(3)
 assert push_on_logits(True)[0] == push_on_logits(True)[1] == push_on_logits(True)[2] > 0
 assert push_on_logits(False)[1] > 0 > push_on_logits(False)[2]
 
@@ -385,7 +392,11 @@ def before_and_after(momentum, frozen=False):
     return {"in training": in_training, "at test": norm.eval()(moved).flatten().tolist()}
 
 
-rows = {"slow (3e-4)": before_and_after(3e-4), "usual (0.1)": before_and_after(0.1), "frozen": before_and_after(0.1, frozen=True)}
+rows = {
+    "slow (3e-4)": before_and_after(3e-4),
+    "usual (0.1)": before_and_after(0.1),
+    "frozen": before_and_after(0.1, frozen=True),
+}
 pd.DataFrame(rows).T.map(lambda pair: ", ".join(f"{value:.2f}" for value in pair))
 assert np.allclose(rows["frozen"]["in training"], rows["frozen"]["at test"])
 assert np.abs(np.subtract(*rows["slow (3e-4)"].values())).max() > 4
@@ -407,7 +418,8 @@ steps = {  # iterations: 30 epochs in batches of 8, as in the paper's runs
     "VOC 15-5, step 1": math.ceil(30 * len(images[1]) / 8),
     "VOC 15-1, step 1": math.ceil(30 * len(images_1[1]) / 8),
 }
-followed = pd.DataFrame({"iterations": steps, "of the way (%)": {name: share_followed(n) for name, n in steps.items()}})
+shares = {name: share_followed(n) for name, n in steps.items()}
+followed = pd.DataFrame({"iterations": steps, "of the way (%)": shares})
 followed.round(0).astype(int)
 assert followed.iloc[0, 1] < 10 and followed.iloc[1, 1] > 90 and 30 < followed.iloc[2, 1] < 40
 
@@ -422,7 +434,8 @@ assert followed.iloc[0, 1] < 10 and followed.iloc[1, 1] > 90 and 30 < followed.i
 # %%
 delta = torch.tensor([3.0, 4.0])
 l2, mse = delta.norm(), delta.square().mean()
-print(f"norm {l2:.1f}, mean of squares {mse:.1f}, and the norm is the root of D times that: {(2 * mse) ** 0.5:.1f}")
+root = (2 * mse) ** 0.5
+print(f"norm {l2:.1f}, mean of squares {mse:.1f}, and the norm is the root of D times that: {root:.1f}")
 assert l2 == (2 * mse) ** 0.5 == 5
 
 # %% [markdown]
@@ -431,7 +444,10 @@ assert l2 == (2 * mse) ** 0.5 == 5
 
 # %%
 terms = {term.name: term for term in minivoc_config("SDR").method.terms}
-pd.DataFrame({name: {"weight": f"{terms[name].weight:g}", "from step": terms[name].from_step} for name in list(terms)[2:]}).T
+pd.DataFrame({
+    name: {"weight": f"{terms[name].weight:g}", "from step": terms[name].from_step}
+    for name in list(terms)[2:]
+}).T
 assert terms["attraction"].from_step == terms["repulsion"].from_step == terms["sparsification"].from_step == 1 and terms["matching"].options["distance"] == "mse"
 
 # %% [markdown]
@@ -443,15 +459,19 @@ assert terms["attraction"].from_step == terms["repulsion"].from_step == terms["s
 # %%
 study = pd.read_csv("../benchmarks/studies/sdr_variants/results.csv").query("step == 1")
 ROWS = {
-    "prototypes": "entries read as (D, n), image after image", "matching": "the same vector read as (n, D)",
-    "contrast": "the first reading in attraction and repulsion", "division": "inside the loop over classes",
-    "labels": "of the step as they are", "sparsity": "no floor, negative entries count", "distances": "by a matrix product",
-    "head": "no activations", "old labels": "folded into background", "batch norm": "statistics with momentum 3e-4",
+    "prototypes": "entries read as (D, n), image after image",
+    "matching": "the same vector read as (n, D)",
+    "contrast": "the first reading in attraction and repulsion",
+    "division": "inside the loop over classes",
+    "labels": "of the step as they are", "sparsity": "no floor, negative entries count",
+    "distances": "by a matrix product", "head": "no activations",
+    "old labels": "folded into background", "batch norm": "statistics with momentum 3e-4",
 }  # fmt: skip
 ALL = {"mIoU, all": "miou_all", "old": "miou_old_no_bg", "new": "miou_new"}
 forms = paired_gains(study, {"released minus formulas": ("released", "paper")}, ALL)
 levels = study[study["method"].isin(["paper", "released"])].groupby("method")[list(ALL.values())].mean()
-levels.set_axis(["formulas", "released"]).set_axis(list(ALL), axis=1).rename_axis("mean of three seeds").round(1)
+levels = levels.set_axis(["formulas", "released"]).set_axis(list(ALL), axis=1)
+levels.rename_axis("mean of three seeds").round(1)
 assert {*ROWS, "void", "norm", "step 0"} == set(DIFFERENCES) and len(DIFFERENCES) == 13
 assert set(study["setup"]) == {"disjoint"} and study.groupby("method")["seed"].nunique().eq(3).all()
 
@@ -470,8 +490,10 @@ assert forms.loc["released minus formulas", "mIoU, all"].round().tolist() == [-1
 # %%
 def row_by_row(measure="miou_all", table=study):
     """Points by which each difference moves the formulas, and its absence the released form."""
-    into = paired_gains(table, {name: (f"paper + {name}", "paper") for name in ROWS}, {"put into the formulas": measure})
-    out = paired_gains(table, {name: (f"released - {name}", "released") for name in ROWS}, {"taken out of the release": measure})
+    adding = {name: (f"paper + {name}", "paper") for name in ROWS}
+    leaving = {name: (f"released - {name}", "released") for name in ROWS}
+    into = paired_gains(table, adding, {"put into the formulas": measure})
+    out = paired_gains(table, leaving, {"taken out of the release": measure})
     return pd.concat([into, out], axis=1)
 
 
@@ -515,8 +537,9 @@ show(
 # %%
 by_seed = study.pivot(index="seed", columns="method", values="miou_all")
 moved_by_rounding = pd.DataFrame({
-    INTO: (by_seed["paper + distances"] - by_seed["paper"]).abs(), OUT: (by_seed["released - distances"] - by_seed["released"]).abs(),
-})  # fmt: skip
+    INTO: (by_seed["paper + distances"] - by_seed["paper"]).abs(),
+    OUT: (by_seed["released - distances"] - by_seed["released"]).abs(),
+})
 moved_by_rounding.round(2).rename_axis("`distances`, seed")
 assert moved_by_rounding[INTO].max() < 0.3 < moved_by_rounding[OUT].max() < 0.7
 assert (costs.loc[["sparsity", "old labels"]] == 0).all(axis=None) and costs.loc["distances"].xs("mean", level=1).abs().round(1).max() == 0.1
@@ -525,8 +548,11 @@ assert minivoc_config("SDR", "method.variant=[sparsity]").method.term("released_
 assert minivoc_config("SDR", "method.variant=[sparsity]").method.term("sparsification").weight == 0
 
 # %%
-sides = {"norm, formulas": ("paper, norm", "paper"), "step 0, formulas": ("paper, step 0", "paper"),
-         "norm, release": ("released, norm", "released"), "step 0, release": ("released, step 0", "released")}  # fmt: skip
+sides = {
+    "norm, formulas": ("paper, norm", "paper"), "step 0, formulas": ("paper, step 0", "paper"),
+    "norm, release": ("released, norm", "released"),
+    "step 0, release": ("released, step 0", "released"),
+}  # fmt: skip
 other_side = paired_gains(study, sides, {"the formula's side in place of the recipe's": "miou_all"})
 gains_text(other_side)
 assert (other_side.xs("high", axis=1, level=1).loc[["norm, formulas", "norm, release"]] < 0).all(axis=None)
@@ -551,7 +577,7 @@ assert round(costs.loc[["prototypes", "matching", "contrast"], (OUT, "low")].min
 
 # %% tags=["predict"]
 my_guess = None  # a number from -20 to 30, or "pass"
-guess_first(my_guess)
+guess_first(my_guess, -20, 30)
 
 # %%
 BASE = ("method.terms.kd.weight=0", "method.classifier_init=random", "optim.lr=[0.05, 0.005]")
@@ -571,11 +597,13 @@ reading = pd.DataFrame([
     for (name, seed), run in runs.items()
 ])  # fmt: skip
 pairs = {
-    "right reading, minus UCE": ("UCE + matching", "UCE"), "wrong reading, minus UCE": ("UCE + released matching", "UCE"),
+    "right reading, minus UCE": ("UCE + matching", "UCE"),
+    "wrong reading, minus UCE": ("UCE + released matching", "UCE"),
     "wrong minus right": ("UCE + released matching", "UCE + matching"),
-}  # fmt: skip
+}
 read_gains = paired_gains(reading, pairs, {"old": "old", "all": "all"})
-compare_guess("matching in the wrong reading, points of the old classes", my_guess, read_gains.loc["wrong reading, minus UCE", ("old", "mean")])
+wrong = read_gains.loc["wrong reading, minus UCE", ("old", "mean")]
+compare_guess("matching in the wrong reading, points of the old classes", my_guess, wrong)
 gains_text(read_gains)
 assert read_gains.loc["right reading, minus UCE", ("old", "low")] > 0 and round(read_gains.iloc[0, 0]) == 16
 assert read_gains.loc["wrong minus right", ("old", "high")] < 0 and round(read_gains.iloc[2, 0]) == -12
@@ -592,7 +620,10 @@ yours = run_or_load(minivoc_config("MiB", "method.name=UCE + released matching",
 
 # %%
 matrices = {name: runs[name, 0].matrix for name in TERM} | {"yours": yours.matrix}
-scores = {name: {"old": m.miou_old_no_bg(1), "new": m.miou_new(1), "all": m.miou_all(1)} for name, m in matrices.items()}
+scores = {
+    name: {"old": m.miou_old_no_bg(1), "new": m.miou_new(1), "all": m.miou_all(1)}
+    for name, m in matrices.items()
+}
 pd.DataFrame(scores).T.rename_axis("mIoU, seed 0").round(1)
 assert scores["UCE + matching"]["old"] > scores["UCE + released matching"]["old"] + 8
 
@@ -649,13 +680,15 @@ def other_order(loss):  # the locations of each image change places, with their 
     features, labels, prototypes = scene()
     order = torch.randperm(18, generator=torch.Generator().manual_seed(2))
     moved = features.flatten(2)[:, :, order].view_as(features)
-    return loss(features, labels, prototypes), loss(moved, labels.flatten(1)[:, order].view_as(labels), prototypes)
+    moved_labels = labels.flatten(1)[:, order].view_as(labels)
+    return loss(features, labels, prototypes), loss(moved, moved_labels, prototypes)
 
 
 def one_and_two(loss):  # an image, and the same image twice
     features, labels, prototypes = scene()
     features, labels = features[:1], labels[:1]
-    return loss(features, labels, prototypes), loss(features.repeat(2, 1, 1, 1), labels.repeat(2, 1, 1), prototypes)
+    twice = features.repeat(2, 1, 1, 1), labels.repeat(2, 1, 1)
+    return loss(features, labels, prototypes), loss(*twice, prototypes)
 
 
 def not_labelled(loss):  # other features where the label is 255
@@ -688,7 +721,8 @@ def push(loss):  # each class, moved a little towards the other one: how many ar
 
 
 TOOLS = {
-    "order of the locations": other_order, "one image and two": one_and_two, "what is not labelled": not_labelled,
+    "order of the locations": other_order, "one image and two": one_and_two,
+    "what is not labelled": not_labelled,
     "finer digits": finer_digits, "a silent location": silent, "sign of the push": push,
 }  # fmt: skip
 
@@ -721,11 +755,15 @@ FORMULAS = {
 # of the push is not asked, for no way is right for it.
 
 # %%
+def in_short(pair):
+    return "" if agree(*pair) else "{:.4g} → {:.4g}".format(*map(float, pair))
+
+
 def table_of(those):
     cells = {
-        name: {tool: "" if agree(*pair) else "{:.4g} → {:.4g}".format(*map(float, pair)) for tool, pair in examine(loss, BY_HAND[name]).items()}
+        name: {tool: in_short(pair) for tool, pair in examine(loss, BY_HAND[name]).items()}
         for name, loss in those.items()
-    }  # fmt: skip
+    }
     return pd.DataFrame(cells)
 
 
@@ -780,11 +818,13 @@ assert hits["sparsification"] == ["what is not labelled", "a silent location"]
 # %%
 with (resources.files("sparcl_lib.published") / "results.csv").open(encoding="utf-8") as file:
     published = pd.read_csv(file).query("dataset == 'voc'").fillna({"note": ""})
-published["table"] = np.where(published["method"].str.contains("MiB protocol"), "MiB's paper",
-                              np.where(published["source"].str.contains("SDR authors"), "SDR's slides", "later"))  # fmt: skip
+method, source = published["method"].str, published["source"].str
+slides = np.where(source.contains("SDR authors"), "SDR's slides", "later")
+published["table"] = np.where(method.contains("MiB protocol"), "MiB's paper", slides)
 published["method"] = published["method"].str.removesuffix(" [MiB protocol]")
 cell = published.query("method == 'MiB' and task == '15-5' and setup == 'disjoint'")
-cell.set_index("table")[["miou_old", "miou_new", "miou_all", "note"]].astype(object).where(lambda t: t.notna(), "")
+columns = ["miou_old", "miou_new", "miou_all", "note"]
+cell.set_index("table")[columns].astype(object).where(lambda t: t.notna(), "")
 assert cell["miou_all"].tolist() == [44.3, 64.7]
 
 # %% [markdown]
@@ -806,8 +846,9 @@ def all_of(row, background):  # mIoU of all from that of old and of new; backgro
 whole = published.dropna(subset=["miou_old", "miou_new", "miou_all"]).copy()
 for name, background in (("with", 1), ("without", 0)):
     whole[name] = [abs(all_of(row, background) - row["miou_all"]) for _, row in whole.iterrows()]
-whole["count"] = np.where((whole[["with", "without"]] <= 0.105).all(axis=1), "either",
-                          np.where(whole["with"] < whole["without"], "background counted", "not counted"))  # fmt: skip
+counted = np.where(whole["with"] < whole["without"], "background counted", "not counted")
+either = (whole[["with", "without"]] <= 0.105).all(axis=1)
+whole["count"] = np.where(either, "either", counted)
 pd.crosstab(whole["table"], whole["count"])
 assert set(whole[whole["table"] == "MiB's paper"]["count"]) == {"either", "not counted"}
 assert set(whole[whole["table"] != "MiB's paper"]["count"]) == {"either", "background counted"}
@@ -823,7 +864,10 @@ assert whole[["with", "without"]].min(axis=1).max() < 0.1
 theirs = cell.set_index("table")["miou_all"]
 low, high = ((b - theirs["MiB's paper"]) / 21 for b in (0, 100))
 gap = theirs["MiB's paper"] - theirs["SDR's slides"]
-print(f"with background {theirs.iloc[1]} would move by {low:.1f} to {high:+.1f} points; the gap is {gap:.1f}")
+print(
+    f"with background {theirs.iloc[1]} would move by {low:.1f} to {high:+.1f} points; "
+    f"the gap is {gap:.1f}"
+)
 assert (round(low, 1), round(high, 1)) == (-3.1, 1.7) and gap > 20
 
 # %% [markdown]
@@ -836,8 +880,10 @@ assert (round(low, 1), round(high, 1)) == (-3.1, 1.7) and gap > 20
 # **3. Is it this cell alone?** All cells that both tables have:
 
 # %%
-shared = published.query("table != 'later' and setup != 'sequential'").pivot_table("miou_all", ["task", "setup", "method"], "table").dropna()
-difference = (shared["SDR's slides"] - shared["MiB's paper"]).unstack("method")[["FT", "LwF", "ILT", "MiB"]]
+shared = published.query("table != 'later' and setup != 'sequential'")
+shared = shared.pivot_table("miou_all", ["task", "setup", "method"], "table").dropna()
+difference = (shared["SDR's slides"] - shared["MiB's paper"]).unstack("method")
+difference = difference[["FT", "LwF", "ILT", "MiB"]]
 mib = difference["MiB"]
 difference.loc[["19-1", "15-5", "15-1"]].round(1)
 assert mib.drop(("15-5", "disjoint")).abs().max() < 8 and mib[("15-5", "disjoint")] < -20
@@ -876,9 +922,11 @@ explore(
 # **4. What is left of the conclusion?** Take the gain of SDR+MiB over each of the two numbers:
 
 # %%
-combined = published.query("method == 'SDR+MiB' and setup != 'sequential'").set_index(["task", "setup"])["miou_all"]
+combined = published.query("method == 'SDR+MiB' and setup != 'sequential'")
+combined = combined.set_index(["task", "setup"])["miou_all"]
 two = shared.xs("MiB", level="method")
-gain = pd.DataFrame({f"over MiB in {table}": combined - two[table] for table in ("SDR's slides", "MiB's paper")})
+tables = ("SDR's slides", "MiB's paper")
+gain = pd.DataFrame({f"over MiB in {table}": combined - two[table] for table in tables})
 room = (100 - two["MiB's paper"]) / 21
 gain["the same, if background were counted: at least"] = gain["over MiB in MiB's paper"] - room
 gain.loc[["19-1", "15-5", "15-1"]].round(1)
@@ -943,10 +991,11 @@ def counts_background(old, new, everything, num_old, num_new, decimals=1):
 # %% tags=["check"]
 check(
     "10.2", counts_background,
-    [((71.8, 43.3, 64.7, 15, 5), "no"), ((74.6, 44.1, 67.3, 15, 5), "yes"), ((77.4, 78.0, 77.4, 19, 1), "either"),
+    [((71.8, 43.3, 64.7, 15, 5), "no"), ((74.6, 44.1, 67.3, 15, 5), "yes"),
+     ((77.4, 78.0, 77.4, 19, 1), "either"),
      ((70.25, 50.45, 65.30, 15, 5, 2), "no"), ((71.8, 43.3, 67.4, 15, 5), "neither")],
-    hint="with background there are num_old + 1 old classes and one more in all; compare each count with what is "
-    "printed, and let them differ by 10 to the power -decimals",
+    hint="with background there are num_old + 1 old classes and one more in all; compare each count "
+    "with what is printed, and let them differ by 10 to the power -decimals",
 )  # fmt: skip
 
 # %% [markdown]
@@ -978,10 +1027,12 @@ check(
      ((lambda f, y, p: int((y == 0).sum()),), (of_scene[0], of_scene[0])),
      ((lambda f, y, p: int((y == 255).sum()),), (of_scene[4], of_scene[4])),
      ((lambda f, y, p: p[1].sum(),), (scene()[2][1].sum(), scene()[2][3].sum())),
-     ((FORMULAS["attraction"],), Property("two equal numbers for attraction by the formula", lambda pair: agree(*pair))),
-     ((nested_division,), Property("two numbers that differ, with the division in the loop", lambda pair: not agree(*pair)))],
-    hint="a table of four new names, looked up with the labels (255 aside); row c of the new prototypes is the old row of the "
-    "class that is now called c",
+     ((FORMULAS["attraction"],), Property(
+         "two equal numbers for attraction by the formula", lambda pair: agree(*pair))),
+     ((nested_division,), Property(
+         "two numbers that differ, with the division in the loop", lambda pair: not agree(*pair)))],
+    hint="a table of four new names, looked up with the labels (255 aside); row c of the new "
+    "prototypes is the old row of the class that is now called c",
 )  # fmt: skip
 
 # %% [markdown]
@@ -995,7 +1046,7 @@ check(
 
 # %% tags=["exercise"]
 def smallest_case(name):
-    """name: matching, attraction or repulsion. Returns features (B, D, h, w), labels (B, h, w), prototypes (C, D)."""
+    """name: matching, attraction or repulsion. Returns features (B, D, h, w), labels, prototypes."""
     # SOLUTION
     if name == "matching":  # height and width of the labels are exchanged
         features = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
@@ -1006,7 +1057,7 @@ def smallest_case(name):
     # END
 
 # %% tags=["check"]
-PLANTED = {"matching": planted_matching, "attraction": planted_attraction, "repulsion": planted_repulsion}
+FAULTY = {"matching": planted_matching, "attraction": planted_attraction, "repulsion": planted_repulsion}
 
 
 def value_and_gradient(loss, features, labels, prototypes):
@@ -1018,7 +1069,7 @@ def value_and_gradient(loss, features, labels, prototypes):
 
 def revealed(name, at_most):
     def holds(case):
-        both = [value_and_gradient(those[name], *case) for those in (PLANTED, FORMULAS)]
+        both = [value_and_gradient(those[name], *case) for those in (FAULTY, FORMULAS)]
         return case[0].numel() <= at_most and not torch.allclose(*both, rtol=1e-3)
 
     return Property(f"at most {at_most} numbers, on which planted loss and formula differ", holds)
@@ -1026,9 +1077,9 @@ def revealed(name, at_most):
 
 check(
     "10.4", smallest_case,
-    [((name,), revealed(name, at_most)) for name, at_most in (("matching", 4), ("attraction", 2), ("repulsion", 2))],
-    hint="the tool that fires says what to vary: places in a map of 2 x 2, two images of one location, or who is pushed; "
-    "one channel is enough each time",
+    [((name,), revealed(name, n)) for name, n in (("matching", 4), ("attraction", 2), ("repulsion", 2))],
+    hint="the tool that fires says what to vary: places in a map of 2 x 2, two images of one location, "
+    "or who is pushed; one channel is enough each time",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1117,8 +1168,10 @@ later = whole[whole["table"] == "later"]
 hundredths = (100 * later[["miou_old", "miou_new", "miou_all"]]).round()
 fine = later[(hundredths % 10 > 0).any(axis=1)]  # rows of two decimals
 off = fine[fine["with"] > 0.0101]
-print(f"{len(fine)} rows of two decimals; with background counted {len(fine) - len(off)} fit to a hundredth")
-off.set_index("method")[["task", "setup", "miou_old", "miou_new", "miou_all", "with"]].rename(columns={"with": "off by"}).round(2)
+fits = len(fine) - len(off)
+print(f"{len(fine)} rows of two decimals; with background counted {fits} fit to a hundredth")
+columns = ["task", "setup", "miou_old", "miou_new", "miou_all", "with"]
+off.set_index("method")[columns].rename(columns={"with": "off by"}).round(2)
 assert off[["method", "task", "setup"]].to_numpy().tolist() == [["PLOP", "15-5", "overlapped"]]
 assert off["without"].iloc[0] > off["with"].iloc[0] > 0.05
 
@@ -1179,7 +1232,8 @@ def examination():
 
 # %% tags=["check"]
 def numbers(rows):
-    return all(len(row) == 3 and math.isfinite(float(row[1])) and math.isfinite(float(row[2])) for row in rows)
+    three = all(len(row) == 3 for row in rows)
+    return three and all(math.isfinite(float(value)) for row in rows for value in row[1:])
 
 
 def in_words(rows):
@@ -1193,5 +1247,6 @@ check(
      ((), Property("questions in words, each another one", in_words)),
      ((), Property("about more than one number: not every expectation is the same",
                    lambda rows: len({round(float(row[1]), 6) for row in rows}) > 1))],
-    hint="each row is (question, what ought to be, what is): work the second out before you call the loss for the third",
+    hint="each row is (question, what ought to be, what is): work the second out before you call the "
+    "loss for the third",
 )  # fmt: skip
