@@ -118,6 +118,6 @@ METHODS: dict[str, dict[str, Any]] = {name: row.settings for name, row in ROWS.i
 def method_name(name: str) -> str:
     """The method's proper spelling; UserError with the valid names otherwise."""
     by_lower = {known.lower(): known for known in METHODS}
-    if name.lower() not in by_lower:
+    if not isinstance(name, str) or name.lower() not in by_lower:
         raise UserError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
     return by_lower[name.lower()]

@@ -14,9 +14,9 @@ _DEEPEST = 10
 """Levels of settings; method.terms.kd.weight has four."""
 
 
-def is_yaml(name: str) -> bool:
+def is_yaml(name: object) -> bool:
     """Is this the name of a YAML file, where the name of a data set or a task may stand too?"""
-    return name.endswith((".yaml", ".yml"))
+    return isinstance(name, str) and name.endswith((".yaml", ".yml"))
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def nest(settings: Mapping[str, Any], _level: int = 0) -> dict[str, Any]:
     """Settings by dotted keys, nested ones or both, as nested plain data.
 
-    Raises UserError for what is no mapping of keys to values.
+    Raises UserError for what is no mapping of keys to values, and for a key with two values.
 
     >>> nest({"optim.lr": [0.01, 0.001], "data": {"size": 32}, "data.batch_size": 4})
     {'optim': {'lr': [0.01, 0.001]}, 'data': {'size': 32, 'batch_size': 4}}
@@ -73,8 +73,18 @@ def nest(settings: Mapping[str, Any], _level: int = 0) -> dict[str, Any]:
         inner: Any = nest(value, _level + 1) if isinstance(value, Mapping) else value
         for part in reversed(key.split(".")):
             inner = {part: inner}
+        _check_once(flatten(nested), flatten(inner))
         nested = merge(nested, inner)
     return nested
+
+
+def _check_once(known: Mapping[str, Any], added: Mapping[str, Any]) -> None:
+    """Raise UserError for a setting that has two values, by its dotted key and within a group."""
+    for key, value in added.items():
+        if key in known and known[key] != value:
+            raise UserError(
+                f"{key} is {shown(known[key])} and {shown(value)} among the same settings: keep one"
+            )
 
 
 def build(cls: type, nested: Mapping[str, Any], prefix: str = "") -> Any:

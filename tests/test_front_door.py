@@ -20,8 +20,9 @@ import sparcl_lib
 from sparcl_lib import UserError, load_run, prediction, train
 from sparcl_lib.api import configure
 from sparcl_lib.cli import main
-from sparcl_lib.config import to_plain
+from sparcl_lib.config import resolve, to_plain
 from sparcl_lib.course import runs as course_runs
+from sparcl_lib.data import open_source
 from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.masks import read_values
 from sparcl_lib.data.minivoc import default_root, generate
@@ -134,7 +135,11 @@ def test_numbers_of_numpy_are_numbers():
 
 WRONG = {
     "a list": (["optim.lr=0.1"], r'settings are a mapping, as in .*"optim.lr": 0.01.*, not \['),
-    "text": ("optim.lr=0.1", "settings are a mapping"),
+    "text": ("optim.lr=0.1", "settings are a mapping, .* not 'optim.lr=0.1'"),
+    "two values for one key": (
+        {"optim.lr": 0.1, "optim": {"lr": 0.2}},
+        "optim.lr is 0.1 and 0.2 among the same settings: keep one",
+    ),
     "no key": ({"optim..lr": 1}, "got the key 'optim..lr'"),
     "misspelt": ({"optim.lrr": 1}, "unknown setting 'optim.lrr': did you mean optim.lr?"),
     "misspelt inside": ({"data": {"szie": 1}}, "unknown setting 'data.szie': did you mean data.si"),
@@ -154,6 +159,74 @@ def test_settings_that_are_none(settings, message):
     with pytest.raises(UserError, match=message) as error:
         train("minivoc", "FT", task="6-4", settings=settings)
     assert "\n" not in str(error.value)
+
+
+def test_a_text_in_place_of_layers_is_shown_whole():
+    with pytest.raises(UserError, match="settings are a mapping, .* not 'optim.lr=0.1'"):
+        resolve("minivoc", "FT", "optim.lr=0.1", task="6-4")
+
+
+OTHER_KINDS = {
+    "a task file as a Path": lambda: sparcl_lib.get_task("minivoc", Path("no/such.yaml")),
+    "no task": lambda: sparcl_lib.get_task("minivoc", None),
+    "a number as task": lambda: sparcl_lib.get_task("voc", 15),
+    "a list as task": lambda: sparcl_lib.get_task("voc", ["15-1"]),
+    "a list as data set": lambda: sparcl_lib.get_task(["voc"], "15-1"),
+    "a description as a Path": lambda: open_source(Path("no/such.yaml")),
+    "a number as data set": lambda: open_source(3),
+    "no data set": lambda: open_source(None),
+    "no method": lambda: train("minivoc", None, task="6-4"),
+    "a number as method": lambda: train("minivoc", 3, task="6-4"),
+    "a negative seed": lambda: sparcl_lib.seed_everything(-1),
+    "a large seed": lambda: sparcl_lib.seed_everything(2**40),
+    "text as seed": lambda: sparcl_lib.seed_everything("a"),
+    "no thread": lambda: sparcl_lib.seed_everything(0, threads=0),
+}
+"""Inputs that ended in a traceback of Python's or NumPy's."""
+THEIR_LINES = {
+    "a task file as a Path": "task file no/such.yaml.*No such file",
+    "no task": "unknown task of minivoc None. Valid: offline, 6-4",
+    "a number as task": "unknown task of voc 15",
+    "a list as task": r"unknown task of voc \['15-1'\]",
+    "a list as data set": r"unknown data set \['voc'\]",
+    "a description as a Path": "no/such.yaml.*No such file",
+    "a number as data set": "unknown data set 3. Valid: minivoc, .*FILE.yaml",
+    "no data set": "unknown data set None",
+    "no method": "unknown method None: choose from FT",
+    "a number as method": "unknown method 3: choose from FT",
+    "a negative seed": "seed is -1: give a whole number from 0",
+    "a large seed": "seed is 1099511627776: give a whole number from 0",
+    "text as seed": "seed is 'a': give a whole number from 0",
+    "no thread": "threads is 0: give how many",
+}
+
+
+@pytest.mark.parametrize("name", OTHER_KINDS)
+def test_arguments_of_another_kind(name):
+    with pytest.raises(UserError, match=THEIR_LINES[name]):
+        OTHER_KINDS[name]()
+
+
+def test_a_seed_that_is_refused_seeds_nothing():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    with pytest.raises(UserError):
+        sparcl_lib.seed_everything(0, threads=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_file_in_place_of_a_store(photograph):
+    with pytest.raises(UserError, match="cannot keep runs in .*photo.jpg: .*; name a folder"):
+        train("minivoc", "FT", task="6-4", settings=QUICK, store=photograph)
+
+
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_jobs_are_one_or_more(jobs, tmp_path):
+    """-1 was taken as 1; the command refuses 0."""
+    with pytest.raises(UserError, match=f"jobs is {jobs}: give how many processes"):
+        sparcl_lib.compare(
+            "minivoc", ["FT"], tasks=["6-4"], settings=QUICK, jobs=jobs, store=tmp_path
+        )
 
 
 # Training

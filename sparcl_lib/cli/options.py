@@ -1,12 +1,13 @@
 """What several commands of `sparcl` take and print."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sparcl_lib.errors import UserError, printable
+from sparcl_lib.errors import UserError, printable, shown
 
 DataRoot = Annotated[
     str | None,
@@ -73,10 +74,24 @@ def names(text: str, option: str) -> list[str]:
 
 def layers(config: Path | None, settings: list[str] | None) -> list[dict[str, Any]]:
     """Settings of a file, then those of --set over them."""
-    from sparcl_lib.config import parse_settings
     from sparcl_lib.plain import read_yaml
 
-    return [*([read_yaml(config)] if config else []), parse_settings(settings or [])]
+    return [*([read_yaml(config)] if config else []), given(settings)]
+
+
+def given(settings: list[str] | None) -> dict[str, Any]:
+    """What --set says, and a line on stderr for a key that is given two values."""
+    from sparcl_lib.config import parse_settings
+    from sparcl_lib.plain import flatten
+
+    known: dict[str, Any] = {}
+    for setting in settings or []:
+        for key, value in flatten(parse_settings([setting])).items():
+            if known.setdefault(key, value) != value:
+                text = f"sparcl: --set {key} is {shown(known[key])} and {shown(value)}: the last "
+                print(printable(f"{text}one holds"), file=sys.stderr)
+            known[key] = value
+    return parse_settings(settings or [])
 
 
 def print_checks(checks: Sequence[tuple[bool, str]]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparcl_lib.cli.options import Accelerator, DataRoot, Settings, names, numbers
+from sparcl_lib.cli.options import Accelerator, DataRoot, Settings, given, names, numbers
 from sparcl_lib.errors import printable
 from sparcl_lib.reproduction import (
     RowRecipe,
@@ -129,7 +129,6 @@ def reproduce(
     should take, and the runs that are done stand beside the published rows. Runs of several
     devices or machines are trained by the commands, each with its own options.
     """
-    from sparcl_lib.config import parse_settings
     from sparcl_lib.reproduction.outcome import outcome_table, outcome_text
     from sparcl_lib.reproduction.planning import plan_runs, plan_text, select_rows, train_missing
     from sparcl_lib.writing import write_csv
@@ -137,7 +136,7 @@ def reproduce(
     chosen = get_table(table)
     planned = plan_runs(
         select_rows(chosen, names(rows, "--rows") if rows is not None else []),
-        numbers(seeds, "--seeds"), out, data_root, settings or [], [parse_settings(settings or [])],
+        numbers(seeds, "--seeds"), out, data_root, settings or [], [given(settings)],
     )  # fmt: skip
     errors: list[str] = []
     if run:

@@ -47,8 +47,9 @@ def resolve(
     else than `dataset` or `fixed`: it would be ignored.
     """
     fixed = {"dataset": dataset, **fixed}
+    method = method_name(method)
     before = _recipe_layers(dataset, method)
-    after = [_layer(layer) for layer in overrides]
+    after = [_layer(layer) for layer in ([overrides] if isinstance(overrides, str) else overrides)]
     for layer in [*before, *after]:
         check_keys(layer)
     for layer in after:
@@ -140,7 +141,10 @@ def _recipe(dataset: str) -> dict[str, Any]:
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """["optim.lr=0.01", ...] -> {"optim": {"lr": 0.01}}; values are read as YAML."""
+    """["optim.lr=0.01", ...] -> {"optim": {"lr": 0.01}}; values are read as YAML.
+
+    Of a key that is given twice the last value holds. Raises UserError for what is no key=value.
+    """
     plain: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")

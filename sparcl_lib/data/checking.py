@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparcl_lib.data.lists import first_few
+from sparcl_lib.data.lists import file_checksum, first_few
 from sparcl_lib.data.masks import count_values
 from sparcl_lib.data.minivoc import EDITIONS, verify
 from sparcl_lib.data.pixels import (
@@ -167,6 +167,8 @@ def _inspect_photo(
         )
     try:
         content = Path(path).read_bytes()
+    except IsADirectoryError:
+        raise UserError(f"photograph {path} is a folder; name a file") from None
     except OSError as error:
         raise UserError(
             f"photograph {path} cannot be read ({error.strerror}); restore it"
@@ -189,6 +191,7 @@ def _about_images(
         yield True, f"{split}: {len(found)} masks decode, with values {_values_text(shown)}"
         if photos:
             yield True, f"{split}: {len(found)} photographs decode and have the size of their mask"
+    yield from _copies(source, split, found)
     if counts:
         yield from _about_classes(source, split, counts, task)
     facts = Counter(
@@ -197,6 +200,34 @@ def _about_images(
     if facts:
         listed = ", ".join(f"{text} in {count}" for text, count in sorted(facts.items()))
         yield True, f"{split}: photographs are read as 8-bit RGB: {listed}"
+
+
+def _copies(source: Source, split: str, found: Mapping[str, _Found]) -> Iterator[Line]:
+    """Photographs that a split has more than once by their bytes, with one mask or with several."""
+    first: dict[str, str] = {}
+    same, other = [], []
+    for i, image in found.items():
+        before = first.setdefault(image.sha256, i) if image.sha256 else i
+        if before == i or image.counts is None or found[before].counts is None:
+            continue
+        masks = {file_checksum(Path(source.mask(split, n))) for n in (before, i)}
+        (same if len(masks) == 1 else other).append(f"{i} = {before}")
+    if same:
+        text = "photograph and mask byte for byte, and count once more each"
+        advice = "take them off the list unless that is meant"
+        number = _number(len(same), "image is a copy", "images are copies")
+        yield True, f"{split}: {number}, {text}: {first_few(same)}; {advice}"
+    if other:
+        number = _number(len(other), "photograph is", "photographs are")
+        text = f"{number} there again, byte for byte, with another mask: {first_few(other)}"
+        # What was published like this is not refused, for all numbers in the field are of it.
+        published = source.name in PUBLISHED
+        advice = "" if published else "; keep the right mask, and take the others off the list"
+        yield published, f"{split}: {text}{advice}"
+
+
+def _number(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
 
 
 def _values_text(shown: np.ndarray) -> str:
@@ -247,10 +278,12 @@ def _shared(source: Source, found: Mapping[str, Mapping[str, _Found]]) -> list[L
     ]
     lines = []
     if both:
-        text = f"{len(both)} images are in train and in val: {first_few(both)}"
+        number = _number(len(both), "image is", "images are")
+        text = f"{number} in train and in val: {first_few(both)}"
         lines.append((False, text))
     if pairs:
-        text = f"{len(pairs)} photographs of train are in val, byte for byte: {first_few(pairs)}"
+        number = _number(len(pairs), "photograph of train is", "photographs of train are")
+        text = f"{number} in val, byte for byte: {first_few(pairs)}"
         # What was published like this is not refused, for all numbers in the field are of it.
         published = source.name in PUBLISHED
         lines.append((published, f"{text}{'' if published else '; take them off one list'}"))

@@ -11,7 +11,7 @@ from sparcl_lib.data.presence import Presence
 from sparcl_lib.errors import UserError
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.tasks.labels import check_setup
-from sparcl_lib.tasks.task import Task
+from sparcl_lib.tasks.task import Task, check_task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,11 +38,12 @@ def partition(
         step -> image ids, sorted.
 
     Raises:
-        UserError: unknown setup, or a step without images.
+        UserError: unknown setup, what is no task, or a step without images.
 
     Source: setups of MiB (CVPR 2020) and SDR (CVPR 2021); image counts as published for VOC2012.
     """
     check_setup(setup)
+    check_task(task)
     presence = _as_presence(presence)
     steps = {step: step_ids(presence, task, setup, step) for step in range(task.num_steps)}
     for step, ids in steps.items():
@@ -72,6 +73,7 @@ def evaluation_ids(
     Raises:
         UserError: unknown step, or no such image.
     """
+    check_task(task)
     presence = _as_presence(presence)
     seen = task.seen(step)
     chosen = _shows(presence, seen)
@@ -101,15 +103,36 @@ def remap_labels(mask: "Tensor | npt.ArrayLike", table: np.ndarray) -> "Tensor |
 
     Returns:
         Same shape: int64 tensor on the mask's device for a tensor, else uint8 array.
+
+    Raises:
+        UserError: values that are no whole numbers of 0 to 255.
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(mask, torch.Tensor):
+        if mask.dtype is not torch.uint8:
+            _check_values(mask.detach().cpu().numpy())
         lookup = torch.from_numpy(table).to(mask.device)
         # Bytes are looked up, then widened: three times faster than looking up wide numbers.
         found = lookup.index_select(0, mask.reshape(-1).int())
         labels: Tensor = found.view(mask.shape).to(torch.int64)
         return labels
-    return np.asarray(table[np.asarray(mask)])
+    values = np.asarray(mask)
+    _check_values(values)
+    return np.asarray(table[values])
+
+
+def _check_values(values: np.ndarray) -> None:
+    """Raise UserError for what is no mask: a negative number would count from the table's end."""
+    if values.dtype == np.uint8:
+        return
+    if values.dtype.kind not in "iu":
+        raise UserError(f"mask values are {values.dtype}; give whole numbers of 0 to 255")
+    outside = values[(values < 0) | (values > 255)]
+    if outside.size:
+        raise UserError(
+            f"a mask holds {outside.flat[0]}, and mask values are 0 to 255; give it as its file "
+            "stores it, before any other mapping"
+        )
 
 
 def without_classes(presence: Presence, task: Task) -> list[str]:

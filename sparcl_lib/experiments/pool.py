@@ -106,6 +106,8 @@ def run_calls(
     file (it stands in a notebook) the calls are made here, or refused with a UserError if more jobs
     were asked for. executor: who makes the calls in place of processes of this machine.
     """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"jobs is {jobs}: give how many processes, as in 1 or 2, or None")
     if not calls:
         return {}
     if executor is None:

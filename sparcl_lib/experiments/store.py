@@ -18,6 +18,7 @@ import platformdirs
 from filelock import FileLock
 
 from sparcl_lib.config import RunConfig
+from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Term
 from sparcl_lib.revision import note_edits, trained_by
 from sparcl_lib.run import Run
@@ -118,7 +119,13 @@ class RunStore:
         if not is_first_process():
             return nullcontext()
         folder = self.roots[-1] / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot keep runs in {self.roots[-1]}: {error.strerror or error}; name a folder "
+                f"as the store, or permit writing there"
+            ) from error
         return FileLock(folder / f"{key}.lock")
 
 

@@ -34,7 +34,7 @@ _FILE_KEYS = ("name", "dataset", "steps", "unused")
 
 def get_task(
     dataset: str,
-    name: str,
+    name: str | Path,
     order: Sequence[int] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Task:
@@ -46,7 +46,8 @@ def get_task(
 
     Args:
         dataset: a data set of ``DATASET_CLASSES``, or any name if ``classes`` is given.
-        name: one of ``task_names(dataset)``, or the path of a ``.yaml`` or ``.yml`` file.
+        name: one of ``task_names(dataset)``, or the path of a ``.yaml`` or ``.yml`` file (text or
+            a ``Path``).
         order: raw ids of the task's classes in another learning order; step sizes stay.
         classes: class names of a data set of one's own, background first.
 
@@ -61,6 +62,10 @@ def get_task(
     (2, ('pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor'))
     """
     names = tuple(classes) if classes is not None else dataset_classes(dataset)
+    if isinstance(name, Path):
+        name = str(name)
+    if not isinstance(name, str):
+        raise unknown_name(f"task of {dataset}", name, [*task_names(dataset), "FILE.yaml"])
     if is_yaml(name):
         task = _read_task(Path(name), dataset, names)
     else:

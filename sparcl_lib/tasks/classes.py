@@ -65,7 +65,7 @@ def dataset_classes(dataset: str) -> tuple[str, ...]:
     Raises:
         UserError: the data set is not one of ``DATASET_CLASSES``.
     """
-    if dataset not in DATASET_CLASSES:
+    if not isinstance(dataset, str) or dataset not in DATASET_CLASSES:
         raise unknown_name("data set", dataset, DATASET_CLASSES)
     return DATASET_CLASSES[dataset]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.tasks.classes import unknown_name
-from sparcl_lib.tasks.task import Task
+from sparcl_lib.tasks.task import Task, check_task
 
 Setup = Literal["sequential", "disjoint", "overlapped"]
 """Which images and labels a step has: sequential, disjoint or overlapped."""
@@ -80,6 +80,7 @@ def training_table(
     Source: setups of MiB (CVPR 2020, disjoint and overlapped) and SDR (CVPR 2021, sequential).
     """
     check_setup(setup)
+    check_task(task)
     seen = task.seen(step)
     labelled = set(seen if setup == "sequential" else task.steps[step])
     table = _base_table(task, outside=BACKGROUND)
@@ -106,6 +107,7 @@ def evaluation_table(task: Task, step: int, policy: LabelPolicy = SDR_POLICY) ->
 
     Source: as ``training_table``; the other choice for future classes is PLOP's (CVPR 2021).
     """
+    check_task(task)
     seen = task.seen(step)
     table = _base_table(task, outside=_MEANING[policy.future])
     table[list(seen)] = np.arange(1, len(seen) + 1)

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, shown
 from sparcl_lib.tasks.classes import BACKGROUND_NAME
 
 
@@ -68,6 +68,14 @@ class Task:
             raise UserError(
                 f"task {self.name!r} has no step {step}; valid steps: 0 to {self.num_steps - 1}"
             )
+
+
+def check_task(task: object) -> None:
+    """Raise UserError for what is no task: its name, above all."""
+    if not isinstance(task, Task):
+        raise UserError(
+            f"task is {shown(task)}: give a Task, as get_task('minivoc', '6-4') returns one"
+        )
 
 
 def _class_problem(classes: tuple[str, ...]) -> str | None:

@@ -23,6 +23,8 @@ _FEW = 8
 """Processes that any machine may run side by side on its processor."""
 _PATIENCE = 3.0
 """Seconds in which a process that fails hears of another one that failed."""
+_NO_MEMORY = ("can't allocate memory", "out of memory")
+"""In errors of torch that have no type of their own: of its allocator for a CPU, and of CUDA."""
 _TOLD = 2
 """Status of a command that has said what is wrong."""
 _PARENT = os.getppid()
@@ -57,23 +59,36 @@ def launched(precision: Precision = "32-true", **options: Any) -> Iterator[Fabri
     """Fabric, as `make_fabric` makes it, whose processes all end when this one fails.
 
     What is wrong is told by one of them: the first, or if it knows nothing of it the one that does.
-    Raises FailedElsewhere in the others.
+    Raises FailedElsewhere in the others, and UserError where the memory does not suffice.
     """
     fabric = make_fabric(precision, **options)
     _STARTED.extend(getattr(fabric.strategy.launcher, "procs", []))
     try:
         yield fabric
     except BaseException as error:
+        too_large = _lack_of_memory(error, fabric.device)
         if not fabric.is_global_zero:
             time.sleep(_PATIENCE)  # the first process ends this one if it failed as well
-        unknown = isinstance(error, Exception) and not isinstance(error, UserError)
+        unknown = isinstance(error, Exception) and not isinstance(too_large or error, UserError)
         elsewhere = _failed_elsewhere(error) if unknown else None
         for process in _STARTED:
             process.kill()
             process.wait()
-        if elsewhere is not None:
-            raise elsewhere from error
+        known = too_large or elsewhere
+        if known is not None:
+            raise known from error
         raise
+
+
+def _lack_of_memory(error: BaseException, device: torch.device) -> UserError | None:
+    """What torch and Python say in several ways, of a GPU's memory and of the machine's."""
+    said = isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+    if not (said or isinstance(error, (MemoryError, torch.OutOfMemoryError))):
+        return None
+    return UserError(
+        f"this run does not fit into the memory ({device.type}): lower data.batch_size or "
+        f"data.size; finished steps are kept"
+    )
 
 
 def _failed_elsewhere(error: BaseException) -> UserError | None:

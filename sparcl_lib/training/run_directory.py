@@ -164,6 +164,29 @@ class RunDirectory:
         found = (re.fullmatch(r"step-(0|[1-9][0-9]{0,3})", name) for name in names)
         return sorted(int(match[1]) for match in found if match)
 
+    def check_whole(self, coming: Iterable[int] = ()) -> None:
+        """Raise UserError for a step whose checkpoint is gone: metrics.json would lose its numbers.
+
+        coming: steps that are trained now.
+        """
+        done = {*self.steps_done(), *coming}
+        known = {*range(max(done, default=0)), *self._steps_measured()}
+        lost = sorted(known - done)
+        if lost:
+            step = lost[0]
+            raise UserError(
+                f"{self.path} has no checkpoint of step {step} any more, and metrics.json would "
+                f"lose its numbers: restore {self.checkpoint_file(step)}, or train step {step} "
+                f"again too (sparcl train --resume)"
+            )
+
+    def _steps_measured(self) -> list[int]:
+        """Steps in metrics.json; none where it is not there or cannot be read."""
+        try:
+            return [entry["step"] for entry in self.metrics()["steps"]]
+        except UserError:
+            return []
+
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
         """Write a step, for `load_checkpoint`."""
         write_atomically(self.checkpoint_file(step), partial(write_checkpoint, state))

@@ -16,7 +16,7 @@ from lightning.fabric.loggers.csv_logs import CSVLogger
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from torch import nn
 
-from sparcl_lib.config import RunConfig, first_step_difference
+from sparcl_lib.config import RunConfig, all_settings, first_step_difference
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.metrics import StepMatrix, class_iou, json_number
@@ -105,6 +105,7 @@ def train(
     directory.check_settings(config)
     if origin is not None:
         _check_first_step(origin, workspace)
+    directory.check_whole([*steps, *([] if origin is None else [0])])
     places = dict.fromkeys(directory.steps_done(), directory)
     if origin is not None:
         places = {0: origin, **places}
@@ -124,8 +125,9 @@ def train(
             if config.model.sync_batch_norm and steps:
                 check_synchronises(fabric)
             _tell_of_other_devices(fabric, directory, steps)
-            if fabric.is_global_zero and workspace.unused_images:
-                print(f"{directory.path}: {workspace.unused_images}", file=sys.stderr)
+            if fabric.is_global_zero:
+                for line in filter(None, [workspace.unused_images, *_unused_values(workspace)]):
+                    print(f"{directory.path}: {line}", file=sys.stderr)
             _evaluate_outdated(fabric, workspace, directory)
             # Now, for a term may change a value that it names while it trains.
             terms = {step: read_terms(workspace.method.active_terms(step)) for step in steps}
@@ -146,13 +148,15 @@ def evaluate(
 
     dataset, data_root: the YAML file and the folder of its data, if they lie elsewhere now; the
     run remembers the places. A task file that is not there any more is not needed.
-    Raises UserError, and writes nothing, if a class, a step or a file is another one now.
+    Raises UserError, and writes nothing, if a class, a step or a file is another one now, or a
+    step is gone.
     """
     check_devices(fabric_options)
     directory = RunDirectory(out)
     config = find_places(directory, dataset, data_root)
     if not directory.steps_done():
         directory.load_checkpoint(0)
+    directory.check_whole()
     workspace = open_workspace(
         config, progress=is_first_process(), run=directory, trained=directory.steps_done()
     )
@@ -210,6 +214,26 @@ def _tell_of_other_devices(fabric: Fabric, directory: RunDirectory, steps: Seque
                 f"on {_devices(now)}, each with data.batch_size images an iteration",
                 file=sys.stderr,
             )
+
+
+def _unused_values(workspace: Workspace) -> list[str]:
+    """A line for each setting with values of steps that the task does not have (yet).
+
+    Two values are one for step 0 and one for whatever follows, on a task of one step as well.
+    """
+    steps = workspace.task.num_steps
+    counts = {
+        key: len(setting.value)
+        for key, setting in all_settings(workspace.config).items()
+        if setting.acts == "per step" and setting.value is not None
+    }
+    return [
+        f"{key} has {count} values, and task {workspace.task.name} has {steps} "
+        f"step{'s' if steps > 1 else ''}: the first {steps} act{'' if steps > 1 else 's'}, the "
+        "others wait for steps that are appended"
+        for key, count in counts.items()
+        if count > max(steps, 2)
+    ]
 
 
 def _devices(count: int) -> str:

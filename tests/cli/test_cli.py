@@ -411,6 +411,14 @@ def test_a_mistake_gets_one_line_and_status_2(
     assert not list(tmp_path.glob("run/step-*")), "nothing half-written"
 
 
+def test_two_values_for_one_setting_are_told(train_mini):
+    """The first of two --set for one key vanished silently."""
+    rates = ["--set", "optim.lr=0.1", "--set", "optim={lr: 0.2}", "--set", "optim.lr=0.2"]
+    status, _, errors = train_mini("--steps", "0", *rates)
+    assert status == 0
+    assert errors == "sparcl: --set optim.lr is 0.1 and 0.2: the last one holds"
+
+
 def test_a_run_is_not_overwritten_nor_mixed_with_another(train_mini, tmp_path):
     assert train_mini("--steps", "0")[0] == 0
     status, _, errors = train_mini("--steps", "0")

@@ -157,7 +157,7 @@ def test_some_photographs_are_not_enough_even_for_a_part(tree):
 
 def test_an_image_in_both_lists_is_named(tree):
     write_list(tree / "ImageSets/Segmentation/val.txt", ["v1", "a3"])
-    assert failures(voc_source(tree)) == ["FAIL 1 images are in train and in val: a3"]
+    assert failures(voc_source(tree)) == ["FAIL 1 image is in train and in val: a3"]
 
 
 def test_a_missing_list_does_not_hide_the_other(tree):
@@ -269,16 +269,43 @@ def test_a_photograph_of_train_in_val_is_found_under_another_name(tmp_path):
     photos = Path(source.photo("train", "train1")), Path(source.photo("val", "val0"))
     photos[1].write_bytes(photos[0].read_bytes())
     assert failures(source) == [
-        "FAIL 1 photographs of train are in val, byte for byte: train1 = val0; take them off one "
-        "list"
+        "FAIL 1 photograph of train is in val, byte for byte: train1 = val0; take them off one list"
     ]
 
 
 def test_twins_in_what_is_published_are_told_and_not_refused(tree):
     photo(tree, "v1").write_bytes(photo(tree, "a3").read_bytes())
     assert not failures(voc_source(tree))
-    text = "OK 1 photographs of train are in val, byte for byte: a3 = v1"
+    text = "OK 1 photograph of train is in val, byte for byte: a3 = v1"
     assert look(voc_source(tree))[-1] == text
+
+
+def test_copies_within_one_split_are_told_with_their_number(tmp_path):
+    """The same photograph and mask twice in train, under another name: seven OK lines, no word."""
+    source = own_data(tmp_path, [shows(0, 1), shows(0, 2)], [shows(1, 2)])
+    for name in ("zy", "zz"):
+        for folder in ("train", "trainannot"):
+            content = (tmp_path / folder / "train1.png").read_bytes()
+            (tmp_path / folder / f"{name}.png").write_bytes(content)
+    text = (
+        "OK train: 2 images are copies, photograph and mask byte for byte, and count once more "
+        "each: zy = train1, zz = train1; take them off the list unless that is meant"
+    )
+    assert text in look(source) and not failures(source)
+    Image.fromarray(shows(0, 1)).save(tmp_path / "trainannot/zz.png")
+    assert failures(source) == [
+        "FAIL train: 1 photograph is there again, byte for byte, with another mask: zz = train1; "
+        "keep the right mask, and take the others off the list"
+    ]
+    assert sum("1 image is a copy, photograph" in line for line in look(source)) == 1
+
+
+def test_a_folder_in_a_photographs_place(tmp_path):
+    source = own_data(tmp_path, [shows(0, 1), shows(0, 2)], [shows(1, 2)])
+    (tmp_path / "train/train1.png").unlink()
+    (tmp_path / "train/train1.png").mkdir()
+    (failed,) = failures(source)
+    assert failed.endswith("train1.png is a folder; name a file")
 
 
 def test_the_same_files_in_both_splits(tmp_path):

@@ -30,6 +30,7 @@ from sparcl_lib.tasks import (
     VOID,
     LabelPolicy,
     Task,
+    evaluation_table,
     get_task,
     task_names,
     training_table,
@@ -206,6 +207,39 @@ def test_remap_arrays():
     labels = remap_labels(mask, table)
     assert labels.dtype == np.uint8 and labels.tolist() == [[0, 16], [0, 0]]
     assert remap_labels(mask.astype(np.int64), table).tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (-1, "a mask holds -1, and mask values are 0 to 255; give it as its file stores it"),
+        (300, "a mask holds 300, and mask values are 0 to 255"),
+        (0.0, "mask values are float(64|32); give whole numbers of 0 to 255"),
+        (True, "mask values are bool; give whole numbers"),
+    ],
+)
+def test_remapped_are_mask_values_alone(values, message):
+    """-1 was read as 255, void, as an index from the table's end."""
+    table = training_table(get_task("voc", "15-1"), 1, "overlapped")
+    with pytest.raises(UserError, match=message):
+        remap_labels(np.full((2, 2), values), table)
+    torch = pytest.importorskip("torch")
+    with pytest.raises(UserError, match=message):
+        remap_labels(torch.full((2, 2), values), table)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: partition({"x": {1}}, "6-4", "disjoint"),
+        lambda: evaluation_ids({"x": {1}}, "6-4", 0),
+        lambda: training_table("6-4", 0, "disjoint"),
+        lambda: evaluation_table("6-4", 0),
+    ],
+)
+def test_the_name_of_a_task_is_no_task(call):
+    with pytest.raises(UserError, match="task is '6-4': give a Task, as get_task.* returns one"):
+        call()
 
 
 def test_remap_tensors():

@@ -326,3 +326,86 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_run(mini, run):
     left.write_bytes(b"half")
     train(config(mini), run, resume=True, accelerator="cpu")
     assert not left.exists()
+
+
+def test_a_step_that_is_gone_stays_in_metrics_json(run):
+    """`evaluate` wrote metrics.json anew without it: its numbers were lost, nothing was said."""
+    before = (run / "metrics.json").read_bytes()
+    shutil.move(run / "step-0", run.parent / "elsewhere")
+    files = sorted(run.rglob("*"))
+    with pytest.raises(UserError, match="no checkpoint of step 0 any more, .*: restore .*step-0"):
+        evaluate(run, accelerator="cpu")
+    assert (run / "metrics.json").read_bytes() == before and sorted(run.rglob("*")) == files
+    shutil.move(run.parent / "elsewhere", run / "step-0")
+    (run / "step-1" / "checkpoint.pt").unlink()
+    with pytest.raises(UserError, match="no checkpoint of step 1 any more, .*sparcl train --res"):
+        evaluate(run, accelerator="cpu")
+    assert (run / "metrics.json").read_bytes() == before
+
+
+def test_training_one_step_does_not_lose_another(mini, run):
+    before = (run / "metrics.json").read_bytes()
+    (run / "step-1" / "checkpoint.pt").unlink()
+    with pytest.raises(UserError, match="no checkpoint of step 1 any more"):
+        train(config(mini), run, steps=[0], resume=True, accelerator="cpu")
+    assert (run / "metrics.json").read_bytes() == before
+    train(config(mini), run, resume=True, accelerator="cpu")
+    assert json.loads(before)["steps"] == results(run)["steps"]
+
+
+def of_the_allocator() -> RuntimeError:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    return caught.value
+
+
+NO_MEMORY = {
+    "of a GPU": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    "of Python": MemoryError,
+    "of torch on a CPU": of_the_allocator,
+    "of a loader": lambda: RuntimeError(f"Caught RuntimeError in worker 0.\n{of_the_allocator()}"),
+}
+
+
+@pytest.mark.parametrize("name", NO_MEMORY)
+@pytest.mark.parametrize("place", ["_fit", "_evaluate"])
+def test_lack_of_memory_is_told_in_one_line(mini, run, monkeypatch, name, place):
+    """data.size=2048 with data.batch_size=32 ended in a traceback of thirty lines."""
+
+    def fail(*_: object) -> None:
+        raise NO_MEMORY[name]()
+
+    shutil.rmtree(run / "step-1")
+    monkeypatch.setattr(runner, place, fail)
+    expected = (
+        r"^this run does not fit into the memory \(cpu\): lower data.batch_size or data.size; "
+        "finished steps are kept$"
+    )
+    with pytest.raises(UserError, match=expected):
+        train(config(mini), run, resume=True, accelerator="cpu")
+    assert RunDirectory(run).steps_done()[0] == 0
+    if place == "_evaluate":
+        with pytest.raises(UserError, match=expected):
+            evaluate(run, accelerator="cpu")
+
+
+def test_other_errors_of_torch_are_not_taken_for_lack_of_memory(mini, tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
+
+    monkeypatch.setattr(runner, "_fit", fail)
+    with pytest.raises(RuntimeError, match="^The size of tensor a") as caught:
+        train(config(mini), tmp_path / "run", accelerator="cpu")
+    assert not isinstance(caught.value, UserError)
+
+
+def test_values_of_steps_that_the_task_does_not_have_are_told(mini, tmp_path, capsys):
+    rates = "optim.lr=[0.01,0.01,0.02]"
+    train(config(mini, rates), tmp_path / "run", steps=[0], accelerator="cpu")
+    told = [line for line in capsys.readouterr().err.splitlines() if "values" in line]
+    assert told == [
+        f"{tmp_path / 'run'}: optim.lr has 3 values, and task 6-4 has 2 steps: the first 2 act, "
+        "the others wait for steps that are appended"
+    ]
+    train(config(mini), tmp_path / "other", steps=[0], accelerator="cpu")
+    assert "values" not in capsys.readouterr().err

@@ -146,7 +146,7 @@ def _is_present(root: Path, asked: dict[str, Any]) -> bool:
     if not is_free:
         raise UserError(
             f"{root} is in use and holds no MiniVOC of these settings; "
-            "name another folder or delete this one"
+            "name another folder, a new or an empty one"
         )
     return False
 

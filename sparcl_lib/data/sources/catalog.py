@@ -11,7 +11,9 @@ from sparcl_lib.plain import is_yaml
 from sparcl_lib.tasks.classes import DATASET_CLASSES, unknown_name
 
 
-def open_source(dataset: str, data_root: str | Path | None = None, progress: bool = True) -> Source:
+def open_source(
+    dataset: str | Path, data_root: str | Path | None = None, progress: bool = True
+) -> Source:
     """The data set of this name under data_root; MiniVOC is generated on first use.
 
     Args:
@@ -24,6 +26,10 @@ def open_source(dataset: str, data_root: str | Path | None = None, progress: boo
         UserError: unknown name; a folder that is missing or not laid out as expected; a mistake in
             the YAML file.
     """
+    if isinstance(dataset, Path):
+        dataset = str(dataset)
+    if not isinstance(dataset, str):
+        raise unknown_name("data set", dataset, [*DATASET_CLASSES, "FILE.yaml"])
     if dataset in EDITIONS:
         root = ensure_minivoc(data_root, progress, EDITIONS[dataset])
         return voc_source(root, name=dataset, classes=DATASET_CLASSES[dataset])
