@@ -73,7 +73,7 @@ def server(clone, tmp_path_factory, serve):
     settings = place / "labconfig" / "default_setting_overrides.json"
     settings.parent.mkdir()
     settings.write_text(json.dumps(WHOLE_PAGES), "utf-8")
-    environment = lab_environment(clone / "my-course")
+    environment = lab_environment(clone / "my-course", tmp_path_factory.mktemp("temporary"))
     environment |= {
         "JUPYTER_CONFIG_PATH": os.pathsep.join((environment["JUPYTER_CONFIG_PATH"], str(place))),
         "JUPYTERLAB_SETTINGS_DIR": str(place / "settings"),
