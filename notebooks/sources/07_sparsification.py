@@ -504,7 +504,7 @@ explore(
 
 # %% tags=["predict"]
 my_guess = None  # a number from 1 to 64, or "pass"
-guess_first(my_guess)
+guess_first(my_guess, 1, 64)
 
 # %%
 SPARSIFICATION = "method.terms.sparsification={weight: 0.002, from_step: 1}"
