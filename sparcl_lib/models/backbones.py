@@ -167,7 +167,10 @@ def _imagenet_state(name: str) -> dict[str, Tensor]:
 
 def _file_state(path: str) -> dict[str, Tensor]:
     if not Path(path).is_file():
-        raise UserError(f"weights file {path} does not exist: give 'imagenet' or a state dict file")
+        raise UserError(
+            f"weights file {path} does not exist: give 'imagenet' or a state dict file; "
+            f"--set model.weights=null starts from random ones"
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling something else can raise anything

@@ -369,7 +369,10 @@ def test_help(command, capsys):
         (["--set", "method.terms.kd.weight=-1"], "must be at least 0"),
         (["--set", "model.output_stride=16"], "output stride 4, not 16"),
         (["--set", "model.backbone=vgg"], "model.backbone must be one of resnet101, .*got 'vgg'"),
-        (["--backbone-weights", "no.pth"], "weights file .*no.pth does not exist"),
+        (
+            ["--backbone-weights", "no.pth"],
+            "weights file .*no.pth does not exist: .* --set model.weights=null starts from random",
+        ),
         (["--config", "no.yaml"], "cannot read no.yaml"),
         (["--steps", "1,0"], "in order"),
         (["--steps", "0,2"], "no step 2"),

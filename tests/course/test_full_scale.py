@@ -17,7 +17,7 @@ TEXT = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "mar
 COMMANDS = [
     line.partition(" #")[0].strip()
     for block in re.findall(r"```sh\n(.+?)```", TEXT, re.DOTALL)
-    for line in block.splitlines()
+    for line in block.replace("\\\n", "").splitlines()
     if line.startswith("sparcl ")
 ]
 MEASURED = [name for name, row in recipes().items() if row.method == "MiB" and row.dataset == "voc"]

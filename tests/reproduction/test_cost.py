@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from sparcl_lib.config import parse_settings, resolve
-from sparcl_lib.reproduction import get_recipe, recipes
-from sparcl_lib.reproduction.cost import expected_cost, images_per_step
+from sparcl_lib.reproduction import get_recipe, get_table, recipes
+from sparcl_lib.reproduction.cost import FORMULA, MEASURED_AS, expected_cost, images_per_step
+from sparcl_lib.reproduction.planning import plan_runs, plan_text
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "benchmarks" / "studies"
@@ -72,3 +73,23 @@ def test_every_row_has_a_cost_and_another_network_has_none():
     assert cost_of("voc-19-1-disjoint-FT", "model.backbone=mobilenet_v2") is None
     minivoc = resolve("minivoc", "FT", task="6-4")
     assert expected_cost(minivoc) is None
+
+
+def test_a_plan_for_ade20k_says_that_time_and_memory_of_its_classes_were_not_measured():
+    """Batch 4 of its 151 classes stood there with 4.2 GiB, and the note was of time alone."""
+
+    def note(name: str) -> str:
+        table = get_table(name)
+        text = plan_text(table, plan_runs(table.rows[:1], [0], Path("out")))
+        return " ".join(line.removeprefix("# ") for line in text.splitlines())
+
+    assert "were not measured on a GPU, neither seconds nor memory" in note("sdr-ade")
+    assert "were not measured on a GPU" not in note("sdr-voc")
+
+
+def test_the_formula_names_each_batch_and_each_method_that_stands_for_another():
+    measured = pd.read_csv(ROOT / "sparcl_lib" / "reproduction" / "measured.csv")
+    batches = measured.groupby("method")["batch"].agg(lambda each: sorted(set(each)))
+    assert batches.to_dict() == {"FT": [8, 24], "MiB": [8, 24], "SDR": [8, 24], "PLOP": [24]}
+    assert "FT, MiB and SDR at batch 8 and 24" in FORMULA and "PLOP was measured at 24" in FORMULA
+    assert all(method in FORMULA for method in MEASURED_AS)
