@@ -38,11 +38,11 @@ MIB = 2**20
 
 
 # Of chapters that somebody else is writing; each has to be empty in the end.
-STILL_OPEN = {"07", "11"}
+STILL_OPEN = {"07"}
 """Chapters that let a guess be any number, whatever their text asks for."""
-STILL_ALIKE = {"07", "11"}
+STILL_ALIKE = {"07"}
 """Chapters in which the right answer of every question has the same letter."""
-STILL_LONG = {"07", "11"}
+STILL_LONG = {"07"}
 """Chapters with lines of code that a page cuts off."""
 GUESS = r'my_guess = None  # a number from (\S+) to (\S+), or "pass"\nguess_first\(my_guess(.*)\)'
 LINE = 105  # letters that the column of JupyterLab holds, in a window 1300 pixels wide
