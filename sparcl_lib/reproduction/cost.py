@@ -27,8 +27,8 @@ FORMULA = (
 )
 MANY_CLASSES = (
     "ADE20K: more than 21 classes were not measured on a GPU, neither seconds nor memory, nor was "
-    "a batch of 4; on a CPU an iteration of 151 took a third more time, and no more memory. Without "
-    "--data-root every step is counted with all 20,210 images, which is too many."
+    "a batch of 4; on a CPU an iteration of 151 took a third more time, and no more memory. "
+    "Without --data-root every step is counted with all 20,210 images, which is too many."
 )
 MEASURED_AS = {"EWC": "FT", "RW": "FT", "PI": "FT", "Joint": "FT", "SDR+MiB": "SDR"}
 """Method -> the one whose iteration stands for its own."""
