@@ -37,13 +37,6 @@ CHAPTERS = read_chapters(NOTEBOOKS / "sources")
 MIB = 2**20
 
 
-# Of chapters that somebody else is writing; each has to be empty in the end.
-STILL_OPEN = {"07"}
-"""Chapters that let a guess be any number, whatever their text asks for."""
-STILL_ALIKE = {"07"}
-"""Chapters in which the right answer of every question has the same letter."""
-STILL_LONG = {"07"}
-"""Chapters with lines of code that a page cuts off."""
 GUESS = r'my_guess = None  # a number from (\S+) to (\S+), or "pass"\nguess_first\(my_guess(.*)\)'
 LINE = 105  # letters that the column of JupyterLab holds, in a window 1300 pixels wide
 
@@ -200,7 +193,7 @@ def test_chapter_asks_predicts_and_quizzes(chapter):
         if "predict" in tags_of(cell):
             asked = re.fullmatch(GUESS, cell.source)
             assert asked, cell.source
-            assert asked[3] == f", {asked[1]}, {asked[2]}" or chapter.number in STILL_OPEN
+            assert asked[3] == f", {asked[1]}, {asked[2]}"
         assert "<details>" not in cell.source
 
 
@@ -221,7 +214,7 @@ def test_right_answers_do_not_all_have_the_same_letter(chapter):
     cells = [cell.source for cell in chapter.cells if "quiz" in tags_of(cell)]
     right = [re.search(r"^    right=(\d+),$", source, re.M)[1] for source in cells]
     alike = len(right) >= 3 and len(set(right)) == 1
-    assert not alike or chapter.number in STILL_ALIKE, right
+    assert not alike, right
 
 
 @each_chapter()
@@ -229,7 +222,7 @@ def test_lines_that_are_read_are_not_cut_off(chapter):
     cells = code_cells(render(CHAPTERS, CHAPTERS.index(chapter), None))
     shown = [cell.source for cell in cells if HIDDEN not in tags_of(cell)]
     long = [line for source in shown for line in source.splitlines() if len(line) > LINE]
-    assert not long or chapter.number in STILL_LONG, "\n".join(long)
+    assert not long, "\n".join(long)
 
 
 @each_chapter()
