@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sparcl_lib.errors import UserError, shown
-from sparcl_lib.yaml_text import YamlProblem, parse_yaml, read_yaml_text
+from sparcl_lib.yaml_text import load_yaml
 
 _DEEPEST = 10
 """Levels of settings; method.terms.kd.weight has four."""
@@ -19,14 +19,11 @@ def is_yaml(name: object) -> bool:
     return isinstance(name, str) and name.endswith((".yaml", ".yml"))
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping; UserError in one line otherwise."""
-    try:
-        content = parse_yaml(read_yaml_text(path))
-    except (OSError, UnicodeDecodeError, YamlProblem) as error:
-        raise UserError(f"cannot read {path} as YAML: {error}") from error
+def read_yaml(path: str | Path, example: str = "a run's config.yaml") -> dict[str, Any]:
+    """A YAML file that holds a mapping; UserError in one line, with an example, otherwise."""
+    content = load_yaml(path, str(path))
     if not isinstance(content, dict):
-        raise UserError(f"{path} must hold 'key: value' lines, as a run's config.yaml does")
+        raise UserError(f"{path} must hold 'key: value' lines, as in {example}")
     return content
 
 
@@ -92,7 +89,10 @@ def build(cls: type, nested: Mapping[str, Any], prefix: str = "") -> Any:
     hints, values = get_type_hints(cls), {}
     for name, value in nested.items():
         if name not in hints:
-            raise UserError(f"unknown setting {prefix}{shown(name)}")
+            raise UserError(
+                f"unknown setting {prefix}{shown(name)}: remove it, or write one of "
+                f"{', '.join(hints)}"
+            )
         values[name] = convert(hints[name], value, prefix + name)
     try:
         return cls(**values)

@@ -28,7 +28,7 @@ _STALE = 24 * 3600.0
 def write_atomically(
     path: Path,
     write: Callable[[Path], object],
-    advice: str = "choose another --out or free space",
+    advice: str = "free space, permit writing there, or choose another place",
 ) -> None:
     """Let `write` fill a draft in the same folder, then move it to `path`.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sparcl_lib.errors import shown
+from sparcl_lib.errors import UserError, shown
 
 LARGEST = 256 * 1024
 """Characters of a text: the description of 254 classes takes a twentieth of it."""
@@ -33,16 +33,31 @@ def parse_yaml(text: str) -> Any:
         raise
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         # Not only YAML's own: 2020-99-99 is no date, and some numbers have too many digits.
-        raise YamlProblem(" ".join(str(error).split())) from None
+        raise YamlProblem(" ".join(_in_one_line(error).split())) from None
 
 
-def read_yaml_text(path: str | Path) -> str:
-    """The text of a file, in UTF-8, no longer than one that `parse_yaml` takes.
+def load_yaml(path: str | Path, name: str) -> Any:
+    """What a YAML file, called `name` in messages, says. Raises UserError in one line."""
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            return parse_yaml(file.read(LARGEST + 1))
+    except OSError as error:
+        raise UserError(
+            f"cannot read {name}: {error.strerror or error}; correct the path"
+        ) from error
+    except UnicodeDecodeError:
+        raise UserError(f"{name} is not text in UTF-8; save it as such") from None
+    except YamlProblem as problem:
+        raise UserError(f"cannot read {name} as YAML: {problem}; correct it there") from problem
 
-    Raises OSError and UnicodeDecodeError.
-    """
-    with Path(path).open(encoding="utf-8") as file:
-        return file.read(LARGEST + 1)
+
+def _in_one_line(error: Exception) -> str:
+    """What PyYAML finds wrong, with the place in the text."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        said = f"{error.context}, {error.problem}" if error.context else error.problem
+        return f"line {mark.line + 1}, column {mark.column + 1}: {said}"
+    return " ".join(str(error).replace(' in "<unicode string>",', " at").split())
 
 
 class _BoundedLoader(yaml.SafeLoader):

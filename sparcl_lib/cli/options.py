@@ -88,8 +88,8 @@ def given(settings: list[str] | None) -> dict[str, Any]:
     for setting in settings or []:
         for key, value in flatten(parse_settings([setting])).items():
             if known.setdefault(key, value) != value:
-                text = f"sparcl: --set {key} is {shown(known[key])} and {shown(value)}: the last "
-                print(printable(f"{text}one holds"), file=sys.stderr)
+                both = f"{shown(known[key])} and {shown(value)}"
+                print(printable(f"--set {key} is {both}: the last one holds"), file=sys.stderr)
             known[key] = value
     return parse_settings(settings or [])
 

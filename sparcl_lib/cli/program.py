@@ -32,7 +32,7 @@ from sparcl_lib.cli.options import (
 from sparcl_lib.cli.predict import predict
 from sparcl_lib.cli.reproduce import complete_recipe, recipes, reproduce
 from sparcl_lib.cli.split import split
-from sparcl_lib.errors import FailedElsewhere, UserError, printable
+from sparcl_lib.errors import FailedElsewhere, UserError, printable, shown
 from sparcl_lib.method_table import METHODS
 from sparcl_lib.reproduction import get_recipe
 
@@ -253,8 +253,20 @@ def run(arguments: list[str] | None = None) -> int:
         # Typer's own usage errors, whichever Click it comes with.
         if not hasattr(error, "format_message"):
             raise
-        return _failed(f"{error.format_message()} (see sparcl --help)")
+        return _of_usage(error, error.format_message())
     return status if isinstance(status, int) else 0
+
+
+def _of_usage(error: Exception, message: str) -> int:
+    """What Typer says, with the value that it does not show; after a help text nothing."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        if message:
+            print(message)
+        return 2
+    problems = getattr(error.__cause__, "errors", None)  # of pydantic
+    if callable(problems):
+        message = f"{message.rstrip('.')}, got {shown(problems()[0]['input'])}"
+    return _failed(f"{message} (see sparcl --help)")
 
 
 def _of_system(error: OSError) -> str:

@@ -38,7 +38,7 @@ class Described(NamedTuple):
 
 
 def described_settings() -> list[Described]:
-    """Every setting that --set and recipe files may use, group by group."""
+    """Every setting that --set and settings files may use, group by group."""
     meaning = " ".join((variants.__doc__ or "").partition(": ")[2].split())
     choices = (
         f"one of {', '.join(variants.VARIANTS)}; or a list of {', '.join(variants.DIFFERENCES)}"

@@ -1,4 +1,4 @@
-"""The dotted keys that --set and recipe files may use."""
+"""The dotted keys that --set and settings files may use."""
 
 import dataclasses
 import difflib
@@ -12,7 +12,7 @@ from sparcl_lib.plain import flatten
 
 
 def known_keys() -> list[str]:
-    """Every dotted key that --set and recipe files may use."""
+    """Every dotted key that --set and settings files may use."""
     keys = [VARIANT, *(key for key in _field_keys(RunConfig) if key != "method.terms")]
     keys += _field_keys(RegulariserSettings, "method.regulariser.")
     for term in TERMS:

@@ -205,7 +205,8 @@ def _about_images(
 def _copies(source: Source, split: str, found: Mapping[str, _Found]) -> Iterator[Line]:
     """Photographs that a split has more than once by their bytes, with one mask or with several."""
     first: dict[str, str] = {}
-    same, other = [], []
+    same: list[str] = []
+    other: list[str] = []
     for i, image in found.items():
         before = first.setdefault(image.sha256, i) if image.sha256 else i
         if before == i or image.counts is None or found[before].counts is None:

@@ -167,12 +167,19 @@ def term(
     True
     """
 
+    facts = {"needs_teacher": needs_teacher, "hidden_old": hidden_old, "acts_later": acts_later}
+
     def register(function: F) -> F:
         if not inspect.isfunction(function) or function.__name__ == "<lambda>":
             raise UserError(
                 f"@term takes a function, not {function!r}: give it a name with def, as in "
                 f"def mine(context): ..."
             )
+        for name, value in facts.items():
+            if isinstance(value, str):
+                raise UserError(
+                    f"@term of {function.__name__}: {name} are names in a tuple, as in ({value!r},)"
+                )
         first = int(needs_teacher is True) if first_step is None else first_step
         found = RegisteredTerm(
             name=function.__name__, function=function, needs_teacher=needs_teacher,
@@ -244,7 +251,10 @@ def _check_definition(found: RegisteredTerm) -> None:
     asked = found.needs_teacher if isinstance(found.needs_teacher, tuple) else ()
     for name in (*asked, *found.acts_later):
         if name not in found.options:
-            raise UserError(f"term {found.name} has no option {name!r} that @term speaks of")
+            raise UserError(
+                f"term {found.name} has no option {name!r} that @term speaks of: correct the name "
+                f"there, or give the function this option"
+            )
 
 
 def _checked(key: str, hint: Any, value: Any) -> Any:

@@ -12,7 +12,7 @@ from sparcl_lib.errors import UserError, printable
 from sparcl_lib.plain import is_yaml
 from sparcl_lib.tasks.classes import dataset_classes, unknown_name
 from sparcl_lib.tasks.task import Task
-from sparcl_lib.yaml_text import YamlProblem, parse_yaml, read_yaml_text
+from sparcl_lib.yaml_text import load_yaml
 
 Steps = tuple[tuple[int, ...], ...]
 
@@ -145,12 +145,7 @@ def _read_task(path: Path, dataset: str, classes: tuple[str, ...]) -> Task:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = parse_yaml(read_yaml_text(path))
-    except OSError as error:
-        raise UserError(f"cannot read task file {path}: {error.strerror or error}") from None
-    except (YamlProblem, UnicodeDecodeError) as error:
-        raise UserError(f"task file {path} is not valid YAML: {error}") from None
+    content = load_yaml(path, f"task file {path}")
     if not isinstance(content, dict):
         raise UserError(f"task file {path} must hold keys: {', '.join(_FILE_KEYS)}")
     return content

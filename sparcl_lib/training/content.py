@@ -106,7 +106,10 @@ def task_of(content: Content, source: Source) -> Task:
     ids = {name: k for k, name in enumerate(source.classes)}
     for name in (name for step in content.steps for name in step):
         if name not in ids:
-            raise UserError(f"class {name!r} of task {content.task!r} is none of {source.name!r}")
+            raise UserError(
+                f"class {name!r} of task {content.task!r} is none of {source.name!r}: name it "
+                f"among the classes of the data set again, as when the run was trained"
+            )
     steps = tuple(tuple(ids[name] for name in step) for step in content.steps)
     unused: Any = content.unused
     return Task(content.task, source.name, source.classes, steps, unused)

@@ -240,9 +240,10 @@ class RunDirectory:
         try:
             return parse_metrics(self.metrics_file.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, MetricsProblem) as problem:
+            is_text = not isinstance(problem, UnicodeDecodeError)
             raise UserError(
-                f"cannot read {self.metrics_file}: {problem}: delete it, then run sparcl evaluate "
-                f"{self.path}"
+                f"cannot read {self.metrics_file}: {problem if is_text else 'it is no UTF-8'}: "
+                f"delete it, then run sparcl evaluate {self.path}"
             ) from problem
 
     def save_predictions(self, step: int, arrays: Mapping[str, NDArray[np.uint8]]) -> None:
@@ -295,7 +296,8 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise UserError(
-                f"cannot write {self.path}: {error.strerror or error}; choose another --out"
+                f"cannot write {self.path}: {error.strerror or error}; permit writing there, or "
+                f"choose another place"
             ) from error
         try:
             remove_drafts([self.config_file, self.metrics_file])

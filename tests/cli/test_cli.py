@@ -19,6 +19,7 @@ from conftest import make_voc_tree, save_mask, sparcl
 from PIL import Image
 
 from sparcl_lib.cli import main
+from sparcl_lib.cli.options import given
 from sparcl_lib.cli.program import app
 from sparcl_lib.data.minivoc import generate
 from sparcl_lib.methods import METHODS
@@ -414,12 +415,27 @@ def test_a_mistake_gets_one_line_and_status_2(
     assert not list(tmp_path.glob("run/step-*")), "nothing half-written"
 
 
-def test_two_values_for_one_setting_are_told(train_mini):
+@pytest.mark.parametrize("command", [[], ["data"]])
+def test_a_command_alone_shows_its_help_and_nothing_more(command, capsys):
+    """A line without a word followed: `sparcl: (see sparcl --help)`."""
+    status, out, errors = sparcl(capsys, *command)
+    assert (status, errors) == (2, "") and "Usage" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, value",
+    [(["data", "minivoc", "--size", "big"], "'big'"), (["predict", "run", "--step", "x"], "'x'")],
+)
+def test_a_value_that_is_no_number_is_shown(arguments, value, capsys):
+    status, _, errors = sparcl(capsys, *arguments)
+    assert status == 2 and value in errors and arguments[-2] in errors
+
+
+def test_two_values_for_one_setting_are_told(capsys):
     """The first of two --set for one key vanished silently."""
-    rates = ["--set", "optim.lr=0.1", "--set", "optim={lr: 0.2}", "--set", "optim.lr=0.2"]
-    status, _, errors = train_mini("--steps", "0", *rates)
-    assert status == 0
-    assert errors == "sparcl: --set optim.lr is 0.1 and 0.2: the last one holds"
+    settings = ["optim.lr=0.1", "optim={lr: 0.2}", "optim.lr=0.2", "seed=1", "seed=1"]
+    assert given(settings) == {"optim": {"lr": 0.2}, "seed": 1}
+    assert capsys.readouterr().err == "--set optim.lr is 0.1 and 0.2: the last one holds\n"
 
 
 def test_a_run_is_not_overwritten_nor_mixed_with_another(train_mini, tmp_path):

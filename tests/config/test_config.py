@@ -409,8 +409,12 @@ def test_round_trip_through_yaml(method):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"a: [1", "cannot read .* as YAML"),
-        (b"\xff\xfe\x00", "cannot read .* as YAML"),
+        (
+            b"a: [1",
+            r"cannot read \S* as YAML: line 1, column 6: .*, expected .*; correct it there$",
+        ),
+        (b"\xff\xfe\x00", "settings.yaml is not text in UTF-8; save it as such$"),
+        ("size: 3".encode("utf-16"), "settings.yaml is not text in UTF-8; save it as such$"),
         (b"- 1\n- 2\n", "must hold 'key: value' lines"),
         (b"", "must hold 'key: value' lines"),
     ],
@@ -421,8 +425,20 @@ def test_bad_file(tmp_path, content, message):
     with pytest.raises(UserError, match=message) as error:
         read_yaml(file)
     assert str(file) in str(error.value) and "\n" not in str(error.value)
-    with pytest.raises(UserError, match="cannot read .*none.yaml"):
+    missing = r"^cannot read \S*none.yaml: No such file or directory; correct the path$"
+    with pytest.raises(UserError, match=missing):
         read_yaml(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="^cannot read [^']*: Is a directory; correct the path$"):
+        read_yaml(tmp_path)
+
+
+def test_a_key_that_config_yaml_may_not_have():
+    plain = to_plain(voc())
+    plain["optim"]["rate"] = 1
+    with pytest.raises(
+        UserError, match="unknown setting optim.'rate': remove it, or write .*, epo"
+    ):
+        read_config(plain)
 
 
 def test_good_file(tmp_path):

@@ -155,7 +155,7 @@ BAD_TABLES = {
     "image,mask,mask\na,b,c\n": "t.csv line 1: must name the columns",
     "photo,mask\na,b\n": "unknown column in .*t.csv line 1: 'photo'.* Valid: image, mask, id",
     "image|mask\na|b\n": "unknown column in .*t.csv line 1: 'image|mask'",
-    "image,mask\n": "empty split 'train': .*t.csv names no image",
+    "image,mask\n": "empty split 'train': .*t.csv names no image; add a row for each image",
     "image,mask\na.png,b.png\nc.png,\n": "t.csv line 3: no mask; fill it in",
     "image,mask,id\na.png,b.png\n": "t.csv line 2: no id; fill it in",
     "image,mask\na.png\n": "t.csv line 2: no mask",
@@ -174,6 +174,36 @@ def test_a_mistake_in_a_table_names_its_line(root, text, message):
     path = table_of(root, "")
     (root / "t.csv").write_bytes(text.encode(errors="surrogateescape"))
     refused(lambda: open_source(str(path)).ids("train"), message)
+
+
+def test_a_table_in_utf_16(root):
+    content = "image,mask\na.png,b.png\n".encode("utf-16")
+    (root / "t.csv").write_bytes(content)
+    refused(
+        lambda: open_source(
+            str(describe(root, classes=["background", "x"], train={"pairs": "t.csv"}))
+        ),
+        "t.csv is no CSV in UTF-8; save it as such",
+    )
+
+
+def test_ids_stand_without_a_suffix(root):
+    """It was looked for as 0001TP_000000.png.jpg, and nothing said why."""
+    (root / "ids.txt").write_text("0001TP_000000.png\n", "utf-8")
+    train = {**FOLDERS["train"], "list": "ids.txt"}
+    source = open_source(str(describe(root, classes=["background", "x"], train=train)))
+    refused(
+        lambda: source.ids("train"),
+        "ids.txt: id '0001TP_000000.png' ends in .png, and ids stand without a suffix; write 0001",
+    )
+
+
+def test_a_description_that_holds_no_keys(root):
+    (root / "data.yaml").write_text("- a\n", "utf-8")
+    refused(
+        lambda: open_source(root / "data.yaml"),
+        "data.yaml must hold 'key: value' lines, as in docs/own_data.md",
+    )
 
 
 def refused(call, message: str) -> None:

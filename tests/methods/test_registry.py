@@ -188,6 +188,13 @@ WRONG = {
     "by position": (partial(term), by_position, "mend a"),
     "no context": (partial(term), nothing, "must take a context"),
     "weight": (partial(term), common, "every term has a weight"),
+    "later as text": (
+        term(acts_later="b"),
+        bare,
+        r"@term of bare: acts_later are names in a tuple, as in \('b',\)",
+    ),
+    "hidden as text": (term(hidden_old="foo"), bare, r"as in \('foo',\)"),
+    "teacher as text": (term(needs_teacher="foo"), bare, r"as in \('foo',\)"),
     "later": (term(acts_later=("b",)), bare, "no option 'b' that @term speaks of"),
     "hidden": (term(hidden_old=("b",)), bare, "no option 'b'"),
     "teacher": (term(needs_teacher=("b",)), bare, "no option 'b'"),

@@ -241,7 +241,7 @@ def test_task_file(tmp_path):
         ({"steps": [["cat"]], "unused": "drop"}, "unused is 'drop'"),
         ({"steps": [["cat", [1]]]}, r"\[1\] is not a class id"),
         ("- cat\n", "must hold keys: name, dataset, steps, unused"),
-        ("steps: [[\n", "is not valid YAML"),
+        ("steps: [[\n", "cannot read task file .*t.yaml as YAML: line 2, column 1: .*; correct it"),
     ],
 )
 def test_bad_task_files(tmp_path, content, message):
@@ -251,7 +251,9 @@ def test_bad_task_files(tmp_path, content, message):
 
 
 def test_missing_task_file(tmp_path):
-    with pytest.raises(UserError, match="cannot read task file .*no.yaml: No such file"):
+    with pytest.raises(
+        UserError, match="cannot read task file .*no.yaml: No such .*; correct the path"
+    ):
         get_task("voc", str(tmp_path / "no.yaml"))
 
 

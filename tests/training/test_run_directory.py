@@ -77,7 +77,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
     """A file where a folder should be: refused for root as well."""
     (tmp_path / "file").write_text("here", "utf-8")
     for run in (RunDirectory(tmp_path / "file"), RunDirectory(tmp_path / "file" / "run")):
-        with pytest.raises(UserError, match="cannot write .*file.*; choose another --out or free"):
+        with pytest.raises(UserError, match="cannot write .*file.*; free space, permit"):
             run.open_for_writing(config())
     assert (tmp_path / "file").read_text("utf-8") == "here"
 
@@ -93,7 +93,9 @@ def test_a_full_disk(run, kind):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
     try:
-        with pytest.raises(UserError, match="cannot write .*; choose another --out or free space"):
+        with pytest.raises(
+            UserError, match="cannot write .*; free space, permit writing there, or cho"
+        ):
             big[kind]()
         with pytest.raises(UserError, match="File too large") as error:
             big[kind]()
@@ -294,7 +296,7 @@ def test_drafts_of_killed_writers_are_removed(run):
 def test_a_place_that_cannot_be_locked(tmp_path):
     (tmp_path / "file").write_text("here", "utf-8")
     with (
-        pytest.raises(UserError, match="cannot write .*file.*choose another --out"),
+        pytest.raises(UserError, match="cannot write .*file.*; permit writing there, or choose"),
         RunDirectory(tmp_path / "file" / "run").written_by_one(),
     ):
         pass

@@ -81,7 +81,7 @@ def colour_source(
 
 
 def _read(path: Path, data_root: str | Path | None) -> tuple[Source, dict[Colour, int]]:
-    content = read_yaml(path)
+    content = read_yaml(path, "docs/own_data.md")
     base = path.parent if data_root is None else os.path.expanduser(data_root)
     file = _File(path, Path(base).absolute())
     file.check_keys(content, _KEYS, "")

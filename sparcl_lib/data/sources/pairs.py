@@ -91,7 +91,9 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
         raise UserError(
             f"cannot read {path}: {error.strerror or error}; correct the path"
         ) from None
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no CSV in UTF-8; save it as such") from None
+    except csv.Error as error:
         raise UserError(
             f"{path} is no CSV ({error}); save it as UTF-8 with commas, semicolons or tabs"
         ) from None

@@ -106,13 +106,16 @@ class Source:
         ids = where.ids()
         origin = where.listing or where.place
         if not ids:
-            raise UserError(f"empty split {split!r}: {origin} names no image; add ids, one a line")
+            what = "a row for each image" if isinstance(where, PairList) else "ids, one a line"
+            raise UserError(f"empty split {split!r}: {origin} names no image; add {what}")
         double, count = Counter(ids).most_common(1)[0]
         if count > 1:
             raise UserError(f"{origin} lists id {double!r} {count} times; keep it once")
         for image_id in ids:
             if image_id.startswith("/") or ".." in image_id.split("/"):
                 raise UserError(f"{origin}: id {image_id!r} leads out of the folder; correct it")
+        if isinstance(where, Split) and where.listing:
+            _check_suffixes(where, ids)
         return tuple(ids)
 
     def mask(self, split: str, image_id: str) -> str:
@@ -141,6 +144,19 @@ class Source:
         """
         found = files_of(self.split(split).photos_of(image_id))
         return found or [self.photo(split, image_id)]
+
+
+def _check_suffixes(where: Split, ids: Iterable[str]) -> None:
+    """Raise UserError for an id that is a file's name with its suffix; one may end in .png too."""
+    for image_id in ids:
+        stem, suffix = os.path.splitext(image_id)
+        if suffix.lower() not in {*PHOTO_SUFFIXES, *MASK_SUFFIXES}:
+            continue
+        if not os.path.exists(where.mask(image_id)) and os.path.exists(where.mask(stem)):
+            raise UserError(
+                f"{where.listing}: id {image_id!r} ends in {suffix}, and ids stand without a "
+                f"suffix; write {stem}"
+            )
 
 
 def format_ranges(values: Iterable[int], last: str = "or") -> str:
