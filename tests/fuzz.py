@@ -256,7 +256,9 @@ def fault_of(case: Case, outcome: Outcome) -> str:
         return ""
     if outcome.status != 2:
         return f"status {outcome.status}: {outcome.error}"
-    line = outcome.error.removesuffix("\n")
+    # A note on a key that was given twice may come first.
+    lines = outcome.error.splitlines(keepends=True)
+    line = "".join(said for said in lines if not said.startswith("--set ")).removesuffix("\n")
     if not line.startswith("sparcl: ") or not line.isprintable() or len(line) > 2100:
         return f"not one line: {outcome.error!r}"
     return f"the words of Python: {line}" if line.startswith(EXCEPTIONS) else ""

@@ -346,7 +346,7 @@ def test_thousands_of_classes_are_refused_without_a_look_at_each_pair(root, as_l
     file = describe(root, classes=["c0"])
     content = yaml.safe_load(file.read_text("utf-8"))
     content["classes"] = names if as_list else dict.fromkeys(names, 1)
-    monkeypatch.setattr(custom, "read_yaml", lambda path: content)
+    monkeypatch.setattr(custom, "read_yaml", lambda path, example: content)
     monkeypatch.setattr(Counting, "compared", 0)
     with pytest.raises(UserError, match="1000 beside background; masks have room for 1 to 254"):
         open_source(str(file))

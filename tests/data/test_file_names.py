@@ -151,7 +151,7 @@ def test_a_table_of_another_encoding(tmp_path):
     path = describe(root, classes=CLASSES, train={"pairs": "t.csv"})
     for encoding in ("utf-16", "cp1252"):
         (root / "t.csv").write_bytes("image,mask\nStraße.png,a.png\n".encode(encoding))
-        with pytest.raises(UserError, match=r"t.csv is no CSV .*; save it as UTF-8 with commas"):
+        with pytest.raises(UserError, match=r"t.csv is no CSV in UTF-8; save it as such"):
             open_source(str(path))
 
 

@@ -559,7 +559,7 @@ def test_variants_are_methods_under_names_of_their_own(tiny, tmp_path, capsys):
         ("X: {method: MiB, sets: []}", "variants.yaml, X: expected {method: MiB, set: ["),
         ("X: {method: MiX}", "variants.yaml, X: unknown method 'MiX'"),
         ("X: {method: MiB, set: a=1}", "variants.yaml, X: set is a list"),
-        ("X: {method: MiB, set: [seed]}", "variants.yaml, X: --set seed: expected key=value"),
+        ("X: {method: MiB, set: [seed]}", "variants.yaml, X: setting seed: expected key=value"),
         ("X: {method: MiB, set: [opt.lr=1]}", "unknown setting 'opt.lr': did you mean optim.lr?"),
         ("X: {method: MiB, set: [setup=overlapped]}", "variants.yaml, X: setup=overlapped"),
         ("X: {method: MiB, set: [seed=7]}", "seed=7 would be ignored: give the option --seeds"),
