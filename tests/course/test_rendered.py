@@ -25,7 +25,7 @@ from sparcl_lib.course import (
 )
 from sparcl_lib.course.build import clean_outputs
 
-ALTS = ["a line that rises", "one of three lines &gt; 0", "a line at three times"]
+ALTS = ["a line that rises", "one of three lines &gt; 0; step = 1", "a line at three times"]
 # GitHub's pages keep these, and pictures of data with them, but no style and no script.
 TAGS = {"b", "br", "details", "div", "img", "p", "summary"}
 
