@@ -169,9 +169,7 @@ class RunDirectory:
 
         coming: steps that are trained now.
         """
-        done = {*self.steps_done(), *coming}
-        known = {*range(max(done, default=0)), *self._steps_measured()}
-        lost = sorted(known - done)
+        lost = sorted({*range(self._steps_measured())} - {*self.steps_done(), *coming})
         if lost:
             step = lost[0]
             raise UserError(
@@ -180,12 +178,13 @@ class RunDirectory:
                 f"again too (sparcl train --resume)"
             )
 
-    def _steps_measured(self) -> list[int]:
-        """Steps in metrics.json; none where it is not there or cannot be read."""
+    def _steps_measured(self) -> int:
+        """How many are in metrics.json, whatever they are called there: joint training's one step
+        has the number of the task's last. 0 where it is not there or cannot be read."""
         try:
-            return [entry["step"] for entry in self.metrics()["steps"]]
+            return len(self.metrics()["steps"])
         except UserError:
-            return []
+            return 0
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
         """Write a step, for `load_checkpoint`."""
