@@ -74,7 +74,8 @@ def test_two_processes_equal_one_with_their_images(mini, tmp_path):
         assert close(a["bank"]["sums"], b["bank"]["sums"])
         importances = (state["mechanisms"]["regulariser"]["fisher"] for state in (a, b))
         for mine, theirs in zip(*(found.values() for found in importances)):
-            assert close(mine, theirs, 1e-2 if step else 1e-3)  # squares of tiny differences
+            # Squares of tiny differences, by other sums on each processor.
+            assert close(mine, theirs, 3e-2 if step else 1e-3)
         for name, value in a["model"].items():
             assert close(value.double(), b["model"][name].double()), name
         truth = a["confusion"].sum(dim=1)
