@@ -82,16 +82,19 @@ def layers(config: Path | None, settings: list[str] | None) -> list[dict[str, An
 def given(settings: list[str] | None) -> dict[str, Any]:
     """What --set says, and a line on stderr for a key that is given two values."""
     from sparcl_lib.config import parse_settings
-    from sparcl_lib.plain import flatten
+    from sparcl_lib.plain import flatten, merge
 
     known: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     for setting in settings or []:
-        for key, value in flatten(parse_settings([setting])).items():
+        one = parse_settings([setting])
+        for key, value in flatten(one).items():
             if known.setdefault(key, value) != value:
                 both = f"{shown(known[key])} and {shown(value)}"
                 print(printable(f"--set {key} is {both}: the last one holds"), file=sys.stderr)
             known[key] = value
-    return parse_settings(settings or [])
+        nested = merge(nested, one)
+    return nested
 
 
 def print_checks(checks: Sequence[tuple[bool, str]]) -> None:
