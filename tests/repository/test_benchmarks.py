@@ -383,8 +383,9 @@ def test_runs_of_a_gpu_are_on_a_cpu_what_is_told():
 GPU_COLUMNS = ("bf16", "tf32", "fp32")
 
 
-def test_the_speed_of_a_gpu_is_as_measured():
-    speed = table("gpu", "speed.csv").query("item != 'cudnn-benchmark'")
+@pytest.mark.parametrize("card", [(), ("h100",)], ids=["H200", "H100"])
+def test_the_speed_of_a_gpu_is_as_measured(card):
+    speed = table("gpu", *card, "speed.csv").query("item not in ['cudnn-benchmark', 'fused']")
     speed["ms"] = 1000 * speed.seconds
     for (method, batch, layout), rows in speed.groupby(["method", "batch", "layout"]):
         row = rows.set_index("arithmetic").loc[list(GPU_COLUMNS)]
@@ -401,15 +402,19 @@ def test_the_speed_of_a_gpu_is_as_measured():
     text = " ".join(page("gpu").split())
     assert f"{ms[24, 'fp32'] / ms[24, 'bf16']:.1f} times as fast for SDR" in text
     assert f"{ms[8, 'fp32'] / ms[8, 'bf16']:.1f} at batch 8" in text
-    for classes, rows in table("gpu", "latent.csv").groupby("classes"):
-        row = rows.set_index("loss").loc["all"]
+    for classes, rows in table("gpu", *card, "latent.csv").groupby("classes"):
+        row = rows.set_index("loss").loc["all four" if card else "all"]
         assert f"{row.ms:.1f} against {row['loop ms']:.1f} ms at {classes} classes" in text
+
+
+def test_images_per_second_that_come_to_a_gpu_are_as_measured():
     for _, row in table("gpu", "loader.csv").iterrows():
-        assert line(int(row.workers), f"{row['images per second']:.0f}") in text
+        assert line(int(row.workers), f"{row['images per second']:.0f}") in page("gpu")
 
 
-def test_a_gpu_is_as_right_as_told():
-    found = table("gpu", "correct.csv")
+@pytest.mark.parametrize("card", [(), ("h100",)], ids=["H200", "H100"])
+def test_a_gpu_is_as_right_as_told(card):
+    found = table("gpu", *card, "correct.csv")
     assert len(found) == 93 and found.repeats.all() and found["counts equal"].all()
     for step, rows in found.groupby("step"):
         names = ("losses", "weights", "prototypes", "losses in bf16", "losses in fp16")

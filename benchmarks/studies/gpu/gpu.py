@@ -1,13 +1,13 @@
 """One GPU for an hour: is it right, what does the paper's scale cost, do real runs come out.
 
     python benchmarks/studies/gpu/gpu.py --out DIR [--budget 400] [--data-root DIR --weights FILE]
-    python benchmarks/studies/gpu/gpu.py --tables RESULTS.json
+    python benchmarks/studies/gpu/gpu.py --tables RESULTS.json [--into DIR]
     python benchmarks/studies/gpu/gpu.py --home RUN [--data-root DIR]
 
 The first form measures and writes a file per item into --out at once; called again it goes on
 where it stopped, items that failed are tried again. Parts run in the order of what they are worth,
 and none begins that would not end within the budget. The second form makes the CSV files beside
-this script from `results.json`, which the first one packs; the third takes a run that it packed,
+this script, or in DIR, from `results.json`, which the first one packs; the third takes a run that it packed,
 unpacked again, evaluates it on a CPU and goes on with it there.
 """
 
@@ -56,13 +56,15 @@ def main() -> None:
     parser.add_argument("--parts", default="correct,speed,loader,real,tests")
     parser.add_argument("--tiny", action="store_true", help="smallest sizes, to see it run")
     parser.add_argument("--tables", type=Path, help="results.json from which to write CSV files")
+    parser.add_argument("--into", type=Path, default=HERE, help="where the CSV files go")
     parser.add_argument("--home", type=Path, help="a run of the GPU, to be tried on the CPU")
     parser.add_argument("--part", help=argparse.SUPPRESS)  # of a process that this one starts
     parser.add_argument("--only", default="", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.tables:
-        write_tables(json.loads(arguments.tables.read_text("utf-8")), HERE)
+        arguments.into.mkdir(parents=True, exist_ok=True)
+        write_tables(json.loads(arguments.tables.read_text("utf-8")), arguments.into)
     elif arguments.home:
         sys.path.insert(0, str(HERE))
         from parts.home import check
