@@ -5,7 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-import platformdirs
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -17,6 +16,8 @@ def check_environment() -> list[tuple[bool, str]]:
 
     An extra that is not installed is fine, and its line says how to get it.
     """
+    import platformdirs  # here: `missing_package` serves where this is what is missing
+
     lines = [(sys.version_info >= (3, 11), f"Python {sys.version.split()[0]}")]
     for extra, requirements in declared().items():
         if extra is None:
@@ -44,7 +45,14 @@ def declared() -> dict[str | None, list[Requirement]]:
 
 def missing_package(module: str) -> str | None:
     """What to do about a module that is not there, in one line; None if nobody declares it."""
-    for extra, requirements in declared().items():
+    try:
+        found = declared()
+    except importlib.metadata.PackageNotFoundError:  # a checkout on the path, and no more
+        return (
+            f"{module} is not installed, and neither is {DISTRIBUTION}, which brings it: "
+            "pip install --editable . in its checkout"
+        )
+    for extra, requirements in found.items():
         if canonicalize_name(module) in {canonicalize_name(r.name) for r in requirements}:
             return f"{module} is not installed: {_install(extra)}"
     return None

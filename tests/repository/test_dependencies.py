@@ -169,6 +169,26 @@ def test_a_command_whose_extra_is_missing_says_so_in_a_line(command, extra):
     assert done.returncode == 2 and re.fullmatch(advice, done.stderr), done.stderr
 
 
+def test_without_a_needed_package_a_command_says_so_in_a_line():
+    asked = "from sparcl_lib.cli import main\nmain(['env'])"
+    done = run_without(["platformdirs"], asked)
+    advice = "sparcl: platformdirs is not installed: pip install sparcl-lib\n"
+    assert (done.returncode, done.stderr) == (2, advice)
+
+
+def test_a_checkout_that_is_not_installed_says_how_to():
+    asked = (
+        "def requires(name):\n    raise metadata.PackageNotFoundError(name)\n"
+        "metadata.requires = requires\nfrom sparcl_lib.cli import main\nmain(['env'])"
+    )
+    done = run_without(["platformdirs"], asked)
+    advice = (
+        "sparcl: platformdirs is not installed, and neither is sparcl-lib, which brings it: "
+        "pip install --editable . in its checkout\n"
+    )
+    assert (done.returncode, done.stderr) == (2, advice)
+
+
 def test_a_module_that_nobody_declares_is_a_fault_of_ours(monkeypatch):
     def broken() -> None:
         raise ModuleNotFoundError("No module named 'nowhere'", name="nowhere")

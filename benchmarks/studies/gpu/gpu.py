@@ -7,8 +7,8 @@
 The first form measures and writes a file per item into --out at once; called again it goes on
 where it stopped, items that failed are tried again. Parts run in the order of what they are worth,
 and none begins that would not end within the budget. The second form makes the CSV files beside
-this script, or in DIR, from `results.json`, which the first one packs; the third takes a run that it packed,
-unpacked again, evaluates it on a CPU and goes on with it there.
+this script, or in DIR, from `results.json`, which the first one packs; the third takes a run that
+it packed, unpacked again, evaluates it on a CPU and goes on with it there.
 """
 
 import argparse
