@@ -38,6 +38,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def number_of(count: int, one: str, several: str | None = None) -> str:
+    """How many of something, in words.
+
+    >>> number_of(1, "image"), number_of(2, "image"), number_of(2, "copy is", "copies are")
+    ('1 image', '2 images', '2 copies are')
+    """
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
 class FailedElsewhere(UserError):
     """Another process of the same training has failed, and has said why."""
 

@@ -23,7 +23,7 @@ from sparcl_lib.data.pixels import (
 from sparcl_lib.data.presence import Presence, raw_ids_shown
 from sparcl_lib.data.sources.source import Source, format_ranges
 from sparcl_lib.data.splits import without_classes
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, number_of
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.progress import tqdm
 from sparcl_lib.tasks.task import Task
@@ -140,9 +140,12 @@ def _inspect(source: Source, split: str, photos: bool, image_id: str) -> _Found:
         counts, size = count_values(mask)
         bad = [int(v) for v in np.flatnonzero(counts) if v not in source.legal]
         if bad:
-            shown = first_few([f"{value} ({counts[value]} pixels)" for value in bad])
+            shown = first_few([f"{v} ({number_of(counts[v], 'pixel')})" for v in bad])
             legal = format_ranges(source.legal)
-            problems.append(f"mask {mask} holds {shown}, no class of {source.name} ({legal})")
+            problems.append(
+                f"mask {mask} holds {shown}, no class of {source.name} ({legal}); give these "
+                f"pixels a class, or {VOID} for void"
+            )
     except UserError as error:
         problems.append(str(error))
     facts, sha256 = None, None
@@ -216,19 +219,15 @@ def _copies(source: Source, split: str, found: Mapping[str, _Found]) -> Iterator
     if same:
         text = "photograph and mask byte for byte, and count once more each"
         advice = "take them off the list unless that is meant"
-        number = _number(len(same), "image is a copy", "images are copies")
+        number = number_of(len(same), "image is a copy", "images are copies")
         yield True, f"{split}: {number}, {text}: {first_few(same)}; {advice}"
     if other:
-        number = _number(len(other), "photograph is", "photographs are")
+        number = number_of(len(other), "photograph is", "photographs are")
         text = f"{number} there again, byte for byte, with another mask: {first_few(other)}"
         # What was published like this is not refused, for all numbers in the field are of it.
         published = source.name in PUBLISHED
         advice = "" if published else "; keep the right mask, and take the others off the list"
         yield published, f"{split}: {text}{advice}"
-
-
-def _number(count: int, one: str, several: str) -> str:
-    return f"{count} {one if count == 1 else several}"
 
 
 def _values_text(shown: np.ndarray) -> str:
@@ -279,11 +278,11 @@ def _shared(source: Source, found: Mapping[str, Mapping[str, _Found]]) -> list[L
     ]
     lines = []
     if both:
-        number = _number(len(both), "image is", "images are")
+        number = number_of(len(both), "image is", "images are")
         text = f"{number} in train and in val: {first_few(both)}"
         lines.append((False, text))
     if pairs:
-        number = _number(len(pairs), "photograph of train is", "photographs of train are")
+        number = number_of(len(pairs), "photograph of train is", "photographs of train are")
         text = f"{number} in val, byte for byte: {first_few(pairs)}"
         # What was published like this is not refused, for all numbers in the field are of it.
         published = source.name in PUBLISHED

@@ -23,7 +23,7 @@ from sparcl_lib.data.presence import Presence
 from sparcl_lib.data.sources.files import MASK_SUFFIXES, PHOTO_SUFFIXES, visible_names
 from sparcl_lib.data.sources.source import read_list
 from sparcl_lib.data.splits import step_ids
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, number_of
 from sparcl_lib.tasks.task import Task
 from sparcl_lib.writing import appearing_whole
 
@@ -175,8 +175,9 @@ def _ids_named(file: Path, train: Sequence[str]) -> list[str]:
     unknown = [image_id for image_id in ids if image_id not in known]
     if unknown:
         raise UserError(
-            f"{file} names {len(unknown)} images that the training list of {len(train)} does not "
-            f"have: {first_few(unknown)}; take them off, or complete the data set"
+            f"{file} names {number_of(len(unknown), 'image')} that the training list of "
+            f"{len(train)} does not have: {first_few(unknown)}; take what is not there off this "
+            "list, or complete the data set"
         )
     return ids
 

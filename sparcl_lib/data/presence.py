@@ -20,7 +20,7 @@ from sparcl_lib.data.pixels import (
     read_photo,
 )
 from sparcl_lib.data.sources.source import Source
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, number_of
 
 CACHE_VERSION = 3
 _ARRAYS = ("ids", "stamps", "table", "sizes")
@@ -175,7 +175,9 @@ def _check_values(source: Source, shown: np.ndarray, paths: list[str]) -> None:
     rows, columns = np.nonzero(shown[:, strange])
     if len(rows):
         numbers = zip(strange.tolist(), shown[:, strange].sum(axis=0).tolist(), strict=True)
-        found = ", ".join(f"{value} in {count} masks" for value, count in numbers if count)
+        found = ", ".join(
+            f"{value} in {number_of(count, 'mask')}" for value, count in numbers if count
+        )
         raise UserError(
             f"mask {paths[rows[0]]} holds value {strange[columns[0]]}, but {source.name!r} has "
             f"{source.legal_text}; correct the mask or the class list (found {found})"

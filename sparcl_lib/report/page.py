@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import sparcl_lib
-from sparcl_lib.errors import printable
+from sparcl_lib.errors import number_of, printable
 from sparcl_lib.metrics import StepMatrix, format_mean
 from sparcl_lib.report.differences import ranking
 from sparcl_lib.report.runs import (
@@ -213,17 +213,13 @@ def _about(runs: list[ReportRun], subject: str) -> str:
     trained = f" Trained on {devices}." if devices else ""
     return (
         f"{subject} on {_DATASETS.get(dataset, dataset)}: "
-        f"{sum(map(len, classes))} classes in {_count(len(classes), 'step')}, "
-        f"{_count(len(runs), 'run')}, {'seeds' if len(seeds) > 1 else 'seed'} "
+        f"{sum(map(len, classes))} classes in {number_of(len(classes), 'step')}, "
+        f"{number_of(len(runs), 'run')}, {'seeds' if len(seeds) > 1 else 'seed'} "
         f"{', '.join(map(str, seeds))}. {_SETUPS.get(setup, '')} In training, object borders "
         f"(mask value 255) are {_POLICIES[policy['border']]}; at test they are left out, and "
         f"pixels of classes not learned yet are {_POLICIES[policy['future']]}."
         f"{_ZERO[policy['zero']]} Tested are {tested_on(metrics)}.{trained}"
     )
-
-
-def _count(n: int, thing: str) -> str:
-    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
 def _steps(runs: list[ReportRun]) -> list[dict[str, Any]]:

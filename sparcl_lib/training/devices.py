@@ -14,7 +14,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import distributed
 
 from sparcl_lib.config import Precision
-from sparcl_lib.errors import FailedElsewhere, UserError, shown
+from sparcl_lib.errors import FailedElsewhere, UserError, number_of, shown
 from sparcl_lib.tasks.classes import unknown_name
 from sparcl_lib.training.memory import keep_freed_memory
 
@@ -179,7 +179,7 @@ def _check_nodes(nodes: object) -> None:
 def check_synchronises(fabric: Fabric) -> None:
     """Raise UserError where batch norm cannot be synchronised: torch's needs several GPUs."""
     if fabric.world_size == 1 or fabric.device.type != "cuda":
-        here = "1 process" if fabric.world_size == 1 else f"{fabric.world_size} processes"
+        here = number_of(fabric.world_size, "process", "processes")
         raise UserError(
             f"model.sync_batch_norm=true needs several GPUs, and this is {here} on "
             f"{fabric.device.type}: set it to false, or give --devices 2 where there are GPUs"

@@ -18,7 +18,7 @@ from torch import nn
 
 from sparcl_lib.config import RunConfig, all_settings, first_step_difference
 from sparcl_lib.data.loading.dataset import StepBatch
-from sparcl_lib.errors import LossDiverged, UserError
+from sparcl_lib.errors import LossDiverged, UserError, number_of
 from sparcl_lib.metrics import StepMatrix, class_iou, json_number
 from sparcl_lib.seeding import random_state, seed_everything
 from sparcl_lib.training.content import content_to_plain
@@ -210,8 +210,9 @@ def _tell_of_other_devices(fabric: Fabric, directory: RunDirectory, steps: Seque
         then = directory.load_checkpoint(step).get("devices", now)
         if then != now:
             print(
-                f"{directory.path}: step {step} was trained on {_devices(then)}, what follows is "
-                f"on {_devices(now)}, each with data.batch_size images an iteration",
+                f"{directory.path}: step {step} was trained on {number_of(then, 'device')}, what "
+                f"follows is on {number_of(now, 'device')}, each with data.batch_size images an "
+                "iteration",
                 file=sys.stderr,
             )
 
@@ -234,10 +235,6 @@ def _unused_values(workspace: Workspace) -> list[str]:
         for key, count in counts.items()
         if count > max(steps, 2)
     ]
-
-
-def _devices(count: int) -> str:
-    return "1 device" if count == 1 else f"{count} devices"
 
 
 def _evaluate_outdated(fabric: Fabric, workspace: Workspace, directory: RunDirectory) -> None:

@@ -96,7 +96,7 @@ DAMAGES = [
     (lambda r: mask(r, "a2").write_text("<html>", "utf-8"), "mask .*a2.png is no image"),
     (
         lambda r: save_mask(mask(r, "a2"), make_mask({21, 22})),
-        r"mask .*a2.png holds 21 \(1 pixels\), 22 \(1 pixels\), no class",
+        r"mask .*a2.png holds 21 \(1 pixel\), 22 \(1 pixel\), no class",
     ),
     (lambda r: Image.open(photo(r, "a1")).save(mask(r, "a2")), "mask .*a2.png"),
     (to_grey_levels, "mask .*a2.png"),
@@ -390,14 +390,24 @@ def test_black_and_white_masks_become_classes_by_a_palette(tmp_path):
     assert "OK train: 2 masks decode, with values 0 in 2, 1 in 1" in lines
 
 
+def test_a_single_pixel_of_no_class_is_told_with_what_to_do(tmp_path):
+    mask = shows(0, 1)
+    mask[0, 0] = 7
+    (failed,) = failures(own_data(tmp_path, [mask], [shows(1, 2)]))
+    assert failed.endswith(
+        "holds 7 (1 pixel), no class of data (0 to 2 or 255); give these pixels a class, or 255 "
+        "for void"
+    )
+
+
 def test_a_value_that_is_no_class_is_told_with_its_pixels(tmp_path):
     source = own_data(tmp_path, [shows(0, 1, 7, 9), shows(0, 7)], [shows(1, 2)])
     failed = failures(source)
     assert len(failed) == 2 and re.search(
-        r"train0.png holds 7 \(432 pixels\), 9 \(432 pixels\), no class of data \(0 to 2 or 255\)$",
+        r"train0.png holds 7 \(432 pixels\), 9 \(432 pixels\), no class of data \(0 to 2 or 255\);",
         failed[0],
     )
-    with pytest.raises(UserError, match=r"\(found 7 in 2 masks, 9 in 1 masks\)"):
+    with pytest.raises(UserError, match=r"\(found 7 in 2 masks, 9 in 1 mask\)"):
         scan(source, "train", progress=False)
 
 

@@ -110,6 +110,7 @@ def test_steps_are_read_by_number_not_by_name(tmp_path):
         ({"train_0": "x_1", "train_1": "x_2", "train_2": "x_3"}, "steps 0, 1, 2, but task"),
         ({"train_0": "x_1", "step0": "x_1", "train_1": "x_2"}, "both for step 0: keep one"),
         ({"train_0": "x_1\nx_9\ny", "train_1": "x_2"}, "names 2 images .* of 5 .*have: x_9, y; "),
+        ({"train_0": "x_1\nx_9", "train_1": "x_2"}, "names 1 image that .* of 5 .*have: x_9; "),
         ({"train_0": "x_1\nx_1.jpg", "train_1": "x_2"}, "names x_1 more than once"),
         ({"train_0": [0, 0], "train_1": [1]}, "train-0.npy names x_1 more than once"),
         ({"train_0": [0], "train_1": [1, 5, -1]}, "2 positions outside 0 to 4: 5, -1"),
