@@ -1,5 +1,6 @@
 """Photographs of any size, handed in in any usual way, to maps of class ids."""
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -13,8 +14,9 @@ from torchvision.transforms import v2
 
 from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.pixels import check_pixels, read_photo, rgb_of
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, number_of
 from sparcl_lib.models import SegmenterOutput, label_map
+from sparcl_lib.training.devices import lacks_memory
 
 Photograph: TypeAlias = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 """A file, a PIL image, a uint8 array (H, W, 3), or a uint8 tensor (3, H, W); RGB."""
@@ -64,17 +66,36 @@ def predict_photographs(
     model: a Segmenter in eval mode, on any device, or what answers as one. size: its shorter side
     becomes this for the network, in pixels (None: it stays as it is); nothing is cut off, and the
     logits are brought back to the photograph's size, bilinear. batch_size: neighbours of one size
-    go through the network together, so many at a time at most.
+    go through the network together, so many at a time at most. Raises UserError where the memory
+    does not suffice.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     maps: list[LabelMap] = []
     for originals, batch in _batches(photographs, size, batch_size):
-        with torch.no_grad():
-            output: SegmenterOutput = model(normalise(batch.to(device)))
-            over_images = size is not None
-            labelled = (label_map(output, n, s, over_images) for n, s in enumerate(originals))
-            maps += [labels.cpu().numpy() for labels in labelled]
+        try:
+            maps += _label_maps(model, batch.to(device), originals, over_images=size is not None)
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
+            height, width = max(originals, key=math.prod)
+            count, seen = (
+                number_of(len(batch), "photograph"),
+                f"{batch.shape[2]} x {batch.shape[3]}",
+            )
+            raise UserError(
+                f"the memory ({device.type}) does not suffice for {count} of up to {height} x "
+                f"{width} pixels, seen at {seen}: scale down what is large"
+            ) from error
     return maps
+
+
+@torch.no_grad()
+def _label_maps(
+    model: nn.Module, batch: Tensor, originals: list[tuple[int, int]], over_images: bool
+) -> list[LabelMap]:
+    output: SegmenterOutput = model(normalise(batch))
+    labelled = (label_map(output, n, s, over_images) for n, s in enumerate(originals))
+    return [labels.cpu().numpy() for labels in labelled]
 
 
 def _batches(

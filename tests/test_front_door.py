@@ -433,6 +433,24 @@ def test_large_and_small_photographs(unknown, shape):
     assert labels.shape == shape and np.array_equal(labels, expected.numpy())
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")]
+)
+def test_photographs_that_do_not_fit_into_the_memory(run, photograph, error, monkeypatch, capsys):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("sparcl_lib.models.Segmenter.forward", fail)
+    message = r"for 2 photographs of up to \d+ x \d+ pixels, seen at \d+ x \d+: scale down"
+    with pytest.raises(UserError, match=message):
+        run.predict([photograph, photograph])
+    monkeypatch.setattr(
+        "sparcl_lib.models.Segmenter.forward", lambda *_: torch.zeros(1) @ torch.zeros(2)
+    )
+    with pytest.raises(RuntimeError, match="size"):  # any other fault is shown whole
+        run.predict(photograph)
+
+
 def test_photographs_of_many_sizes_keep_their_order(run):
     rng = np.random.default_rng(1)
     shapes = [(64, 64), (64, 64), (70, 90), (64, 64), (20, 20), (64, 64)]

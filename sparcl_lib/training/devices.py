@@ -80,10 +80,14 @@ def launched(precision: Precision = "32-true", **options: Any) -> Iterator[Fabri
         raise
 
 
-def _lack_of_memory(error: BaseException, device: torch.device) -> UserError | None:
+def lacks_memory(error: BaseException) -> bool:
     """What torch and Python say in several ways, of a GPU's memory and of the machine's."""
     said = isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
-    if not (said or isinstance(error, (MemoryError, torch.OutOfMemoryError))):
+    return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+
+
+def _lack_of_memory(error: BaseException, device: torch.device) -> UserError | None:
+    if not lacks_memory(error):
         return None
     return UserError(
         f"this run does not fit into the memory ({device.type}): lower data.batch_size or "
