@@ -17,6 +17,7 @@ from sparcl_lib.course import minivoc_config
 from sparcl_lib.digests.statements import tree_digest
 from sparcl_lib.methods import method_to_plain
 from sparcl_lib.metrics import format_mean
+from sparcl_lib.report.differences import gains_text, paired_gains
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "benchmarks" / "studies"
@@ -115,6 +116,50 @@ def test_the_recipe_of_minivoc20_is_the_best_trial_of_each_method():
         for name, term in found.get("method", {}).get("terms", {}).items():
             if "weight" in term:
                 assert weights[name] == pytest.approx(term["weight"], rel=0.02), (method, name)
+
+
+def test_the_scale_model_of_vocs_table_is_as_measured():
+    runs = table("minivoc20", "results.csv").sort_values("step")
+    runs = runs.groupby(["task", "setup", "method", "seed"]).last().reset_index()
+    places = [(t, s) for t in ("15-5", "15-1") for s in ("sequential", "disjoint", "overlapped")]
+    ends = {(t, s): runs[(runs.task == t) & (runs.setup == s)] for t, s in places}
+    voc = pd.read_csv(ROOT / "sparcl_lib" / "published" / "results.csv").query("dataset == 'voc'")
+    voc = voc.set_index(["task", "setup", "method"]).miou_all
+    for method in runs.method.unique():
+        mine = {place: rows[rows.method == method] for place, rows in ends.items()}
+        assert all(len(rows) == 3 for rows in mine.values())
+        known = {place: voc.get((*place, method)) for place in places}
+        published = {place: f" (**{x:.1f}**)" if x else "" for place, x in known.items()}
+        beside = (cell(rows.miou_all) + published[place] for place, rows in mine.items())
+        assert line(method, *beside) in page("minivoc20")
+        assert line(method, *(cell(rows.miou_new) for rows in mine.values())) in page("minivoc20")
+    for method in ("SDR", "SDR+MiB"):
+        gaps = (
+            f"{gap_text(ends[place], method, 'MiB')} "
+            f"(**{voc[*place, method] - voc[*place, 'MiB']:+.1f}**)"
+            for place in places
+        )
+        assert line(method, *gaps) in page("minivoc20")
+
+
+def gap_text(rows: pd.DataFrame, method: str, other: str, measure: str = "miou_all") -> str:
+    return gains_text(paired_gains(rows, {"": (method, other)}, {"": measure})).iloc[0, 0]
+
+
+def test_what_is_start_and_what_is_losses_on_minivoc20_is_as_measured():
+    runs = table("minivoc20", "start", "results.csv").query("step == 1")
+    for method, rows in runs.groupby("method"):
+        measures = ("miou_old_no_bg", "miou_new", "miou_all")
+        assert line(method, *cells(rows, measures)) in page("minivoc20")
+    parts = {
+        "the start, without the losses": ("MiB, random start", "MiB"),
+        "the start, with the losses": ("SDR", "SDR, MiB's start"),
+        "the losses, with MiB's start": ("SDR, MiB's start", "MiB"),
+        "the losses, with a random start": ("SDR", "MiB, random start"),
+    }
+    for part, pair in parts.items():
+        gaps = (gap_text(runs, *pair, measure) for measure in ("miou_new", "miou_all"))
+        assert line(part, *gaps) in page("minivoc20")
 
 
 def test_recipes_follow_the_trials_that_hold_in_all_setups():

@@ -108,6 +108,9 @@ def test_speed_and_losses_are_measured_and_packed(study, tmp_path, monkeypatch):
     assert (tmp_path / "speed.csv").read_text("utf-8").count("\n") == 4
 
 
+@pytest.mark.filterwarnings(  # of torch 2.11's own compiler, as it is imported
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+)
 def test_networks_are_compiled_and_the_update_fused_where_that_is_measured(study, tmp_path):
     from parts import speed
 
