@@ -11,7 +11,7 @@
 #   - On UCE matching has the largest effect, above four points on every seed, and no other term is shown to add to it. On MiB no combination is above MiB, and the order of an ablation can make a gain out of repair.
 #   - To see one point takes a handful of seeds on one task and dozens on another. It is the spread of paired differences that decides.
 #   - At the weights of its recipe SDR's lead over MiB on 6-4 is the start of its classifiers. Under the conditions of the released code no gain of the published size is there, and three seeds cannot see a small one.
-#   - In a scale model of the published table, twenty drawn classes on VOC's tasks, SDR stays within about two points of MiB, and what it leads by on 15-5 disjoint is again the start. The losses cost a tenth of a point.
+#   - In a scale model of the published table, twenty drawn classes on VOC's tasks, SDR is between 0.6 points below MiB and 2.1 above, at weights that whisper. Where it was taken apart, the lead is again the start.
 # ends_with: a factorial, its power, and a published gain asked for its conditions and in a scale model of its table
 # reading_minutes: 60
 # further_minutes: 30
@@ -219,7 +219,7 @@ compare_guess("points that all four add", my_guess, (uce[1, 1, 1, 1] - uce[0, 0,
 
 # %% tags=["draw"]
 def draw_sixteen(measure):
-    figure, grid = panels(columns=2, width=9, height=5.2, sharey=True)
+    figure, grid = panels(columns=2, width=8, height=4.8, sharey=True)
     order = sorted(itertools.product((0, 1), repeat=4), key=lambda on: (sum(on), [-x for x in on]))
     letters = ["".join(t[0].upper() for t, on in zip(TERMS, state) if on) or "none" for state in order]
     for axes, base in zip(grid, ("UCE", "MiB")):
@@ -253,11 +253,11 @@ def beyond_base(y):
 
 
 table = pd.DataFrame({"UCE": beyond_base(uce), "MiB": beyond_base(mib_scores)}).T
+gains = [y.reshape(16, -1)[1:] - y[0, 0, 0, 0] for y in (uce, mib_scores)]
+over_seeds = [gain.std(axis=-1, ddof=1).mean() for gain in gains]
 table.rename_axis("of fifteen")
 assert beyond_base(mib_scores) == {"above": 0, "below": 7}
 assert beyond_base(uce) == {"above": 0, "below": 0}
-gains = [y.reshape(16, -1)[1:] - y[0, 0, 0, 0] for y in (uce, mib_scores)]
-over_seeds = [gain.std(axis=-1, ddof=1).mean() for gain in gains]
 assert 11 < over_seeds[0] / over_seeds[1] < 14
 
 # %% [markdown]
@@ -383,11 +383,11 @@ found = places["method"].str.extract(weights).astype(float)
 places = places.join(found)
 MAPPED = {"miou_old_no_bg": "old classes", "miou_new": "new classes", "miou_all": "all classes"}
 mean_map = places.pivot_table(index="matching", columns="repulsion", values="miou_all")
+at_seed = places.pivot_table(index=["matching", "repulsion"], columns="seed", values="miou_all")
+little = interval(at_seed.loc[0.03, 0] - at_seed.loc[0, 0])
 mean_map.round(1)
 assert mean_map.diff(axis="columns").iloc[:, 1:].max(axis=None) < 0.05  # to the right it only falls
 assert np.ptp(mean_map.loc[0.03:, 0]) < 2
-at_seed = places.pivot_table(index=["matching", "repulsion"], columns="seed", values="miou_all")
-little = interval(at_seed.loc[0.03, 0] - at_seed.loc[0, 0])
 assert (round(little.mean, 1), round(little.low, 1), round(little.high, 1)) == (7.5, 3.4, 11.5)
 assert not any(interval(at_seed.loc[m, r] - at_seed.loc[m, 0]).beyond for m in mean_map.index for r in (0.005, 0.05, 0.5))
 
@@ -614,7 +614,7 @@ assert start_alone.loc["6-4 disjoint", "low"] > 1 and start_alone.loc["6-1 overl
 #
 # ## Is it the conditions?
 #
-# On VOC's 15-1 in the disjoint setup, SDR's authors show 48.1 for SDR and 33.3 for MiB, 15 points. (MiB's own paper has 37.9 there, which makes it ten: the care that a
+# On VOC's 15-1 in the disjoint setup, SDR's authors show 48.1 for SDR and 33.3 for MiB, 15 points. (MiB's own paper has 37.9 there, without background; counted alike the gap is 7 to 12 points: the care that a
 # baseline is given.) The code that they released does more than the formulas say
 # ([docs/paper_and_released.md](../docs/paper_and_released.md)): it goes on collecting statistics of batch norm in later steps, slowly, where ours are frozen; its head has
 # no activations; new classifiers start at random. There are two ways in which that could explain the gain. Either the conditions make it *by themselves*: then MiB has it, too, once it gets them.
@@ -638,15 +638,17 @@ assert (from_mib.xs("SDR with its released losses, too", level=1)["all classes",
 assert from_mib.loc[("6-1", "MiB, slow statistics"), ("all classes", "high")] < -9
 
 # %% [markdown]
-# **By themselves they make nothing.** No condition is shown to add a point to MiB. A head without activations costs it six points on 6-1, slow statistics cost it 27 there (10 to 45) and
-# 13 on 6-4, where the seeds fall so differently that the interval holds zero. All that the release has, losses and all, ends 17 and 22 points *below* MiB as it is.
+# **By themselves they do not make the gap.** A random start gives MiB 1.6 points on 6-4 (-0.1 to 3.4), which is SDR's lead there, and is not shown to help on 6-1. A head without activations costs it six points on 6-1, slow statistics cost it 27 there (10 to 45) and
+# 13 on 6-4, where the seeds fall so differently that the interval holds zero. The released variant ends 17 and 22 points *below* MiB as it is. But its rates and weights were searched without these conditions; what they are worth where they are tuned
+# was not measured.
 #
-# So the second way: SDR against MiB with the same conditions. (A random start is SDR's own.)
+# Now the second way: SDR and MiB under the same conditions. (A random start is SDR's own.)
 
 # %%
 PAIRS = {
-    "random start": ("SDR", "MiB, random start"), "all three": ("SDR, both", "MiB, all three"),
-    "all three, released losses": ("SDR, released", "MiB, all three"),
+    "random start": ("SDR", "MiB, random start"),
+    "+ slow statistics, linear head": ("SDR, both", "MiB, all three"),
+    "+ released losses": ("SDR, released", "MiB, all three"),
 }  # fmt: skip
 under = all_classes(by_task, PAIRS)
 alike = under.xs("random start", level=1)["all classes"]
@@ -657,7 +659,7 @@ assert alike.abs().max(axis=None) < 2.5 and released["high"].max() < 12
 
 # %% tags=["draw"]
 def draw_conditions():
-    figure, grid = panels(columns=2, width=9, height=2.8, sharey=True)
+    figure, grid = panels(columns=2, width=8, height=2.5, sharey=True)
     for axes, (task, rows) in zip(grid, by_task.items()):
         scores = rows.pivot(index="seed", columns="method", values="miou_all")
         for row, (sdr, mib_like) in enumerate(PAIRS.values()):
@@ -673,28 +675,30 @@ def draw_conditions():
 
 
 show(
-    draw_conditions(), "mIoU of MiB and SDR under like conditions; a line joins the two runs of a seed. With the conditions of the release all "
-    "fall and the seeds lie far apart, and nowhere does SDR stand clear of MiB",
+    draw_conditions(), "mIoU of MiB and SDR under like conditions; a line joins the two runs of a seed, and the MiB runs of the two lower rows are the "
+    "same. Mind the two scales",
 )  # fmt: skip
 
 # %% [markdown]
-# **With a random start for both** nothing is left of SDR's lead on 6-4, -0.2 points, and nothing of its arrears on 6-1. What SDR's four losses do, at the weights of its
+# **With a random start for both** SDR's lead on 6-4 becomes -0.2 points, and the 5.2 by which it was behind on 6-1 become 0.1. What SDR's four losses do, at the weights of its
 # recipe, is within 1.2 points of nothing on the one task and within 2.1 on the other.
 #
-# **With all three** SDR and MiB differ, on a single seed, by anything from eight points less to one point more; with the released losses, from five less to six more.
+# **With all three conditions** SDR and MiB differ, on a single seed, by anything from eight points less to one point more; with the released losses, from five less to six more.
 # One run of each, as in the published tables, could have shown any of these. SDR is not shown to be ahead on either task, and the intervals leave a gain of 15 points out on
-# both. A few points they cannot leave out: under such spreads three seeds on 6-1 see nothing smaller than eight to twelve.
+# both. Ten points they leave out on 6-4, and on 6-1 not with the released losses (up to 10.3): there a gain of eight to twelve points would be found about every second time.
 #
 # So here, on these two tasks, it is not the conditions: a gain of that size is not there, and a small one was not shown.
 #
 # ## Is it the number of classes and steps?
 #
-# Ten classes and at most four later steps: that was all so far. The published gain stands on 15-1, fifteen classes and then five more, one at a time. So here is a **scale model of the published
-# table**. `minivoc20` has twenty drawn classes, look-alikes among them (disc and oval, arch and dome), VOC's tasks under their names, and features of 256 channels. Six methods learn 15-5 and 15-1 in
-# three setups on three seeds: 108 runs ([study](../benchmarks/studies/minivoc20/README.md)). Each continual method had six trials of a search, on 15-1 disjoint and on a seed
-# that is not reported. The best ones of MiB and SDR have one rate and one distillation, so that the two differ in the latent losses and in the start of new classifiers, and in nothing else.
+# So far a task had ten classes and at most four later steps. VOC's tasks have twenty classes. The large published gaps between SDR and MiB are three: 23 points on 15-5 disjoint, 17 on 15-1 sequential and 15 on 15-1
+# disjoint. So here is a **scale model of the published table**. `minivoc20` has twenty drawn classes, each of the last five like one of the first five (an oval like a disc, a trapezoid like a square), VOC's tasks
+# under their names, and features of 256 channels. Six methods learn 15-5 and 15-1 in three setups on three seeds: 108 runs, trained on a GPU ([study](../benchmarks/studies/minivoc20/README.md)).
 #
-# **Predict before you run:** on VOC's 15-1 disjoint SDR's authors show SDR 15 points above MiB. How many are it here?
+# Each continual method had six trials of a search on 15-1 disjoint, on seed 100, judged on the test images, as there are no others. All methods share their first random draws, and the best trial of MiB and of SDR is
+# the same draw. So these two have one rate and one distillation, and differ in the latent losses and in the start of new classifiers, and in nothing else. (For SDR's six numbers six trials are a thin search.)
+#
+# **Predict before you run:** on VOC's 15-1 disjoint SDR's authors show SDR 15 points above MiB. How many points is it here?
 
 # %% tags=["predict"]
 my_guess = None  # a number from -20 to 30, or "pass"
@@ -705,10 +709,10 @@ MODEL = "../benchmarks/studies/minivoc20"
 scale = pd.read_csv(f"{MODEL}/results.csv")
 WHERE = [(task, setup) for task in ("15-5", "15-1") for setup in ("sequential", "disjoint", "overlapped")]
 ends = {" ".join(place): after_last_step(scale, *place) for place in WHERE}
-ABOVE = {"SDR - MiB": ("SDR", "MiB"), "SDR+MiB - MiB": ("SDR+MiB", "MiB")}
+ABOVE = {"SDR": ("SDR", "MiB"), "SDR+MiB": ("SDR+MiB", "MiB")}
 gaps = all_classes(ends, ABOVE)
 here = gaps["all classes", "mean"]
-compare_guess("points that SDR is above MiB", my_guess, here["15-1 disjoint", "SDR - MiB"])
+compare_guess("points that SDR is above MiB", my_guess, here["15-1 disjoint", "SDR"])
 
 # %%
 with (resources.files("sparcl_lib.published") / "results.csv").open(encoding="utf-8") as file:
@@ -719,19 +723,22 @@ means = pd.DataFrame({place: rows.groupby("method")["miou_all"].mean() for place
 beside = means.map("{:.1f}".format) + voc.reindex_like(means).map(" ({:.1f})".format, na_action="ignore").fillna("")
 beside.loc[["FT", "LwF", "MiB", "SDR", "SDR+MiB", "Joint"]].rename_axis("MiniVOC20 (VOC)")
 
+# %% [markdown]
+# (In brackets what is published for VOC, one run each.) Levels of two data sets cannot be compared. Who is ahead of whom can, and the size of a gap only with the room that it has: on 15-1 MiB ends 10 to 28 points below joint
+# training, on 15-5 overlapped 2.8.
+
 # %% tags=["draw"]
 def draw_gaps():
     figure, axes = panels(width=6.5, height=3.4)
-    looks = {"SDR - MiB": ("#d55e00", "^", -0.13), "SDR+MiB - MiB": ("#0072b2", "o", 0.13)}
+    looks = {"SDR": ("#d55e00", "^", -0.15), "SDR+MiB": ("#0072b2", "o", 0.15)}
     for row, place in enumerate(ends):
         for name, (color, marker, shift) in looks.items():
             mean, low, high = gaps.loc[(place, name), "all classes"]
             first = row == 0
-            axes.plot([low, high], [row + shift] * 2, color=color, linewidth=1.5)
-            axes.plot(mean, row + shift, marker, color=color, markersize=5, label=name if first else None)
-            sdr, mib_like = ABOVE[name]
-            axes.plot(voc.loc[sdr, place] - voc.loc[mib_like, place], row + shift, marker, color=color, markersize=7,
-                      markerfacecolor="none", label=f"{name}, published" if first else None)  # fmt: skip
+            axes.errorbar(mean, row + shift, xerr=[[mean - low], [high - mean]], fmt=marker, color=color, markersize=4,
+                          capsize=4, label=name if first else None)  # fmt: skip
+            axes.plot(voc.loc[name, place] - voc.loc["MiB", place], row + shift, marker, color=color, markersize=7,
+                      markerfacecolor="none", label=f"{name}, published for VOC" if first else None)  # fmt: skip
     axes.axvline(0, color="#777777", linewidth=0.8)
     axes.set_yticks(range(len(ends)), list(ends))
     axes.invert_yaxis()
@@ -741,35 +748,35 @@ def draw_gaps():
 
 
 show(
-    draw_gaps(), "Points of SDR and SDR+MiB above MiB in six places, with 95 % intervals over three seeds in the scale model, all within four points of zero, and as "
-    "published for VOC, from 1 to 23",
+    draw_gaps(), "Points above MiB in six places. Filled: SDR and SDR+MiB in the scale model, means and 95 % intervals over three seeds, from 1 below to 2 above. Open: as "
+    "published for VOC, one run each, from 1 to 23 above",
 )  # fmt: skip
 
 # %%
-gains_text(gaps)["all classes"].unstack(sort=False).rename_axis("MiniVOC20, three seeds")
 published = voc.loc["SDR"] - voc.loc["MiB"]
-sdr_gap, mib_start_gap = (gaps.xs(name, level=1)["all classes"] for name in ABOVE)
-one_by_one = ["15-1 sequential", "15-1 disjoint", "15-1 overlapped"]
-assert (sdr_gap["high"][one_by_one] < published[one_by_one] - 1).all() and (mib_start_gap["high"] < 0.3).all()
-assert sdr_gap.loc[["15-5 sequential", "15-5 disjoint"], "low"].min() > 0 and sdr_gap["high"].max() < 4
+sdr_gap, of_sdr_mib = (gaps.xs(name, level=1)["all classes"] for name in ABOVE)
+one_by_one, at_once = ["15-1 sequential", "15-1 disjoint", "15-1 overlapped"], ["15-5 sequential", "15-5 disjoint"]
+gains_text(gaps)["all classes"].unstack(sort=False).rename_axis("MiniVOC20")
+assert (sdr_gap["high"][one_by_one] < published[one_by_one] - 1).all()
+assert sdr_gap["mean"].round(1).tolist() == [1.9, 2.1, -0.0, 0.7, -0.4, -0.6] and sdr_gap.loc[at_once, "low"].min() > 0
 assert sdr_gap.loc["15-5 sequential", "low"] < published["15-5 sequential"] < sdr_gap.loc["15-5 sequential", "high"]
-assert sdr_gap["mean"].round(1).tolist() == [1.9, 2.1, -0.0, 0.7, -0.4, -0.6]
-assert means.loc["MiB", "15-5 disjoint"] > 2.5 * means.loc["FT", "15-5 disjoint"]
-assert means.loc["FT", "15-5 sequential"] - means.loc["MiB", "15-5 sequential"] > 10
+assert sdr_gap.loc["15-5 disjoint", ["low", "high"]].between(67.2 - 64.7 - 1.7 - 0.2, 67.2 - 64.7 + 3.1).all()
+assert of_sdr_mib.loc[at_once, "high"].max() < -0.6 and of_sdr_mib.drop(at_once)[["low", "high"]].abs().max(axis=None) < 0.32
+assert means.loc["FT", "15-5 sequential"] - means.loc["MiB", "15-5 sequential"] > 12
 
 # %% [markdown]
-# (In brackets what is published for VOC, one run each. Levels of two data sets cannot be compared. What can be is who is ahead of whom, and by how much.)
+# **On 15-1 no large gap is there.** SDR is 0.4 points below MiB in the disjoint setup (-1.8 to 1.0), where 15 above it are published, 0.7 above in the sequential one (0.3 to 1.0), where 17 are,
+# and 0.6 below in the overlapped one (-1.0 to -0.2), where 2.5 are. All three intervals leave out what is published. But the failure that SDR repairs on VOC, MiB at 30 to 37, is not in this model, where MiB ends at 48 to 67. With the
+# settings of MiniVOC it is: MiB has 31 on 15-1 disjoint. There SDR has 25 and SDR+MiB 31, one seed each.
 #
-# **The large gaps are not there.** On 15-1 SDR is 0.4 points below MiB in the disjoint setup (-1.8 to 1.0), where 15 above it are published, 0.7 above in the sequential one (0.3 to 1.0), where 17 are,
-# and 0.6 below in the overlapped one (-1.0 to -0.2), where 2.5 are. All three intervals leave out what is published.
+# **On 15-5 two setups have a gap of two points**, beyond zero. In the sequential one 1.1 are published, in the disjoint one 23. MiB's own paper gives MiB twenty points more there than SDR's table does, and the background
+# is counted differently ([chapter 10](10_paper_and_code.ipynb)): counted alike the gap is between 0.8 and 5.6, and ours lies about there. In the sequential setup, though, both methods are 11 to 13 points *below* fine-tuning,
+# which forgets two: old classes stay labelled. And MiB's new classes end at 32 there, where with the same rate and distillation they reach 68 in the overlapped setup. What holds them back was not measured.
 #
-# **On 15-5 there is a gap.** It is two points in the sequential setup, beyond zero, where the published one is 1.1, and two in the disjoint one, where it is 23. (With MiB's number from MiB's own paper it would be
-# 2.5: [chapter 10](10_paper_and_code.ipynb).) SDR+MiB has it nowhere: with MiB's start the intervals end a quarter of a point above MiB at most.
+# **SDR+MiB**, whose rate and distillation are its own, is a point below MiB in these two setups and within 0.3 of it elsewhere.
 #
-# In the disjoint and overlapped setups FT, LwF and MiB stand in VOC's order. In the sequential one they do not: FT is 13 points above MiB on 15-5. There old classes stay labelled, so
-# little is forgotten; and MiB's new classes end at 32, with a rate and a distillation that were found for 15-1, where little may move.
-#
-# So whose are the two points? The same two methods with the same weights, each with either start, trained once more on a CPU:
+# What makes the two points on 15-5 disjoint, the losses or the start? We trained both methods again, each with either start, this time on a CPU:
+
 # %%
 starts = after_last_step(pd.read_csv(f"{MODEL}/start/results.csv"), "15-5")
 PARTED = {
@@ -780,20 +787,24 @@ PARTED = {
     "both: SDR - MiB": ("SDR", "MiB"),
 }
 parted = paired_gains(starts, PARTED, {title: measure for measure, title in MAPPED.items()})
-gains_text(parted).rename_axis("15-5 disjoint, CPU")
 whole, part = parted["all classes"], parted.index.str
-assert whole[part.startswith("the losses")].abs().max(axis=None) < 0.2 and (whole[part.startswith("the losses")]["high"] < 0).all()
-assert whole[part.startswith("the start")]["low"].min() > 1.6 and parted["new classes"][part.startswith("the start")]["low"].min() > 4.5
-assert abs(whole.loc["both: SDR - MiB", "mean"] - sdr_gap.loc["15-5 disjoint", "mean"]) < 0.1
+by_start = starts.pivot(index="seed", columns="method", values="miou_all")
+of_losses = [by_start["SDR, MiB's start"] - by_start["MiB"], by_start["SDR"] - by_start["MiB, random start"]]
+gains_text(parted).rename_axis("15-5 disjoint")
+assert pd.concat(of_losses).between(-0.16, -0.06).all() and whole[part.startswith("the start")]["low"].min() > 1.6
+assert parted["new classes"][part.startswith("the start")]["low"].min() > 4.5
+assert abs(whole.loc["both: SDR - MiB", "mean"] - sdr_gap.loc["15-5 disjoint", "mean"]) < 0.15
 
 # %% [markdown]
-# **All of it is the start** here, as on 6-4: 2.0 points without the losses and 2.1 with them, nearly five on the new classes. The losses cost a tenth of a point under either start, and the seeds agree on that to
-# a tenth. (The CPU's SDR - MiB is the GPU's, to a tenth as well.)
+# **On 15-5 disjoint all of it is the start**: 2.0 points without the losses and 2.1 with them, nearly five on the new classes. The losses change it by -0.07 to -0.15 points in each of six pairs. (SDR minus MiB is 2.0
+# on the CPU and 2.1 on the GPU in the mean; on a single seed the two machines part by up to 0.6.) The other five places were not taken apart.
 #
-# So it is not the number of classes and steps either, at this scale and at weights that a search chose beside the distillation. What has not been tried of the paper's side is what no small machine
-# can: photographs by the thousand, a pretrained ResNet-101 with 2048 channels, thirty epochs a step. On [a few real photographs](../docs/real_voc_subset.md) SDR+MiB's lead was MiB's too, once MiB had its rate and its
-# distillation. And the same search moved MiB from 31 to 49 on 15-1 disjoint, and SDR from 25 to 48 ([study](../benchmarks/studies/minivoc20/README.md)). The care that a method is given can be
-# worth as much as any gap in the table.
+# **But are the losses heard?** Hardly. The search chose them beside a distillation twelve times as strong: next to it matching weighs 24 times less than on MiniVOC, where we called it a whisper. The one draw of the search that has a rate and a
+# distillation as good and a loud matching (a weight of 0.23) ends 3.6 points below MiB with MiB's start, on one seed. A factorial of losses that are heard, like that on 6-4, was not run here.
+#
+# So more classes and more steps alone do not bring the gap, in this model. Not tried: VOC's whole training set with a pretrained ResNet-101 of 2048 channels, and thirty epochs a step in place of four. On
+# [3,189 real photographs](../docs/real_voc_subset.md) SDR+MiB's lead was MiB's too, once MiB had its rate and its distillation; of SDR's lead more than half was its start, and 2.9 points go with its losses, which two seeds could not tell from chance. And on its one
+# seed the search was worth 17 points to MiB and 24 to SDR on 15-1 disjoint, as much as the large published gaps.
 #
 # ## Exercises
 #
@@ -956,7 +967,7 @@ quiz(
 
 # %% tags=["draw"]
 def draw_half_normal(seed):
-    figure, grid = panels(columns=2, width=9, height=3.4)
+    figure, grid = panels(columns=2, width=8, height=3)
     normal = np.abs(np.random.default_rng(0).normal(size=(4000, 15)))
     quantiles = np.sort(normal, axis=1).mean(axis=0)
     for axes, (base, y) in zip(grid, (("UCE", uce), ("MiB", mib_scores))):

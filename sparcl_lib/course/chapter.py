@@ -44,6 +44,7 @@ FOLDED = frozenset({"draw", "quiz", "verify"})
 HIDDEN = "hide-input"
 """What the site calls a folded cell; JupyterLab has `source_hidden` for it."""
 _FURTHER = re.compile(r"## Further: \S")
+_OF_TABLES = {"describe", "fillna", "head", "join", "rename", "rename_axis", "round", "unstack"}
 _CLAIMS = "# What the text says of it, checked:\n"
 _GUESS = "my_guess = None"
 _PAGES = " · ".join(
@@ -210,9 +211,29 @@ def _check_cell(path: Path, cell: NotebookNode) -> None:
 
 def _check_code(path: Path, source: str) -> None:
     try:
-        ast.parse(source)
+        tree = ast.parse(source)
     except SyntaxError as error:
         raise UserError(f"{path}: {error.msg}: {(error.text or source).strip()!r}") from error
+    *before, _ = ast.parse(split_claims(source)[0]).body or tree.body or [None]
+    for statement in before:
+        if isinstance(statement, ast.Expr) and _only_shows(statement.value):
+            raise UserError(
+                f"{path}: a notebook shows the last expression of a cell alone; only asserts may "
+                f"follow {ast.unparse(statement)!r}"
+            )
+
+
+def _only_shows(expression: ast.expr) -> bool:
+    """Is it there for what Jupyter makes of its value? A table, and not a call that does something.
+
+    Of methods by their name, as nobody knows of what they are.
+    """
+    if isinstance(expression, ast.Tuple):
+        return any(map(_only_shows, expression.elts))
+    if isinstance(expression, ast.Call):
+        method = expression.func
+        return isinstance(method, ast.Attribute) and method.attr in _OF_TABLES
+    return not isinstance(expression, ast.Constant)
 
 
 def read_chapters(folder: Path) -> list[Chapter]:

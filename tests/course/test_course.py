@@ -303,6 +303,11 @@ BAD = {
     "key": ("# ends_with", "# end_with", "end_with"),
     "guess": ("my_guess = None", "guess = None", "predict starts with my_guess = None"),
     "no code": ("total = 2 + 2", "total = = 2", "invalid syntax: 'total = = 2'"),
+    "shows nothing": (
+        "total = 2 + 2",
+        "total = 2 + 2\ntotal\nmore = 1",
+        "the last expression .* 'total'",
+    ),
     "no minutes": ("# Text.", "# ## Further: more", "further_minutes is 0 and 1 cells"),
     "no further part": ("# ends", "# further_minutes: 9\n# ends", "further_minutes is 9 and 0"),
     "order": (
