@@ -10,12 +10,14 @@ counted there. Other classes without truth that are predicted have IoU 0.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from sparcl_lib.tasks.classes import BACKGROUND_NAME
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def class_iou(confusion: np.ndarray) -> np.ndarray:
@@ -132,8 +134,10 @@ class StepMatrix:
         """The matrix as it was after a step."""
         return StepMatrix(self.step_classes, {k: r for k, r in self.rows.items() if k <= step})
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> "pd.DataFrame":
         """Rows steps, columns classes (background first); NaN where not learned yet."""
+        import pandas as pd  # here: it is slow to import, and no training needs it
+
         last = max(self.rows, default=0)
         frame = pd.DataFrame.from_dict(self.rows, orient="index")
         return frame.reindex(index=sorted(self.rows), columns=[BACKGROUND_NAME, *self.seen(last)])
@@ -167,12 +171,14 @@ def json_number(value: float) -> float | None:
     return None if np.isnan(value) else round(value, 4)
 
 
-def summarise(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def summarise(runs: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
     """One row per dataset, task, setup and method: mean and deviation of the last step over seeds.
 
     runs: contents of metrics.json files. The deviation is the sample standard deviation over
     seeds, NaN for one seed. Methods keep the order in which they come.
     """
+    import pandas as pd
+
     rows = []
     for run in runs:
         key = {name: run[name] for name in ("dataset", "task", "setup", "method")}

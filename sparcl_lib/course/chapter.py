@@ -211,11 +211,10 @@ def _check_cell(path: Path, cell: NotebookNode) -> None:
 
 def _check_code(path: Path, source: str) -> None:
     try:
-        tree = ast.parse(source)
+        ast.parse(source)
     except SyntaxError as error:
         raise UserError(f"{path}: {error.msg}: {(error.text or source).strip()!r}") from error
-    *before, _ = ast.parse(split_claims(source)[0]).body or tree.body or [None]
-    for statement in before:
+    for statement in ast.parse(split_claims(source)[0]).body[:-1]:
         if isinstance(statement, ast.Expr) and _only_shows(statement.value):
             raise UserError(
                 f"{path}: a notebook shows the last expression of a cell alone; only asserts may "
