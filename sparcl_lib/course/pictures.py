@@ -116,8 +116,16 @@ def alt_of(alt: str, values: Mapping[str, Any]) -> str:
 
 
 def control_of(ipywidgets: Any, name: str, values: Sequence[Any]) -> Any:
-    """A slider for numbers, a row of buttons for texts; its `value` is one of the values."""
+    """A slider for numbers, a row of buttons for texts; its `value` is at first the first of them.
+
+    A slider goes from the least number to the largest, in whatever order they are given.
+    """
     label = name.replace("_", " ")
     if all(isinstance(value, str) for value in values):
         return ipywidgets.ToggleButtons(options=list(values), description=label)
-    return ipywidgets.SelectionSlider(options=list(values), description=label)
+    return ipywidgets.SelectionSlider(
+        options=sorted(values),
+        value=values[0],
+        description=label,
+        style={"description_width": "initial"},
+    )

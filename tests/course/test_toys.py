@@ -11,6 +11,7 @@ from PIL import Image
 
 from sparcl_lib.course import four_classes, panels, pictures, play, plot_points, toys
 from sparcl_lib.course import output as cell_output
+from sparcl_lib.course.pictures import control_of
 
 
 def start():
@@ -178,3 +179,11 @@ def test_points_are_drawn_by_class_with_prototypes_and_arrows():
     plot_points(axes, toy.features, toy.labels, pushes=0 * pushes, names=toy.names, legend=False)
     assert len(axes.collections[-1].U) == 0 and axes.get_legend() is None
     assert axes.get_legend_handles_labels()[1] == list(toy.names)  # for one of the figure
+
+
+def test_a_slider_goes_up_and_begins_at_the_first_number():
+    import ipywidgets
+
+    slider = control_of(ipywidgets, "step_size", [0.1, 0.02, 0.3])
+    assert slider.options == (0.02, 0.1, 0.3)
+    assert (slider.value, slider.description) == (0.1, "step size")

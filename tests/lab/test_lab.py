@@ -189,12 +189,12 @@ def cell_of(page, index: int):
 
 
 def move_every_control(page, cell) -> int:
-    """Sliders one to the right, buttons to the last one; how many changed the picture."""
+    """Sliders one further, buttons to the last one; how many changed the picture."""
     image = cell.locator(".jupyter-widgets img").last
     image.wait_for(timeout=MINUTE)
     changed = 0
     handles, groups = cell.locator(".noUi-handle"), cell.locator(".widget-toggle-buttons")
-    moves = [partial(handle.press, "ArrowRight") for handle in handles.all()]
+    moves = [partial(slide, handle) for handle in handles.all()]
     moves += [group.locator("button").last.click for group in groups.all()]
     assert moves
     for move in moves:
@@ -204,6 +204,12 @@ def move_every_control(page, cell) -> int:
     if changed:
         assert image.get_attribute("alt").startswith("Drawn anew for ")
     return changed
+
+
+def slide(handle) -> None:
+    """One to the right, or to the left where it stands at the right end."""
+    now, end = (handle.get_attribute(f"aria-value{name}") for name in ("now", "max"))
+    handle.press("ArrowLeft" if now == end else "ArrowRight")
 
 
 def _changes(page, image, before: str) -> bool:
@@ -229,7 +235,7 @@ def check_a_toy_lives(page, cell) -> None:
     page.wait_for_timeout(500)
     assert image.get_attribute("src") == first
     for handle in cell.locator(".noUi-handle").all():
-        handle.press("ArrowRight")
+        slide(handle)
     cell.get_by_role("button", name="step", exact=True).click()
     assert _changes(page, image, first)
     # The sliders have drawn it anew, too.
