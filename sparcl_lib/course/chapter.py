@@ -9,7 +9,7 @@ come from training (`sparcl_lib.course.comparison`). What is made of it:
 - In cells tagged `exercise` the lines between `# SOLUTION` and `# END` are the solution: readers
   get a stub that raises NotImplementedError, and the whole cell, folded, below the check that
   follows.
-- The cell tagged `predict` holds `my_guess = None`; where outputs are saved it is a "pass".
+- A cell tagged `predict` holds `my_guess = None`; where outputs are saved it is a "pass".
 - Everything from a heading `## Further: ...` on is read by those who want more; the core, before
   it, stands alone.
 """

@@ -64,8 +64,8 @@ def test_a_copy_of_a_chapter_asks_and_shows_nothing_before(checkout):
         notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
         nbformat.validate(notebook)
         assert not any(cell.get("outputs") for cell in notebook.cells)
-        (guess,) = [cell for cell in notebook.cells if "predict" in tags_of(cell)]
-        assert guess.source.startswith("my_guess = None")
+        guesses = [cell.source for cell in notebook.cells if "predict" in tags_of(cell)]
+        assert guesses and all(guess.startswith("my_guess = None") for guess in guesses)
         assert sum("NotImplementedError" in cell.source for cell in notebook.cells) >= 3
 
 

@@ -188,7 +188,7 @@ def test_chapter_asks_predicts_and_quizzes(chapter):
     tags = [tag for cell in chapter.cells for tag in tags_of(cell)]
     assert tags.count("exercise") >= 3
     assert tags.count("check") >= 3
-    assert tags.count("predict") == 1 and tags.count("quiz") >= 3
+    assert tags.count("predict") >= 1 and tags.count("quiz") >= 3
     for cell in chapter.cells:
         if "predict" in tags_of(cell):
             asked = re.fullmatch(GUESS, cell.source)

@@ -112,7 +112,7 @@ def test_live_saved_and_opened_again(lab, page):
     page.locator(".noUi-handle").wait_for()
 
     # One picture each, sharp, with its text; the slider moves it.
-    assert texts_of_pictures(page) == ["one line", "three lines"]
+    assert texts_of_pictures(page) == ["one line", "three lines; step = 1"]
     for image in seen(page, ".jp-OutputArea img"):
         assert image.evaluate("i => [i.width, i.naturalWidth]") == [700, 1400]
     live = page.locator(".jupyter-widgets img")
@@ -135,7 +135,7 @@ def test_live_saved_and_opened_again(lab, page):
     page.evaluate(OPEN, ["a.ipynb", None])
     page.get_by_text(LOST).first.wait_for(state="attached")  # JupyterLab has given up on widgets
     assert not seen(page, f":text('{LOST}')")
-    assert texts_of_pictures(page) == ["one line", "three lines"]
+    assert texts_of_pictures(page) == ["one line", "three lines; step = 1"]
     assert len(seen(page, "details")) == 2 and seen(page, ".sparcl-still mjx-container")
     assert seen(page, ":text('Run this cell in JupyterLab to choose: step.')")
     assert seen(page, ":text('Hint: Read the docstring')") and seen(page, ":text('3/3')")
@@ -166,7 +166,7 @@ def test_a_toy_goes_on_by_buttons_and_is_a_sequence_when_opened_again(lab, page)
     page.get_by_text(LOST).first.wait_for(state="attached")
     assert not seen(page, f":text('{LOST}')")
     (image,) = seen(page, ".jp-OutputArea img")
-    assert image.get_attribute("alt") == "a line that rises"
+    assert image.get_attribute("alt") == "a line that rises; by = 1"
     assert image.evaluate("i => [i.naturalWidth, i.width <= 880]") == [1760, True]
     assert seen(page, ":text('Run this cell in JupyterLab to go on step by step')")
 
@@ -181,7 +181,7 @@ def test_from_somebody_else(lab, page):
     page.evaluate(OPEN, ["c.ipynb", None])
     page.locator(".sparcl-still mjx-container").first.wait_for()
     assert not seen(page, f":text('{LOST}')")
-    assert texts_of_pictures(page) == ["one line", "three lines"]
+    assert texts_of_pictures(page) == ["one line", "three lines; step = 1"]
     assert len(seen(page, "details")) == 2
 
 
