@@ -16,7 +16,6 @@ from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.pixels import check_pixels, read_photo, rgb_of
 from sparcl_lib.errors import UserError, number_of
 from sparcl_lib.models import SegmenterOutput, label_map
-from sparcl_lib.training.devices import lacks_memory
 
 Photograph: TypeAlias = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 """A file, a PIL image, a uint8 array (H, W, 3), or a uint8 tensor (3, H, W); RGB."""
@@ -75,6 +74,8 @@ def predict_photographs(
         try:
             maps += _label_maps(model, batch.to(device), originals, over_images=size is not None)
         except (RuntimeError, MemoryError) as error:
+            from sparcl_lib.training.devices import lacks_memory  # slow to import
+
             if not lacks_memory(error):
                 raise
             height, width = max(originals, key=math.prod)
