@@ -79,10 +79,8 @@ def predict_photographs(
             if not lacks_memory(error):
                 raise
             height, width = max(originals, key=math.prod)
-            count, seen = (
-                number_of(len(batch), "photograph"),
-                f"{batch.shape[2]} x {batch.shape[3]}",
-            )
+            count = number_of(len(batch), "photograph")
+            seen = " x ".join(map(str, batch.shape[2:]))
             raise UserError(
                 f"the memory ({device.type}) does not suffice for {count} of up to {height} x "
                 f"{width} pixels, seen at {seen}: scale down what is large"
