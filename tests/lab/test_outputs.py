@@ -154,6 +154,7 @@ def test_a_toy_goes_on_by_buttons_and_is_a_sequence_when_opened_again(lab, page)
     page.locator(".noUi-handle").press("ArrowRight")
     page.wait_for_function(MOVED, arg=pictures[-1])
     page.locator(".noUi-handle").press("ArrowLeft")
+    page.wait_for_function(f"before => !({MOVED})(before)", arg=pictures[-1])
     page.get_by_role("button", name="start again").click()
     page.wait_for_function(f"before => !({MOVED})(before)", arg=pictures[0])
     assert len(set(pictures)) == 3

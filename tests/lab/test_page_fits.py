@@ -1,7 +1,6 @@
 """The page of results in Chromium: nothing leaves a telephone's screen, and every picture shows."""
 
 import io
-import shutil
 
 import numpy as np
 import pytest
@@ -9,11 +8,6 @@ from fabricated_runs import make_run
 from PIL import Image
 
 from sparcl_lib.report.page import write_report
-
-playwright = pytest.importorskip("playwright.sync_api", reason="make test-lab installs it")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
 
 SIZES = """[...document.images].map(i => {
   const box = i.getBoundingClientRect();
@@ -33,7 +27,7 @@ GOES_ON = """[...document.querySelectorAll(".wide")].map(d => d.scrollWidth > d.
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_a_table_fits_a_telephone_or_shows_that_it_goes_on(tmp_path, seeds):
+def test_a_table_fits_a_telephone_or_shows_that_it_goes_on(browser, tmp_path, seeds):
     """By a shade at its right edge, which is gone at its end."""
 
     def shaded(table) -> bool:
@@ -42,27 +36,18 @@ def test_a_table_fits_a_telephone_or_shows_that_it_goes_on(tmp_path, seeds):
 
     runs = [make_run(m, seed) for m in ("FT", "MiB", "SDR", "Joint") for seed in range(seeds)]
     write_report(runs, tmp_path / "report.html", "Results")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 390, "height": 900})
+    with browser.new_page(viewport={"width": 390, "height": 900}) as page:
         page.goto((tmp_path / "report.html").as_uri())
         tables, goes_on = page.locator(".wide").all(), page.evaluate(GOES_ON)
         assert len(tables) == 1 + seeds and goes_on[:2] == [False, seeds > 1]  # steps, results
         assert [shaded(table) for table in tables] == goes_on
         tables[1].evaluate("d => { d.scrollLeft = d.scrollWidth }")
         assert not shaded(tables[1])
-        browser.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1400, "light")])
-def test_the_page_fits_the_screen(report, width, scheme):
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+def test_the_page_fits_the_screen(browser, report, width, scheme):
+    with browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
         page.goto(report)
         assert page.evaluate("document.documentElement.scrollWidth") == width
         pictures = page.evaluate(SIZES)
@@ -71,4 +56,3 @@ def test_the_page_fits_the_screen(report, width, scheme):
             assert picture["left"] >= 0 and picture["right"] <= width
             # sharp on a display of scale 2, and not shrunk by more than a sixth
             assert 1.6 * picture["shown"] <= picture["natural"] <= 2.4 * picture["shown"]
-        browser.close()
