@@ -342,6 +342,15 @@ def test_the_search_on_6_1_is_as_measured():
         assert line(method, *cells(rows, measures)) in LATENT_TERMS
 
 
+def test_seconds_of_the_pool_and_of_dask_are_as_measured():
+    found = table("pool_or_dask", "results.csv")
+    names = {"pool": "the pool, `--jobs 2`",
+             "dask": "`distributed.LocalCluster`, two workers of one thread"}  # fmt: skip
+    for way, rows in found.groupby("way"):
+        shown = [f"{x:.1f}" for x in (*rows.seconds, rows.seconds.mean())]
+        assert line(names[way], *shown) in page("pool_or_dask")
+
+
 def test_runs_side_by_side_are_as_measured():
     lanes = table("lanes", "lanes.csv")
     for runs, threads, seconds, per_hour in lanes.iloc[:, :4].itertuples(index=False):
