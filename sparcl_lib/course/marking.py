@@ -38,6 +38,7 @@ from sparcl_lib.course.copies import chapters_of_the_course, choose
 from sparcl_lib.course.exercises import Result, results
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import build
+from sparcl_lib.progress import tqdm
 
 if TYPE_CHECKING:
     from sparcl_lib.course.project import Outcome
@@ -122,7 +123,8 @@ def mark(folder: Path, numbers: list[str], seconds: float = SECONDS, core: bool 
         names = ", ".join(chapter.notebook.name for chapter in chapters)
         raise UserError(f"{folder} holds none of the chapters {names}")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        marked = list(pool.map(lambda pair: _mark_chapter(pair[0], pair[1], seconds, core), there))
+        marking = pool.map(lambda pair: _mark_chapter(pair[0], pair[1], seconds, core), there)
+        marked = list(tqdm(marking, "chapters", total=len(there)))
     found = [result for results_, _ in marked for result in results_]
     missing = tuple(line for _, line in marked if line)
     from sparcl_lib.course.project import check_project  # imports what the answers need not

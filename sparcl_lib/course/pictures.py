@@ -69,9 +69,7 @@ def explore(draw: Callable[..., Figure], alt: str, **choices: Sequence[Any]) -> 
     first = {name: values[0] for name, values in choices.items()}
     alt = alt_of(alt, first)
     still = image_of(draw(**first), alt)
-    names = ", ".join(choices).replace("_", " ")
-    line = as_html(f"Run this cell in JupyterLab to choose: {names}.")
-    output = Output(f"{still}<p>{line}</p>", alt)
+    output = Output(f"{still}<p>{as_html(how_to_choose(first))}</p>", alt)
     try:
         import ipywidgets
     except ImportError:
@@ -108,6 +106,13 @@ def image_of(figures: Figure | Sequence[Figure], alt: str, columns: int = 1) -> 
 def settings(values: Mapping[str, Any]) -> str:
     """A choice in words, such as "loss = Hoyer's, step size = 0.1"."""
     return ", ".join(f"{name.replace('_', ' ')} = {value}" for name, value in values.items())
+
+
+def how_to_choose(values: Mapping[str, Any], before: str = "to choose: ") -> str:
+    """The line below a still picture: what runs it, and which choice is shown."""
+    names = ", ".join(values).replace("_", " ")
+    shown = f" Shown: {settings(values)}." if values else ""
+    return f"Run all cells to this one in JupyterLab {before}{names}.{shown}"
 
 
 def alt_of(alt: str, values: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from sparcl_lib.course.output import Output, as_html, display_live
-from sparcl_lib.course.pictures import alt_of, control_of, image_of, settings
+from sparcl_lib.course.pictures import alt_of, control_of, how_to_choose, image_of, settings
 
 State = TypeVar("State")
 History = list[tuple[int, dict[str, Any]]]
@@ -93,7 +93,7 @@ def plot_points(
     axes.set(xlim=(-0.15, _EDGE), ylim=(-0.15, _EDGE), aspect="equal")
     axes.set(xlabel="channel 0", ylabel="channel 1")
     if names and legend:
-        axes.legend(loc="upper right", fontsize=8, frameon=False, handletextpad=0.2)
+        axes.legend(loc="upper right", fontsize=8, frameon=True, handletextpad=0.2)
 
 
 def _columns(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -184,8 +184,8 @@ def _sequence(
             figures.append(_titled(draw(state, **values), _after(number)))
         state = step(state, **values)
     columns = max(1, int(_COLUMN / figures[0].get_figwidth()))
-    choose = f", and to choose: {', '.join(values).replace('_', ' ')}" if values else ""
-    line = as_html(f"Run this cell in JupyterLab to go on step by step{choose}.")
+    before = f"to go on step by step{', and to choose: ' if values else ''}"
+    line = as_html(how_to_choose(values, before))
     return f"{image_of(figures, alt, columns)}<p>{line}</p>"
 
 

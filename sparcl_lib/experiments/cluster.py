@@ -11,8 +11,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 
 from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError
-from sparcl_lib.experiments.pool import CallResult, Calls, Results, attempt, result_of
+from sparcl_lib.experiments.pool import CallResult, Results, Waiting, attempt, result_of
 from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.experiments.worker import (
     Files,
@@ -89,21 +88,20 @@ class Cluster:
         options = {"accelerator": accelerator, "devices": 1}
         return RunStore(roots, partial(self._fit, options), self.side_by_side)
 
-    def side_by_side(self, call: Callable[..., Any], calls: Calls) -> Results:
+    def side_by_side(self, waiting: Waiting) -> Results:
         """Make the calls here, as many at a time as there are workers; each waits for one."""
         _ = self.client  # connected before there is a bar
-        return self._wait_for(call, calls)
+        return self._wait_for(waiting)
 
-    def _wait_for(self, call: Callable[..., Any], calls: Calls) -> Results:
-        waiting = deque(calls.items())
+    def _wait_for(self, waiting: Waiting) -> Results:
         threads = ThreadPoolExecutor(_MOST)
         running: dict[Future[CallResult], Any] = {}
         try:
             while waiting or running:
                 lanes = self._count_workers(len(waiting) + len(running))
                 while waiting and len(running) < lanes:
-                    key, arguments = waiting.popleft()
-                    running[threads.submit(attempt, call, arguments)] = key
+                    key, call = waiting.popleft()
+                    running[threads.submit(attempt, call)] = key
                 for future in wait(running, _POLL, FIRST_COMPLETED).done:
                     yield running.pop(future), result_of(future)
         except BaseException:  # Ctrl-C above all: what came home is kept

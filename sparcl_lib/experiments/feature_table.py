@@ -79,9 +79,12 @@ def feature_table(
     measure: must be found by other processes, so no lambda and no cell's function. jobs: processes,
     one per core if not given. Raises UserError for terms that other processes cannot read.
     """
-    asked = {place: (run, step) for run in runs for step, place in enumerate(_places(run))}
+    calls = {
+        place: partial(_measure_network, measure, run, step)
+        for run in runs for step, place in enumerate(_places(run))
+    }  # fmt: skip
     names = terms_of(run.config for run in runs)
-    known = run_calls(partial(_measure_network, measure), asked, jobs, label, names)
+    known = run_calls(calls, jobs, label, names)
     rows = [row for run in runs for row in _rows(run, known)]
     return FeatureTable(pd.DataFrame(rows), [r.error for r in known.values() if r.error])
 

@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -37,11 +38,14 @@ class CallResult(NamedTuple):
     error: str = ""
 
 
-Calls = Mapping[Any, tuple[Any, ...]]
-"""Key -> arguments of a call."""
+Call = Callable[[], Any]
+Calls = Mapping[Any, Call]
+"""Key -> what is to be called."""
+Waiting = deque[tuple[Any, Call]]
+"""(key, call), first come, first called. More may join while results come."""
 Results = Generator[tuple[Any, CallResult], None, None]
 """(key, what became of its call), in order of coming."""
-Executor = Callable[[Callable[..., Any], Calls], Results]
+Executor = Callable[[Waiting], Results]
 """Makes calls side by side: processes of this machine, or a cluster (`experiments.cluster`)."""
 
 
@@ -62,19 +66,26 @@ def cores() -> int:
 def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = None) -> Outcomes:
     """Every run, kept or trained now; one that fails becomes a line of errors and stops no other.
 
-    jobs: processes; None: one per core. They do not count where the store has an executor.
-    Interrupted, the same call goes on where it stopped.
+    Step 0 is trained first, and a run begins as soon as its own is there. jobs: processes; None:
+    one per core. They do not count where the store has an executor. Interrupted, the same call
+    goes on where it stopped.
     """
     configs = list(configs)
     terms = terms_of(configs)
     keys = [run_keys(config) for config in configs]
     wanted = dict(zip(keys, configs))
     missing = {k: c for k, c in wanted.items() if store.find(c, k) is None}
-    firsts = {k.first: (c, k) for k, c in missing.items() if not store.has_first(k)}
-    first_steps = run_calls(store.train_first, firsts, jobs, "first steps", terms, store.executor)
-    failed = {k: r for k in missing if (r := first_steps.get(k.first)) and r.error}
-    calls = {k: (c, k) for k, c in missing.items() if k not in failed}
-    trained = failed | run_calls(store.fetch, calls, jobs, "runs", terms, store.executor)
+    calls: dict[Any, Call] = {
+        k.first: partial(store.train_first, c, k)
+        for k, c in missing.items() if not store.has_first(k)
+    }  # fmt: skip
+    after: dict[Any, dict[Any, Call]] = {first: {} for first in calls}
+    for k, c in missing.items():
+        begun_by = after.get(k.first, calls)  # with the first calls where its step 0 is there
+        begun_by[k] = partial(store.fetch, c, k)
+    label = "first steps and runs" if after else "runs"
+    done = run_calls(calls, jobs, label, terms, store.executor, after)
+    trained = {k: done[k] for k in missing}
     kept = {k: store.find(c, k) for k, c in wanted.items() if k not in trained}
     runs = [kept[k] if k in kept else trained[k].value for k in keys]
     errors = [f"{title(wanted[k])}: {r.error}" for k, r in trained.items() if r.error]
@@ -92,36 +103,44 @@ def terms_of(configs: Iterable[RunConfig]) -> list[str]:
 
 
 def run_calls(
-    call: Callable[..., Any],
     calls: Calls,
     jobs: int | None,
     label: str,
     terms: Iterable[str] = (),
     executor: Executor | None = None,
+    after: Mapping[Any, Calls] = MappingProxyType({}),
 ) -> dict[Any, CallResult]:
-    """Key -> what call(*arguments) returned, in processes of one thread, under one bar.
+    """Key -> what its call returned, in processes of one thread, under one bar.
 
     With one job the calls are made here, one after the other. terms: loss terms that the calls
     need; other processes read those that are not the library's from their files. Where one has no
     file (it stands in a notebook) the calls are made here, or refused with a UserError if more jobs
-    were asked for. executor: who makes the calls in place of processes of this machine.
+    were asked for. executor: who makes the calls in place of processes of this machine. after: key
+    -> calls that are made once this key's has come back, and that share its error where it failed.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs is {jobs}: give how many processes, as in 1 or 2, or None")
     if not calls:
         return {}
+    total = len(calls) + sum(map(len, after.values()))
     if executor is None:
-        executor = _of_this_machine(len(calls), jobs, terms)
+        executor = _of_this_machine(total, jobs, terms)
     else:
         files_of(terms)  # refuses those that cannot travel
     results: dict[Any, CallResult] = {}
-    arriving = executor(call, calls)
-    with closing(arriving), tqdm(total=len(calls), desc=label, unit="run") as bar:
+    waiting = deque(calls.items())
+    arriving = executor(waiting)
+    with closing(arriving), tqdm(total=total, desc=label, unit="run") as bar:
         for key, result in arriving:
+            next_calls = after.get(key, {})
             results[key] = result
-            bar.update()
             if result.error:
                 bar.write(f"failed: {printable(result.error)}", file=sys.stderr)
+                results |= dict.fromkeys(next_calls, result)
+                bar.update(len(next_calls))
+            else:
+                waiting.extend(next_calls.items())
+            bar.update()
     return results
 
 
@@ -133,13 +152,11 @@ def _of_this_machine(calls: int, jobs: int | None, terms: Iterable[str]) -> Exec
     return _one_by_one if jobs <= 1 else partial(_side_by_side, jobs=jobs, files=files_of(terms))
 
 
-def attempt(
-    call: Callable[..., Any], arguments: tuple[Any, ...], files: Mapping[str, Path] | None = None
-) -> CallResult:
+def attempt(call: Call, files: Mapping[str, Path] | None = None) -> CallResult:
     """What a call returns or raises. files: of terms that this process may not know."""
     try:
         load_terms(files or {})
-        return CallResult(call(*arguments))
+        return CallResult(call())
     except UserError as error:
         return CallResult(error=str(error))
     except Exception as error:  # a bug in one run must not cost the others
@@ -157,27 +174,25 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _one_by_one(call: Callable[..., Any], calls: Calls) -> Results:
+def _one_by_one(waiting: Waiting) -> Results:
     with one_thread():
-        for key, arguments in calls.items():
-            yield key, attempt(call, arguments)
+        while waiting:
+            key, call = waiting.popleft()
+            yield key, attempt(call)
 
 
-def _side_by_side(
-    call: Callable[..., Any], calls: Calls, jobs: int, files: Mapping[str, Path]
-) -> Results:
+def _side_by_side(waiting: Waiting, jobs: int, files: Mapping[str, Path]) -> Results:
     """As many calls at a time as there are processes, so that a death costs those alone."""
-    waiting = deque(calls.items())
     while waiting:
         with _processes(jobs) as pool:
             running: dict[Future[CallResult], Any] = {}
             alive = True
             while running or (alive and waiting):
                 while alive and waiting and len(running) < jobs:
-                    key, arguments = waiting[0]
+                    key, call = waiting[0]
                     try:
                         with _deaf_to_interrupts():
-                            future = pool.submit(attempt, call, arguments, files)
+                            future = pool.submit(attempt, call, files)
                         running[future] = key
                     except BrokenProcessPool:
                         alive = False

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,9 +92,9 @@ def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame
     """
     left = {method: plan.trials - len(_done(_study(plan, method))) for method in plan.spaces}
     turns = [(n, method) for n in range(plan.trials) for method in plan.spaces if n < left[method]]
-    calls = {turn: (plan, turn[1], store) for turn in turns}
+    calls = {turn: partial(run_one, plan, turn[1], store) for turn in turns}
     terms = terms_of(plan.base.config(method, plan.seeds[0]) for method in plan.spaces)
-    for result in run_calls(run_one, calls, jobs, "trials", terms, store.executor).values():
+    for result in run_calls(calls, jobs, "trials", terms, store.executor).values():
         if result.error:  # trials that fail stand in the journal: this is something else
             raise UserError(result.error)
     return trials_table(plan)

@@ -45,12 +45,18 @@ def unbiased_pair(logits: Tensor, target: Tensor, teacher_logits: Tensor) -> tup
     said = torch.where(is_new, shifted.gather(1, picked), a.log())
     cross_entropy = torch.where(counts, z.log() - said, 0).sum()
     inverse = counts / z
-    by_old = e[:, :old] * (inverse - torch.where(is_new, 0, counts / a))
-    ce_slope = torch.cat([by_old, e[:, old:] * inverse], dim=1)
+    ce_slope = torch.empty_like(e)
+    torch.mul(e[:, :old], inverse - torch.where(is_new, 0, counts / a), out=ce_slope[:, :old])
+    torch.mul(e[:, old:], inverse, out=ce_slope[:, old:])
     ce_slope.scatter_add_(1, picked, -is_new.to(e.dtype))
 
-    kept = (t[:, 1:] * shifted[:, 1:old]).sum(1, keepdim=True)
+    # What follows is written over what is no longer needed: each such tensor is as large as logits.
+    kept = shifted[:, 1:old].mul_(t[:, 1:]).sum(1, keepdim=True)
     distillation = (z.log() - t[:, :1] * n.log() - kept).sum() / old
-    folded = 1 / z - t[:, :1] / n  # of background and new classes
-    kd_slope = torch.cat([first * folded, e[:, 1:old] / z - t[:, 1:], e[:, old:] * folded], dim=1)
-    return (cross_entropy, distillation), (ce_slope, kd_slope / old)
+    of_all = 1 / (z * old)
+    folded = of_all - t[:, :1] / (n * old)  # of background and new classes
+    kd_slope = e
+    kd_slope[:, :1].mul_(folded)
+    kd_slope[:, 1:old].mul_(of_all).sub_(t[:, 1:], alpha=1 / old)
+    kd_slope[:, old:].mul_(folded)
+    return (cross_entropy, distillation), (ce_slope, kd_slope)

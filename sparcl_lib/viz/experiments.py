@@ -124,7 +124,7 @@ def forest_plot(gains: pd.DataFrame, xlabel: str = "points more", width: float =
             axes.hlines(places[chosen], low[chosen], high[chosen], color=color, linewidth=1.8)
             axes.plot(
                 mean[chosen], places[chosen], "o", color=color, markerfacecolor=face,
-                markersize=6.5, markeredgewidth=1.4, label=label,
+                markersize=5, markeredgewidth=1.4, label=label,
             )  # fmt: skip
         axes.axvline(0, color=TEXT_COLOR, linewidth=0.9, zorder=1)
         axes.set_title(title, fontsize=11, color=TEXT_COLOR)

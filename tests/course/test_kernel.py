@@ -79,7 +79,7 @@ def test_a_mistake_is_one_line_and_the_rest_comes_when_asked(kernel, code, start
 INTERRUPTED = {
     "a loop": "import time, sparcl_lib.course\nprint('now', flush=True)\ntime.sleep(60)",
     "a pool": """
-import time, threading, multiprocessing, sparcl_lib.course
+import functools, time, threading, multiprocessing, sparcl_lib.course
 from sparcl_lib.experiments.pool import run_calls
 
 def tell():  # while the processes still import, where a traceback of each would be printed
@@ -89,7 +89,8 @@ def tell():  # while the processes still import, where a traceback of each would
     print('now', flush=True)
 
 threading.Thread(target=tell).start()
-run_calls(time.sleep, {1: (60,), 2: (60,)}, 2, 'waits')
+wait = functools.partial(time.sleep, 60)
+run_calls({1: wait, 2: wait}, 2, 'waits')
 """,
 }
 

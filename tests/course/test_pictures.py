@@ -52,7 +52,8 @@ def test_controls_draw_anew(shown, monkeypatch):
     explore(draw, "a line that rises", step=[0, 1, 2], method=["FT", "MiB"])
     still, view = shown
     assert 'alt="a line that rises; step = 0, method = FT"' in still.html
-    assert "Run this cell in JupyterLab to choose: step, method." in still.html
+    assert "Run all cells to this one in JupyterLab to choose: step, method." in still.html
+    assert "Shown: step = 0, method = FT." in still.html
     assert list(view) == [cell_output.WIDGET_VIEW]
     ((slider, buttons, picture),) = boxes
     before = picture.value

@@ -64,9 +64,12 @@ def notebook():
 def assert_whole(page: str) -> None:
     assert re.findall(r'<img[^>]* alt="([^"]*)"', page) == ALTS
     assert page.count('src="data:image/png;base64,') == 3
-    assert "Run this cell in JupyterLab to go on step by step." in page
+    assert "Run all cells to this one in JupyterLab to go on step by step." in page
     assert "Is $x &lt; 2$?" in page and page.count("<summary>") == 2
-    assert "Right</b>: $x = 1$." in page and "Run this cell in JupyterLab to choose: step." in page
+    assert (
+        "Right</b>: $x = 1$." in page
+        and "Run all cells to this one in JupyterLab to choose: step. Shown: step = 1." in page
+    )
     assert "Exercise 1.1" in page and "widget-view" not in page
 
 

@@ -6,7 +6,8 @@ import re
 import shutil
 import signal
 import sys
-from collections import Counter
+from collections import Counter, deque
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,8 @@ def test_step_0_is_trained_once_per_seed_and_nothing_twice(base, recorder, capsy
     assert errors == [] and [run.config for run in runs] == [*configs, configs[0]]
     assert Counter(recorder.asked) == {"first": 2, "FT": 2, "MiB": 2}
     assert runs[0].first.path == runs[1].first.path != runs[2].first.path
-    assert "4/4" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "first steps and runs: 100%" in told and "6/6" in told
     again, _ = run_all(configs, recorder.store, jobs=1)
     assert len(recorder.asked) == 6 and [r.metrics for r in again] == [r.metrics for r in runs[:4]]
 
@@ -179,8 +181,8 @@ def work(task: str) -> int:
 
 @pytest.mark.slow
 def test_processes_have_one_thread_and_a_death_costs_what_ran(base, tmp_path):
-    calls = {name: (name,) for name in ("one", "bug", "die", "two")}
-    answers = dict(pool._side_by_side(work, calls, 1, {}))
+    waiting = deque((name, partial(work, name)) for name in ("one", "bug", "die", "two"))
+    answers = dict(pool._side_by_side(waiting, 1, {}))
     assert answers["one"].value == answers["two"].value == 1
     assert answers["bug"].error == r"KeyError: 'x\ny'" and answers["die"].error == DIED
     stores = [open_store(tmp_path / name) for name in ("processes", "here")]
@@ -191,11 +193,35 @@ def test_processes_have_one_thread_and_a_death_costs_what_ran(base, tmp_path):
     assert len(list(stores[0].roots[0].glob("first-*"))) == 1
 
 
+def test_calls_after_others_begin_once_these_are_back_and_share_their_error(capsys):
+    asked = []
+
+    def note(name: str) -> str:
+        asked.append(name)
+        return work(name) and name
+
+    calls = {name: partial(note, name) for name in ("bug", "first")}
+    after = {
+        "bug": {"never": partial(note, "never")},
+        "first": {"run": partial(note, "run")},
+    }
+    done = run_calls(calls, 1, "calls", after=after)
+    assert asked == ["bug", "first", "run"] and done["run"].value == "run"
+    assert done["never"] == done["bug"] and capsys.readouterr().err.count("failed: ") == 1
+
+
+@pytest.mark.slow
+def test_calls_after_others_are_made_by_the_same_processes():
+    """They take seconds to start."""
+    done = run_calls({0: os.getpid}, 2, "calls", after={0: {1: os.getpid}})
+    assert done[0] == done[1] and done[0].value != os.getpid()
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no masks")
 def test_an_interrupt_never_reaches_the_processes():
     """Where it does, while they still import, each prints a traceback of its own."""
-    calls = dict.fromkeys((1, 2), (signal.SIG_BLOCK, ()))
-    masks = run_calls(signal.pthread_sigmask, calls, 2, "masks")
+    calls = dict.fromkeys((1, 2), partial(signal.pthread_sigmask, signal.SIG_BLOCK, ()))
+    masks = run_calls(calls, 2, "masks")
     assert all(signal.SIGINT in masks[number].value for number in calls)
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
@@ -204,12 +230,12 @@ def test_no_more_processes_than_cores_or_calls(monkeypatch):
     asked = []
     monkeypatch.setattr(pool, "cores", lambda: 3)
     monkeypatch.setattr(
-        pool, "_side_by_side", lambda call, calls, jobs, files: (asked.append(jobs), iter(()))[1]
+        pool, "_side_by_side", lambda waiting, jobs, files: (asked.append(jobs), iter(()))[1]
     )
     monkeypatch.setattr(pool, "closing", lambda answers: __import__("contextlib").nullcontext())
     for count in (2, 9):
-        run_calls(work, dict.fromkeys(range(count), ("x",)), None, "calls")
-    assert asked == [2, 3] and run_calls(work, {}, None, "calls") == {}
+        run_calls(dict.fromkeys(range(count), partial(work, "x")), None, "calls")
+    assert asked == [2, 3] and run_calls({}, None, "calls") == {}
 
 
 def test_without_dask_a_cluster_is_one_line(monkeypatch):

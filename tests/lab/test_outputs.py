@@ -137,7 +137,8 @@ def test_live_saved_and_opened_again(lab, page):
     assert not seen(page, f":text('{LOST}')")
     assert texts_of_pictures(page) == ["one line", "three lines; step = 1"]
     assert len(seen(page, "details")) == 2 and seen(page, ".sparcl-still mjx-container")
-    assert seen(page, ":text('Run this cell in JupyterLab to choose: step.')")
+    assert seen(page, ":text('Run all cells to this one in JupyterLab to choose: step.')")
+    assert seen(page, ":text('Shown: step = 1.')")
     assert seen(page, ":text('Hint: Read the docstring')") and seen(page, ":text('3/3')")
 
 
@@ -169,7 +170,7 @@ def test_a_toy_goes_on_by_buttons_and_is_a_sequence_when_opened_again(lab, page)
     (image,) = seen(page, ".jp-OutputArea img")
     assert image.get_attribute("alt") == "a line that rises; by = 1"
     assert image.evaluate("i => [i.naturalWidth, i.width <= 880]") == [1760, True]
-    assert seen(page, ":text('Run this cell in JupyterLab to go on step by step')")
+    assert seen(page, ":text('Run all cells to this one in JupyterLab to go on step by step')")
 
 
 def test_from_somebody_else(lab, page):

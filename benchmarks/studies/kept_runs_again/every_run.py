@@ -82,7 +82,7 @@ def failures(notebook: NotebookNode, store: Path) -> tuple[float, list[str]]:
 
 
 def run_chapters(store: Path) -> pd.DataFrame:
-    chapters, rows = read_chapters(), []
+    chapters, rows = read_chapters(NOTEBOOKS / "sources"), []
     for place, chapter in enumerate(tqdm(chapters, "chapters")):
         seconds, failed = failures(render(chapters, place, None), store)
         rows.append((chapter.name, round(seconds, 1), "; ".join(failed)))
