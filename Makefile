@@ -25,7 +25,7 @@ endif
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo check test test-units test-notebooks test-processors test-lab lab notebooks site search proof coverage constraints clean
+.PHONY: again demo check test test-units test-notebooks test-processors test-lab lab notebooks site search proof coverage constraints clean
 
 demo: $(READY)  ## train on MiniVOC for five minutes and show what is forgotten
 	$(BIN)/sparcl demo --out demo-results
@@ -54,6 +54,9 @@ test-lab: $(READY)  ## the notebooks in a real JupyterLab, driven by Chromium (D
 
 notebooks: $(READY)  ## make the notebooks from notebooks/sources; RETRAIN=1 trains every run anew
 	$(BIN)/python -m sparcl_lib.course.build $(if $(RETRAIN),--retrain)
+
+again: $(READY)  ## train every run that comes with the course anew, compare, run the chapters on them (a quarter of an hour)
+	$(BIN)/python benchmarks/studies/kept_runs_again/every_run.py
 
 lab: $(READY)   ## a working copy of the course in my-course, and JupyterLab on it
 	$(BIN)/sparcl course lab

@@ -64,6 +64,7 @@
 # %% tags=["setup"]
 import numpy as np
 import pandas as pd
+from matplotlib.patches import Patch
 
 from sparcl_lib.course import (
     check, compare_guess, explore, guess_first, minivoc_config, panels, quiz, run_or_load, show,
@@ -72,7 +73,7 @@ from sparcl_lib.environment import check_environment
 from sparcl_lib.metrics import class_iou
 from sparcl_lib.training.evaluation import picture_arrays
 from sparcl_lib.training.workspace import open_workspace
-from sparcl_lib.viz import colorize, prediction_strips, step_heat_map
+from sparcl_lib.viz import class_palette, colorize, prediction_strips, step_heat_map
 
 # %% [markdown]
 # ## Is everything there?
@@ -110,16 +111,21 @@ pd.DataFrame(steps).rename_axis("step")
 
 # %% tags=["draw"]
 test_ids = workspace.evaluation_ids[1][:12]
+names = workspace.task.class_names(1)  # by the value in the mask
 
 
 def draw_pair(picture):
     image, mask = workspace.evaluation_reader(test_ids[picture])  # (3, 64, 64), (64, 64) uint8
-    figure, (left, right) = panels(columns=2, width=7, height=3.6)
+    figure, (left, right) = panels(columns=2, width=7, height=3.9)
     left.imshow(image.permute(1, 2, 0), interpolation="nearest")
     right.imshow(colorize(mask.numpy(), 11), interpolation="nearest")
     for axes, title in ((left, "photograph"), (right, "mask")):
         axes.set_title(title)
         axes.set_axis_off()
+    shown = [c for c in mask.unique().tolist() if c < 255]
+    keys = [Patch(color=class_palette(11)[c] / 255, label=names[c]) for c in shown]
+    keys.append(Patch(fc="white", ec="#aaaaaa", hatch="//////", label="border"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     return figure
 
 
@@ -204,10 +210,12 @@ def draw_curve():
 show(draw_curve(), "mIoU of the first six classes falls to zero at step 1")
 
 # %% [markdown]
-# The **step-by-class matrix** holds the same story per class: a row for each step, a column for each class in learning order.
+# The **step-by-class matrix** holds the same story per class: a row for each step, a column for each class in learning order. A wider
+# gap parts the classes of one step from those of the next.
 
 # %% tags=["draw"]
-show(step_heat_map(matrix, "IoU of every class after every step"), "Step by class matrix of fine-tuning")
+title = "IoU of every class after every step (grey: not learned yet)"
+show(step_heat_map(matrix, title), "Step by class matrix of fine-tuning")
 
 # %% [markdown]
 # And this is what it looks like. The old objects are gone: most have become background, a few bear the name of a new class. Chapter 03 counts them.
@@ -215,7 +223,6 @@ show(step_heat_map(matrix, "IoU of every class after every step"), "Step by clas
 # %% tags=["draw"]
 pictures = picture_arrays(ft.model(1), workspace.picture_batches())
 earlier = picture_arrays(ft.model(0), workspace.picture_batches())["prediction"]
-names = workspace.task.class_names(1)
 
 
 def draw_strips(picture):

@@ -251,7 +251,7 @@ def kind_table(task, step, setup):  # (256,) raw value -> index into KINDS
 def draw_kinds(setup, step, photo):
     image_id, kinds = mixed[photo], kind_table(six_one, step, setup)
     image, mask = (x.numpy() for x in reader(image_id))
-    figure, (left, middle, right) = panels(columns=3, width=8.4, height=3.4)
+    figure, (left, middle, right) = panels(columns=3, width=8.4, height=3.6)
     left.imshow(image.transpose(1, 2, 0), interpolation="nearest")
     left.set_title("photograph")
     middle.set_title(f"target of step {step}")
@@ -270,7 +270,7 @@ def draw_kinds(setup, step, photo):
     for axes in (left, middle, right):
         axes.set_axis_off()
     keys = [Patch(fc=color, ec="#666666", label=kind) for kind, color in list(KINDS.items())[:5]]
-    figure.legend(handles=keys, loc="outside lower center", ncols=5, columnspacing=1)
+    figure.legend(handles=keys, loc="outside lower center", ncols=5, columnspacing=1, title="right panel")
     return figure
 
 
@@ -450,15 +450,17 @@ assert test_counts == PUBLISHED_TEST
 
 # %% tags=["draw"]
 def draw_counts(task):
-    figure, axes = panels(width=8.4, height=3)
-    for setup, shift, color, hatch in (("disjoint", -0.2, "#0072b2", None), ("overlapped", 0.2, "#e69f00", "/")):
+    figure, axes = panels(width=9, height=3.3)
+    for setup, shift, color, hatch in (("disjoint", -0.22, "#0072b2", None), ("overlapped", 0.22, "#e69f00", "/")):
         look = {"color": color, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
         bars = axes.bar(np.arange(task.num_steps) + shift, voc_counts(task, setup), 0.4, label=setup, **look)
         axes.bar_label(bars, fontsize=8)
     added = [VOC_CLASSES[step[0]] for step in task.steps[1:]]
     names = [f"{len(task.steps[0])} classes", *(f"+{name}" for name in added)]
     axes.set_xticks(range(task.num_steps), names, rotation=25 if len(added) > 5 else 0)
+    axes.set(xlabel="step 0, then the class that each step adds", title=f"{task.name} of VOC")
     axes.set(ylabel="training images (log scale)", ylim=(50, 20000), yscale="log")
+    axes.margins(x=0.01)
     axes.legend()
     return figure
 
@@ -797,7 +799,7 @@ assert ranked[:, 2].min() > 25 and ranked[:, 3].max() < 11
 
 # %% tags=["draw"]
 def draw_cooccurrence():
-    figure, grid = panels(columns=2, width=8.6, height=4.4, width_ratios=[1, 1.5])
+    figure, grid = panels(columns=2, width=8.6, height=4.7, width_ratios=[1, 1.5])
     for axes, table, classes in zip(grid, (mini, real), (MINIVOC_CLASSES, VOC_CLASSES)):
         names, other = classes[1:], ~np.eye(len(table), dtype=bool)
         texts = np.where((table >= 20) & other, np.char.mod("%.0f", table), "")
@@ -810,6 +812,7 @@ def draw_cooccurrence():
         axes.grid(False)
     grid[0].set_title("MiniVOC")
     grid[1].set_title("VOC2012 train_aug")
+    figure.supxlabel("numbers from 20 % on; white: the class itself", fontsize=10)
     return figure
 
 

@@ -138,7 +138,9 @@ def draw_features(chosen):
             if n == chosen[0]:
                 axes.set_title(title)
     keys = [Patch(color=color / 255, label=name) for color, name in zip(class_palette(7), names)]
-    figure.legend(handles=keys, loc="outside lower center", ncols=7, title="truth and prediction")
+    keys.append(Patch(fc="white", ec="#aaaaaa", hatch="//////", label="not counted"))
+    look = {"ncols": 8, "columnspacing": 1, "handlelength": 1.2, "title": "truth and prediction"}
+    figure.legend(handles=keys, loc="outside lower center", **look)
     return figure
 
 
@@ -416,7 +418,8 @@ def draw_stealing():
     left.hist(fresh_values.numpy(), **style, color="#e69f00", hatch="/", edgecolor="white", label="fresh rows, ten seeds")
     left.set(xlabel="logit", ylabel="density", title="Why a random row wins nothing")
     left.legend()
-    right.plot(steal.columns, steal.T, "o", color="#c44e00", alpha=0.4, markersize=4)
+    labels = ["one seed", *["_"] * 9]  # for the first of ten
+    right.plot(steal.columns, steal.T, "o", color="#c44e00", alpha=0.4, markersize=4, label=labels)
     right.plot(steal.columns, steal.mean(), color="#c44e00", label="mean of ten seeds")
     right.set_xscale("log", base=2)
     right.set_xticks(steal.columns, steal.columns)
@@ -909,7 +912,7 @@ assert by_share[4] > by_centre[4] and by_share[8] > by_centre[8] and by_share[16
 def draw_redrawn(picture):
     figure, grid = panels(columns=4, width=8.4, height=2.8)
     shown = {"true mask": filled[picture]}
-    shown |= {f"stride {s}": redrawn[s][picture] for s in redrawn}
+    shown |= {f"stride {s}, centre pixel": redrawn[s][picture] for s in redrawn}
     for axes, (title, mask) in zip(grid, shown.items()):
         axes.imshow(colorize(mask.numpy(), 11), interpolation="nearest")
         axes.set_title(title)
@@ -937,7 +940,8 @@ show(draw_redrawn(busiest), "A mask redrawn from its centre pixels at strides 4,
 #
 # $$1 + 2 \cdot 1 + 2 \cdot 2 + 5 \cdot (2 \cdot 4) = 47 \qquad\text{and}\qquad 47 + 2 \cdot 2 \cdot 4 = 63$$
 #
-# The gradient knows it without counting: a pixel whose gradient is not zero matters. We add up absolute values over 64 photographs.
+# The gradient knows it without counting: a pixel whose gradient is not zero matters. We add up absolute values over 64 photographs. The white
+# frame in the picture goes round all such pixels.
 
 # %%
 def gradient_map(function):  # (64, 64): |d function(images) at location (8, 8) / d pixel|
@@ -966,9 +970,9 @@ def draw_fields():
         low, high = extent(gradient)
         brightness = (gradient / gradient.max()).sqrt()
         shown = axes.imshow(brightness, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
-        axes.set(xlim=(-1.5, 65.5), ylim=(65.5, -1.5), xlabel="pixel", facecolor="#777777")
+        axes.set(xlim=(-1.5, 65.5), ylim=(65.5, -1.5), xlabel="pixel (grey: outside the image)", facecolor="#777777")
         side = high - low + 1
-        axes.set_title(f"{name}: {side} x {side} pixels")
+        axes.set_title(f"{name}: {side} x {side} pixels (white frame)")
         edges = [low - 0.5, high + 0.5]
         axes.vlines(edges, *edges, color="white", linewidth=0.8)
         axes.hlines(edges, *edges, color="white", linewidth=0.8)
@@ -1066,8 +1070,8 @@ assert p["mib"][chosen[0]].flatten(1)[:, levels[next(iter(levels))]].argmax() in
 # %% [markdown]
 # ### Look inside: a map for each class
 #
-# Behind each prediction stand 11 maps, one per class, that add up to 1 at every pixel. Choose a class and a photograph: where is the network
-# sure, where does it waver?
+# Behind each prediction of joint training stand 11 maps, one per class, that add up to 1 at every pixel. Choose a class and a photograph:
+# where is the network sure, where does it waver?
 
 # %%
 picture_batch = next(iter(together.picture_batches()))  # six photographs
@@ -1077,7 +1081,7 @@ assert torch.allclose(maps.sum(1), torch.ones(6, 64, 64), atol=1e-5)
 
 # %% tags=["draw"]
 def draw_map(class_name, photograph):
-    figure, (left, middle, right) = panels(columns=3, width=8.4, height=2.9)
+    figure, (left, middle, right) = panels(columns=3, width=8.4, height=3.2)
     left.imshow(pictures["images"][photograph], interpolation="nearest")
     middle.imshow(colorize(pictures["prediction"][photograph], 11), interpolation="nearest")
     probability = maps[photograph, names.index(class_name)]
@@ -1086,6 +1090,9 @@ def draw_map(class_name, photograph):
     for axes, title in ((left, "photograph"), (middle, "prediction"), (right, f"p({class_name})")):
         axes.set_title(title)
         axes.set_axis_off()
+    classes = np.unique(pictures["prediction"][photograph])
+    keys = [Patch(color=class_palette(11)[c] / 255, label=names[c]) for c in classes]
+    figure.legend(handles=keys, loc="outside lower center", ncols=8, columnspacing=1, handlelength=1.2)
     return figure
 
 

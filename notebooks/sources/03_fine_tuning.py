@@ -41,6 +41,7 @@ from itertools import islice, product
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.patches import Patch
 from torch.nn import functional as F
 
 from sparcl_lib import seed_everything
@@ -152,7 +153,7 @@ steps = in_three.matrix
 
 # %% tags=["draw"]
 alt = "Every class has IoU zero one step after the step that taught it; background stays above 80"
-show(step_heat_map(steps, "Fine-tuning on 6-2: IoU after every step"), alt)
+show(step_heat_map(steps, "Fine-tuning on 6-2: IoU after every step (grey: not learned yet)"), alt)
 
 # %% [markdown]
 # The **forgetting** of class $c$ after step $k$ is its best IoU at an earlier step minus the one it has now (Chaudhry et al., equation 3,
@@ -174,7 +175,7 @@ upper = joint.matrix.rows[1]  # class name -> IoU
 
 # %% tags=["draw"]
 def draw_class(name):
-    figure, axes = panels(width=7, height=2.5)
+    figure, axes = panels(width=7, height=2.8)
     for other in names[1:]:
         known = [k for k in steps.rows if other in steps.rows[k]]
         values = [steps.rows[k][other] for k in known]
@@ -184,7 +185,7 @@ def draw_class(name):
     axes.axhline(upper[name], color="#4d4d4d", linestyle="--", label=f"{name}, joint training")
     axes.set(xticks=[0, 1, 2], xlabel="step", ylabel="IoU (%)", ylim=(-3, 100))
     axes.set_title(f"Fine-tuning on 6-2: {name}, the other classes in grey")
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -252,12 +253,12 @@ STYLES = (("#d55e00", "o", "-"), ("#0072b2", "s", "--"), ("#222222", "^", ":"))
 
 
 def draw_curves(curves, title):
-    figure, axes = panels(width=7, height=2.5)
+    figure, axes = panels(width=8, height=2.8)
     for (label, values), (color, marker, line) in zip(curves.items(), STYLES):
         axes.plot(*zip(*values.items()), color=color, marker=marker, linestyle=line, label=label)
     axes.set(xlabel="iteration of step 1", ylabel="old mIoU (%)", ylim=(-2, 70))
     axes.set(xticks=range(0, 21, 5), title=title)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=3, columnspacing=1.2)
     return figure
 
 
@@ -272,15 +273,15 @@ show(draw_curves({"fine-tuning": curve}, "The first 20 of 300 iterations"), alt)
 # ## Where the lost pixels go
 #
 # The row of a class in the confusion matrix, divided by its sum, says what its pixels are called. Below, each class on the left has the
-# same height, and the thickness of a ribbon is the share of its pixels that get the name on the right (ribbons below 2 % are left out). The
-# figure is of the finished run, over all 400 test images.
+# same height, and the thickness of a ribbon is the share of its pixels that get the name on the right (names that get less than half
+# a percent of all six classes together are left out). The figure is of the finished run, over all 400 test images.
 
 # %% tags=["draw"]
 def draw_flow(after):
     step = int(after[-1])
     known = names[: task.num_classes(step)]
     title = f"Pixels of the old classes after {after}"
-    return confusion_flow(ft.confusion(step), known, OLD, title, smallest=0.02)
+    return confusion_flow(ft.confusion(step), known, OLD, title, smallest=0.005)
 
 
 alt = "After step 1 nearly all pixels of the six old classes flow into background"
@@ -334,11 +335,15 @@ def draw_labels(picture):
     axes_of = {"photograph": pairs[picture][0].permute(1, 2, 0)}
     for kind, labels in targets.items():
         axes_of[f"old pixels {kind}"] = colorize(labels[picture].numpy().astype(np.uint8), 11)
-    figure, grid = panels(columns=4, width=8, height=2.3)
+    figure, grid = panels(columns=4, width=8, height=2.6)
     for axes, (title, image) in zip(grid, axes_of.items()):
         axes.imshow(image, interpolation="nearest")
         axes.set_title(title)
         axes.set_axis_off()
+    classes = [c for c in targets["labelled"][picture].unique().tolist() if c < 255]
+    keys = [Patch(color=class_palette(11)[c] / 255, label=names[c]) for c in classes]
+    keys.append(Patch(fc="white", ec="#aaaaaa", hatch="//////", label="ignored"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     return figure
 
 
@@ -407,7 +412,7 @@ def draw_shares():
             label = None if place else part
             axes.barh(place, 100 * value, left=left, color=color, edgecolor="#1c1c20", label=label)
             left += 100 * value
-    axes.set_yticks(range(3), list(reversed(controls)))
+    axes.set_yticks(range(3), [f"old pixels {kind}" for kind in reversed(controls)])
     axes.set(xlabel="what pixels of old classes are called after 20 iterations (%)", xlim=(0, 100))
     figure.legend(loc="outside upper center", ncols=4)
     return figure
@@ -476,7 +481,7 @@ z0, z1 = mean_logits(before), mean_logits(after)  # (7, 11), (11, 11)
 
 # %% tags=["draw"]
 def draw_logits():
-    figure, axes = panels(columns=2, width=8.5, height=3, sharey=True)
+    figure, axes = panels(columns=2, width=8.5, height=3.2, sharey=True)
     for ax, z, title in zip(axes, (z0, z1), ("after step 0", "after step 1")):
         bars = [(z.diagonal()[1:NUM_OLD], "#56b4e9", "its own class")]
         bars.append((z[0, 1:NUM_OLD], "#1c1c20", "background"))
@@ -487,7 +492,7 @@ def draw_logits():
             where = np.arange(6) + 0.27 * (place - 1)
             ax.bar(where, values, 0.27, color=color, edgecolor="#1c1c20", label=label)
         ax.set_xticks(range(6), names[1:NUM_OLD], rotation=40, ha="right")
-        ax.set_title(title)
+        ax.set(title=title, xlabel="true class of the pixels")
     axes[0].set_ylabel("mean logit")
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
@@ -805,24 +810,24 @@ held = [xy.var(axis=0).sum() / f[few].var(axis=0).sum() for xy, f in zip(planes,
 print(f"share of the variance in this plane: {100 * held[0]:.0f} % before, {100 * held[1]:.0f} % after")
 
 # %% tags=["draw"]
-MARKERS = "os^DvPX"
+MARKERS = ["1", "o", "s", "^", "D", "X", r"$\bigcirc$"]  # shaped like their classes; background a Y
 
 
 def draw_clouds():
-    figure, axes = panels(columns=2, width=7.6, height=3.6, sharex=True, sharey=True)
+    figure, axes = panels(columns=2, width=7.6, height=4, sharex=True, sharey=True)
     palette = class_palette(NUM_OLD) / 255
     for c in range(NUM_OLD):
         look = {"marker": MARKERS[c], "color": palette[c], "label": names[c]}
         for ax, xy in zip(axes, planes):
-            ax.scatter(*xy[y[few] == c].T, s=12, linewidth=0, **look)
+            ax.scatter(*xy[y[few] == c].T, s=16, linewidth=0 if c else 1, **look)
         tail, tip = (xy[y[few] == c].mean(axis=0) for xy in planes)
         style = {"arrowstyle": "->", "color": "white", "lw": 4.5, "shrinkA": 0, "shrinkB": 0}
         axes[1].annotate("", tip, tail, arrowprops=style)
         axes[1].annotate("", tip, tail, arrowprops={**style, "color": palette[c], "lw": 2})
-    axes[0].set_title("after step 0")
-    axes[1].set_title("after step 1")
+    axes[0].set(title="after step 0", xlabel="first direction", ylabel="second direction")
+    axes[1].set(title="after step 1", xlabel="first direction")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=7, markerscale=2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, markerscale=2)
     return figure
 
 

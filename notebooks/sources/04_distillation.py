@@ -38,6 +38,7 @@ import math
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.patches import Patch
 
 from sparcl_lib import losses
 from sparcl_lib.course import (
@@ -51,7 +52,7 @@ from sparcl_lib.report.differences import gains_text, paired_gains
 from sparcl_lib.tasks import training_table
 from sparcl_lib.training.evaluation import picture_arrays
 from sparcl_lib.training.workspace import open_workspace
-from sparcl_lib.viz import colorize, method_styles, prediction_strips
+from sparcl_lib.viz import class_palette, colorize, method_styles, prediction_strips
 
 # %% [markdown]
 # ## What the teacher still knows
@@ -259,14 +260,20 @@ def bars(axes, series, title, legend=True):
     if legend:
         axes.legend(loc="upper right")
 
+
+def name_sides(axes):
+    axes.set_xlabel("left of the dotted line old classes, right of it new ones")
+
 # %% tags=["draw"]
 def draw_plain():
-    figure, grid = panels(columns=2, rows=2, width=8.4, height=4.2, sharex=True, sharey="col")
+    figure, grid = panels(columns=2, rows=2, width=8.4, height=4.4, sharex=True, sharey="col")
     for row, (name, pixel) in zip(grid, PIXELS.items()):
         said = {who: pixel[who] for who in WHO}
         title = f"{name} pixel, labelled {TOY[pixel['label']]}: probabilities"
         bars(row[0], said, title, name == "unseen")
         bars(row[1], pushes(pixel), f"{name} pixel: push of the plain losses", name == "hidden")
+    for axes in grid[-1]:
+        name_sides(axes)
     return figure
 
 
@@ -476,10 +483,12 @@ def compared(pixel):
 
 # %% tags=["draw"]
 def draw_compared():
-    figure, grid = panels(columns=2, rows=3, width=8.4, height=5.2, sharex=True, sharey="col")
+    figure, grid = panels(columns=2, rows=3, width=8.4, height=5.4, sharex=True, sharey="col")
     for row, (name, pixel) in zip(grid, THREE.items()):
         for axes, (loss, kinds) in zip(row, compared(pixel).items()):
             bars(axes, kinds, f"{name}: push of {loss}", (name, loss) == ("hidden", "cross-entropy"))
+    for axes in grid[-1]:
+        name_sides(axes)
     return figure
 
 
@@ -562,11 +571,13 @@ assert low["ILT minus LwF"] < 0 < high["ILT minus LwF"]
 # %% [markdown]
 # MiB is eight to nine points above LwF and ILT, and five below Joint, with intervals that leave no doubt of either. Between LwF and ILT there
 # is nothing to choose: the search gave the feature term a small weight, and the interval of their difference (last row) holds zero.
+#
+# The same on single test images: what the teacher says, and what three of the methods make of it.
 
 # %%
 pictures = workspace.picture_batches()
 models = {
-    "step 0": teacher, "FT": runs["FT"].model(1), "MiB": runs["MiB"].model(1),
+    "teacher": teacher, "FT": runs["FT"].model(1), "MiB": runs["MiB"].model(1),
     "Joint": runs["Joint"].model(0),  # its only step
 }  # fmt: skip
 arrays = {name: picture_arrays(model, pictures) for name, model in models.items()}
@@ -925,7 +936,7 @@ assert (real["plain"][hidden] < 0).all() and (real["unbiased"][hidden] > 0).all(
 # %% tags=["draw"]
 def draw_real(picture):
     place = int(order[picture])
-    figure, axes = panels(columns=4, width=9, height=2.6)
+    figure, axes = panels(columns=4, width=9, height=2.9)
     for panel, labels in zip(axes, (truth[place], target[place])):
         panel.imshow(colorize(labels.numpy().astype(np.uint8), len(names)), interpolation="nearest")
     for panel, (kind, values) in zip(axes[2:], real.items()):
@@ -936,6 +947,10 @@ def draw_real(picture):
     for panel, title in zip(axes, ("truth", "label of step 1", "plain", "unbiased")):
         panel.set(title=title, xticks=[], yticks=[])
         panel.grid(False)
+    palette, shown = class_palette(len(names)) / 255, truth[place].unique().tolist()
+    keys = [Patch(color=palette[c], label=names[c]) for c in shown]
+    keys.append(Patch(color="#707070", label="no hidden old object"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     return figure
 
 

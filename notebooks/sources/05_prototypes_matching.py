@@ -280,11 +280,14 @@ def push(features, guesses, prototypes, distance):
     return 0 - moving.grad
 
 
+def of_old(prototypes):  # the others are left out: matching has no use for them
+    return torch.where(torch.tensor([[False], [True], [True], [False]]), prototypes, torch.nan)
+
+
 def draw_push(distance):
     figure, axes = panels(width=5.2, height=4.6)
     arrows = 15 * push(points.features, points.labels, points.prototypes, distance)
-    held = torch.where(torch.tensor([[False], [True], [True], [False]]), points.prototypes, torch.nan)
-    plot_points(axes, points.features, points.labels, held, arrows, points.names)
+    plot_points(axes, points.features, points.labels, of_old(points.prototypes), arrows, points.names)
     return figure
 
 
@@ -352,7 +355,7 @@ def step(state, weight, distance, step_size, wrong_guesses, moving_average):
 def draw_toy(state, wrong_guesses, **others):
     figure, axes = panels(width=4.4, height=4.3)
     features, prototypes = state
-    plot_points(axes, features, points.labels, prototypes, names=points.names)
+    plot_points(axes, features, points.labels, of_old(prototypes), names=points.names)
     wrong = guessed(wrong_guesses) != points.labels
     x, y = features[wrong].T.numpy()
     axes.scatter(x, y, s=90, facecolors="none", edgecolors="#d55e00", linewidths=1.2)
@@ -361,7 +364,7 @@ def draw_toy(state, wrong_guesses, **others):
 
 play(
     start, step, draw_toy, "Four classes in a plane: with matching, disc and triangle come back "
-    "towards their prototypes and rest half of the way",
+    "towards their hollow prototypes and rest half of the way",
     weight=[3.0, 10.0, 1.0, 0.0], distance=["mse", "l2"], step_size=[0.05, 0.2, 1.0],
     wrong_guesses=[0.0, 0.2, 0.4, 0.8], moving_average=[0.0, 0.05, 0.2],
 )  # fmt: skip
@@ -627,10 +630,11 @@ def draw_drift():
         panel.scatter(*end_at[6:].T, color="#d55e00", marker="*", s=60, label="new, after step 1")
         for a, b in zip(start_at, end_at):
             panel.annotate("", b, a, arrowprops={"arrowstyle": "->", "color": "#666666"})
-        for at, text in zip([*start_at, *end_at[6:]], names[1:]):  # old names above, new ones below
-            look = {"fontsize": 8, "color": "#222222" if text in names[:num_old] else "#a84a00"}
-            way = (-4, 8) if text in names[:num_old] else (6, -11)
-            panel.annotate(text, at, way, textcoords="offset points", **look)
+        for a, b, text in zip(start_at, end_at, names[1:]):  # on the side where the arrow is not
+            way = (7, -9) if b[1] > a[1] else (-4, 8)
+            panel.annotate(text, a, way, textcoords="offset points", fontsize=8, color="#222222")
+        for at, text in zip(end_at[6:], names[num_old:]):
+            panel.annotate(text, at, (6, -11), textcoords="offset points", fontsize=8, color="#a84a00")
         panel.set(title=name, xlabel="first direction of the means of $M_0$")
         panel.margins(0.15)
     axes[0].set_ylabel(f"second (both: {share:.0f} % of their spread)")

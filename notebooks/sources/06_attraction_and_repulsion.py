@@ -351,7 +351,7 @@ def draw_balance(repulsion, d):
         at = rest(d, 1, repulsion, 2, distance)
         axes.plot(at, min(repulsion / at**2, 1.55), marker, color=colour, markersize=8)
     axes.set(xlabel="distance r of the two means", ylabel="force", xlim=(0, 5), ylim=(0, 1.6))
-    axes.set_title(f"prototypes {d:g} apart, a = 1, b = {repulsion:g}, D = 2; markers: at rest")
+    axes.set_title(f"prototypes {d:g} apart (thin line), a = 1, b = {repulsion:g}, D = 2; markers: at rest")
     axes.axvline(d, color="#888888", lw=0.8)
     axes.legend(loc="upper right")
     return figure
@@ -366,7 +366,7 @@ explore(
 # With more classes the picture stays, though not the numbers: each class rests where its spring holds the sum of all pushes, near neighbours decide, and a
 # single pair is pushed by $2 / (|S| (|S| - 1))$ while a class is pulled by $1 / |S|$. Play with it.
 # Every "step" moves all points once by step size times push; what would be negative becomes 0, as after a ReLU. The large markers are the
-# prototypes, crosses the class means. (In training the prototype of a *new* class follows its features, and so does not hold it; here it stands
+# prototypes, black plus signs the class means. (In training the prototype of a *new* class follows its features, and so does not hold it; here it stands
 # still.)
 
 # %%
@@ -683,7 +683,7 @@ explore(
 )  # fmt: skip
 
 # %% [markdown]
-# Without a hold the old classes drift off and half of their points, or more, get another name. Attraction keeps them, and the star, which is drawn close to the
+# (Channel 0 to the right, channel 1 upwards.) Without a hold the old classes drift off and half of their points, or more, get another name. Attraction keeps them, and the star, which is drawn close to the
 # triangle, pays a few points; adding repulsion to it changes next to nothing. Repulsion alone does something that the toy did not show: the *whole plane* has
 # grown, gaps and spreads of the classes alike. It is the cheapest way to have larger distances: let all features get longer. Yet it has helped the old classes
 # here, at the price of background, a fifth of which is lost on top. A class that moves as one block and away from its neighbours is easier to name, in this small
@@ -751,7 +751,8 @@ def plane(features, labels):
     return (features - centre) @ directions.T
 
 # %% tags=["draw"]
-CLOUD_MARKERS = "os^DvPX*<>"
+BAR = [(-1, -0.35), (1, -0.35), (1, 0.35), (-1, 0.35)]
+CLOUD_MARKERS = [*"os^DXo*", BAR, "s", "$\u263d$"]  # each like its class; ring and frame are hollow
 
 
 def draw_spaces(scale):
@@ -760,26 +761,30 @@ def draw_spaces(scale):
     shown = {name: plane(*spaces[name]) for name in ("M_0", "UCE", "UCE + attraction", "UCE + repulsion")}
     for panel, (name, points) in zip(axes, shown.items()):
         labels = spaces[name][1]
-        objects = (labels > 0) & (labels < 255)
-        widest = shown["UCE + repulsion"] if scale == "one for all" else points[objects]
+        widest = shown["UCE + repulsion"] if scale == "one for all" else points[(labels > 0) & (labels < 255)]
         reach = np.quantile(np.abs(widest), 0.995)
-        for c in range(1, 11):
-            few = rng.permutation(np.flatnonzero(labels == c))[:20]
-            panel.scatter(*points[few].T, s=7, color=palette[c], marker=CLOUD_MARKERS[c - 1], linewidths=0, label=names[c])
+        for c, marker in enumerate(CLOUD_MARKERS, start=1):
+            few = rng.permutation(np.flatnonzero(labels == c))[:15]
+            empty, thin = names[c] in ("ring", "frame"), names[c] in ("ring", "frame", "moon")
+            panel.scatter(*points[few].T, s=9, facecolors="none" if empty else palette[c], edgecolors=palette[c],
+                          marker=marker, linewidths=0.6 * thin, label=names[c])  # fmt: skip
         panel.set(xlim=(-reach, reach), ylim=(-reach, reach), box_aspect=1)
         panel.set_title(name.replace("M_0", "$M_0$"), fontsize=10)
         panel.tick_params(labelsize=7)
+    axes[0].set(xlabel="first direction", ylabel="second direction")
     keys = axes[0].get_legend_handles_labels()
     figure.legend(*keys, loc="outside lower center", ncols=10, fontsize=8, markerscale=2.2, handletextpad=0, columnspacing=0.9)
     return figure
 
 
 explore(
-    draw_spaces, "Features of ten classes in the plane of their means, in four networks, each at a scale of its own: the clouds of classes lie in much the "
+    draw_spaces, "Features of ten classes in four networks, each in the plane of its own class means, each at a scale of its own: the clouds of classes lie in much the "
     "same way, but the axis of repulsion is six times as long as that of UCE", scale=["each its own", "one for all"],
 )  # fmt: skip
 
 # %% [markdown]
+# (Fifteen locations of each class, of which a few lie outside. Each panel is the plane of the two main directions of *its own* class means, so it may be turned or mirrored.)
+#
 # Repulsion has done what it was asked, and more than the toy let us think: means that were 7 apart are five times as far from each other. The
 # calculation for both forces gives a finite distance; repulsion alone knows no rest, and 300 iterations are what stopped it. But look at the
 # spread: it has grown more than threefold, too. Each at a scale of its own (mind the numbers at the axes), the picture of repulsion hardly differs from that
@@ -1283,6 +1288,7 @@ assert nested_share(11)[:-2].max() < 1e-3 and torch.isclose(nested_share(11)[-1]
 # The formula's attraction takes the old model's guesses where old classes hide in background. The released code takes the labels of the step as
 # they are, "raw". Then a hidden triangle is background to attraction, and is drawn to background's prototype, while matching draws it to its own.
 # And to repulsion there are no old classes at all in the batch: their pixels are part of background's mean, and are pushed with it.
+# (The second panel is attraction, too; the arrows of the last one have a scale of their own.)
 
 # %% tags=["draw"]
 RAW = torch.where(toy.labels == 3, 3, 0)  # old classes are labelled background

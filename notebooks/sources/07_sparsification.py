@@ -129,7 +129,7 @@ show(
 )  # fmt: skip
 
 # %% [markdown]
-# There is little room: five channels. An old class spreads over some forty of the 64, and the four classes to come, which this network has
+# (Old classes stand above the blue line, new ones below.) There is little room: five channels. An old class spreads over some forty of the 64, and the four classes to come, which this network has
 # never learned, light the same channels as the old ones. If space is short anywhere, it is here.
 #
 # ## The loss, step by step
@@ -358,7 +358,7 @@ show(
 )  # fmt: skip
 
 # %% [markdown]
-# The ratio gathers each class in a point on the diagonal, where both channels are equally strong; disc and triangle, far apart before, meet there. (The
+# (After 80 steps of each loss; colours and marks as above.) The ratio gathers each class in a point on the diagonal, where both channels are equally strong; disc and triangle, far apart before, meet there. (The
 # weakest background points fall silent: they are below the floor.) Hoyer's and the entropy send the points to the nearer axis, some are still on their way after
 # 80 steps, and there triangle and star are left with their length to tell them apart. The L1 share makes everything smaller, and the turned ratio comes to rest where the total is
 # one peak, with one channel or with two. No loss here knows what a classifier needs. And a plane has two axes for four classes; whether 64
@@ -528,9 +528,9 @@ def draw_activity(looks):
         left.hist(share.ravel(), bins=40, range=(0, 1), histtype="step", color=color, linestyle=line,
                   weights=np.full(share.size, 64 / share.size), linewidth=1.6, label=name.replace("M_0", "$M_0$"))  # fmt: skip
         right.hist(active_channels(features), bins=32, range=(0.5, 64.5), histtype="step", color=color,
-                   linestyle=line, density=True, linewidth=1.6)  # fmt: skip
+                   linestyle=line, weights=np.full(len(features), 100 / len(features)), linewidth=1.6)  # fmt: skip
     left.set(yscale="log", xlabel="activity / strongest channel of the location", ylabel="channels per bin (of 40)")
-    right.set(xlabel="active channels of a location", ylabel="share of the locations", yticks=[])
+    right.set(xlabel="active channels of a location", ylabel="locations per bin (%)")
     left.legend()
     return figure
 
@@ -551,16 +551,16 @@ def draw_plane(looks):
         at = plane.transform(means[name])
         for c in range(1, 11):  # five locations of each class
             look = {"color": "#a9cbe4"} if c < 7 else {"color": "#f2c09a", "marker": "^"}
-            panel.scatter(*plane.transform(features[labels == c][:5]).T, s=11, linewidths=0, **look)
+            panel.scatter(*plane.transform(features[labels == c][:5]).T, s=11, linewidths=0, label={1: "old class, a location", 7: "new class, a location"}.get(c), **look)
         panel.scatter(*at[:6].T, color="#0072b2", s=45, label="old class, mean")
         panel.scatter(*at[6:].T, color="#d55e00", marker="*", s=80, label="new class, mean")
         for row, (spot, text) in enumerate(zip(at, names[1:])):  # old names below, new ones above
             away, color = ((0, -15), "#222222") if row < 6 else ((0, 8), "#a84a00")
-            panel.annotate(text, spot, away, textcoords="offset points", fontsize=8, ha="center", color=color)
+            panel.annotate(text, spot, away, textcoords="offset points", fontsize=8, ha="right" if text == "disc" else "center", color=color)
         share = 100 * at.var(axis=0).sum() / means[name].var(axis=0).sum()
-        panel.set(title=name, xlabel=f"first direction (both: {share:.0f} % of the means' spread)")
-    axes[0].set_ylabel("second direction")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        panel.set(title=name, xlabel=f"direction 1 (both: {share:.0f} % of the means' spread)")
+    axes[0].set_ylabel("direction 2")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handletextpad=0.2, columnspacing=1)
     return figure
 
 

@@ -420,7 +420,7 @@ springs.T.round(2)
 assert springs["taken away by the term"].is_monotonic_decreasing
 
 # %% [markdown]
-# In the plane: two old classes are drawn away from their hollow prototypes, and would rest at the crosses if nothing held them; the star stands for what
+# In the plane: two old classes are drawn away from their hollow prototypes, and would rest at the coloured plus signs if nothing held them; the star stands for what
 # is new. Choose how the base holds: *nothing*; its *outputs*, with a classifier that reads channel 0 alone; its *features*, every point for itself; or
 # *frozen*. Matching is on; at 0 there is the base alone.
 
@@ -458,14 +458,14 @@ def draw_scene(points, **settings):
         axes.plot(*(scene.prototypes[c] + 2 * (begun - scene.prototypes)[c]).tolist(), "+", color=color, markersize=13, markeredgewidth=2)
     way = {c: (points - AT_HOME)[scene.labels == c].mean(dim=0).norm() for c in (1, 2)}
     axes.set_title(
-        f"holds: {settings['hold']}; matching {settings['matching']:g}\ndisc {way[1]:.2f}, triangle {way[2]:.2f} from home", fontsize=10,
+        f"holds: {settings['hold']}; matching {settings['matching']:g}\ndisc {way[1]:.2f}, triangle {way[2]:.2f} from the prototype", fontsize=10,
     )
     return figure
 
 
 play(
     begin, move, draw_scene, "A toy of four classes in two channels, whose base holds its outputs, with matching 0.5, at the start and after 2, 6 and 40 "
-    "steps: disc and triangle leave their hollow prototypes and rest before they reach the crosses, a quarter of the way along channel 0, which is read, and half "
+    "steps: disc and triangle leave their hollow prototypes and rest before they reach the plus signs, a quarter of the way along channel 0, which is read, and half "
     "of it along channel 1", frames=(0, 2, 6, 40),
     hold=["outputs", "nothing", "features", "frozen"], strength=[1.0, 0.0, 4.0], matching=[0.5, 0.0, 2.0],
     step_size=[0.2, 0.05, 0.3],
@@ -563,13 +563,13 @@ def draw_walk():
             axes.plot(SHARES, [row[part] for row in found], color=color, marker=marker, linestyle=line)
     left.plot([0, 1], [0, 1], color="#999999", linewidth=1, label="linear weights")
     for axes in (left, middle, right):
-        axes.axvline(new_share(0.5, 7, 4), color="#999999", linestyle=":", linewidth=1)
+        axes.axvline(new_share(0.5, 7, 4), color="#999999", linestyle=":", linewidth=1, label="EWF's share")
         axes.set_xlabel("share s of the new weights")
     figure.suptitle("MiniVOC 6-4, disjoint, seed 0, 96 test images")
     left.set(title="drift / drift at s = 1")
     middle.set(title="old classes, named (%)", ylim=(0, 100))
     right.set(title="new classes, named (%)", ylim=(0, 100))
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
@@ -842,7 +842,7 @@ def draw_places(setup):
             )  # fmt: skip
         axes.axhline(0, color="#777777", linewidth=0.9)
         axes.set_xlabel(f"lost {place} (points named)")
-    figure.suptitle(f"MiniVOC 6-4, {setup}, old classes, three seeds")
+    figure.suptitle(f"MiniVOC 6-4, {setup}, old classes, three seeds; upright lines: 95 % intervals")
     grid[0].set_ylabel("matching adds (points of mIoU)")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
     return figure

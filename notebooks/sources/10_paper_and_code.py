@@ -89,7 +89,7 @@ assert torch.equal(losses.reshaped_features(two_images[:1], of_class_1[:1]), two
 # %% [markdown]
 # The vector goes image by image and, in each image, channel by channel. Read as (D, n) its first row holds both channels of the first image. For a batch of
 # **one** image the first row is the first channel, and all is well: whoever tries it with one image sees nothing. With more, the prototypes keep their sum and
-# lose their shape:
+# lose their shape, here on made-up means of four classes:
 
 # %% tags=["draw"]
 def draw_prototypes(images_in_a_batch):

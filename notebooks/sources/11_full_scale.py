@@ -363,7 +363,7 @@ def draw_hours(table):
     axes.barh(places, later, left=first, color="#e69f00", hatch="//", edgecolor="white", label="later steps")
     axes.set_yticks(places, [f"{run.row.task} {run.row.setup} {run.row.method}" for run in runs])
     axes.invert_yaxis()
-    axes.set(xlabel="hours of one H200, reckoned, each run alone", title=table, xlim=(0, 1.35 * (first + later).max()))
+    axes.set(xlabel="hours of one H200, reckoned, each run alone", title=f"{table}, rows of {' and '.join(wanted)}", xlim=(0, 1.35 * (first + later).max()))
     axes.legend(loc="lower right")
     return figure
 
@@ -679,10 +679,10 @@ assert log["kd"].between(0.055, 0.085).all()
 # %% tags=["draw"]
 def draw_log():
     figure, (left, right) = panels(columns=2, width=9, height=3.4)
-    both = pd.concat([log_of(killed, 0), log])
-    left.plot(both.index, both["ce"], color="#0072b2", marker="o", markersize=3)
+    for part in (log_of(killed, 0), log):  # the line breaks off where the step ends
+        left.plot(part.index, part["ce"], color="#0072b2", marker="o", markersize=3)
     left.axvline(begins, color="#222222", linewidth=1)
-    left.text(begins + 2, both["ce"].max(), "step 1", va="top")
+    left.text(begins + 2, 1, "step 1", va="top", transform=left.get_xaxis_transform())
     left.set(title="cross-entropy", xlabel="iteration of the run", ylabel="loss, without a weight")
     styles = zip(terms, ("#0072b2", "#d55e00", "#007a5e", "#cc79a7", "#e69f00", "#222222"), "o^sDvP")
     for name, color, marker in styles:
@@ -690,9 +690,9 @@ def draw_log():
         right.plot(log.index, weighted, color=color, marker=marker, markersize=3, label=name.replace("released_", ""))
     for stop in stops:
         right.axvline(begins + stop, color="#777777", linestyle=":")
-    right.set(title="step 1: term x weight", xlabel="iteration of the run", yscale="log")
+    right.set(title="step 1: term x weight", xlabel="iteration of the run", ylabel="loss, with its weight", yscale="log")
     right.set_ylim(top=1000)  # room for the legend
-    right.legend(fontsize=7, ncols=3, loc="upper center")
+    right.legend(fontsize=8, ncols=2, loc="upper center")
     return figure
 
 
@@ -1155,7 +1155,7 @@ def draw_memory(arithmetic):
         axes.plot([8, 24], [low, high], marker, color=color, label=f"{name}, in use")
         axes.plot([8, 24], table.loc[name, "reserved GiB"][[8, 24]], marker, color=color, markerfacecolor="none", label=f"{name}, held")
     axes.axhline(24e9 / 2**30, color="#777777", linestyle=":")
-    axes.text(2, 24e9 / 2**30, "24 GB", va="bottom")
+    axes.text(2, 24e9 / 2**30, "24 GB = 22.4 GiB", va="bottom")
     axes.set(xlabel="images in a batch", ylabel="peak memory (GiB)", title=arithmetic)
     axes.legend(loc="lower right", ncols=2)
     return figure

@@ -14,10 +14,12 @@ import yaml
 
 from sparcl_lib.config import parse_settings, resolve
 from sparcl_lib.course import minivoc_config
+from sparcl_lib.course.runs import SHIPPED
 from sparcl_lib.digests.statements import tree_digest
 from sparcl_lib.methods import method_to_plain
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.report.differences import gains_text, paired_gains
+from sparcl_lib.training import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "benchmarks" / "studies"
@@ -357,6 +359,19 @@ def test_runs_side_by_side_are_as_measured():
         assert line(runs, threads, seconds, f"{per_hour:.0f}") in page("lanes")
     rates = lanes.set_index(["runs side by side", "threads a run"])["runs per hour"]
     assert f"by {rates[2, 1] / rates[1, 2]:.1f}, so" in page("lanes")
+
+
+def test_every_shipped_run_trained_anew_is_the_one_that_ships():
+    found = table("kept_runs_again", "runs.csv")
+    assert set(found.key) == {folder.name for folder in SHIPPED.iterdir()}
+    ships = {folder.name: RunDirectory(folder).metrics()["steps"] for folder in SHIPPED.iterdir()}
+    whole = found[found.measure == "miou_all"]
+    for key, step, mean in whole[["key", "step", "shipped"]].itertuples(index=False):
+        assert mean in [row["miou_all"] for row in ships[key] if row["step"] == step]
+    assert (found.again == found.shipped).all()
+    assert f"{len(found)} numbers" in page("kept_runs_again")
+    chapters = table("kept_runs_again", "chapters.csv")
+    assert len(chapters) == 12 and chapters.failed.isna().all()
 
 
 def test_shipped_runs_trained_again_are_as_told():
