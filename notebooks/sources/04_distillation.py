@@ -261,9 +261,6 @@ def bars(axes, series, title, legend=True):
         axes.legend(loc="upper right")
 
 
-def name_sides(axes):
-    axes.set_xlabel("left of the dotted line old classes, right of it new ones")
-
 # %% tags=["draw"]
 def draw_plain():
     figure, grid = panels(columns=2, rows=2, width=8.4, height=4.4, sharex=True, sharey="col")
@@ -272,8 +269,7 @@ def draw_plain():
         title = f"{name} pixel, labelled {TOY[pixel['label']]}: probabilities"
         bars(row[0], said, title, name == "unseen")
         bars(row[1], pushes(pixel), f"{name} pixel: push of the plain losses", name == "hidden")
-    for axes in grid[-1]:
-        name_sides(axes)
+    grid[-1, 0].set_xlabel("left of the dotted line old classes, right of it new ones")
     return figure
 
 
@@ -483,12 +479,10 @@ def compared(pixel):
 
 # %% tags=["draw"]
 def draw_compared():
-    figure, grid = panels(columns=2, rows=3, width=8.4, height=5.4, sharex=True, sharey="col")
+    figure, grid = panels(columns=2, rows=3, width=8.4, height=5.2, sharex=True, sharey="col")
     for row, (name, pixel) in zip(grid, THREE.items()):
         for axes, (loss, kinds) in zip(row, compared(pixel).items()):
             bars(axes, kinds, f"{name}: push of {loss}", (name, loss) == ("hidden", "cross-entropy"))
-    for axes in grid[-1]:
-        name_sides(axes)
     return figure
 
 

@@ -187,7 +187,7 @@ play(
 )  # fmt: skip
 
 # %% [markdown]
-# Matching and repulsion do. With matching 1, repulsion 3 and nothing else the mean of background ends at (0.2, 0.2) after 80 steps, where its prototype is at (0.9, 0.8): what one force holds, the other carries off.
+# Matching and repulsion do. With repulsion 3 alone the mean of disc ends at (0.6, 3.5) after 80 steps, with matching 1 beside it at (0.8, 3.2), on the way to its prototype at (1.0, 3.0): what one force holds, the other carries off.
 #
 # ## Sixteen combinations
 #
