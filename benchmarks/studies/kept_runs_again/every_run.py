@@ -9,6 +9,7 @@ stopped.
 """
 
 import argparse
+import re
 import sys
 import tempfile
 import time
@@ -78,7 +79,13 @@ def failures(notebook: NotebookNode, store: Path) -> tuple[float, list[str]]:
         cell.metadata.tags.append(GOES_ON)
     seconds = execute(notebook, NOTEBOOKS, {CACHE_VARIABLE: str(store)})
     errors = [output for cell in watched for output in cell.outputs if "ename" in output]
-    return seconds, [f"{error.ename}: {error.evalue}" for error in errors]
+    return seconds, [f"{error.ename} {error.evalue} at {line_of(error)}" for error in errors]
+
+
+def line_of(error: NotebookNode) -> str:
+    """The line of the cell that failed: an assert says nothing else of itself."""
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in "\n".join(error.traceback).splitlines()]
+    return next((line.strip() for line in lines if re.match("-+> ", line)), "an unknown line")
 
 
 def run_chapters(store: Path) -> pd.DataFrame:
