@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import yaml
+from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 
-from sparcl_lib.config import RunConfig, read_config
+from sparcl_lib.config import RunConfig
 from sparcl_lib.course.build import execute
 from sparcl_lib.course.chapter import NOTEBOOKS, read_chapters, render
 from sparcl_lib.course.runs import CACHE_VARIABLE, SHIPPED
@@ -37,8 +37,7 @@ GOES_ON = "raises-exception"  # nbclient: the cells after it run, too
 def shipped_runs() -> dict[str, RunConfig]:
     """Key -> configuration, of all that come with the course but steps 0, which these share."""
     folders = sorted(path for path in SHIPPED.iterdir() if not path.name.startswith("first-"))
-    texts = {path.name: (path / "config.yaml").read_text("utf-8") for path in folders}
-    configs = {name: read_config(yaml.safe_load(text)) for name, text in texts.items()}
+    configs = {path.name: RunDirectory(path).config() for path in folders}
     strangers = [name for name, config in configs.items() if run_keys(config).run != name]
     if strangers:
         sys.exit(f"kept under another key than this library looks for: {', '.join(strangers)}")
@@ -79,13 +78,13 @@ def failures(notebook: NotebookNode, store: Path) -> tuple[float, list[str]]:
         cell.metadata.tags.append(GOES_ON)
     seconds = execute(notebook, NOTEBOOKS, {CACHE_VARIABLE: str(store)})
     errors = [output for cell in watched for output in cell.outputs if "ename" in output]
-    return seconds, [f"{error.ename} {error.evalue} at {line_of(error)}" for error in errors]
+    return seconds, [f"{e.ename} at {line_of(e)} {e.evalue}".strip() for e in errors]
 
 
 def line_of(error: NotebookNode) -> str:
     """The line of the cell that failed: an assert says nothing else of itself."""
-    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in "\n".join(error.traceback).splitlines()]
-    return next((line.strip() for line in lines if re.match("-+> ", line)), "an unknown line")
+    lines = strip_ansi("\n".join(error.traceback)).splitlines()
+    return next((line for line in lines if re.match("-+> ", line)), "an unknown line")
 
 
 def run_chapters(store: Path) -> pd.DataFrame:
