@@ -2,6 +2,8 @@
 
 import os
 import re
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,10 @@ _FEW = 8
 """Processes that any machine may run side by side on its processor."""
 _PATIENCE = 3.0
 """Seconds in which a process that fails hears of another one that failed."""
+_LONG_PATIENCE = 15.0
+"""Seconds in which a process has to fail by itself when another one has failed."""
+_LOOK_EVERY = 0.5
+"""Seconds from one look at the other processes to the next; Fabric's own looks are 5 s apart."""
 _NO_MEMORY = ("can't allocate memory", "out of memory")
 """In errors of torch that have no type of their own: of its allocator for a CPU, and of CUDA."""
 _TOLD = 2
@@ -40,18 +46,10 @@ def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
 
     Raises UserError for devices that are not there, and what else Fabric refuses.
     """
-    check_devices(options)
-    try:
+    with _refusals(options):
         fabric = Fabric(precision=precision, **options)
         fabric.launch()
-    except (RuntimeError, TypeError, ValueError) as error:
-        given = ", ".join(f"{name}={value}" for name, value in options.items())
-        raise UserError(f"cannot train with {given}: {' '.join(str(error).split())}") from error
-    if fabric.world_size == 1:
-        _check_alone()
-    if fabric.device.type == "cpu":
-        keep_freed_memory()
-    return fabric
+    return _ready(fabric)
 
 
 @contextmanager
@@ -61,23 +59,95 @@ def launched(precision: Precision = "32-true", **options: Any) -> Iterator[Fabri
     What is wrong is told by one of them: the first, or if it knows nothing of it the one that does.
     Raises FailedElsewhere in the others, and UserError where the memory does not suffice.
     """
-    fabric = make_fabric(precision, **options)
-    _STARTED.extend(getattr(fabric.strategy.launcher, "procs", []))
+    with _refusals(options):
+        fabric = Fabric(precision=precision, **options)
+    over = threading.Event()
     try:
-        yield fabric
+        with _refusals(options):
+            _watch_others(fabric, over)
+            fabric.launch()
+        yield _ready(fabric)
     except BaseException as error:
+        over.set()
         too_large = _lack_of_memory(error, fabric.device)
         if not fabric.is_global_zero:
             time.sleep(_PATIENCE)  # the first process ends this one if it failed as well
         unknown = isinstance(error, Exception) and not isinstance(too_large or error, UserError)
-        elsewhere = _failed_elsewhere(error) if unknown else None
-        for process in _STARTED:
-            process.kill()
-            process.wait()
+        elsewhere = _failed_elsewhere(error) if unknown and fabric.world_size > 1 else None
+        _end_others()
         known = too_large or elsewhere
         if known is not None:
             raise known from error
         raise
+    finally:
+        over.set()
+
+
+@contextmanager
+def _refusals(options: Mapping[str, Any]) -> Iterator[None]:
+    """UserError for devices that are not there, and for what Fabric says of them and others."""
+    check_devices(options)
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError) as error:
+        given = ", ".join(f"{name}={value}" for name, value in options.items())
+        raise UserError(f"cannot train with {given}: {' '.join(str(error).split())}") from error
+
+
+def _ready(fabric: Fabric) -> Fabric:
+    if fabric.world_size == 1:
+        _check_alone()
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
+    return fabric
+
+
+def _watch_others(fabric: Fabric, over: threading.Event) -> None:
+    """Look after the processes that `fabric` starts, in a thread, until `over`.
+
+    In place of Fabric's own: that one kills the first process as soon as it sees another one dead,
+    perhaps before a word is said, or while it ends.
+    """
+    starting = getattr(fabric.strategy.launcher, "procs", None)
+    if starting is None:
+        return  # a single process
+
+    def watch() -> None:
+        while not over.wait(_LOOK_EVERY):
+            _take_over(starting)
+            if _statuses() and not over.wait(_LONG_PATIENCE):
+                _end_all()
+
+    threading.Thread(target=watch, daemon=True, name="sparcl-watch").start()
+
+
+def _take_over(processes: list[Popen[bytes]]) -> None:
+    """Move `processes` to those of ours: what is left in this list Fabric looks after."""
+    while processes:
+        _STARTED.append(processes.pop(0))
+
+
+def _statuses() -> list[int]:
+    """Of the processes that this one has started and that have failed."""
+    return [process.returncode for process in _STARTED if process.poll()]
+
+
+def _end_all() -> None:
+    """End this process and those it started: it waits for one that has failed, and cannot hear.
+
+    With gloo it hears. NCCL waits for minutes, in a call that no exception reaches.
+    """
+    told = _ended_elsewhere(_statuses()[0])
+    _end_others()
+    if not isinstance(told, FailedElsewhere):
+        print(f"\nsparcl: {told}", file=sys.stderr, flush=True)
+    os._exit(_TOLD)
+
+
+def _end_others() -> None:
+    for process in _STARTED:
+        process.kill()
+        process.wait()
 
 
 def lacks_memory(error: BaseException) -> bool:
@@ -100,17 +170,17 @@ def _failed_elsewhere(error: BaseException) -> UserError | None:
     if not is_first_process() and os.getppid() != _PARENT:
         return FailedElsewhere("the first process of this training has ended")
     until = time.monotonic() + (_PATIENCE if _STARTED else 0)
-    while True:
-        failed = [process.returncode for process in _STARTED if process.poll()]
-        if failed or time.monotonic() >= until:
-            break
+    while not (failed := _statuses()) and time.monotonic() < until:
         time.sleep(0.05)
-    if not failed:
-        return _lost_connection(error)
-    if failed[0] == _TOLD:
+    return _ended_elsewhere(failed[0]) if failed else _lost_connection(error)
+
+
+def _ended_elsewhere(status: int) -> UserError:
+    """What there is to say of another process that ended with this status."""
+    if status == _TOLD:
         return FailedElsewhere("another process of this training has failed")
     return UserError(
-        f"another process of this training ended with status {failed[0]}, perhaps for lack of "
+        f"another process of this training ended with status {status}, perhaps for lack of "
         f"memory: finished steps are kept, go on with --resume"
     )
 

@@ -257,6 +257,47 @@ def test_a_process_that_fails_ends_all_with_its_own_line(mini, tmp_path):
     assert not any("Traceback" in text for text in errors)
 
 
+DYING = """
+import atexit, os, signal, time
+import sparcl_lib
+second = os.environ.get("LOCAL_RANK") == "1"
+WAY = "{way}"
+
+if WAY == "at the start" and second:
+    os.kill(os.getpid(), signal.SIGKILL)
+if WAY == "slow end" and not second:
+    atexit.register(time.sleep, 7)  # longer than Fabric's own look at its processes
+
+@sparcl_lib.term
+def dying(context):
+    "Ends the second process as the system does when memory is gone."
+    if second:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if WAY == "in a call":
+        time.sleep({patience})  # as in a call of NCCL, which waits for what will never come
+    return 0 * context.output.logits.sum()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["slow end", "in a call", "at the start"])
+def test_a_process_that_is_killed_ends_the_first_with_a_word(mini, tmp_path, way):
+    """Fabric killed it: without a word, or with one but by chance with another status."""
+    plugin = tmp_path / "dying.py"
+    plugin.write_text(DYING.format(way=way, patience=PATIENCE), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "sparcl_lib", "train", "--dataset", "minivoc", "--task", "6-4",
+         "--data-root", str(mini), "--method", "FT", "--accelerator", "cpu", "--devices", "2",
+         "--out", str(tmp_path / "run"), "--plugin", str(plugin),
+         "--set", "method.terms.dying.weight=1", *SET],
+        timeout=PATIENCE, env=LONE, capture_output=True, text=True,
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if line.startswith("sparcl: ")]
+    assert done.returncode == 2, done.stderr
+    assert len(said) == 1 and "status -9, perhaps for lack of memory" in said[0]
+    assert "Traceback" not in done.stderr
+
+
 SRUN = """
 import os, subprocess, sys
 assert sys.argv[1:3] == ["--cpus-per-task=1", "--kill-on-bad-exit=1"], sys.argv
