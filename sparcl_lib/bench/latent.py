@@ -9,6 +9,7 @@ from torch import Tensor
 from sparcl_lib import losses
 from sparcl_lib.bench import loops
 from sparcl_lib.bench.timing import seconds_of
+from sparcl_lib.losses import released
 from sparcl_lib.prototypes import PrototypeBank
 
 Loss = Callable[[Tensor], Tensor]
@@ -50,10 +51,37 @@ def pairs(labels: Tensor, prototypes: Tensor) -> dict[str, tuple[Loss, Loss]]:
     }
 
 
-def latent_rows(sizes: Sizes, device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
-    """A row for each loss, all four, and the prototypes: value and milliseconds of both forms.
+def released_pairs(labels: Tensor, prototypes: Tensor) -> dict[str, tuple[Loss, Loss]]:
+    """As `pairs`, of the released form, whose loops are in the way of the release."""
+    classes = len(prototypes)
+    return {
+        "matching": (
+            lambda f: released.released_matching(f, labels, prototypes),
+            lambda f: loops.released_matching(f, labels, prototypes),
+        ),
+        "attraction": (
+            lambda f: released.released_attraction(f, labels, prototypes),
+            lambda f: loops.released_attraction(f, labels, prototypes),
+        ),
+        "repulsion": (
+            lambda f: released.released_repulsion(f, labels, classes),
+            lambda f: loops.released_repulsion(f, labels),
+        ),
+        "sparsification": (
+            lambda f: released.released_sparsification(f, labels, classes),
+            lambda f: loops.released_sparsification(f, labels),
+        ),
+    }
 
-    seconds: for each of the nine measurements.
+
+FORMS = {"": pairs, ", released form": released_pairs}
+"""What stands behind the name of a loss -> the losses of that form."""
+
+
+def latent_rows(sizes: Sizes, device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
+    """A row for each loss and all four, of both forms, and the prototypes: value and milliseconds.
+
+    seconds: for each of the seventeen measurements.
     """
     batch, dim, side, classes = sizes
     generator = torch.Generator().manual_seed(0)
@@ -69,13 +97,17 @@ def latent_rows(sizes: Sizes, device: torch.device, seconds: float) -> Iterator[
 
         return 1000 * seconds_of(there_and_back, device, seconds)
 
-    both = [0.0, 0.0]
-    for name, forms in pairs(labels, prototypes).items():
-        ours, loop = (milliseconds(form) for form in forms)
-        values = [float(form(features).detach()) for form in forms]
-        both = [both[0] + ours, both[1] + loop]
-        yield _row(name, sizes, ours, loop) | {"value": values[0], "value of the loop": values[1]}
-    yield _row("all four", sizes, *both)
+    for form, losses_of in FORMS.items():
+        both = [0.0, 0.0]
+        for name, (ours, loop) in losses_of(labels, prototypes).items():
+            taken = [milliseconds(ours), milliseconds(loop)]
+            both = [a + b for a, b in zip(both, taken, strict=True)]
+            values = {
+                "value": float(ours(features).detach()),
+                "value of the loop": float(loop(features).detach()),
+            }
+            yield _row(f"{name}{form}", sizes, *taken) | values
+        yield _row(f"all four{form}", sizes, *both)
     bank = PrototypeBank(classes, dim).to(device)
     update = seconds_of(lambda: bank.update(features.detach(), labels), device, seconds)
     yield {"loss": "update of the prototypes", **sizes._asdict(), "ms": 1000 * update}

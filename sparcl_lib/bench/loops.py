@@ -2,6 +2,9 @@
 
 What `sparcl_lib.losses` is compared with, in value and in time. Shapes as there: features
 (B, D, h, w), labels (B, h, w), prototypes (K, D).
+
+`released_*` write the losses of `sparcl_lib.losses.released` in the way of the authors' release
+(github.com/LTTM/SDR, 2021, utils/loss.py): a mask over all entries for each class.
 """
 
 import torch
@@ -12,9 +15,7 @@ from sparcl_lib.labels import BACKGROUND, VOID
 
 def _rows(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, list[int]]:
     """(N, D) features, their N labels, and the classes that are there."""
-    ids = labels.flatten()
-    classes = [c for c in ids.unique().tolist() if c != VOID]
-    return features.permute(0, 2, 3, 1).flatten(0, 2), ids, classes
+    return features.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten(), _classes(labels)
 
 
 def matching(features: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
@@ -48,3 +49,48 @@ def sparsification(features: Tensor, labels: Tensor) -> Tensor:
         scaled = chosen / chosen.max()
         found.append(scaled.exp().sum(1) / scaled.sum(1).clamp(min=1))
     return torch.cat(found).mean()
+
+
+def released_matching(features: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
+    """Mean squared difference of old prototypes from means of entries that are read as (n, D)."""
+    classes, dim = [c for c in _classes(labels) if c != BACKGROUND], features.shape[1]
+    means = [_masked(features, labels, c).view(-1, dim).mean(0) for c in classes]
+    gaps = [(mean - prototypes[c]).square().mean() for c, mean in zip(classes, means, strict=True)]
+    return torch.stack(gaps).mean()
+
+
+def released_attraction(features: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
+    """Mean squared difference from the prototypes, divided after each class."""
+    classes, dim = _classes(labels), features.shape[1]
+    total = features.new_zeros(())
+    for c in classes:
+        gaps = _masked(features, labels, c).view(dim, -1) - prototypes[c].unsqueeze(1)
+        total = (total + gaps.square().mean()) / len(classes)
+    return total
+
+
+def released_repulsion(features: Tensor, labels: Tensor) -> Tensor:
+    """Mean of 1 / distance over all distances of class means that are not zero."""
+    dim = features.shape[1]
+    means = [_masked(features, labels, c).view(dim, -1).mean(1) for c in _classes(labels)]
+    gaps = torch.cdist(torch.stack(means), torch.stack(means))
+    return (1 / gaps[gaps > 0]).mean()
+
+
+def released_sparsification(features: Tensor, labels: Tensor) -> Tensor:
+    """As `sparsification`, of negative values and void as well, and without a floor."""
+    scale = torch.ones_like(features)
+    for c in labels.unique().tolist():
+        mask = (labels == c).unsqueeze(1)
+        peak = features.masked_fill(~mask, -torch.inf).max()
+        scale = torch.where(mask, peak, scale)
+    return ((features / scale).exp().sum(1) / (features / scale).sum(1)).mean()
+
+
+def _classes(labels: Tensor) -> list[int]:
+    return [c for c in labels.unique().tolist() if c != VOID]
+
+
+def _masked(features: Tensor, labels: Tensor, c: int) -> Tensor:
+    """(n * D,) entries of a class, image after image, channel after channel in each."""
+    return features[(labels == c).unsqueeze(1).expand_as(features)]

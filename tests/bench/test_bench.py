@@ -12,7 +12,7 @@ from conftest import make_voc_tree
 
 from sparcl_lib import UserError
 from sparcl_lib.bench import measuring, timing
-from sparcl_lib.bench.latent import Sizes, latent_rows, pairs
+from sparcl_lib.bench.latent import FORMS, Sizes, latent_rows
 from sparcl_lib.bench.loading import loading_rows
 from sparcl_lib.bench.step import peak_gib, random_batches, random_trainer, step_row
 from sparcl_lib.bench.timing import TimedBatches, seconds_of
@@ -27,14 +27,15 @@ TINY = {"data.size": 32, "data.batch_size": 2, "model.backbone": "mini", "model.
         "model.head": "conv", "model.head_channels": 8}  # fmt: skip
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("seed", range(3))
-def test_loops_and_losses_agree_in_value_and_gradient(seed):
+def test_loops_and_losses_agree_in_value_and_gradient(seed, form):
     generator = torch.Generator().manual_seed(seed)
     features = torch.rand(2, 5, 4, 4, generator=generator, dtype=torch.float64)
     labels = torch.randint(0, 4, (2, 4, 4), generator=generator)
     labels[0, 0] = 255
     prototypes = torch.rand(4, 5, generator=generator, dtype=torch.float64)
-    for ours, loop in pairs(labels, prototypes).values():
+    for ours, loop in FORMS[form](labels, prototypes).values():
         found = []
         for form in (ours, loop):
             given = features.clone().requires_grad_()
@@ -46,10 +47,13 @@ def test_loops_and_losses_agree_in_value_and_gradient(seed):
 
 def test_latent_rows_name_all_losses_and_their_sum():
     rows = {row["loss"]: row for row in latent_rows(Sizes(2, 5, 4, 3), CPU, 0.0)}
-    *single, total = [row for row in rows.values() if "loop ms" in row]
-    assert len(single) == 4 and total["loss"] == "all four"
-    assert total["ms"] == pytest.approx(sum(row["ms"] for row in single))
-    assert total["times"] == pytest.approx(total["loop ms"] / total["ms"])
+    compared = [name for name in rows if name != "update of the prototypes"]
+    for first in (0, 5):  # the formulas, then the released form
+        *single, total = [rows[name] for name in compared[first : first + 5]]
+        assert total["loss"].startswith("all four")
+        assert total["ms"] == pytest.approx(sum(row["ms"] for row in single))
+        assert total["times"] == pytest.approx(total["loop ms"] / total["ms"])
+    assert len(compared) == 10 and total["loss"] == "all four, released form"
     assert rows["update of the prototypes"]["ms"] > 0
 
 
@@ -113,7 +117,7 @@ def test_the_command_measures_minivoc(tmp_path, capsys):
     )
     assert list(step["method"]) == ["FT", "SDR"] and (step["of its floor"] > 1).all()
     four = latent[latent["loss"] != "update of the prototypes"]
-    assert len(four) == 5 and (four["times"] > 0).all()
+    assert len(four) == 10 and (four["times"] > 0).all()
     assert (loading["images per second"] > 0).all() and len(loading) == 3
     facts = json.loads((tmp_path / "made" / "device.json").read_text("utf-8"))
     assert (
