@@ -129,7 +129,11 @@ def draw_pair(picture):
     return figure
 
 
-explore(draw_pair, "A MiniVOC photograph beside its mask", picture=list(range(len(test_ids))))
+explore(
+    draw_pair, "A drawn picture with two or three objects, and its mask: one colour for each class, hatched "
+    "borders, background nearly black",
+    picture=list(range(len(test_ids))),
+)  # fmt: skip
 
 # %% [markdown]
 # ## Notation
@@ -215,7 +219,10 @@ show(draw_curve(), "mIoU of the first six classes falls to zero at step 1")
 
 # %% tags=["draw"]
 title = "IoU of every class after every step (grey: not learned yet)"
-show(step_heat_map(matrix, title), "Step by class matrix of fine-tuning")
+show(
+    step_heat_map(matrix, title), "After step 0 six classes are known; after step 1 all six are at or near "
+    "zero, and only background and the four new classes have an IoU",
+)  # fmt: skip
 
 # %% [markdown]
 # And this is what it looks like. The old objects are gone: most have become background, a few bear the name of a new class. Chapter 03 counts them.

@@ -399,8 +399,8 @@ guess_first(my_guess, 0, 10582)
 # %%
 fifteen_one = get_task("voc", "15-1")
 disjoint, overlapped = (voc_counts(fifteen_one, setup) for setup in ("disjoint", "overlapped"))
-future = {c for step in fifteen_one.steps[1:] for c in step}
-meeting = sum(n for s, n in zip(voc_sets, voc["train_aug"]) if s & future and s - future)
+not_yet = {c for step in fifteen_one.steps[1:] for c in step}
+meeting = sum(n for s, n in zip(voc_sets, voc["train_aug"]) if s & not_yet and s - not_yet)
 compare_guess("more images in overlapped", my_guess, overlapped[0] - disjoint[0])
 print("images that show a class of step 0 and one of a later step:", meeting)
 assert overlapped[0] - disjoint[0] == meeting

@@ -401,8 +401,8 @@ with torch.inference_mode():
         fresh_values.append(fresh.flatten()[::20])
         best = fresh.amax(1).flatten()
         for factor in (1, 2, 4, 8, 16, 32):
-            share = 100 * (factor * best > winners).float().mean().item()
-            records.append({"seed": seed, "factor": factor, "share": share})
+            won = 100 * (factor * best > winners).float().mean().item()
+            records.append({"seed": seed, "factor": factor, "share": won})
 fresh_values = torch.cat(fresh_values)
 steal = pd.DataFrame(records).pivot(index="seed", columns="factor", values="share")  # (10, 6)
 print(f"spread of fresh logits {fresh_values.std():.2f}, mean winning logit {winners.mean():.2f}")
@@ -652,12 +652,12 @@ table.sort_values("miou_all").round(1)
 # classes and over the new ones alone.
 
 # %%
-overall, on_new = (
+overall, of_new = (
     final.pivot(index="seed", columns="method", values=m) for m in ("miou_all", "miou_new")
 )
 lead = pd.DataFrame({
     "all classes": overall["Joint"] - overall.drop(columns="Joint").max(axis=1),
-    "new classes": on_new["Joint"] - on_new.drop(columns="Joint").max(axis=1),
+    "new classes": of_new["Joint"] - of_new.drop(columns="Joint").max(axis=1),
 })
 lead.round(1)
 assert overall["Joint"].mean() >= 65

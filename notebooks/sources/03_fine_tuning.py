@@ -152,8 +152,10 @@ assert abs(losses[0] - logged[0]) < 0.03 and abs(losses[10] - logged[1]) < 0.03
 steps = in_three.matrix
 
 # %% tags=["draw"]
-alt = "Every class has IoU zero one step after the step that taught it; background stays above 80"
-show(step_heat_map(steps, "Fine-tuning on 6-2: IoU after every step (grey: not learned yet)"), alt)
+show(
+    step_heat_map(steps, "Fine-tuning on 6-2: IoU after every step (grey: not learned yet)"),
+    "Every class has IoU zero one step after the step that taught it; background stays above 80",
+)
 
 # %% [markdown]
 # The **forgetting** of class $c$ after step $k$ is its best IoU at an earlier step minus the one it has now (Chaudhry et al., equation 3,
@@ -566,8 +568,10 @@ assert only_classifier[3] > 40 and only_classifier[15] < 2
 assert gentle[3] > 35 and gentle[20] < 3
 
 # %% tags=["draw"]
-alt = "With frozen features or a tenth of the rate old mIoU falls to nearly zero too, by iteration 15 to 20"
-show(draw_curves(ablated, "Later, but not better"), alt)
+show(
+    draw_curves(ablated, "Later, but not better"),
+    "With frozen features or a tenth of the rate old mIoU falls to nearly zero too, by iteration 15 to 20",
+)
 
 # %% [markdown]
 # Frozen features delay the end and do not prevent it: a classifier that is told "not this class" at every pixel learns just that. So the

@@ -891,10 +891,10 @@ quiz(
 # new ones $K_{old}$, and each time they sum to one:
 
 # %%
-q = softmax(z)  # (2, 11, 8, 8)
-over_old = torch.cat([q[:, :num_old].sum(dim=1, keepdim=True), q[:, num_old:]], dim=1)
-not_old = q[:, :1] + q[:, num_old:].sum(dim=1, keepdim=True)  # background, or a new class
-over_new = torch.cat([not_old, q[:, 1:num_old]], dim=1)
+q_map = softmax(z)  # (2, 11, 8, 8)
+over_old = torch.cat([q_map[:, :num_old].sum(dim=1, keepdim=True), q_map[:, num_old:]], dim=1)
+not_old = q_map[:, :1] + q_map[:, num_old:].sum(dim=1, keepdim=True)  # background, or a new class
+over_new = torch.cat([not_old, q_map[:, 1:num_old]], dim=1)
 sums = [merged.sum(dim=1) for merged in (over_old, over_new)]
 for merged, total in zip((over_old, over_new), sums):
     print(f"{merged.shape[1]} entries, sums between {total.min():.3f} and {total.max():.3f}")
@@ -1114,11 +1114,11 @@ called = {
 diamond, cross = names.index("diamond"), names.index("cross")
 called_old = {}
 for name, rows in called.items():
-    old = rows[1:num_old]  # (6, 11)
-    own, as_old = np.diag(old[:, 1:]).mean(), old[:, 1:num_old].sum(axis=1).mean()
+    of_old = rows[1:num_old]  # (6, 11)
+    own, as_old = np.diag(of_old[:, 1:]).mean(), of_old[:, 1:num_old].sum(axis=1).mean()
     called_old[name] = {
-        "itself": own, "another old class": as_old - own, "background": old[:, 0].mean(),
-        "a new class": old[:, num_old:].sum(axis=1).mean(), "diamond -> cross": rows[diamond, cross],
+        "itself": own, "another old class": as_old - own, "background": of_old[:, 0].mean(),
+        "a new class": of_old[:, num_old:].sum(axis=1).mean(), "diamond -> cross": rows[diamond, cross],
     }  # fmt: skip
 called_old = pd.DataFrame(called_old).T
 other = called_old["another old class"]
@@ -1135,10 +1135,10 @@ assert called_old["diamond -> cross"]["MiB"] > 3 * called_old["diamond -> cross"
 # Joint call them in the end.
 
 # %% tolerance={"abs": 1, "spread": 7e-05}
-called = {name: rows[num_old:] for name, rows in called.items()}  # (4, 11)
-favourite = called["teacher"][:, 1:num_old].argmax(axis=1) + 1  # the old class it resembles
-lost = {name: rows[range(num_new), favourite] for name, rows in called.items()}
-by_background = {name: rows[:, 0].mean() for name, rows in called.items()}
+new_called = {name: rows[num_old:] for name, rows in called.items()}  # (4, 11)
+favourite = new_called["teacher"][:, 1:num_old].argmax(axis=1) + 1  # the old class it resembles
+lost = {name: rows[range(num_new), favourite] for name, rows in new_called.items()}
+by_background = {name: rows[:, 0].mean() for name, rows in new_called.items()}
 percent = ", ".join(f"{name} {value:.0f} %" for name, value in by_background.items())
 print(f"new pixels called background: {percent}")
 assert lost["MiB"].mean() > 1.3 * lost["Joint"].mean()
@@ -1148,7 +1148,7 @@ assert by_background["MiB"] < by_background["Joint"] + 3
 # %% tags=["draw"]
 def draw_called():
     figure, axes = panels(rows=3, width=7, height=4.8, sharex=True)
-    for panel, (name, rows) in zip(axes, called.items()):
+    for panel, (name, rows) in zip(axes, new_called.items()):
         panel.imshow(np.where(rows < 3, np.nan, rows), cmap="viridis", vmin=0, vmax=80, aspect="auto")
         for (r, c), value in np.ndenumerate(rows):
             if value >= 3:

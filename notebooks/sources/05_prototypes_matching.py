@@ -1265,27 +1265,27 @@ def moved_within(before, after, labels, num_classes):
     # END
 
 # %% tags=["check"]
-at_first = np.array([[0.0, 1], [0, 2], [3, 1], [3, 3], [7, 7]])
+unmoved = np.array([[0.0, 1], [0, 2], [3, 1], [3, 3], [7, 7]])
 of_class = np.array([0, 0, 2, 2, 255])
-split_up = at_first + np.array([[0, 0], [0, 0], [-1, 0], [1, 0], [5, 5]])
-elsewhere = at_first + np.array([[0, 0], [0, 0], [0, 0], [0, 0], [90, 9]])  # the row of no class
+split_up = unmoved + np.array([[0, 0], [0, 0], [-1, 0], [1, 0], [5, 5]])
+elsewhere = unmoved + np.array([[0, 0], [0, 0], [0, 0], [0, 0], [90, 9]])  # the row of no class
 
 
 check(
     "5.4", moved_within,
-    [((at_first, split_up, of_class, 3), Property(
+    [((unmoved, split_up, of_class, 3), Property(
         "three numbers, the one of class 1, which has no location, NaN",
         lambda got: len(got) == 3 and np.isnan(got[1]) and not np.isnan(got[0]))),
-     ((at_first, split_up, of_class, 3), Property(
+     ((unmoved, split_up, of_class, 3), Property(
          "zero where nothing moved", lambda got: abs(got[0]) < 1e-9)),
-     ((at_first, split_up, of_class, 3), Property(
+     ((unmoved, split_up, of_class, 3), Property(
          "above zero for halves that part", lambda got: got[2] > 1e-6)),
      ((elsewhere, split_up, of_class, 3), Property(
          "the same wherever the row labelled 255 is",
-         lambda got: np.allclose(got, moved_within(at_first, split_up, of_class, 3), equal_nan=True))),
-     ((10 * at_first, 10 * split_up, of_class, 3), Property(
+         lambda got: np.allclose(got, moved_within(unmoved, split_up, of_class, 3), equal_nan=True))),
+     ((10 * unmoved, 10 * split_up, of_class, 3), Property(
          "the same in other units",
-         lambda got: np.allclose(got, moved_within(at_first, split_up, of_class, 3), equal_nan=True)))],
+         lambda got: np.allclose(got, moved_within(unmoved, split_up, of_class, 3), equal_nan=True)))],
     hint="compare each location with itself before taking the mean over the class, and divide by a "
     "length that grows with the units, such as the width of the class before",
 )  # fmt: skip

@@ -935,10 +935,10 @@ def push_with_floor(fbar):
     # END
 
 # %% tags=["check"]
-loud, weak = torch.tensor([1.0, 0.5, 0.0, 0.0]), torch.tensor([0.2, 0.1, 0.0, 0.0])
+lively, weak = torch.tensor([1.0, 0.5, 0.0, 0.0]), torch.tensor([0.2, 0.1, 0.0, 0.0])
 check(
     "7.3", push_with_floor,
-    [((loud,), torch.tensor([1.017591, 1.730632, 2.163112, 2.163112])),
+    [((lively,), torch.tensor([1.017591, 1.730632, 2.163112, 2.163112])),
      ((weak,), torch.tensor([-1.221403, -1.105171, -1.0, -1.0]))],
     hint="below the floor the denominator is a constant: what is left is the derivative of exp",
 )  # fmt: skip
@@ -1028,12 +1028,12 @@ def gradient_by_hand(rows, ids):  # (n, D), (n,) -> (n, D): of the sum of all r_
 
 
 rows, ids = torch.rand(40, 64, generator=generator), torch.arange(40) % 4
-leaf = rows.clone().requires_grad_()
-plain = normalised(leaf, ids)
+of_rows = rows.clone().requires_grad_()
+plain = normalised(of_rows, ids)
 (plain.exp().sum(dim=1) / plain.sum(dim=1)).sum().backward()
 at_peak = torch.stack([gradient_by_hand(rows, ids)[ids == c].max() for c in range(4)])
 print("derivative by the four peaks:", *(f"{value:.2f}" for value in at_peak))
-assert torch.allclose(gradient_by_hand(rows, ids), leaf.grad, atol=1e-5) and (at_peak > 0).all()
+assert torch.allclose(gradient_by_hand(rows, ids), of_rows.grad, atol=1e-5) and (at_peak > 0).all()
 
 # %% [markdown]
 # ### The floor, and a location that is almost silent

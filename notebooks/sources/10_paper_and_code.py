@@ -155,9 +155,9 @@ assert added(2, 3) == [3] == torch.tensor([2, 3]).unique()[1:].tolist()
 equal_features, own_prototype = row_of((0, 1), (0, 1)), torch.tensor([[0.0, 0], [0, 1]])
 both_of_1 = torch.ones(1, 1, 2, dtype=torch.int64)
 entries = equal_features[(both_of_1 == 1)[:, None].expand_as(equal_features)]
-read = entries.view(-1, 2)  # (n, D)
-found = (read.mean(dim=0) - own_prototype[1]).square().mean()
-print("the long vector:", entries.tolist(), "read as (n, D):", read.tolist())
+read_by_matching = entries.view(-1, 2)  # (n, D)
+found = (read_by_matching.mean(dim=0) - own_prototype[1]).square().mean()
+print("the long vector:", entries.tolist(), "read as (n, D):", read_by_matching.tolist())
 print(f"the distance of the class from its own prototype: {found:.2f} where 0 is due")
 assert found == losses.released_matching(equal_features, both_of_1, own_prototype)
 assert losses.prototypes_matching(equal_features, both_of_1, own_prototype) == 0
@@ -215,8 +215,8 @@ one_off, line_of_4 = row_of((1,), (1,), (1,), (1,)), torch.arange(4)[None, None]
 shares = [nested(values) for values in torch.eye(4).tolist()]
 listed = ", ".join(f"{share:.4f}" for share in shares)
 print("what each of four classes brings:", listed, "where 0.25 each is due")
-library = losses.released_attraction(one_off, line_of_4, torch.zeros(4, 1))
-assert math.isclose(nested([1, 1, 1, 1]), library) and shares[-1] == 0.25
+by_library = losses.released_attraction(one_off, line_of_4, torch.zeros(4, 1))
+assert math.isclose(nested([1, 1, 1, 1]), by_library) and shares[-1] == 0.25
 
 # %% [markdown]
 # ### Labels: what a hidden object is called
@@ -344,8 +344,8 @@ torch.manual_seed(0)
 linear = build_head("conv_linear", build_backbone("mini", 4), 64).eval()  # the same weights
 with torch.no_grad():
     for name, head in (("with activations", bent), ("without", linear)):
-        apart = (head(a + b) + head(0 * a) - head(a) - head(b)).abs().max()
-        print(f"{name}: the two sides differ by up to {apart:.3f}")
+        unlike = (head(a + b) + head(0 * a) - head(a) - head(b)).abs().max()
+        print(f"{name}: the two sides differ by up to {unlike:.3f}")
     assert torch.allclose(linear(a + b) + linear(0 * a), linear(a) + linear(b), atol=1e-5)
     assert not torch.allclose(bent(a + b) + bent(0 * a), bent(a) + bent(b), atol=0.1)
 
@@ -418,8 +418,8 @@ steps = {  # iterations: 30 epochs in batches of 8, as in the paper's runs
     "VOC 15-5, step 1": math.ceil(30 * len(images[1]) / 8),
     "VOC 15-1, step 1": math.ceil(30 * len(images_1[1]) / 8),
 }
-shares = {name: share_followed(n) for name, n in steps.items()}
-followed = pd.DataFrame({"iterations": steps, "of the way (%)": shares})
+parts_followed = {name: share_followed(n) for name, n in steps.items()}
+followed = pd.DataFrame({"iterations": steps, "of the way (%)": parts_followed})
 followed.round(0).astype(int)
 assert followed.iloc[0, 1] < 10 and followed.iloc[1, 1] > 90 and 30 < followed.iloc[2, 1] < 40
 

@@ -604,10 +604,10 @@ machines = [
 ]  # fmt: skip
 machines_said = [machine.communicate(timeout=280) for machine in machines]
 third = RunDirectory(PLACE / "runs/machines").load_checkpoint(0)
-tensors, different = same(second, third)
-print(f"devices: {third['devices']}; of {tensors} tensors {different} differ from --devices 2")
+tensors, unlike = same(second, third)
+print(f"devices: {third['devices']}; of {tensors} tensors {unlike} differ from --devices 2")
 assert [machine.returncode for machine in machines] == [0, 0], machines_said
-assert different == 0
+assert unlike == 0
 
 # %% [markdown]
 # Who starts the processes does not matter: not a bit differs. On a real pair of machines the address is the first one's, both must see the same data and the same `--out`, and a network is to be chosen where there are several

@@ -2,7 +2,8 @@
 
 A slider calls its drawing function whenever it is moved, so names that the function reads must not
 be bound anew further down in the chapter; and no cell changes in place what another one has made,
-or that one would show something else when it is run again.
+or that one would show something else when it is run again. Nor does a later cell bind anew what one
+reads, or a cell what it reads itself: run again, it would read another thing.
 """
 
 import ast
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sparcl_lib.course.chapter import read_chapters, solution
+from sparcl_lib.course.chapter import read_chapters, render, solution
 
 CHAPTERS = read_chapters(Path(__file__).parents[2] / "notebooks" / "sources")
 CHANGES = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort", "update"}
@@ -125,12 +126,61 @@ def changed_elsewhere(sources: list[str]) -> list[str]:
     ]
 
 
+def bound_anew(sources: list[str]) -> list[str]:
+    """A line for each name that a cell reads from an earlier one and that is bound anew after it.
+
+    The cells of guesses all bind `my_guess`, each before it is read.
+    """
+    cells = [ast.parse(source) for source in sources]
+    bindings = [bound(cell) for cell in cells]
+    lines = []
+    for place, cell in enumerate(cells):
+        first = ast.unparse(cell).splitlines()[0] if cell.body else ""
+        earlier = set().union(*bindings[:place])
+        later = set().union(*bindings[place + 1 :])
+        read = read_outside(cell) & earlier - {"my_guess"}
+        lines += [f"{name}, which {first!r} reads, is bound anew"
+                  for name in sorted(read & (later - bindings[place]))]  # fmt: skip
+        lines += [f"{name} is bound by {first!r}, which reads it"
+                  for name in sorted(read & rebound_from_itself(cell))]  # fmt: skip
+    return lines
+
+
+def read_outside(cell: ast.Module) -> set[str]:
+    """Names that a cell reads outside functions, comprehensions' own names left out."""
+    names: set[str] = set()
+    for node in outside_functions(cell):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                names.add(name)
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                own = {n.id for each in node.generators for n in ast.walk(each.target)
+                       if isinstance(n, ast.Name)}  # fmt: skip
+                names |= loaded(node) - own
+    return names
+
+
+def rebound_from_itself(cell: ast.Module) -> set[str]:
+    """x of `x = f(x)`, unless the cell has bound x before."""
+    names, known = set(), set()
+    for statement in cell.body:
+        if isinstance(statement, ast.Assign):
+            of = {n.id for target in statement.targets for n in ast.walk(target)
+                  if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}  # fmt: skip
+            names |= of & loaded(statement.value) - known
+        known |= bound(ast.Module([statement], []))
+    return names
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
 def test_no_later_cell_changes_what_is_shown(chapter):
     sources = [solution(cell.source) for cell in chapter.cells if cell.cell_type == "code"]
     assert any(sliders(ast.parse(source)) for source in sources)
     assert changed_later(sources) == []
     assert changed_elsewhere(sources) == []
+    # As they are shown: the checks of a cell are one of their own.
+    cells = render(CHAPTERS, CHAPTERS.index(chapter), None).cells
+    assert bound_anew([c.source for c in cells if c.cell_type == "code"]) == []
 
 
 @pytest.mark.parametrize(
@@ -167,3 +217,14 @@ def test_a_change_of_what_another_cell_made_is_found(change):
     made = "runs, count = {}, 0"
     assert len(changed_elsewhere([made, change])) == 1
     assert changed_elsewhere([f"{made}\n{change}", "np.sort([1])"]) == []
+
+
+def test_a_name_that_is_bound_anew_after_it_was_read_is_found():
+    """Run twice, chapter 04's last cells took the new rows of the new rows."""
+    made, shown = "tables = [1, 2]", "print(tables)"
+    assert len(bound_anew([made, shown, "tables = [3]"])) == 1
+    assert len(bound_anew([made, "tables = tables[1:]"])) == 1
+    assert len(bound_anew([made, "tables = [x for x in tables]"])) == 1
+    assert bound_anew([made, shown, "others = tables[1:]"]) == []
+    assert bound_anew([made, f"{made}\n{shown}\ntables = tables[1:]"]) == []
+    assert bound_anew([made, "[tables for tables in range(3)]", made]) == []

@@ -96,8 +96,13 @@ def lab(server, browser):
     with urllib.request.urlopen(f"{server}/api/sessions") as answer:
         sessions = json.load(answer)
     for session in sessions:
-        delete = urllib.request.Request(f"{server}/api/sessions/{session['id']}", method="DELETE")
-        urllib.request.urlopen(delete).close()
+        delete(f"{server}/api/sessions/{session['id']}")
+    # The tabs of this test are not those of the next one, whose index may then be a hidden tab.
+    delete(f"{server}/lab/api/workspaces/default")
+
+
+def delete(address: str) -> None:
+    urllib.request.urlopen(urllib.request.Request(address, method="DELETE")).close()
 
 
 @pytest.fixture
@@ -113,7 +118,10 @@ OPEN = """async path => {
     const panel = await app.commands.execute('docmanager:open', {path});
     await panel.context.ready;
     if (panel.sessionContext) await panel.sessionContext.ready;
-    app.shell.activateById(panel.id);
+    while (app.shell.currentWidget !== panel) {
+        app.shell.activateById(panel.id);
+        await new Promise(done => setTimeout(done, 50));
+    }
 }"""
 RUN_ALL = """async () => {
     const app = window.jupyterapp;
@@ -189,22 +197,19 @@ def cell_of(page, index: int):
     return page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell").nth(index)
 
 
-def move_every_control(page, cell) -> int:
-    """Sliders one further, buttons to the last one; how many changed the picture."""
+def move_every_control(page, cell) -> None:
+    """Sliders one further, buttons to the last one: each changes the picture."""
     image = cell.locator(".jupyter-widgets img").last
     image.wait_for(timeout=MINUTE)
-    changed = 0
     handles, groups = cell.locator(".noUi-handle"), cell.locator(".widget-toggle-buttons")
     moves = [partial(slide, handle) for handle in handles.all()]
     moves += [group.locator("button").last.click for group in groups.all()]
     assert moves
-    for move in moves:
+    for number, move in enumerate(moves):
         before = image.get_attribute("src")
         move()
-        changed += _changes(page, image, before)
-    if changed:
+        assert _changes(page, image, before), f"control {number}"
         assert image.get_attribute("alt").startswith("Drawn anew for ")
-    return changed
 
 
 def slide(handle) -> None:
@@ -277,7 +282,7 @@ def test_chapter_runs_asks_moves_and_opens_again(name, lab, pictures):
     for index in explored:
         cell = cell_of(lab, index)
         cell.scroll_into_view_if_needed()
-        assert move_every_control(lab, cell) >= 1
+        move_every_control(lab, cell)
         lab.screenshot(path=pictures / f"{name}-cell-{index}.png")
     for index in cells_that(finished, "play("):
         check_a_toy_lives(lab, cell_of(lab, index))
