@@ -21,7 +21,7 @@ INSTALL = """\
 import os, sys
 if not os.path.isdir("../sparcl_lib"):
     !git clone --quiet --depth 1 {address} {folder}
-    %pip install --quiet --editable "./{folder}[report]" ipywidgets scikit-learn
+    %pip install --quiet --editable "./{folder}[report,data,export]" ipywidgets scikit-learn
     %cd {folder}/notebooks
     sys.path.insert(0, os.path.abspath(".."))  # installed after this Python was started
 """

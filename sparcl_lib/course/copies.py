@@ -24,6 +24,7 @@ _FOR_AUTHORS = re.compile(r"<!-- authors -->.*?<!-- end of authors -->\n?", re.D
 _BEGINNING = re.compile(r"<!-- beginning -->.*?<!-- end of beginning -->", re.DOTALL)
 _FOR_TEACHERS = re.compile(r"<!-- teachers -->.*?<!-- end of teachers -->", re.DOTALL)
 _ROW = re.compile(r"^\| \[[^\]]+\]\(([^)]+\.ipynb)\) .*\n", re.MULTILINE)
+_TO_CHAPTER = re.compile(r"\[([^\]]+)\]\(([^)#/]+\.ipynb)(?:#[^)]*)?\)")
 _OPEN = "In the folder of the repository, `sparcl course lab {folder}` opens these chapters"
 _BEGINNINGS: dict[Form, str] = {
     "working": _OPEN + " in JupyterLab, and never overwrites what you wrote. A solution is folded "
@@ -129,16 +130,24 @@ def _marker(form: str) -> str:
 def _write(folder: Path, chapters: list[Chapter], chosen: list[Chapter], form: Form) -> None:
     times = read_times()
     write_text(folder / _MARKER, _marker(form))
+    there = {path.name for path in folder.glob("*.ipynb")} | {c.notebook.name for c in chosen}
     for chapter in chosen:
         notebook = render(chapters, chapters.index(chapter), times.get(chapter.name), form)
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = without_links_to_others(cell.source, there)
         # JupyterLab adds it, and what it opens counts as changed; a copy stays on one machine.
         notebook.metadata.language_info.version = platform.python_version()
         write_text(folder / chapter.notebook.name, nbformat.writes(notebook) + "\n")
     for file in sorted((NOTEBOOKS / PROJECT).glob("*.*")):
         if file.is_file() and not (folder / PROJECT / file.name).exists():
             write_text(folder / PROJECT / file.name, file.read_text("utf-8"))
-    there = {path.name for path in folder.glob("*.ipynb")}
     write_text(folder / INDEX, index_of_copies(form, there, folder.resolve().name))
+
+
+def without_links_to_others(text: str, there: Collection[str]) -> str:
+    """Links to chapters that are not handed out become their words. there: files that are."""
+    return _TO_CHAPTER.sub(lambda link: link[0] if link[2] in there else link[1], text)
 
 
 def index_of_copies(form: Form, there: Collection[str], folder: str = "") -> str:

@@ -19,7 +19,8 @@ from sparcl_lib.progress import PAGE_CLASS
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _STILL = "sparcl-still"
-# JupyterLab's page alone has these classes; elsewhere the still form is all there is.
+# JupyterLab's page alone has these classes. On a page without widgets the still form is all there
+# is; one with widgets and classes of its own, as Colab's, shows both, the still form above.
 _STYLE = f"""<style>
 .jp-OutputArea-child:has(.{_STILL}):has(+ .jp-OutputArea-child .jupyter-widgets *),
 .jp-OutputArea-child:has(.{_STILL}) + .jp-OutputArea-child > .jp-OutputArea-output:not(:has(*)) {{

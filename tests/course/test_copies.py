@@ -96,6 +96,22 @@ def test_the_index_of_a_hand_out_is_true_there(checkout, form):
     assert f"({NAMES[2]}.ipynb)" in (checkout / "handout" / "README.md").read_text("utf-8")
 
 
+def test_a_hand_out_has_no_link_to_a_chapter_that_is_not_in_it(checkout):
+    """Two of twelve chapters had eleven dead links, in the map of the course and at their ends."""
+    folder = checkout / "handout"
+    copies.hand_out(folder, "student", ["00", "01"])
+    for name in NAMES[:2]:
+        notebook = nbformat.read(folder / f"{name}.ipynb", 4)
+        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        targets = set(re.findall(r"\]\(([^)#/]+\.ipynb)", text))
+        assert targets and all((folder / target).is_file() for target in targets)
+    assert "| 04 Distillation | What does" in (folder / f"{NAMES[0]}.ipynb").read_text("utf-8")
+    line = "[one](00_a.ipynb), [two](01_b.ipynb#x), [three](../docs/c.md)"
+    assert copies.without_links_to_others(line, {"00_a.ipynb"}) == (
+        "[one](00_a.ipynb), two, [three](../docs/c.md)"
+    )
+
+
 def test_the_index_of_a_working_copy_names_it(checkout):
     copies.start(checkout / "second")
     index = (checkout / "second" / "README.md").read_text("utf-8")

@@ -1,5 +1,6 @@
 """A saved notebook as nbconvert, the site and GitHub show it: texts of pictures, whole quizzes."""
 
+import html
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from sparcl_lib.course import (
     toys,
 )
 from sparcl_lib.course.build import clean_outputs
+from sparcl_lib.course.chapter import HIDDEN, NOTEBOOKS
 
 ALTS = ["a line that rises", "one of three lines &gt; 0; step = 1", "a line at three times"]
 # GitHub's pages keep these, and pictures of data with them, but no style and no script.
@@ -76,6 +78,21 @@ def assert_whole(page: str) -> None:
 def test_in_a_page_of_nbconvert(notebook):
     page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
     assert_whole(page[page.index("<body") :])
+
+
+def test_nbconvert_leaves_out_what_is_folded_when_told_the_tag(tmp_path):
+    name = "00_welcome.ipynb"
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--output-dir", tmp_path, name,
+               "--TagRemovePreprocessor.enabled=True",
+               f"--TagRemovePreprocessor.remove_input_tags={HIDDEN}"]  # fmt: skip
+    subprocess.run(command, cwd=NOTEBOOKS, check=True, capture_output=True, timeout=PATIENCE)
+    page = (tmp_path / "00_welcome.html").read_text("utf-8")
+    page = html.unescape(re.sub("<[^>]+>", "", page[page.index("<body") :]))  # its text
+    code = [c for c in nbformat.read(NOTEBOOKS / name, 4).cells if c.cell_type == "code"]
+    folded = [c.source for c in code if c.metadata.get("jupyter", {}).get("source_hidden")]
+    shown = [c.source for c in code if c.source not in folded]
+    assert len(folded) > 5 and not any(source in page for source in folded)
+    assert len(shown) > 5 and all(source in page for source in shown)
 
 
 def test_on_the_site(notebook, tmp_path):

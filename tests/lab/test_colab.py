@@ -5,6 +5,7 @@ It installs about 5 GB, so it runs only when asked for:
     SPARCL_TEST_BARE=1 python -m pytest tests/lab/test_colab.py
 """
 
+import ast
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from colab import write_notebooks
+from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).parents[2]
 RUN = """
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_the_course_installs_itself_and_every_chapter_finds_what_it_imports(tmp_path):
-    """Chapter 01, which trains nothing, as a whole; of the others the imports."""
+    """Chapter 01, which trains nothing, as a whole; of the others all imports."""
     bare, clone = tmp_path / "bare", tmp_path / "sparcl"
     subprocess.run([sys.executable, "-m", "venv", bare], check=True)
     subprocess.run([bare / "bin/python", "-m", "pip", "install", "-q", "ipykernel", "nbclient"],
@@ -41,13 +43,21 @@ def test_the_course_installs_itself_and_every_chapter_finds_what_it_imports(tmp_
         assert (clone / "sparcl_lib").is_dir()
         for path in others:
             notebook = nbformat.read(path, as_version=4)
-            of_setup = [cell for cell in notebook.cells if "setup" in cell.metadata.get("tags", [])]
-            notebook.cells = [notebook.cells[1], *of_setup]
+            code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+            notebook.cells = [notebook.cells[1], new_code_cell("\n".join(imports_of(code[1:])))]
             nbformat.write(notebook, path)
             run(path, clone / "notebooks")  # where the install cell has nothing to do
         assert len(others) >= 4 and not (clone / "notebooks" / "sparcl").exists()
     finally:
         shutil.rmtree(bare)
+
+
+def imports_of(sources: list[str]) -> list[str]:
+    """Every import statement of these cells, those in functions as well."""
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    found = [ast.unparse(n) for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))]
+    assert len(found) >= 2
+    return found
 
 
 def run(path: Path, folder: Path) -> None:
