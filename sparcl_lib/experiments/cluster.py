@@ -6,6 +6,8 @@ back. So the locks of the store, the claims of a sweep and what an interrupted c
 those of one machine.
 """
 
+import asyncio
+import logging
 import shutil
 import signal
 import sys
@@ -131,10 +133,15 @@ class Cluster:
     def _connect(self) -> Any:
         threshold = "distributed.admin.large-graph-warning-threshold"
         import_module("dask").config.set({threshold: "1 TB"})  # step 0 travels with a run
+        # Its errors are said here in a line each; it logs them with a traceback before.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         where = self._where
         if isinstance(where, Jobs):
             self._jobs = where = _hand_in(where, self._jobqueue)
         try:
+            if isinstance(where, str):
+                with ThreadPoolExecutor(1) as apart:  # a notebook has a loop in this thread
+                    apart.submit(asyncio.run, self._reach(where)).result()
             return self._distributed.Client(where, timeout=_REACHED_WITHIN, set_as_default=False)
         except (OSError, ValueError, MemoryError) as error:  # one reads HTTP as a length
             reason = " ".join(str(error).split())
@@ -142,6 +149,15 @@ class Cluster:
                 f"no scheduler answers at {self._where} ({reason}): start one with dask scheduler, "
                 f"and give its address, as in --cluster tcp://10.0.0.1:8786"
             ) from error
+
+    async def _reach(self, address: str) -> None:
+        """Say hello to the scheduler, and raise what stands against it.
+
+        A client that has reached nobody waits for its end for 40 s, and says so in a traceback.
+        """
+        arguments = self._distributed.Security().get_connection_args("client")
+        comm = await self._distributed.comm.connect(address, timeout=_REACHED_WITHIN, **arguments)
+        await comm.close()
 
     def _count_workers(self, calls: int) -> int:
         """How many there are, at least 1. Jobs are handed in (again) where workers are missing."""

@@ -217,6 +217,23 @@ def test_no_scheduler_and_wrong_files_are_one_line(base, tmp_path, monkeypatch):
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1", "http://127.0.0.1:8787"])
+def test_a_mistyped_address_is_one_line_of_the_command_and_of_a_notebook(address, tmp_path):
+    """A client that reached nobody waited 40 s for its end, and said so in a traceback."""
+    command = ["compare", "--dataset", "minivoc", "--tasks", "6-4", "--methods", "FT", "--seeds",
+               "0", "--out", str(tmp_path / "out"), "--cluster", address]  # fmt: skip
+    code = (
+        "import asyncio, sys; from sparcl_lib.cli.program import run\n"
+        "async def cell(): return run(sys.argv[1:])\n"
+        "sys.exit(asyncio.run(cell()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True,
+                          timeout=PATIENCE)  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"sparcl: no scheduler answers at {address}")
+
+
 def test_what_answers_in_http_is_no_scheduler(base, tmp_path, monkeypatch):
     """The eight bytes "HTTP/1.1" are the length of 3 EiB to dask."""
     monkeypatch.setattr("sparcl_lib.experiments.cluster._REACHED_WITHIN", "2s")
