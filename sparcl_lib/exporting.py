@@ -61,8 +61,10 @@ def export_onnx(run: Run, file: str | Path, step: int = -1) -> Path:
     file is kept only if onnxruntime computes from it what torch does, within `TOLERANCE`.
 
     Raises UserError where it does not, where the extra `export` is not installed, and for a file
-    that cannot be written.
+    that cannot be written or is not named .onnx, by which `sparcl predict` knows it.
     """
+    if Path(file).suffix.lower() != ".onnx":
+        raise UserError(f"{file} does not end in .onnx, by which sparcl predict knows such a file")
     network = _Logits(run.model(step)).eval()
     named = {0: "batch", 2: "height", 3: "width"}
     outputs = ["logits", *(["unknown"] if network.network.classifier.unknown is not None else [])]

@@ -157,6 +157,9 @@ def test_sparcl_export_and_predict(run, photograph, tmp_path, capsys):
     assert (status, error) == (0, "") and printed == f"{file}: 7 classes after step 0\n"
     status, _, error = sparcl(capsys, "export", run.folder, "--step", 0)
     assert status == 2 and "is there already: choose another --out, or add --overwrite" in error
+    status, _, error = sparcl(capsys, "export", run.folder, "--out", tmp_path / "net.bin")
+    assert status == 2 and "net.bin does not end in .onnx" in error  # predict refused it
+    assert not (tmp_path / "net.bin").exists()
     by_file, by_run = tmp_path / "file", tmp_path / "run"
     assert sparcl(capsys, "predict", file, photograph, "--out", by_file)[0] == 0
     assert sparcl(capsys, "predict", run.folder, photograph, "--step", 0, "--out", by_run)[0] == 0

@@ -316,7 +316,7 @@ assert round(1 - parts.loc["Joint", ("seconds", 24)] / parts.loc["FT", ("seconds
 # | the other methods of the tables below | **of another method**: FT for EWC, RW, PI and Joint, MiB for LwF, LwF-MC, ILT and CIL, SDR for SDR+MiB |
 # | another batch | **a line** through batches of 8 and 24; PLOP was measured at 24 alone, and is taken in proportion |
 # | fewer or more pixels | **in proportion**, not measured |
-# | 151 classes of ADE20K | **not measured** on a GPU. A CPU took [a third longer, and no more memory](../benchmarks/studies/many_classes/README.md), since the logits of many classes are upsampled a strip of rows at a time; strips of a GPU are larger |
+# | 151 classes of ADE20K | **not measured** on a GPU. A CPU took [14 to 26 % longer, and no more memory](../benchmarks/studies/many_classes/README.md), since the logits of many classes are upsampled a strip of rows at a time; strips of a GPU are larger |
 # | tests, loading, the start | **left out**; the loader gives five times what this GPU takes, with four processes |
 # | a whole run | **never done** |
 #

@@ -17,6 +17,7 @@ from sparcl_lib.cli.options import (
     layers,
     names,
 )
+from sparcl_lib.errors import UserError
 
 
 def bench(
@@ -55,6 +56,8 @@ def bench(
         )
         for method in names(methods, "--methods")
     ]
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: give a folder for the tables")
     device = device_facts(accelerator)
     tables = measure(configs, accelerator, seconds)
     write_tables(tables, out, device)

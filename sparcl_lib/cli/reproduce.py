@@ -136,7 +136,7 @@ def reproduce(
     chosen = get_table(table)
     planned = plan_runs(
         select_rows(chosen, names(rows, "--rows") if rows is not None else []),
-        numbers(seeds, "--seeds"), out, data_root, settings or [], [given(settings)],
+        numbers(seeds, "--seeds"), out, data_root, settings or [], [given(settings)], accelerator,
     )  # fmt: skip
     errors: list[str] = []
     if run:

@@ -20,14 +20,15 @@ FORMULA = (
     "Estimates for one H200, trained alone: the sum over steps of images x epochs / batch x "
     "seconds of an iteration. Seconds and peak memory were measured with ResNet-101, 512 pixels "
     "and 21 classes, for FT, MiB and SDR at batch 8 and 24 (benchmarks/studies/gpu); a line "
-    "through both serves other batches, and pixels count in proportion. PLOP was measured at 24, "
-    "and other batches are in proportion. FT stands for step 0, Joint, EWC, RW and PI; MiB for "
-    "LwF, LwF-MC, ILT and CIL; SDR for SDR+MiB, and SDR's formulas for its released form, whose "
-    "losses take longer. Tests, loading and passes of a method before a step come on top."
+    "through both serves other batches; fewer pixels take seconds in proportion, and the memory of "
+    "as much smaller a batch. PLOP was measured at 24, and the rest is in proportion. FT stands "
+    "for step 0, Joint, EWC, RW and PI; MiB for LwF, LwF-MC, ILT and CIL; SDR for SDR+MiB, and "
+    "SDR's formulas for its released form, whose losses take longer. Tests, loading and passes of "
+    "a method before a step come on top."
 )
 MANY_CLASSES = (
     "ADE20K: more than 21 classes were not measured on a GPU, neither seconds nor memory, nor was "
-    "a batch of 4; on a CPU an iteration of 151 took a third more time, and no more memory. "
+    "a batch of 4; on a CPU an iteration of 151 took 14 to 26 % more time, and no more memory. "
     "Without --data-root every step is counted with all 20,210 images, which is too many."
 )
 MEASURED_AS = {"EWC": "FT", "RW": "FT", "PI": "FT", "Joint": "FT", "SDR+MiB": "SDR"}
@@ -121,14 +122,13 @@ def _iteration(config: RunConfig, step: int) -> _Iteration:
     stand_in = "FT" if step == 0 else MEASURED_AS.get(name, name)
     points = measured.get(stand_in, measured[_WITH_TEACHER])
     share = (config.data.size / _PIXELS) ** 2
-    seconds, gib = (
-        _at_batch({batch: each[k] for batch, each in points.items()}, config.data.batch_size)
-        for k in range(2)
-    )
-    return _Iteration(seconds * share, gib * share)
+    seconds, gib = ({batch: each[k] for batch, each in points.items()} for k in range(2))
+    batch = config.data.batch_size
+    # Weights, gradients and momentum are held whatever the pixels are.
+    return _Iteration(_at_batch(seconds, batch) * share, _at_batch(gib, batch * share))
 
 
-def _at_batch(points: Mapping[int, float], batch: int) -> float:
+def _at_batch(points: Mapping[int, float], batch: float) -> float:
     """On the line through two points, or in proportion to one."""
     known: Sequence[tuple[int, float]] = sorted(points.items())
     (low, first), (high, last) = (known[0], known[-1]) if len(known) > 1 else ((0, 0.0), known[0])

@@ -81,10 +81,12 @@ def plan_runs(
     data_root: str | None = None,
     settings: Sequence[str] = (),
     overrides: Sequence[dict[str, Any]] = (),
+    accelerator: str = "auto",
 ) -> list[PlannedRun]:
     """A run for each row and seed, in order; each starts from an earlier one of the same step 0.
 
-    settings: what `--set` said, for the commands; overrides: the same as nested data.
+    settings: what `--set` said, for the commands; overrides: the same as nested data; accelerator:
+    for the commands.
     data_root: where images are counted; None: counts as published, and a folder `data`.
     """
     planned: list[PlannedRun] = []
@@ -102,6 +104,7 @@ def plan_runs(
             words += [] if start_from is None else ["--start-from", str(start_from)]
             words += ["--set", f"seed={seed}"] if seed else []
             words += [word for setting in settings for word in ("--set", setting)]
+            words += [] if accelerator == "auto" else ["--accelerator", accelerator]
             cost = expected_cost(config, counted=data_root is not None)
             planned.append(
                 PlannedRun(
@@ -132,7 +135,8 @@ def plan_text(table: PublishedTable, planned: Sequence[PlannedRun]) -> str:
         lines += [f"# {run.out.name}: {_cost_text(run)}{shared}{done}", run.command]
     hours = [run.hours for run in missing]
     known = sum(each for each in hours if each is not None)
-    unknown = "" if None not in hours else f", and {hours.count(None)} runs of unknown cost"
+    strange = hours.count(None)
+    unknown = f", and {strange} run{'s' * (strange > 1)} of unknown cost" if strange else ""
     runs = "1 run" if len(planned) == 1 else f"{len(planned)} runs"
     lines.append(
         f"# {runs}, {len(planned) - len(missing)} done; to go: about {known:.1f} h{unknown}"

@@ -126,6 +126,18 @@ def test_the_command_measures_minivoc(tmp_path, capsys):
     assert facts["device"] in capsys.readouterr().out
 
 
+def test_a_file_where_the_tables_would_go_is_refused_before_anything_is_measured(
+    tmp_path, capsys, monkeypatch
+):
+    """It was said after all was measured, and lost."""
+    (tmp_path / "made").touch()
+    monkeypatch.setattr("sparcl_lib.bench.measure", lambda *_: pytest.fail("measured"))
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", "--methods", "FT", "--out", str(tmp_path / "made")])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and line.endswith("is a file: give a folder for the tables")
+
+
 def test_joint_training_has_a_loader_too():
     """It has one step, and the index of a later one was asked of it."""
     settings = {"data.size": 32, "data.batch_size": 2}

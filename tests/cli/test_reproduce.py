@@ -89,7 +89,8 @@ def test_what_train_with_a_recipe_refuses(tmp_path, capsys):
 
 
 def test_the_plan_is_a_shell_script_that_shares_step_0_and_says_what_it_costs(capsys):
-    asked = ["--rows", "voc-15-1-disjoint-*", "--seeds", "0,1", "--set", "optim.power=1"]
+    asked = ["--rows", "voc-15-1-disjoint-*", "--seeds", "0,1", "--set", "optim.power=1",
+             "--accelerator", "cpu"]  # fmt: skip
     status, text, _ = sparcl(capsys, "reproduce", "--table", "sdr-voc", *asked)
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert status == 0 and len(lines) == 14
@@ -98,6 +99,7 @@ def test_the_plan_is_a_shell_script_that_shares_step_0_and_says_what_it_costs(ca
         f"voc-15-1-disjoint-{m}" for m in ("FT", "LwF", "ILT", "CIL", "MiB", "SDR", "SDR+MiB")
     ]
     assert all(w[:2] == ["sparcl", "train"] and "optim.power=1" in w for w in words)
+    assert all(w[-2:] == ["--accelerator", "cpu"] for w in words)
     shared = [w[w.index("--start-from") + 1] if "--start-from" in w else None for w in words]
     first = "reproduction/voc-15-1-disjoint-FT-seed-"
     assert shared[:5] == [None, *[f"{first}0"] * 4] and shared[8] == f"{first}1"

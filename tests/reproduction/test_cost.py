@@ -52,6 +52,15 @@ def test_images_are_those_that_were_published_and_joint_training_sees_all():
     assert images("ade20k-100-50-overlapped-SDR") == [20210, 20210]
 
 
+def test_few_pixels_leave_what_is_held_whatever_they_are():
+    """Weights, gradients and momentum of ResNet-101: at 32 pixels it said 0.0 GiB."""
+    name = "voc-19-1-disjoint-FT"
+    eight, many = (cost_of(name, f"data.batch_size={batch}").gib for batch in (8, 24))
+    held = eight - 8 * (many - eight) / 16
+    assert 0.3 < held < cost_of(name, "data.size=32").gib < held + 0.05
+    assert cost_of(name, "data.size=256").gib == pytest.approx(held + 2 * (many - eight) / 16)
+
+
 def test_a_batch_between_and_another_size_follow_the_formula():
     name = "voc-19-1-disjoint-FT"
     eight, sixteen, many = (cost_of(name, f"data.batch_size={batch}").gib for batch in (8, 16, 24))
