@@ -427,7 +427,10 @@ assert torch.allclose(log_q0, softmax(z)[:, :num_old].sum(dim=1).log(), atol=1e-
 #    $$\hat q_0 = q_0 + \sum_{c \ge K_{old}} q_c, \qquad \hat q_c = q_c \ \text{ for old } c, \qquad
 #    \mathcal L_{kd} = -\frac{1}{N K_{old}} \sum_i \sum_{c=0}^{K_{old}-1} t_{ic} \log \hat q_{ic}$$
 #
-# 3. In logits, $\log \hat q_0 = \mathrm{lse}(z_0, z_{K_{old}}, \dots, z_{K-1}) - \mathrm{lse}(z_0, \dots, z_{K-1})$.
+# 3. In logits:
+#
+#    $$\log \hat q_0 = \mathrm{lse}(z_0, z_{K_{old}}, \dots, z_{K-1}) - \mathrm{lse}(z_0, \dots, z_{K-1})$$
+#
 # 4. The push is $(t_c - q_c) / K_{old}$ on an old class, and $\frac{1}{K_{old}}\, q_c \frac{t_0 - \hat q_0}{\hat q_0}$ on background and on
 #    each new class. It rests as soon as $\hat q = t$, however $\hat q_0$ is shared out between background and new classes: that is for the
 #    labels to say.

@@ -137,10 +137,10 @@ def _end_all() -> None:
 
     With gloo it hears. NCCL waits for minutes, in a call that no exception reaches.
     """
-    told = _ended_elsewhere(_statuses()[0])
+    error = _ended_elsewhere(_statuses()[0])
     _end_others()
-    if not isinstance(told, FailedElsewhere):
-        print(f"\nsparcl: {told}", file=sys.stderr, flush=True)
+    if not isinstance(error, FailedElsewhere):
+        print(f"\nsparcl: {error}", file=sys.stderr, flush=True)
     os._exit(_TOLD)
 
 

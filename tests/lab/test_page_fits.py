@@ -7,6 +7,7 @@ import pytest
 from fabricated_runs import make_run
 from PIL import Image
 
+from sparcl_lib.course.pages import write_pages
 from sparcl_lib.report.page import write_report
 
 SIZES = """[...document.images].map(i => {
@@ -56,3 +57,13 @@ def test_the_page_fits_the_screen(browser, report, width, scheme):
             assert picture["left"] >= 0 and picture["right"] <= width
             # sharp on a display of scale 2, and not shrunk by more than a sixth
             assert 1.6 * picture["shown"] <= picture["natural"] <= 2.4 * picture["shown"]
+
+
+def test_every_chapter_as_a_page_fits_a_telephone(browser, tmp_path):
+    """A formula within a line of chapter 04 was wider than the screen."""
+    written = write_pages(tmp_path / "pages", [])
+    with browser.new_page(viewport={"width": 390, "height": 900}) as page:
+        for path in written:
+            page.goto(path.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") == 390, path.name
+    assert len(written) >= 12
