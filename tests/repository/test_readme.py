@@ -90,7 +90,7 @@ def quick(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("quick")
 def test_python_trains_and_predicts(tmp_path, capsys):
-    (example,) = (text for text in blocks("python", README) if "sparcl_lib.load_run" in text)
+    (example,) = (text for text in blocks("python", README) if "sparcl_lib.train" in text)
     assert len(example.strip().splitlines()) <= 9
     demo = sparcl_lib.train("minivoc", "SDR", task="6-4", out="demo-results/runs/SDR-seed0")
     capsys.readouterr()
@@ -99,6 +99,9 @@ def test_python_trains_and_predicts(tmp_path, capsys):
     assert scope["labels"].shape == (64, 64) and Path("predictions.png").is_file()
     printed = capsys.readouterr().out
     assert all(name in printed for name in demo.classes) and "..." not in printed
+    (training,) = re.findall(r"# A run of the demo; (sparcl_lib\.train\(.+\)) trains", example)
+    assert eval(training, scope).classes == demo.classes
+
     rows = re.search(r"\| in a run's folder .+?\n\n", USING, flags=re.DOTALL).group()
     named = re.findall(r"^\| `([\w./-]+)`", rows, flags=re.MULTILINE)
     run = scope["run"]
@@ -118,7 +121,7 @@ def test_the_readme_says_what_a_run_folder_holds_and_where_the_table_is():
 
 @pytest.mark.usefixtures("quick")
 def test_the_engineers_example_trains_and_gives_a_network():
-    (example,) = (text for text in blocks("python", ENGINEER) if "sparcl_lib.load_run" in text)
+    (example,) = (text for text in blocks("python", ENGINEER) if "sparcl_lib.train" in text)
     Image.new("RGB", (80, 50)).save("photo.jpg")
     scope: dict = {}
     exec(example, scope)
