@@ -249,6 +249,8 @@ def _begin() -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, until the process ends
+    # tqdm's own is shared with other processes, and said to be leaked where this one is ended.
+    tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -290,6 +290,31 @@ def test_two_trainings_into_one_folder_and_a_sigterm(mini, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_sigterm_to_several_runs_is_one_line(mini, tmp_path):
+    """Python went on: of two leaked semaphores, which were tqdm's locks in the ended processes."""
+    store = tmp_path / "store"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sparcl_lib", "compare", "--dataset", "minivoc", "--data-root",
+         str(mini), "--tasks", "6-4", "--methods", "FT", "--seeds", "0,1", "--jobs", "2", "--out",
+         str(tmp_path / "out"), "--store", str(store), "--accelerator", "cpu", "--set",
+         "data.size=32", "--set", "optim.iterations=100000"],
+        env=LONE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        while len([*store.rglob("logs/step-0")]) < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert re.split(r"[\r\n]+", errors.strip())[-1] == (
+        "sparcl: terminated; the same command goes on from here (train: add --resume)"
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("whom", ["first", "all"])
 def test_a_sigterm_on_two_devices_is_one_line(mini, tmp_path, whom):
     process = begun(mini, tmp_path / "run", "--devices", "2")
