@@ -37,6 +37,7 @@ _PARENT = os.getppid()
 _STARTED: list[Popen[bytes]] = []
 """The processes that this one has started to train with it, in its first training for all later
 ones."""
+_TAKING = threading.Lock()
 _RANKS = ("RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Where torchrun, SLURM and LSF say which of all processes this is."""
 
@@ -46,8 +47,8 @@ def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
 
     Raises UserError for devices that are not there, and what else Fabric refuses.
     """
+    fabric = _not_launched(precision, options)
     with _refusals(options):
-        fabric = Fabric(precision=precision, **options)
         fabric.launch()
     return _ready(fabric)
 
@@ -59,16 +60,15 @@ def launched(precision: Precision = "32-true", **options: Any) -> Iterator[Fabri
     What is wrong is told by one of them: the first, or if it knows nothing of it the one that does.
     Raises FailedElsewhere in the others, and UserError where the memory does not suffice.
     """
-    with _refusals(options):
-        fabric = Fabric(precision=precision, **options)
-    over = threading.Event()
+    fabric, over = _not_launched(precision, options), threading.Event()
     try:
+        _watch_others(fabric, over)
         with _refusals(options):
-            _watch_others(fabric, over)
             fabric.launch()
         yield _ready(fabric)
     except BaseException as error:
         over.set()
+        _take_over(fabric)
         too_large = _lack_of_memory(error, fabric.device)
         if not fabric.is_global_zero:
             time.sleep(_PATIENCE)  # the first process ends this one if it failed as well
@@ -83,10 +83,15 @@ def launched(precision: Precision = "32-true", **options: Any) -> Iterator[Fabri
         over.set()
 
 
+def _not_launched(precision: Precision, options: Mapping[str, Any]) -> Fabric:
+    check_devices(options)
+    with _refusals(options):
+        return Fabric(precision=precision, **options)
+
+
 @contextmanager
 def _refusals(options: Mapping[str, Any]) -> Iterator[None]:
-    """UserError for devices that are not there, and for what Fabric says of them and others."""
-    check_devices(options)
+    """UserError for what Fabric refuses."""
     try:
         yield
     except (RuntimeError, TypeError, ValueError) as error:
@@ -108,23 +113,24 @@ def _watch_others(fabric: Fabric, over: threading.Event) -> None:
     In place of Fabric's own: that one kills the first process as soon as it sees another one dead,
     perhaps before a word is said, or while it ends.
     """
-    starting = getattr(fabric.strategy.launcher, "procs", None)
-    if starting is None:
+    if not hasattr(fabric.strategy.launcher, "procs"):
         return  # a single process
 
     def watch() -> None:
         while not over.wait(_LOOK_EVERY):
-            _take_over(starting)
+            _take_over(fabric)
             if _statuses() and not over.wait(_LONG_PATIENCE):
                 _end_all()
 
     threading.Thread(target=watch, daemon=True, name="sparcl-watch").start()
 
 
-def _take_over(processes: list[Popen[bytes]]) -> None:
-    """Move `processes` to those of ours: what is left in this list Fabric looks after."""
-    while processes:
-        _STARTED.append(processes.pop(0))
+def _take_over(fabric: Fabric) -> None:
+    """Move the processes of `fabric` to those of ours: it looks after what is left in its list."""
+    theirs: list[Popen[bytes]] = getattr(fabric.strategy.launcher, "procs", [])
+    with _TAKING:
+        while theirs:
+            _STARTED.append(theirs.pop(0))
 
 
 def _statuses() -> list[int]:
