@@ -1,6 +1,7 @@
 """Each latent loss, forward and backward, against a loop over the classes."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -28,54 +29,32 @@ class Sizes(NamedTuple):
     """K, background included."""
 
 
-def pairs(labels: Tensor, prototypes: Tensor) -> dict[str, tuple[Loss, Loss]]:
+FORMS: dict[str, dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]]] = {
+    "": {
+        "matching": (losses.prototypes_matching, loops.matching),
+        "attraction": (losses.attraction, loops.attraction),
+        "repulsion": (losses.repulsion, loops.repulsion),
+        "sparsification": (losses.sparsification, loops.sparsification),
+    },
+    ", released form": {
+        "matching": (released.released_matching, loops.released_matching),
+        "attraction": (released.released_attraction, loops.released_attraction),
+        "repulsion": (released.released_repulsion, loops.released_repulsion),
+        "sparsification": (released.released_sparsification, loops.released_sparsification),
+    },
+}
+"""What stands behind the name of a loss -> name -> SPARCL's form and the loop."""
+_OF_PROTOTYPES = ("matching", "attraction")
+
+
+def pairs(labels: Tensor, prototypes: Tensor, form: str = "") -> dict[str, tuple[Loss, Loss]]:
     """Name of a loss -> SPARCL's form and the loop, with labels (B, h, w), prototypes (K, D)."""
-    classes = len(prototypes)
-    return {
-        "matching": (
-            lambda f: losses.prototypes_matching(f, labels, prototypes),
-            lambda f: loops.matching(f, labels, prototypes),
-        ),
-        "attraction": (
-            lambda f: losses.attraction(f, labels, prototypes),
-            lambda f: loops.attraction(f, labels, prototypes),
-        ),
-        "repulsion": (
-            lambda f: losses.repulsion(f, labels, classes),
-            lambda f: loops.repulsion(f, labels),
-        ),
-        "sparsification": (
-            lambda f: losses.sparsification(f, labels, classes),
-            lambda f: loops.sparsification(f, labels),
-        ),
-    }
-
-
-def released_pairs(labels: Tensor, prototypes: Tensor) -> dict[str, tuple[Loss, Loss]]:
-    """As `pairs`, of the released form, whose loops are in the way of the release."""
-    classes = len(prototypes)
-    return {
-        "matching": (
-            lambda f: released.released_matching(f, labels, prototypes),
-            lambda f: loops.released_matching(f, labels, prototypes),
-        ),
-        "attraction": (
-            lambda f: released.released_attraction(f, labels, prototypes),
-            lambda f: loops.released_attraction(f, labels, prototypes),
-        ),
-        "repulsion": (
-            lambda f: released.released_repulsion(f, labels, classes),
-            lambda f: loops.released_repulsion(f, labels),
-        ),
-        "sparsification": (
-            lambda f: released.released_sparsification(f, labels, classes),
-            lambda f: loops.released_sparsification(f, labels),
-        ),
-    }
-
-
-FORMS = {"": pairs, ", released form": released_pairs}
-"""What stands behind the name of a loss -> the losses of that form."""
+    found: dict[str, tuple[Loss, Loss]] = {}
+    for name, (ours, loop) in FORMS[form].items():
+        known: dict[str, Any] = {"prototypes": prototypes} if name in _OF_PROTOTYPES else {}
+        bound: dict[str, Any] = known or {"num_classes": len(prototypes)}
+        found[name] = partial(ours, labels=labels, **bound), partial(loop, labels=labels, **known)
+    return found
 
 
 def latent_rows(sizes: Sizes, device: torch.device, seconds: float) -> Iterator[dict[str, Any]]:
@@ -97,9 +76,9 @@ def latent_rows(sizes: Sizes, device: torch.device, seconds: float) -> Iterator[
 
         return 1000 * seconds_of(there_and_back, device, seconds)
 
-    for form, losses_of in FORMS.items():
+    for form in FORMS:
         both = [0.0, 0.0]
-        for name, (ours, loop) in losses_of(labels, prototypes).items():
+        for name, (ours, loop) in pairs(labels, prototypes, form).items():
             taken = [milliseconds(ours), milliseconds(loop)]
             both = [a + b for a, b in zip(both, taken, strict=True)]
             values = {

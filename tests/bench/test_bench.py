@@ -12,7 +12,7 @@ from conftest import make_voc_tree
 
 from sparcl_lib import UserError
 from sparcl_lib.bench import measuring, timing
-from sparcl_lib.bench.latent import FORMS, Sizes, latent_rows
+from sparcl_lib.bench.latent import FORMS, Sizes, latent_rows, pairs
 from sparcl_lib.bench.loading import loading_rows
 from sparcl_lib.bench.step import peak_gib, random_batches, random_trainer, step_row
 from sparcl_lib.bench.timing import TimedBatches, seconds_of
@@ -35,7 +35,7 @@ def test_loops_and_losses_agree_in_value_and_gradient(seed, form):
     labels = torch.randint(0, 4, (2, 4, 4), generator=generator)
     labels[0, 0] = 255
     prototypes = torch.rand(4, 5, generator=generator, dtype=torch.float64)
-    for ours, loop in FORMS[form](labels, prototypes).values():
+    for ours, loop in pairs(labels, prototypes, form).values():
         found = []
         for form in (ours, loop):
             given = features.clone().requires_grad_()
