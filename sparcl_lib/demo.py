@@ -13,9 +13,9 @@ METHODS = ("FT", "MiB", "SDR", "Joint")
 TASK, SETUP = "6-4", "disjoint"
 OVER_SEEDS = (
     "Over the seeds 0, 1 and 2 SDR ends 1.47 points above MiB (95 % interval 0.8 to 2.2). The "
-    "losses that SDR adds do not explain this. The first weights of the new classes do: SDR draws "
-    "them at random, MiB copies those of background, and MiB with random ones reaches 65.7, where "
-    "SDR reaches 65.4."
+    "losses that SDR adds do not explain this. Another difference does: each new class needs a row "
+    "of weights in the network's last layer. SDR draws it at random, and MiB begins with a copy of "
+    "background's row. MiB with random rows reaches 65.7, where SDR reaches 65.4."
 )
 """What the one seed of the demo cannot show; the README says the same, and a test measures both."""
 
