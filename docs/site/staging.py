@@ -170,7 +170,8 @@ def launch_buttons(page: str, repository: str) -> str:
     """Ways to run a chapter without installing anything; none before the repository is public."""
     if not repository:
         return ""
-    binder = f"https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/{page}"
+    working = f"my-course/{PurePosixPath(page).name}"  # made there by postBuild, in the root
+    binder = f"https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/{working}"
     places = {"Run in Colab": colab_address(page, repository), "Run in Binder": binder}
     return "".join(
         f"\n\n```{{button-link}} {address}\n:color: primary\n:outline:\n{name}\n```"

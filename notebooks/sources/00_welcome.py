@@ -49,8 +49,8 @@
 #   overwritten.
 # - **Cells** are run from top to bottom, with Shift + Enter. Folded ones show three dots or a bar; a click opens them. They draw figures, or
 #   check what the text says. What is left open is the method.
-# - **A guess** comes before each main experiment. Put your number in place of `None`, or `"pass"`; until then the cell stops with a line
-#   that says so. Whoever guesses first remembers what came out.
+# - **A guess** comes before each main experiment. Put your number in place of `None`, or `"pass"`; until then neither
+#   this cell nor those below it are run, and a line says so. Whoever guesses first remembers what came out.
 # - **Sliders and buttons** redraw a picture. They need a running notebook; on a page you see their first picture.
 # - **Exercises** have a cell with `NotImplementedError` for your answer. The cell below it checks the answer, offline, and gives a hint when
 #   it is wrong. Unless a teacher gave you the chapter, a solution is folded below that.
@@ -195,8 +195,8 @@ ft = run_or_load(config, checkpoints=True)
 matrix = ft.matrix  # IoU by step and class
 before = matrix.miou_new(0)
 after = matrix.miou_old_no_bg(1)
-print(f"the six classes of step 0: {before:.1f} after step 0")
-compare_guess("the same six after step 1", my_guess, after)
+compare_guess("the six classes of step 0 after step 1", my_guess, after)
+print(f"the same six after step 0: {before:.1f}")
 assert before > 60 and after < 5
 
 # %% tags=["draw"]

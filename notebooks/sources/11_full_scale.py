@@ -294,10 +294,10 @@ T = [math.ceil(n * epochs / batch) for n in counts]
 s0, s_later = (parts.loc[method, ("seconds", 8)] / 1000 for method in ("FT", "SDR"))
 by_hand = (T[0] * s0 + sum(T[1:]) * s_later) / 3600
 cost = expected_cost(config_of(ROW))
+compare_guess("hours", my_guess, by_hand, word="reckoned")
 print("iterations:", *T, "in all", sum(T))
 by_library = cost.first_hours + cost.later_hours
 print(f"by hand {by_hand:.2f} h; the library says {by_library:.2f} h and {cost.gib:.1f} GiB")
-compare_guess("hours", my_guess, by_hand, word="reckoned")
 assert math.isclose(by_hand, by_library, rel_tol=1e-4)
 assert sum(T) == 39684 and round(by_hand, 2) == 0.69 and round(cost.gib, 1) == 7.7
 assert 0.5 < T[0] * s0 / 3600 < 0.55 and all(85 < n * s_later < 165 for n in T[1:])  # half an hour; two minutes

@@ -9,7 +9,8 @@ from sparcl_lib.course.interrupts import one_line_interrupts
 from sparcl_lib.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from sparcl_lib.course.exercises import Property, check, compare_guess, guess_first
+    from sparcl_lib.course.exercises import Property, check
+    from sparcl_lib.course.guesses import compare_guess, guess_first
     from sparcl_lib.course.pictures import explore, panels, show
     from sparcl_lib.course.quizzes import quiz
     from sparcl_lib.course.runs import minivoc_config, run_or_load, run_or_load_all
@@ -35,10 +36,10 @@ __all__ = [
 _HOMES = {
     "Property": "sparcl_lib.course.exercises",
     "check": "sparcl_lib.course.exercises",
-    "compare_guess": "sparcl_lib.course.exercises",
+    "compare_guess": "sparcl_lib.course.guesses",
     "explore": "sparcl_lib.course.pictures",
     "four_classes": "sparcl_lib.course.toys",
-    "guess_first": "sparcl_lib.course.exercises",
+    "guess_first": "sparcl_lib.course.guesses",
     "minivoc_config": "sparcl_lib.course.runs",
     "panels": "sparcl_lib.course.pictures",
     "play": "sparcl_lib.course.toys",

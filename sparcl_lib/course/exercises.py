@@ -1,22 +1,18 @@
-"""Predictions and self-checks of exercises: offline, and with a hint instead of a traceback."""
+"""Self-checks of exercises: offline, and with a hint instead of a traceback."""
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from IPython.display import display
 
 from sparcl_lib.course.output import Output, as_html, coloured
-from sparcl_lib.errors import UserError
 
 Case = tuple[tuple[Any, ...], Any]
 """Arguments, and what the answer must return for them: a value, or a Property of it."""
-PASS = "pass"
-"""The guess of those who make none."""
 
 
 @dataclass(frozen=True)
@@ -63,49 +59,6 @@ def check(
     result = _result(exercise, answer, list(cases), tolerance)
     results.append(result)
     display(_said(result, hint))
-
-
-def guess_first(
-    guess: float | str | None, lowest: float = -math.inf, highest: float = math.inf
-) -> None:
-    """Stop here until there is a guess: a number from `lowest` to `highest`, or "pass".
-
-    Raises UserError for None and for whatever is neither.
-    """
-    if guess is None:
-        raise UserError('first your guess: write a number (or "pass") for None and run this again')
-    if isinstance(guess, str) and guess.strip().lower() == PASS:
-        return
-    if not _is_number(guess):
-        got = " ".join(repr(guess).split())
-        raise UserError(f'a guess is a number without quotes, or "pass", not {got:.40}')
-    if not lowest <= guess <= highest:
-        asked = f"a number from {lowest:g} to {highest:g}"
-        raise UserError(f'a guess is {asked} here, or "pass", not {guess:g}')
-
-
-def compare_guess(
-    what: str, guess: float | str | None, found: float, word: str = "measured"
-) -> None:
-    """Print a prediction made before the run beside what came out.
-
-    word: how it was found, such as "reckoned". Raises UserError as `guess_first` does: whoever runs
-    the cells one by one comes here without a guess, too.
-    """
-    guess_first(guess)
-    mine = f"guessed {guess:g}" if _is_number(guess) else "not guessed"
-    print(f"{what}: {word} {_with_digits(found)}, {mine}")
-
-
-def _with_digits(value: float) -> str:
-    """A count in full, another number with a decimal, one below 1 with two."""
-    if isinstance(value, Integral):
-        return str(value)
-    return f"{value:.{2 if abs(value) < 1 else 1}f}"
-
-
-def _is_number(guess: Any) -> TypeGuard[float]:
-    return isinstance(guess, Real) and not isinstance(guess, bool)
 
 
 def _result(

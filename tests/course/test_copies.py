@@ -159,6 +159,21 @@ def test_git_leaves_a_copy_alone_whatever_its_name(checkout):
     assert status.stdout == "?? notebooks/\n"
 
 
+def test_what_binder_runs_makes_the_copy_that_its_buttons_open(tmp_path):
+    root, command = tmp_path / "clone", tmp_path / "bin" / "sparcl"
+    for name in ("sparcl_lib", "notebooks"):
+        ignored = shutil.ignore_patterns("__pycache__", "shipped")
+        shutil.copytree(NOTEBOOKS.parent / name, root / name, ignore=ignored)
+    shutil.copy(NOTEBOOKS.parent / "postBuild", root)  # with its mode
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sparcl_lib "$@"\n', "utf-8")
+    command.chmod(0o755)
+    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["./postBuild"], cwd=root, env={**os.environ, "PATH": path}, check=True)
+    opened = nbformat.read(root / "my-course" / f"{NAMES[0]}.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in opened.cells)
+
+
 def test_what_is_no_copy_is_refused(checkout, tmp_path_factory):
     with pytest.raises(UserError, match="is not beside .*such as .*my-course"):
         copies.start(tmp_path_factory.mktemp("elsewhere") / "my-course")

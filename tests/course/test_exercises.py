@@ -1,12 +1,11 @@
-"""Predictions and self-checks: what they say, in words, in a page and in `results`."""
+"""Self-checks: what they say, in words, in a page and in `results`."""
 
 import numpy as np
 import pytest
 import torch
 
-from sparcl_lib.course import Property, check, compare_guess, exercises, guess_first
+from sparcl_lib.course import Property, check, exercises
 from sparcl_lib.course.exercises import Result
-from sparcl_lib.errors import UserError
 
 
 def raising(x):
@@ -120,72 +119,3 @@ def test_a_page_gets_html_in_which_the_reader_s_text_is_text():
     said = exercises._said(Result("1.1", "wrong", "returned '<b>', expected 'a'"), "use `x < 2`")
     page = said._repr_mimebundle_()["text/html"]
     assert "&lt;b&gt;" in page and "<code>x &lt; 2</code>" in page and "not yet" in page
-
-
-GUESSES = {
-    "number": (50, "guessed 50"),
-    "array": (np.float32(2.25), "guessed 2.25"),
-    "pass": ("pass", "not guessed"),
-}
-
-
-@pytest.mark.parametrize("guess, said", GUESSES.values(), ids=GUESSES)
-def test_a_guess_stands_beside_what_was_measured(guess, said, capsys):
-    compare_guess("old classes", guess, 3.14)
-    assert capsys.readouterr().out == f"old classes: measured 3.1, {said}\n"
-
-
-FOUND = {
-    "reckoned": ((0.6941, "reckoned"), "reckoned 0.69"),
-    "large": ((16.04,), "measured 16.0"),
-    "small, negative": ((-0.0123,), "measured -0.01"),
-    "nothing": ((0.0,), "measured 0.00"),
-    "a count": ((np.int64(1143),), "measured 1143"),
-}
-
-
-@pytest.mark.parametrize("given, said", FOUND.values(), ids=FOUND)
-def test_what_was_found_has_its_word_and_its_digits(given, said, capsys):
-    """ "measured 0.7" stood below 0.69, which no one had measured."""
-    compare_guess("hours", 12.5, *given)
-    assert capsys.readouterr().out == f"hours: {said}, guessed 12.5\n"
-
-
-@pytest.mark.parametrize("guess", [50, 0.5, "pass", np.float64(1)])
-def test_a_guess_lets_the_reader_go_on(guess):
-    guess_first(guess)
-
-
-@pytest.mark.parametrize("guess", [None, "50", "about half", True, [50], np.ones(2)])
-def test_nothing_is_told_without_a_guess(guess, capsys):
-    with pytest.raises(UserError):
-        compare_guess("old classes", guess, 3.14)
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("guess", [None, "50", "about half", True, [50], np.ones(2)])
-def test_no_guess_stops_in_one_line(guess):
-    with pytest.raises(UserError) as caught:
-        guess_first(guess)
-    assert "number" in str(caught.value) and len(str(caught.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    "guess, lowest, highest, asked",
-    [
-        (0, 0.1, 1000, "from 0.1 to 1000"),
-        (-1, 0.1, 1000, "from 0.1 to 1000"),
-        (5000, 0.1, 1000, "from 0.1 to 1000"),
-        (100, 1, 64, "from 1 to 64"),
-        (float("nan"), 0, 10582, "from 0 to 10582"),
-    ],
-)
-def test_a_guess_outside_what_was_asked_for_stops_in_one_line(guess, lowest, highest, asked):
-    with pytest.raises(UserError) as caught:
-        guess_first(guess, lowest, highest)
-    assert str(caught.value) == f'a guess is a number {asked} here, or "pass", not {guess:g}'
-
-
-@pytest.mark.parametrize("guess", [0.1, 1000, np.float32(20), " Pass"])
-def test_a_guess_within_what_was_asked_for_lets_the_reader_go_on(guess):
-    guess_first(guess, 0.1, 1000)

@@ -13,9 +13,16 @@ class Kernel:
     def __init__(self, manager, client) -> None:
         self.manager, self.client = manager, client
 
-    def run(self, code: str, interrupt_at: str = "") -> tuple[str, list[dict]]:
-        """Status of the cell, and its outputs; interrupted when it has printed `interrupt_at`."""
-        request, outputs, idle = self.client.execute(code), [], False
+    def run(self, code: str, interrupt_at: str = "", cell: str = "") -> tuple[str, list[dict]]:
+        """Status of the cell, and its outputs; interrupted when it has printed `interrupt_at`.
+
+        cell: its id, as JupyterLab sends it; none where a front end sends none.
+        """
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
+        message = self.client.session.msg("execute_request", content)
+        message["metadata"] = {"cellId": cell} if cell else {}
+        self.client.shell_channel.send(message)
+        request, outputs, idle = message["header"]["msg_id"], [], False
         while True:
             try:  # what other processes print comes when the cell is done
                 message = self.client.get_iopub_msg(timeout=0.5 if idle else PATIENCE)
@@ -112,6 +119,54 @@ def test_nothing_is_echoed_below_a_check_or_a_guess(kernel):
     assert checked[0]["data"]["text/plain"] == "Exercise 1.1: right."
     _, guessed = kernel.run(code + "guess_first(3)")
     assert guessed == []
+
+
+GUESS = "from sparcl_lib.course import guess_first\nmy_guess = {}\nguess_first(my_guess, 0, 9)"
+
+
+@pytest.fixture
+def waiting(kernel):
+    """A kernel in which the guess of cell 04-055 is owed, until the test has made one."""
+    for none in ("None", "'about half'", "99"):
+        assert kernel.run(GUESS.format(none), cell="04-055")[0] == "error"
+    yield kernel
+    assert kernel.run(GUESS.format("'pass'"), cell="04-055") == ("ok", [])
+
+
+@pytest.mark.parametrize("cell", ["04-056", "04-128"])
+def test_a_cell_below_a_prediction_is_not_run_without_a_guess(waiting, cell):
+    """Run one by one, the cells below showed what was to be guessed."""
+    waiting.run("seen = False")
+    status, outputs = waiting.run("print('the value')\nseen = True", cell=cell)
+    (line,) = lines_of(outputs)
+    assert status == "error" and line.startswith("GuessIsOwed: first your guess: write a number")
+    assert lines_of(waiting.run("print(seen)")[1]) == ["False"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["", "04-054", "04-055", "03-099", "04-exercise-1", "4b0e1a52-77aa-4f0e-9a0e-001100220033"],
+)
+def test_what_is_not_below_a_prediction_is_run_without_a_guess(waiting, cell):
+    """Cells of the reader's own, and those above."""
+    assert lines_of(waiting.run("print('mine')", cell=cell)[1]) == ["mine"]
+
+
+@pytest.mark.parametrize("guess", ["3", "'pass'"])
+def test_a_guess_opens_what_is_below_until_it_is_taken_back(waiting, guess):
+    assert waiting.run(GUESS.format(guess), cell="04-055") == ("ok", [])
+    assert waiting.run("1", cell="04-056")[0] == "ok"
+    waiting.run(GUESS.format("None"), cell="04-055")
+    assert waiting.run("1", cell="04-056")[0] == "error"
+
+
+def test_of_two_predictions_the_second_waits_for_its_own_guess(waiting):
+    assert waiting.run(GUESS.format("3"), cell="04-055") == ("ok", [])
+    waiting.run(GUESS.format("None"), cell="04-061")
+    assert waiting.run("1", cell="04-060")[0] == "ok"
+    assert waiting.run("1", cell="04-062")[0] == "error"
+    assert waiting.run(GUESS.format("3"), cell="04-061") == ("ok", [])
+    assert waiting.run("1", cell="04-062")[0] == "ok"
 
 
 def test_a_bar_is_one_output_that_ends_green_and_whole(kernel):

@@ -8,6 +8,7 @@ chromium). Screenshots go to the folder in SPARCL_LAB_PICTURES, or to pytest's t
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import urllib.parse
@@ -136,6 +137,12 @@ RUN_FROM = """async ([indices, source]) => {
     await app.commands.execute('notebook:run-all-below');
     return notebook.model.toJSON();
 }"""
+RUN_ONE = """async index => {
+    const app = window.jupyterapp, notebook = app.shell.currentWidget.content;
+    notebook.activeCellIndex = index;
+    await app.commands.execute('notebook:run-cell');
+    return notebook.model.cells.get(index).toJSON().outputs;
+}"""
 ADD_CELL = """source => {
     const notebook = window.jupyterapp.shell.currentWidget.content;
     const index = notebook.model.cells.length;
@@ -181,6 +188,11 @@ def errors_in(notebook: dict) -> list[dict]:
 
 def lines_of(error: dict) -> int:
     return len("\n".join(error["traceback"]).strip().splitlines())
+
+
+def is_code_of_the_chapter(cell: dict) -> bool:
+    """Neither an exercise nor its check: they are named, all else is counted."""
+    return cell["cell_type"] == "code" and bool(re.fullmatch(r"\d+-\d+", cell["id"]))
 
 
 def cells_that(notebook: dict, call: str) -> list[int]:
@@ -278,7 +290,12 @@ def test_chapter_runs_asks_moves_and_opens_again(name, lab, pictures):
         for index, cell in enumerate(stopped["cells"])
         if "predict" in cell["metadata"].get("tags", [])
     ]
-    assert not any(cell.get("outputs") for cell in stopped["cells"][guesses[0] + 1 :])
+    below = range(guesses[0] + 1, len(stopped["cells"]))
+    assert not any(stopped["cells"][index].get("outputs") for index in below)
+    results = [index for index in below if is_code_of_the_chapter(stopped["cells"][index])]
+    for index in (results[0], results[1], results[-1]):  # nor one by one
+        (refused,) = lab.evaluate(RUN_ONE, index)
+        assert refused["ename"] == "GuessIsOwed" and lines_of(refused) == 1
 
     finished = lab.evaluate(RUN_FROM, [guesses, "my_guess = 5\nguess_first(my_guess)"])
     assert errors_in(finished) == []

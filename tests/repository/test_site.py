@@ -178,7 +178,7 @@ def test_launch_buttons_need_a_public_address():
     assert launch_buttons("notebooks/00_welcome.ipynb", "") == ""
     shown = launch_buttons("notebooks/00_welcome.ipynb", "me/it")
     assert "colab.research.google.com/github/me/it/blob/gh-pages/colab/00_welcome.ipynb" in shown
-    assert "mybinder.org/v2/gh/me/it/main?urlpath=lab/tree/notebooks/00_welcome.ipynb" in shown
+    assert "mybinder.org/v2/gh/me/it/main?urlpath=lab/tree/my-course/00_welcome.ipynb" in shown
 
 
 def test_chapters_for_colab_install_first_and_link_to_where_a_link_leads(tmp_path):
