@@ -130,6 +130,9 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     precision: Precision = "32-true"
     """Lightning Fabric's name of the arithmetic."""
+    deterministic: bool = never(False)
+    """On a GPU: only algorithms that give the same bits each time, where PyTorch has them, some of
+    which are slower."""
     save_minutes: Annotated[float, Range(0, 10_080, "minutes")] = never(10.0)
     """How often a step that is in training is saved, beside the save at SIGTERM; 0: after every
     iteration. What --resume goes on from after a kill."""

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from subprocess import Popen
 from typing import Any
 
@@ -54,8 +54,12 @@ def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
 
 
 @contextmanager
-def launched(precision: Precision = "32-true", **options: Any) -> Iterator[Fabric]:
+def launched(
+    precision: Precision = "32-true", deterministic: bool = False, **options: Any
+) -> Iterator[Fabric]:
     """Fabric, as `make_fabric` makes it, whose processes all end when this one fails.
+
+    deterministic: whether PyTorch takes deterministic algorithms meanwhile, where it has them.
 
     What is wrong is told by one of them: the first, or if it knows nothing of it the one that does.
     Raises FailedElsewhere in the others, and UserError where the memory does not suffice.
@@ -65,7 +69,8 @@ def launched(precision: Precision = "32-true", **options: Any) -> Iterator[Fabri
         _watch_others(fabric, over)
         with _refusals(options):
             fabric.launch()
-        yield _ready(fabric)
+        with _deterministic() if deterministic else nullcontext():
+            yield _ready(fabric)
     except BaseException as error:
         over.set()
         _take_over(fabric)
@@ -105,6 +110,18 @@ def _ready(fabric: Fabric) -> Fabric:
     if fabric.device.type == "cpu":
         keep_freed_memory()
     return fabric
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """PyTorch's deterministic algorithms, a warning where it has none, and what was set before."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it as it begins
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("warn")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
 
 
 def _watch_others(fabric: Fabric, over: threading.Event) -> None:

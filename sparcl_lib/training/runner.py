@@ -118,7 +118,7 @@ def train(
                 _copy_first_step(origin, directory)
                 directory.remove_progress(range(workspace.learned.num_steps))
             directory.remove_progress(directory.steps_done())  # of one that ended while it saved
-        with launched(config.precision, **fabric_options) as fabric:
+        with launched(config.precision, config.deterministic, **fabric_options) as fabric:
             fabric.barrier()
             # The others may see an older state of a network folder.
             steps = fabric.broadcast([k for k in steps if k not in directory.steps_done()])
@@ -164,7 +164,7 @@ def evaluate(
     with directory.written_by_one():
         if is_first_process():
             directory.open_for_writing(config, workspace.content)
-        with launched(config.precision, **fabric_options) as fabric:
+        with launched(config.precision, config.deterministic, **fabric_options) as fabric:
             fabric.barrier()
             for step in directory.steps_done():
                 _evaluate_again(fabric, workspace, directory, step)

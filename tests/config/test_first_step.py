@@ -34,7 +34,7 @@ ACTS_LATER = {
     "method.terms.ce.labelled_only",
     "method.terms.bce.threshold",
 }
-CHANGES_NO_NUMBER = {"save_minutes", "tensorboard", "data.workers", "data.cache"}
+CHANGES_NO_NUMBER = {"save_minutes", "tensorboard", "deterministic", "data.workers", "data.cache"}
 BY_CONTENT = {
     "dataset", "task", "class_order", "data_root", "data.splits", "model.weights",
 }  # fmt: skip

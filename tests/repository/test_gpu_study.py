@@ -99,13 +99,16 @@ def test_speed_and_losses_are_measured_and_packed(study, tmp_path, monkeypatch):
     found = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert not [item["error"] for item in found.values() if "error" in item]
     rows = [item["result"] for name, item in found.items() if name.startswith("speed-")]
-    assert len(rows) == 3 and all(row["seconds"] > 0 and row["floor"] > 0 for row in rows)
+    assert len(rows) == 7 and all(row["seconds"] > 0 and row["floor"] > 0 for row in rows)
+    many = [found[f"speed-SDR-bf16-151-classes-{f}"]["result"] for f in ("strips", "plain")]
+    losses = [pytest.approx(row["losses"], rel=0.02) for row in many]  # logits are of 16 bits
+    assert many[0]["losses"] == losses[1] and many[0]["form"] == "strips"
     for name in ("latent-21", "latent-101"):
         for loss in ("matching", "attraction", "repulsion", "sparsification"):
             row = found[name]["result"][loss]
             assert row["value"] == pytest.approx(row["value of the loop"], rel=1e-4)
     study["write_tables"](found, tmp_path)
-    assert (tmp_path / "speed.csv").read_text("utf-8").count("\n") == 4
+    assert (tmp_path / "speed.csv").read_text("utf-8").count("\n") == 8
 
 
 @pytest.mark.filterwarnings(  # of torch 2.11's own compiler, as it is imported
@@ -127,6 +130,25 @@ def test_the_loader_is_measured(study, tmp_path):
     job = job_of(tmp_path, data_root=photographs(tmp_path / "voc"))
     loader.measure(job)
     assert json.loads(job.file("loader-0").read_text("utf-8"))["result"]["images per second"] > 0
+
+
+@pytest.mark.slow
+def test_a_run_is_killed_and_resumed_and_compared_with_one_that_was_not(
+    study, tmp_path, monkeypatch
+):
+    call(study, monkeypatch, "--out", tmp_path, "--device", "cpu", "--tiny", "--parts", "resume")
+    found = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    result = found["resume-deterministic-SDR"]["result"]
+    assert [moment.partition(" of ")[2] for moment in result["killed after"]] == [
+        "step 0",
+        "step 1",
+    ]
+    for pair in ("a second time", "killed and resumed"):
+        apart = result[pair]
+        assert apart["the same bits"] and apart["largest difference of a weight"] == 0
+        assert apart["largest weight"] > 0 and apart["mIoU"][0] == apart["mIoU"][1]
+    study["write_tables"](found, tmp_path)
+    assert (tmp_path / "resume.csv").read_text("utf-8").count("\n") == 3
 
 
 @pytest.mark.slow

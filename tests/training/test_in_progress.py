@@ -450,6 +450,45 @@ def test_a_sigterm_that_is_ignored_stays_so():
         signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.parametrize("wanted, mode", [(True, 1), (False, 0)])
+def test_algorithms_are_deterministic_while_it_trains_and_as_before_after_it(
+    mini, tmp_path, monkeypatch, wanted, mode
+):
+    """A GPU's are not, by themselves; on a CPU the bits are the same either way."""
+    modes, fit = set(), StepTrainer.fit
+
+    def seen(self: StepTrainer, *arguments: Any, **options: Any) -> Any:
+        modes.add(torch.get_deterministic_debug_mode())
+        return fit(self, *arguments, **options)
+
+    monkeypatch.setattr(StepTrainer, "fit", seen)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    train(config(mini, "SDR", f"deterministic={wanted}"), tmp_path / "run", accelerator="cpu")
+    assert modes == {mode} and torch.get_deterministic_debug_mode() == 0
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if wanted else None)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+
+def test_a_run_with_deterministic_algorithms_is_that_without_on_a_cpu(
+    mini, undisturbed, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    run = tmp_path / "run"
+    train(config(mini, "PLOP", "deterministic=true"), run, accelerator="cpu")
+    one, other = (
+        RunDirectory(r).load_checkpoint(1) for r in (run, undisturbed(config(mini, "PLOP")))
+    )
+    assert_same(one["model"], other["model"])
+
+
+def test_what_was_set_comes_back_after_a_failure_too(mini, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    wild = config(mini, "FT", "optim.lr=[1e-3,1e30]", "deterministic=true")
+    with pytest.raises(LossDiverged):
+        train(wild, tmp_path / "run", accelerator="cpu")
+    assert torch.get_deterministic_debug_mode() == 0
+
+
 # Processes that are killed
 def train_here(run: RunConfig, out: Path) -> None:
     """In a process of its own, which says nothing."""

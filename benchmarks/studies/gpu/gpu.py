@@ -32,6 +32,7 @@ SETUPS = ("disjoint", "overlapped", "sequential")
 # while what stands before it runs. Nothing runs beside what is timed.
 PLAN: tuple[tuple[tuple[tuple[str, str], ...], float], ...] = (
     ((*(("correct", setup) for setup in SETUPS), ("real", "beside")), 0.4),
+    ((("resume", "deterministic"), ("resume", "default")), 0.25),
     ((("speed", ""),), 0.28),
     ((("loader", ""),), 0.07),
     ((("real", ""),), 0.25),
@@ -40,6 +41,8 @@ PLAN: tuple[tuple[tuple[tuple[str, str], ...], float], ...] = (
 TESTS = ("losses", "prototypes", "methods/test_methods.py", "methods/test_mechanism.py", "models",
          "training/test_fake_cuda.py")  # fmt: skip
 RESULTS = "results.json"
+RESUMED = ("a second time", "killed and resumed")
+"""What is compared with the first run: another one of the same, and one that was killed."""
 # Seconds of the budget that are kept for ending parts and for packing.
 ENDING = 15
 
@@ -53,7 +56,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--data-root", type=Path, help="a VOC2012 tree with photographs")
     parser.add_argument("--weights", type=Path, help="an ImageNet MobileNetV2")
-    parser.add_argument("--parts", default="correct,speed,loader,real,tests")
+    parser.add_argument("--parts", default="correct,resume,speed,loader,real,tests")
     parser.add_argument("--tiny", action="store_true", help="smallest sizes, to see it run")
     parser.add_argument("--tables", type=Path, help="results.json from which to write CSV files")
     parser.add_argument("--into", type=Path, default=HERE, help="where the CSV files go")
@@ -276,6 +279,9 @@ def summary(found: dict[str, Any]) -> str:
         elif name.startswith("real-") and result:
             last = result["steps"][-1]
             lines.append(f"{name}: {last['miou_all']} mIoU, seconds {result['seconds']}")
+        elif name.startswith("resume-") and result:
+            for pair in RESUMED:
+                lines.append(f"{name}, {pair}: {json.dumps(result[pair])}")
         elif name.startswith("latent-") and result:
             lines.append(f"{name}: {result['all four']}")
         elif result:
@@ -289,7 +295,7 @@ def write_tables(found: dict[str, Any], folder: Path) -> None:
     device = results.get("device", {})
     (folder / "device.json").write_text(json.dumps(device, indent=1) + "\n", "utf-8")
     tables: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("correct", "speed", "latent", "loader", "real", "syncs")
+        name: [] for name in ("correct", "resume", "speed", "latent", "loader", "real", "syncs")
     }
     for name, result in results.items():
         kind, _, rest = name.partition("-")
@@ -298,6 +304,8 @@ def write_tables(found: dict[str, Any], folder: Path) -> None:
         elif kind == "speed":
             row = {k: v for k, v in result.items() if k != "losses"}
             tables[kind].append({**row, "item": rest})
+        elif kind == "resume":
+            tables[kind] += [_resume_row(result, pair) for pair in RESUMED]
         elif kind == "latent":
             tables[kind] += [{"classes": result["classes"], "loss": loss, **row}
                              for loss, row in result.items() if loss != "classes"]  # fmt: skip
@@ -343,6 +351,20 @@ def _correct_row(name: str, step: str, row: dict[str, Any]) -> dict[str, Any]:
         "repeats": row["a second time the same"],
         "not deterministic": "; ".join(row["not deterministic"]),
         **mixed,
+    }  # fmt: skip
+
+
+def _resume_row(result: dict[str, Any], pair: str) -> dict[str, Any]:
+    """How far one run is from the first of its method."""
+    found = result[pair]
+    first, other = found["mIoU"]
+    return {
+        "method": result["method"], "algorithms": result["mode"], "run": pair,
+        "killed after": "; ".join(result["killed after"]) if pair == RESUMED[1] else "",
+        "the same bits": found["the same bits"],
+        "difference of a weight": found["largest difference of a weight"],
+        "largest weight": found["largest weight"],
+        "mIoU, first run": first, "mIoU": other,
     }  # fmt: skip
 
 

@@ -22,10 +22,15 @@ from sparcl_lib.bench.timing import TimedBatches
 from sparcl_lib.config import RunConfig, resolve
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.data.loading.transforms import normalise
+from sparcl_lib.models import segmenter
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training.step import StepTrainer
 
 METHODS = ("SDR", "FT", "MiB", "PLOP", "SDR+MiB", "Joint")
+TASKS = {21: ("voc", "15-5"), 151: ("ade20k", "100-50")}
+"""Classes, background included -> data set and task."""
+PLAIN = 2**62
+"""More upsampled logits than any image has: they are held in one piece."""
 ARITHMETIC = ("bf16", "tf32", "fp32")
 
 
@@ -47,6 +52,22 @@ def measure(job: Job) -> None:
         job.item("speed-cudnn-benchmark", 15, partial(searched, job))
         job.item("speed-compiled", 90, partial(changed, job, compiled))
     job.item("speed-fused", 10, partial(changed, job, fused))
+    for method in ("SDR", "MiB"):
+        for form in ("strips", "plain"):
+            name = f"speed-{method}-bf16-151-classes-{form}"
+            job.item(name, 12, partial(many_classes, job, method, form))
+
+
+def many_classes(job: Job, method: str, form: str) -> dict[str, Any]:
+    """151 classes, bf16. form: upsampled logits in strips, as SPARCL has them, or in one piece."""
+    size, batch = (32, 2) if job.tiny else (512, 8)
+    most = segmenter.MAX_LOGITS_PER_IMAGE
+    segmenter.MAX_LOGITS_PER_IMAGE = PLAIN if form == "plain" else 0 if job.tiny else most
+    try:
+        row = iteration(job, method, "bf16", "channels last", batch, size, classes=151)
+    finally:
+        segmenter.MAX_LOGITS_PER_IMAGE = most
+    return {**row, "form": form}
 
 
 def searched(job: Job) -> dict[str, Any]:
@@ -76,7 +97,9 @@ def compiled(trainer: StepTrainer) -> None:
         network.compile()
 
 
-def config_of(job: Job, name: str, arithmetic: str, batch: int, size: int) -> RunConfig:
+def config_of(
+    job: Job, name: str, arithmetic: str, batch: int, size: int, classes: int
+) -> RunConfig:
     chosen: dict[str, Any] = {
         "precision": "bf16-mixed" if arithmetic == "bf16" else "32-true",
         "data.size": size, "data.batch_size": batch,
@@ -84,17 +107,19 @@ def config_of(job: Job, name: str, arithmetic: str, batch: int, size: int) -> Ru
     if job.tiny:
         chosen |= {"model.backbone": "mini", "model.output_stride": 4, "model.head": "conv",
                    "model.head_channels": 8}  # fmt: skip
-    return resolve("voc", name, [chosen], task="15-5", setup="overlapped")
+    dataset, task = TASKS[classes]
+    return resolve(dataset, name, [chosen], task=task, setup="overlapped")
 
 
 def make_trainer(
-    job: Job, name: str, arithmetic: str, layout: str, batch: int, size: int
+    job: Job, name: str, arithmetic: str, layout: str, batch: int, size: int, classes: int = 21
 ) -> tuple[StepTrainer, list[StepBatch]]:
     """With two batches on the device."""
     # PyTorch's default is tf32 in convolutions alone.
     torch.backends.cudnn.allow_tf32 = arithmetic == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = False
-    config, task = config_of(job, name, arithmetic, batch, size), get_task("voc", "15-5")
+    config = config_of(job, name, arithmetic, batch, size, classes)
+    task = get_task(*TASKS[classes])
     batches = random_batches(config, task, torch.device(job.device))
     trainer = random_trainer(config, task, job.device, batches)
     if layout == "contiguous":
@@ -112,8 +137,9 @@ def iteration(
     batch: int,
     size: int,
     change: Callable[[StepTrainer], None] = lambda trainer: None,
+    classes: int = 21,
 ) -> dict[str, Any]:
-    trainer, batches = make_trainer(job, name, arithmetic, layout, batch, size)
+    trainer, batches = make_trainer(job, name, arithmetic, layout, batch, size, classes)
     change(trainer)
     if job.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -123,6 +149,7 @@ def iteration(
     times = timed.times()
     row: dict[str, Any] = {
         "method": name, "arithmetic": arithmetic, "layout": layout, "batch": batch, "size": size,
+        "classes": classes,
         "seconds": median(times), "slowest": max(times), "iterations": len(times),
         "images per second": batch / median(times), "losses": logged,
     }  # fmt: skip
