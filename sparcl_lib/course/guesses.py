@@ -31,9 +31,9 @@ def guess_first(
     Raises UserError for None and for whatever is neither.
     """
     gate = _gate()
-    gate.close()
+    gate.wait_here()
     _check(guess, lowest, highest)
-    gate.open()
+    gate.go_on()
 
 
 def compare_guess(
@@ -68,12 +68,12 @@ class _Gate(ast.NodeTransformer):
         chapter, _, number = name.partition("-")
         return (chapter, int(number)) if number.isdecimal() else None
 
-    def close(self) -> None:
-        """From now on nothing below the cell that runs is run."""
+    def wait_here(self) -> None:
+        """From now on nothing below the cell that runs is run, until `go_on` there."""
         if here := self.here():
             self.waiting.add(here)
 
-    def open(self) -> None:
+    def go_on(self) -> None:
         """What is below the cell that runs may be run again."""
         self.waiting.discard(self.here() or ("", 0))
 
