@@ -28,6 +28,7 @@ extensions = [
     "sphinx_design",
 ]
 language = "en"
+smartquotes_action = "qe"  # two hyphens are those of an option, not a dash
 exclude_patterns = ["_build"]
 numfig = False
 

@@ -115,7 +115,8 @@ def _values(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([_<>])", r"\\\1", text)
+    """Options as code, and nothing else that Markdown reads as its own."""
+    return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*)", r"`\1`", re.sub(r"([_<>])", r"\\\1", text))
 
 
 def commands_page() -> str:
