@@ -19,10 +19,11 @@ import pytest
 from conftest import PATIENCE, sparcl
 
 from sparcl_lib.config import parse_settings
+from sparcl_lib.course import runs
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.base import RunBase, open_store
-from sparcl_lib.experiments.cluster import bring_home, open_cluster
+from sparcl_lib.experiments.cluster import CLUSTER_VARIABLE, bring_home, open_cluster
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.space import Range
 from sparcl_lib.experiments.store import RunKeys, run_keys
@@ -97,6 +98,23 @@ def test_a_worker_goes_on_with_what_there_is_of_a_run(address, base, tmp_path):
         (run,), errors = run_all([config], open_store(tmp_path / "runs", cluster=cluster))
     assert errors == [] and run.steps == [0, 1, 2]
     assert run.directory.checkpoint_file(1).read_bytes() == done
+
+
+def test_the_runs_of_a_notebook_go_to_the_cluster_that_is_named(
+    address, base, tmp_path, monkeypatch
+):
+    def here(*_: object, **__: object) -> None:
+        raise AssertionError("trained in the notebook")
+
+    monkeypatch.setattr(runs, "train", here)
+    monkeypatch.setenv(runs.CACHE_VARIABLE, str(tmp_path / "kept"))
+    configs = {name: base.config(name, 0) for name in ("FT", "MiB")}
+    with pytest.raises(AssertionError, match="trained in the notebook"):
+        runs.run_or_load(configs["FT"])
+    monkeypatch.setenv(CLUSTER_VARIABLE, address)
+    found = runs.run_or_load_all(configs, checkpoints=configs)
+    assert {name: run.steps for name, run in found.items()} == {"FT": [0, 1], "MiB": [0, 1]}
+    assert all(run.folder.is_relative_to(tmp_path / "kept") for run in found.values())
 
 
 def test_a_sweep_claims_here_and_trains_there(address, base, tmp_path):
