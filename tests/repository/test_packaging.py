@@ -79,6 +79,13 @@ def test_no_tracked_file_but_a_table_is_above_a_megabyte():
     assert [name for name in large if not name.endswith(".csv")] == []
 
 
+def test_a_clone_leaves_room_for_the_photographs_in_what_a_lent_gpu_takes():
+    """64 MiB a call: the real photographs, 46 MiB with their masks, and all that is tracked."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    files = [ROOT / name for name in listed.stdout.splitlines()]
+    assert sum(p.stat().st_size for p in files if p.is_file()) <= (64 - 46) * 2**20
+
+
 def test_the_page_of_the_package_needs_nothing_beside_it():
     page = (ROOT / PROJECT["readme"]).read_text("utf-8")
     assert not re.findall(r"\]\((?!https://)", page)
