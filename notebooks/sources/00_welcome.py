@@ -49,8 +49,8 @@
 #   overwritten.
 # - **Cells** are run from top to bottom, with Shift + Enter. Folded ones show three dots or a bar; a click opens them. They draw figures, or
 #   check what the text says. What is left open is the method.
-# - **A guess** comes before each main experiment. Put your number in place of `None`, or `"pass"`; until then neither
-#   this cell nor those below it are run, and a line says so. Whoever guesses first remembers what came out.
+# - **A guess** comes before each main experiment. Put your number in place of `None`, or `"pass"`; until then JupyterLab
+#   runs no cell that shows what was measured, and a line says so. Whoever guesses first remembers what came out.
 # - **Sliders and buttons** redraw a picture. They need a running notebook; on a page you see their first picture.
 # - **Exercises** have a cell with `NotImplementedError` for your answer. The cell below it checks the answer, offline, and gives a hint when
 #   it is wrong. Unless a teacher gave you the chapter, a solution is folded below that.

@@ -710,8 +710,8 @@ show(
 # **Predict before you run:** on VOC's 15-1 disjoint SDR's authors show SDR 15 points above MiB. How many points is it here?
 
 # %% tags=["predict"]
-my_guess = None  # a number from -20 to 30, or "pass"
-guess_first(my_guess, -20, 30)
+my_second_guess = None  # a number from -20 to 30, or "pass"
+guess_first(my_second_guess, -20, 30)
 
 # %%
 MODEL = "../benchmarks/studies/minivoc20"
@@ -722,7 +722,7 @@ ends = {" ".join(place): after_last_step(scale, *place) for place in WHERE}
 ABOVE = {"SDR": ("SDR", "MiB"), "SDR+MiB": ("SDR+MiB", "MiB")}
 gaps = all_classes(ends, ABOVE)
 here = gaps["all classes", "mean"]
-compare_guess("points that SDR is above MiB", my_guess, here["15-1 disjoint", "SDR"])
+compare_guess("points that SDR is above MiB", my_second_guess, here["15-1 disjoint", "SDR"])
 
 # %%
 with (resources.files("sparcl_lib.published") / "results.csv").open(encoding="utf-8") as file:

@@ -5,6 +5,7 @@ Importing it does not import torch: the commands that copy and open chapters nee
 
 from typing import TYPE_CHECKING
 
+from sparcl_lib.course.guesses import hold_results_back
 from sparcl_lib.course.interrupts import one_line_interrupts
 from sparcl_lib.lazy import lazy_names
 
@@ -56,3 +57,4 @@ if not TYPE_CHECKING:  # type checkers see the imports above
     __getattr__ = lazy_names(__name__, _HOMES)
 
 one_line_interrupts()
+hold_results_back()

@@ -9,7 +9,9 @@ come from training (`sparcl_lib.course.comparison`). What is made of it:
 - In cells tagged `exercise` the lines between `# SOLUTION` and `# END` are the solution: readers
   get a stub that raises NotImplementedError, and the whole cell, folded, below the check that
   follows.
-- A cell tagged `predict` holds `my_guess = None`; where outputs are saved it is a "pass".
+- A cell tagged `predict` holds `my_guess = None`, or another name of a guess; where outputs are
+  saved it is a "pass". The ids of the cells below say which guess they wait for
+  (`sparcl_lib.course.guesses`).
 - Everything from a heading `## Further: ...` on is read by those who want more; the core, before
   it, stands alone.
 """
@@ -29,6 +31,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from sparcl_lib.course.comparison import KEY, tolerance_of
+from sparcl_lib.course.guesses import prediction_id, waiting_id
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import build
 
@@ -46,7 +49,7 @@ HIDDEN = "hide-input"
 _FURTHER = re.compile(r"## Further: \S")
 _OF_TABLES = {"describe", "fillna", "head", "join", "rename", "rename_axis", "round", "unstack"}
 _CLAIMS = "# What the text says of it, checked:\n"
-_GUESS = "my_guess = None"
+_GUESS = re.compile(r"(my_(?:\w+_)?guess) = None")
 _PAGES = " · ".join(
     f"[{name}](../docs/{name.lower()}.md)" for name in ("Notation", "Glossary", "Troubleshooting")
 )
@@ -200,8 +203,10 @@ def _check_cell(path: Path, cell: NotebookNode) -> None:
         raise UserError(f"{path}: {error}: {cell.source.splitlines()[0]}") from error
     if cell.cell_type == "code":
         _check_code(path, cell.source)
-    if "predict" in tags and not cell.source.startswith(_GUESS):
-        raise UserError(f"{path}: a cell tagged predict starts with {_GUESS}: {cell.source!r}")
+    if "predict" in tags and not _GUESS.match(cell.source):
+        raise UserError(
+            f"{path}: a cell tagged predict starts with my_guess = None: {cell.source!r}"
+        )
     if "exercise" in tags and len(_SOLUTION.findall(cell.source + "\n")) != 1:
         raise UserError(
             f"{path}: an exercise cell needs one # SOLUTION ... # END, each on its own line: "
@@ -257,7 +262,8 @@ def render(
     """The notebook of one of the chapters, without outputs.
 
     Exercises and their checks have ids by their number in the chapter, so that they are found again
-    in a reader's copy whatever else changed; other cells are counted.
+    in a reader's copy whatever else changed. Other cells are counted; those of a prediction, and
+    below it those that wait for its guess, have the ids of `sparcl_lib.course.guesses`.
     """
     chapter = chapters[place]
     cells = [new_markdown_cell(header(chapters, place, times))]
@@ -273,9 +279,16 @@ def render(
         cells += made
     cells += pending
     cells.append(new_markdown_cell(closing(chapters, place)))
+    guesses = 0
     for index, cell in enumerate(cells):
-        if not {"exercise", "check"} & set(tags_of(cell)):
+        kinds = {"predict", "exercise", "check", "setup"} & set(tags_of(cell))
+        guesses += "predict" in kinds
+        if "predict" in kinds:
+            cell.id = prediction_id(chapter.number, guesses)
+        elif not {"exercise", "check"} & kinds:
             cell.id = f"{chapter.number}-{index:03d}"
+            if guesses and cell.cell_type == "code" and not kinds:
+                cell.id = waiting_id(cell.id, guesses)
     notebook: NotebookNode = new_notebook(cells=cells, metadata=copy.deepcopy(_KERNEL))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
@@ -303,7 +316,7 @@ def _rendered(cell: NotebookNode, form: Form, pending: list[NotebookNode]) -> li
         pending.clear()
         return cells
     if "predict" in tags and form in ("published", "solutions"):
-        return [_code(cell.source.replace(_GUESS, 'my_guess = "pass"', 1), cell)]
+        return [_code(_GUESS.sub(r'\1 = "pass"', cell.source, count=1), cell)]
     return _with_claims_folded(cell)
 
 

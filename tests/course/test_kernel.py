@@ -121,50 +121,66 @@ def test_nothing_is_echoed_below_a_check_or_a_guess(kernel):
     assert guessed == []
 
 
-GUESS = "from sparcl_lib.course import guess_first\nmy_guess = {}\nguess_first(my_guess, 0, 9)"
+GUESS = "my_guess = {}\nguess_first(my_guess, 0, 9)"
+FIRST, AFTER_FIRST = "04-guess-1", "04-056-after-guess-1"
+SECOND, AFTER_SECOND = "04-guess-2", "04-070-after-guess-2"
+SCRATCH = "4b0e1a52-77aa-4f0e-9a0e-001100220033"
 
 
 @pytest.fixture
 def waiting(kernel):
-    """A kernel in which the guess of cell 04-055 is owed."""
-    assert kernel.run(GUESS.format("None"), cell="04-055")[0] == "error"
+    """The kernel of a chapter whose first cell has been run, and that of its guess has not."""
+    code = "from sparcl_lib.course import guess_first, guesses\nguesses._GATE.given.clear()"
+    assert kernel.run(code) == ("ok", [])
     return kernel
 
 
-@pytest.mark.parametrize("cell", ["04-056", "04-128"])
-def test_a_cell_below_a_prediction_is_not_run_without_a_guess(waiting, cell):
-    """Run one by one, the cells below showed what was to be guessed."""
-    waiting.run("seen = False")
-    status, outputs = waiting.run("print('the value')\nseen = True", cell=cell)
+def is_refused(kernel: Kernel, cell: str) -> bool:
+    """Whether a cell was not run, and a line said why."""
+    kernel.run("seen = False")
+    status, outputs = kernel.run("print('the value')\nseen = True", cell=cell)
+    if status == "ok":
+        return False
     (line,) = lines_of(outputs)
-    assert status == "error" and line.startswith("GuessIsOwed: first your guess: write a number")
-    assert lines_of(waiting.run("print(seen)")[1]) == ["False"]
+    assert line.startswith('GuessIsOwed: first your guess, in the cell below "Predict')
+    assert not line.endswith("where)")
+    assert lines_of(kernel.run("print(seen)")[1]) == ["False"]
+    return True
+
+
+@pytest.mark.parametrize("none", ["", "None", "'about half'", "99", "pass"])
+def test_a_cell_below_a_prediction_is_not_run_without_a_guess(waiting, none):
+    """Nor where the cell of the guess was passed over, or is no Python: `pass` without quotes."""
+    if none:
+        assert waiting.run(GUESS.format(none), cell=FIRST)[0] == "error"
+    assert is_refused(waiting, AFTER_FIRST)
 
 
 @pytest.mark.parametrize(
-    "cell",
-    ["", "04-054", "04-055", "03-099", "04-exercise-1", "4b0e1a52-77aa-4f0e-9a0e-001100220033"],
+    "cell", ["", "04-054", FIRST, "04-090", "04-exercise-1", "04-check-1", SCRATCH]
 )
-def test_what_is_not_below_a_prediction_is_run_without_a_guess(waiting, cell):
-    """Cells of the reader's own, and those above."""
+def test_what_shows_nothing_that_was_measured_is_run_without_a_guess(waiting, cell):
+    """Cells of the reader's own, those above, exercises, their checks and what these need."""
     assert lines_of(waiting.run("print('mine')", cell=cell)[1]) == ["mine"]
 
 
 @pytest.mark.parametrize("guess", ["3", "'pass'"])
-def test_a_guess_opens_what_is_below_until_it_is_taken_back(waiting, guess):
-    assert waiting.run(GUESS.format(guess), cell="04-055") == ("ok", [])
-    assert waiting.run("1", cell="04-056")[0] == "ok"
-    waiting.run(GUESS.format("'about half'"), cell="04-055")
-    assert waiting.run("1", cell="04-056")[0] == "error"
+@pytest.mark.parametrize("cell", [FIRST, SCRATCH])
+def test_a_guess_opens_what_is_below_until_it_is_taken_back(waiting, guess, cell):
+    """Also in a cell that was merged or copied, which has another id then."""
+    assert waiting.run(GUESS.format(guess), cell=cell) == ("ok", [])
+    assert not is_refused(waiting, AFTER_FIRST)
+    waiting.run(GUESS.format("None"), cell=cell)
+    assert is_refused(waiting, AFTER_FIRST)
 
 
-def test_of_two_predictions_the_second_waits_for_its_own_guess(waiting):
-    assert waiting.run(GUESS.format("3"), cell="04-055") == ("ok", [])
-    waiting.run(GUESS.format("None"), cell="04-061")
-    assert waiting.run("1", cell="04-060")[0] == "ok"
-    assert waiting.run("1", cell="04-062")[0] == "error"
-    assert waiting.run(GUESS.format("3"), cell="04-061") == ("ok", [])
-    assert waiting.run("1", cell="04-062")[0] == "ok"
+def test_of_two_predictions_each_waits_for_its_own_guess(waiting):
+    assert is_refused(waiting, SECOND)
+    for _ in range(2):  # the first again is not the second
+        assert waiting.run(GUESS.format("3"), cell=FIRST) == ("ok", [])
+    assert not is_refused(waiting, "04-060-after-guess-1") and is_refused(waiting, AFTER_SECOND)
+    assert waiting.run(GUESS.format("3"), cell=SECOND) == ("ok", [])
+    assert not is_refused(waiting, AFTER_SECOND)
 
 
 def test_a_bar_is_one_output_that_ends_green_and_whole(kernel):

@@ -37,7 +37,7 @@ CHAPTERS = read_chapters(NOTEBOOKS / "sources")
 MIB = 2**20
 
 
-GUESS = r'my_guess = None  # a number from (\S+) to (\S+), or "pass"\nguess_first\(my_guess(.*)\)'
+GUESS = r'(my_\w*guess) = None  # a number from (\S+) to (\S+), or "pass"\nguess_first\(\1(.*)\)'
 LINE = 105  # letters that the column of JupyterLab holds, in a window 1300 pixels wide
 
 
@@ -193,7 +193,7 @@ def test_chapter_asks_predicts_and_quizzes(chapter):
         if "predict" in tags_of(cell):
             asked = re.fullmatch(GUESS, cell.source)
             assert asked, cell.source
-            assert asked[3] == f", {asked[1]}, {asked[2]}"
+            assert asked[4] == f", {asked[2]}, {asked[3]}"
         assert "<details>" not in cell.source
 
 

@@ -127,10 +127,7 @@ def changed_elsewhere(sources: list[str]) -> list[str]:
 
 
 def bound_anew(sources: list[str]) -> list[str]:
-    """A line for each name that a cell reads from an earlier one and that is bound anew after it.
-
-    The cells of guesses all bind `my_guess`, each before it is read.
-    """
+    """A line for each name that a cell reads from an earlier one, and that is bound anew later."""
     cells = [ast.parse(source) for source in sources]
     bindings = [bound(cell) for cell in cells]
     lines = []
@@ -138,7 +135,7 @@ def bound_anew(sources: list[str]) -> list[str]:
         first = ast.unparse(cell).splitlines()[0] if cell.body else ""
         earlier = set().union(*bindings[:place])
         later = set().union(*bindings[place + 1 :])
-        read = read_outside(cell) & earlier - {"my_guess"}
+        read = read_outside(cell) & earlier
         lines += [f"{name}, which {first!r} reads, is bound anew"
                   for name in sorted(read & (later - bindings[place]))]  # fmt: skip
         lines += [f"{name} is bound by {first!r}, which reads it"

@@ -64,7 +64,7 @@ def run(path: Path, folder: Path) -> None:
     """A notebook in the bare environment, from a folder; a guess is passed on."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
-        cell.source = cell.source.replace("my_guess = None", 'my_guess = "pass"', 1)
+        cell.source = cell.source.replace("guess = None", 'guess = "pass"', 1)
     nbformat.write(notebook, path)
     home = path.parents[1]
     python = home / "bare" / "bin" / "python"
