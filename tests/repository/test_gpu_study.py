@@ -136,6 +136,7 @@ def test_the_loader_is_measured(study, tmp_path):
 def test_a_run_is_killed_and_resumed_and_compared_with_one_that_was_not(
     study, tmp_path, monkeypatch
 ):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     call(study, monkeypatch, "--out", tmp_path, "--device", "cpu", "--tiny", "--parts", "resume")
     found = json.loads((tmp_path / "results.json").read_text("utf-8"))
     result = found["resume-deterministic-SDR"]["result"]
