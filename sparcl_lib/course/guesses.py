@@ -100,8 +100,7 @@ class Gate(ast.NodeTransformer):
         """
         cell = self.cell()
         match = _PREDICTION.fullmatch(cell)
-        if match or cell not in self.given:
-            self.given[cell] = int(match[1]) if match else self.missing()
+        self.given[cell] = int(match[1]) if match else self.missing()
 
     def take_back(self) -> None:
         """The guess of the cell that runs does not count any more."""

@@ -5,6 +5,7 @@ more, killed inside both steps and resumed. What parts the first two is what a G
 by themselves; no more than that may part the third from the first.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -72,12 +73,15 @@ def _kill_inside(command: list[str], run: Path, step: int) -> str:
     )
     last, before = RunDirectory(run).progress_files(step)
     until = time.monotonic() + PATIENCE
-    while not (last.exists() and before.exists()):
+    while not (saved := last.exists() and before.exists()):
         if process.poll() is not None or time.monotonic() > until:
-            raise RuntimeError(f"step {step} ended, or came to no save, before it was killed")
+            break
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    if not saved:
+        raise RuntimeError(f"step {step} ended, or came to no save, before it was killed")
     return f"{read_progress(last, step)['iteration']} iterations of step {step}"
 
 
