@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from sparcl_lib import training
 from sparcl_lib.config import RunConfig, known_keys, resolve
@@ -142,7 +142,7 @@ def compare(
             their own, as {"SDR, no kd": ("SDR", {"method.terms.kd.weight": 0})}.
         jobs: processes of one thread each, a run in each; None: one per core, 1: none beside this
             one. Processes import a script again: call this under `if __name__ == "__main__":`.
-        accelerator: of lightning.Fabric; each run uses one device. `train` takes a GPU if there
+        accelerator: of Lightning Fabric; each run uses one device. `train` takes a GPU if there
             is one, and the store does not tell: name the same here, or another store.
         cluster: train on other machines, in place of processes of this one: the address of a dask
             scheduler, or a YAML file of jobs, as `sparcl compare --cluster` takes it.

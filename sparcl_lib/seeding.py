@@ -20,7 +20,7 @@ def seed_everything(seed: int, threads: int | None = None) -> None:
         raise UserError(f"seed is {shown(seed)}: give a whole number from 0 to 2**32 - 1")
     if threads is not None and not _is_whole(threads, 1, 2**31 - 1):
         raise UserError(f"threads is {shown(threads)}: give how many, as in 1 or 2, or None")
-    from lightning.fabric import seed_everything as seed_all
+    from lightning_fabric import seed_everything as seed_all
 
     seed_all(seed, workers=True, verbose=False)
     if threads is not None:

@@ -5,9 +5,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import confusion_matrix, jaccard_score
 
+from sparcl_lib.labels import VOID
 from sparcl_lib.metrics import StepMatrix, class_iou, dump_json, mean_iou, summarise
+from sparcl_lib.training.evaluation import pixel_counts
 
 STEPS = [["cat", "dog"], ["cow"], ["sheep"]]
 NAN = float("nan")
@@ -32,6 +35,19 @@ def test_class_iou_equals_sklearn(seed, present):
     np.testing.assert_allclose(ious[seen], expected)
     assert np.isnan(np.delete(ious, seen)).all()
     assert mean_iou(ious) == pytest.approx(expected.mean())
+
+
+@pytest.mark.parametrize("void", [0, 0.3, 1])
+def test_pixel_counts_equal_sklearn(void):
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(5, size=(2, 3, 8, 8))
+    truth[rng.random(truth.shape) < void] = VOID
+    counts = pixel_counts(torch.from_numpy(truth), torch.from_numpy(prediction), 6)
+    known = truth != VOID
+    expected = np.zeros((6, 6), int)
+    if known.any():
+        expected = confusion_matrix(truth[known], prediction[known], labels=range(6))
+    assert counts.dtype == torch.int64 and (counts.numpy() == expected).all()
 
 
 def test_class_iou_by_hand():

@@ -31,7 +31,7 @@ from sparcl_lib.tasks import Task, get_task
 from sparcl_lib.training import make_fabric
 from sparcl_lib.writing import write_csv, write_text
 
-PACKAGES = (DISTRIBUTION, "torch", "torchvision", "lightning")
+PACKAGES = (DISTRIBUTION, "torch", "torchvision", "lightning-fabric")
 Rows = list[dict[str, Any]]
 Tables = dict[str, pd.DataFrame]
 

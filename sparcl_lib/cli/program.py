@@ -224,7 +224,7 @@ def env() -> None:
 
 
 def _print_steps(metrics: dict[str, Any]) -> None:
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
 
     from sparcl_lib.report import steps_text
 

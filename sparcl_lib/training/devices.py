@@ -11,8 +11,8 @@ from subprocess import Popen
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import distributed
 
 from sparcl_lib.config import Precision

@@ -1,14 +1,13 @@
 """Confusion matrix and pictures of one model."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.data.loading.transforms import to_rgb
@@ -34,6 +33,16 @@ class InPrecision(nn.Module):
         return self.fabric.strategy.precision.convert_output(output)
 
 
+def pixel_counts(truth: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
+    """int64 (K, K) pixel counts; rows truth, columns prediction, both (B, H, W) or any one shape.
+
+    Void pixels are left out. A GPU is waited for once, to leave them out.
+    """
+    known = truth != VOID
+    cells = truth[known] * num_classes + prediction[known]
+    return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
+
+
 def confusion_matrix(
     fabric: Fabric,
     model: nn.Module,
@@ -49,14 +58,11 @@ def confusion_matrix(
     """
     labels_of = predict_whole if whole else predict
     model.eval()
-    metric = MulticlassConfusionMatrix(num_classes, ignore_index=VOID, validate_args=False)
-    metric = metric.to(fabric.device)
-    nothing = torch.zeros(0, dtype=torch.int64, device=fabric.device)
-    metric.update(nothing, nothing)  # a process may have no image, of which torchmetrics warns
+    counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=fabric.device)
     bar = tqdm(batches, label or "evaluating", disable=not fabric.is_global_zero, leave=False)
     for batch in bar:
-        metric.update(labels_of(model, batch.images), batch.labels)
-    return metric.compute().cpu().numpy().astype(np.int64)
+        counts += pixel_counts(batch.labels, labels_of(model, batch.images), num_classes)
+    return cast(Tensor, fabric.all_reduce(counts, reduce_op="sum")).cpu().numpy()
 
 
 def picture_arrays(model: nn.Module, batches: Iterable[StepBatch]) -> dict[str, NDArray[np.uint8]]:

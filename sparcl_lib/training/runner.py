@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.loggers.csv_logs import CSVLogger
-from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+from lightning_fabric import Fabric
+from lightning_fabric.loggers.csv_logs import CSVLogger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import nn
 
 from sparcl_lib.config import RunConfig, all_settings, first_step_difference
@@ -91,7 +91,7 @@ def train(
     the start would keep some of them for a new step; it is only evaluated again, because pixels of
     the new classes are of the future for it now.
 
-    fabric_options: accelerator, devices, num_nodes, strategy of lightning.Fabric. Several processes
+    fabric_options: accelerator, devices, num_nodes, strategy of Lightning Fabric. Several processes
     share a run's folder: the first one writes, and decides what is left to train.
     Raises UserError for anything the user can mend.
     """

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from sparcl_lib.config import OptimConfig
 from sparcl_lib.data.loading.dataset import StepBatch

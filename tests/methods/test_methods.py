@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 from torch.nn import functional as F
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 
 from sparcl_lib.config import OptimConfig

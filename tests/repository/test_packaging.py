@@ -54,6 +54,16 @@ def test_importing_the_package_and_its_torch_free_rooms_loads_no_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_training_loads_no_package_that_it_does_not_train_with():
+    """More than a second of the time to the first update. Fabric imports torchmetrics if it can."""
+    code = (
+        "import sys; sys.modules['torchmetrics'] = None; import sparcl_lib.training;"
+        "print(*{'pandas', 'matplotlib', 'scipy', 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.split()
+
+
 def test_no_tracked_file_names_a_path_of_one_machine_or_an_index_host():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     files = [ROOT / name for name in listed.stdout.split()]

@@ -10,7 +10,7 @@ from importlib import resources
 
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from sparcl_lib.config import RunConfig, all_settings, at_step, resolve
 from sparcl_lib.data.loading.dataset import StepBatch

@@ -140,14 +140,14 @@ def prepare(arguments: argparse.Namespace, until: float) -> bool:
     Returns whether there is a point in going on.
     """
     code = (
-        "import json, os, platform, sys, lightning, torch, torchmetrics, torchvision\n"
+        "import json, os, platform, sys, lightning_fabric, torch, torchvision\n"
         "from sparcl_lib.data import open_source, scan\n"
         "cuda = torch.cuda.is_available()\n"
         "found = {'device': torch.cuda.get_device_name() if cuda else 'CPU',"
         " 'memory GiB': torch.cuda.get_device_properties(0).total_memory / 2**30 if cuda else None,"
         " 'cores': len(os.sched_getaffinity(0)), 'python': platform.python_version(),"
         " 'torch': torch.__version__, 'torchvision': torchvision.__version__,"
-        " 'lightning': lightning.__version__, 'torchmetrics': torchmetrics.__version__,"
+        " 'lightning-fabric': lightning_fabric.__version__,"
         " 'cudnn': torch.backends.cudnn.version(), 'cuda': torch.version.cuda}\n"
         "source = open_source('minivoc', None, False)\n"
         "print([len(scan(source, split, progress=False).ids) for split in ('train', 'val')])\n"
