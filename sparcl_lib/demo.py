@@ -1,13 +1,19 @@
 """The main job on MiniVOC: fine-tuning forgets, MiB and SDR remember, joint training bounds."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from sparcl_lib.config import parse_settings, resolve
+from sparcl_lib.config import RunConfig, parse_settings, resolve
+from sparcl_lib.data import open_source
+from sparcl_lib.errors import UserError, number_of
+from sparcl_lib.experiments.pool import Call, run_calls
 from sparcl_lib.report import load_runs, results_text, write_results
 from sparcl_lib.report.page import write_report
 from sparcl_lib.training import train
+from sparcl_lib.training.run_directory import RunDirectory
 
 METHODS = ("FT", "MiB", "SDR", "Joint")
 TASK, SETUP = "6-4", "disjoint"
@@ -24,27 +30,27 @@ def run_demo(
     out: Path, task: str, setup: str, seeds: Sequence[int], settings: Sequence[str] = ()
 ) -> str:
     """Train the demo's methods, write results.json, results.csv and report.html into `out`, and
-    return the table as text. Step 0 is trained once per seed and shared. Finished steps of an
-    earlier demo with the same settings in `out` are used, so that an interrupted one goes on.
+    return the table as text. Runs go side by side with one thread each, which is fast on many cores
+    and does not crawl on a busy one. Step 0 is trained once per seed and shared. Finished steps of
+    an earlier demo with the same settings in `out` are used, so that an interrupted one goes on.
+
+    Raises UserError if a run is there with other settings, or one fails.
     """
-    runs, overrides, folders = out / "runs", parse_settings(settings), []
+    runs, overrides = out / "runs", parse_settings(settings)
+    configs = {
+        runs / f"{method}-seed{seed}": resolve(
+            "minivoc", method, [overrides], task=task, setup=setup, seed=seed
+        )
+        for seed in seeds
+        for method in METHODS
+    }
+    for folder, config in configs.items():
+        RunDirectory(folder).check_settings(config)
     if list(runs.glob("*/step-*/checkpoint.pt")):
         print(f"using the finished steps in {runs}; delete it to train again", file=sys.stderr)
-    for seed in seeds:
-        first = runs / f"FT-seed{seed}"
-        for method in METHODS:
-            folder = runs / f"{method}-seed{seed}"
-            config = resolve("minivoc", method, [overrides], task=task, setup=setup, seed=seed)
-            shares = method not in ("FT", "Joint")
-            train(
-                config,
-                folder,
-                resume=True,
-                start_from=first if shares else None,
-                accelerator="cpu",
-            )
-            folders.append(folder)
-    results = load_runs(folders)
+    open_source("minivoc")  # here, where its bar is seen, and once
+    _train_side_by_side(configs)
+    results = load_runs(configs)
     write_results(results, out)
     command = f"sparcl demo --task {task} --setup {setup} --seeds {','.join(map(str, seeds))}"
     command += "".join(f" --set {setting}" for setting in settings)
@@ -55,3 +61,24 @@ def run_demo(
         results, out / "report.html", title, [command], remark if one_seed else "", "mib_parts"
     )
     return results_text(results)
+
+
+def _train_side_by_side(configs: Mapping[Path, RunConfig]) -> None:
+    """Folder -> its run. Joint training waits for no other, the rest for fine-tuning's step 0."""
+    calls: dict[Any, Call] = {}
+    after: dict[Any, dict[Any, Call]] = {}
+    for folder, config in configs.items():
+        fit = partial(train, config, folder, resume=True, accelerator="cpu")
+        first = ("step 0", config.seed)
+        if config.method.name == "FT":
+            calls[first] = partial(fit, steps=[0])
+            after[first] = {folder: fit}
+            origin = folder
+        elif config.method.joint:
+            calls[folder] = fit
+        else:
+            after[first][folder] = partial(fit, start_from=origin)
+    done = run_calls(calls, None, "training", after=after)
+    failed = [result.error for result in done.values() if result.error]
+    if failed:
+        raise UserError(f"{number_of(len(failed), 'run')} of the demo failed: see above")

@@ -7,6 +7,9 @@ In a file or a pipe, where nothing can be drawn over, it writes seldom.
 
 import html
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm.std import tqdm as _Bar
@@ -85,3 +88,24 @@ def _display_of_a_page() -> Any:
 
 _display = _display_of_a_page()
 tqdm: Any = _PageBar if _display else _TextBar
+
+
+@contextmanager
+def ticking(bar: Any, seconds: float = 1.0) -> Iterator[None]:
+    """In a terminal the bar is drawn this often in here, so that its clock is seen to go on."""
+    if bar.disable or not bar.fp.isatty():
+        yield
+        return
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(seconds):
+            bar.refresh()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -11,9 +11,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from sparcl_lib import load_run
+from sparcl_lib.config import parse_settings
 from sparcl_lib.data.minivoc import default_root, generate
 from sparcl_lib.demo import METHODS, OVER_SEEDS, run_demo
 from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.base import RunBase, open_store
+from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.report.differences import paired
 from sparcl_lib.report.verdict import range_text
 
@@ -65,6 +69,15 @@ def test_methods_share_one_step_0_per_seed(demo):
             out / "runs" / f"{m}-seed{seed}/step-0/checkpoint.pt" for m in ("FT", "MiB", "SDR")
         ]
         assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_its_numbers_are_those_of_a_comparison(demo, tmp_path):
+    """The README's table over seeds is one; on two threads a run ends in other numbers."""
+    settings = parse_settings(["optim.iterations=3", "data.batch_size=4"])
+    base = RunBase(dataset="minivoc", task="6-4", overrides=(settings,))
+    ((run,), _) = run_all([base.config("SDR", 1)], open_store(tmp_path))
+    mine = load_run(demo[0] / "runs" / "SDR-seed1")
+    assert run.metrics["steps"] == mine.metrics["steps"] and run.metrics["steps"]
 
 
 def test_page_is_self_contained_and_has_pictures_of_every_method(demo):

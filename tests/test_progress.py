@@ -1,6 +1,7 @@
 """Progress bars: seldom in a file, whole when all was done, red when it was not."""
 
 import io
+import time
 
 import pytest
 
@@ -16,6 +17,29 @@ def test_a_file_gets_few_lines():
     assert list(bar) == list(range(100))
     assert out.getvalue().count("step 1") == 2
     assert "100/100" in out.getvalue().split("\r")[-1]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("stream", "moves"), [(Terminal, True), (io.StringIO, False)])
+def test_in_a_terminal_the_clock_goes_on_while_nothing_comes(stream, moves):
+    """A pool's bar stood at 00:00 until its first run was trained, as if it hung."""
+    out = stream()
+    with progress.tqdm(total=2, file=out) as bar, progress.ticking(bar, seconds=0.01):
+        before = len(out.getvalue())
+        time.sleep(0.2)
+        assert (len(out.getvalue()) > before) == moves
+    ended = out.getvalue()
+    time.sleep(0.05)
+    assert out.getvalue() == ended and "0/2" in ended
+
+
+def test_a_bar_that_is_turned_off_has_no_clock():
+    with progress.tqdm(total=2, disable=True) as bar, progress.ticking(bar):
+        assert not bar.update()
 
 
 @pytest.fixture

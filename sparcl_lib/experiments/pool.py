@@ -25,7 +25,7 @@ from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
-from sparcl_lib.progress import tqdm
+from sparcl_lib.progress import ticking, tqdm
 from sparcl_lib.run import Run
 
 DIED = "its process died, perhaps for lack of memory: try fewer --jobs"
@@ -130,7 +130,7 @@ def run_calls(
     results: dict[Any, CallResult] = {}
     waiting = deque(calls.items())
     arriving = executor(waiting)
-    with closing(arriving), tqdm(total=total, desc=label, unit="run") as bar:
+    with closing(arriving), tqdm(total=total, desc=label, unit="run") as bar, ticking(bar):
         for key, result in arriving:
             next_calls = after.get(key, {})
             results[key] = result
