@@ -35,6 +35,7 @@ from sparcl_lib.course.chapter import (
     render,
     times_file,
 )
+from sparcl_lib.course.lab import ONE_THREAD
 from sparcl_lib.course.output import is_live
 from sparcl_lib.course.runs import CACHE_VARIABLE, SHIPPED, USES_VARIABLE
 from sparcl_lib.progress import tqdm
@@ -43,7 +44,7 @@ from sparcl_lib.writing import write_text
 
 # The same when outputs are saved and checked (Makefile): one thread, so one order of sums.
 FIXED_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
+    **ONE_THREAD,
     "PYTHONHASHSEED": "0",
     "IPYKERNEL_CELL_NAME": "<cell>",
 }

@@ -12,6 +12,10 @@ from sparcl_lib.course.copies import INDEX
 _SETTINGS = Path(__file__).parent / "lab_config"
 """Read by JupyterLab beside the settings of the machine: Markdown is shown and not edited."""
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Of the environment, where the user does not say otherwise: with it the outputs were saved, and
+several threads of a small network crawl on a busy machine, for each layer waits for the last."""
+
 WORKSPACES = ".workspaces"
 """Folder of a working copy: which tabs were open. Git leaves it alone, as it does the copy."""
 
@@ -32,15 +36,15 @@ def lab_environment(folder: Path, place: Path | None = None) -> dict[str, str]:
     """This process's environment, with the settings of the course before those of the machine.
 
     Open tabs are remembered in the working copy: JupyterLab's own place for them is the user's
-    home, and would open here what was left open elsewhere. place: where kernels put temporary
-    files, if not where all do.
+    home, and would open here what was left open elsewhere. Kernels have one thread. place: where
+    they put temporary files, if not where all do.
     """
     paths = filter(None, [str(_SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH")])
     changed = {
         "JUPYTER_CONFIG_PATH": os.pathsep.join(paths),
         "JUPYTERLAB_WORKSPACES_DIR": str(folder.resolve() / WORKSPACES),
     }
-    return {**os.environ, **changed, **({"TMPDIR": str(place)} if place else {})}
+    return {**ONE_THREAD, **os.environ, **changed, **({"TMPDIR": str(place)} if place else {})}
 
 
 def open_lab(folder: Path, options: Sequence[str] = ()) -> int:

@@ -36,6 +36,7 @@ from sparcl_lib.course.chapter import (
 )
 from sparcl_lib.course.copies import chapters_of_the_course, choose
 from sparcl_lib.course.exercises import Result, results
+from sparcl_lib.course.lab import ONE_THREAD
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import build
 from sparcl_lib.progress import tqdm
@@ -260,6 +261,7 @@ def _start(folder: Path, job: Path, said: Path, limit: float) -> None:
     """
     paths = filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
     environment = {
+        **ONE_THREAD,
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "MPLBACKEND": "Agg",

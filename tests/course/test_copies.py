@@ -12,7 +12,7 @@ import pytest
 
 from sparcl_lib import course
 from sparcl_lib.cli import main
-from sparcl_lib.course import copies
+from sparcl_lib.course import copies, lab
 from sparcl_lib.course.chapter import NOTEBOOKS, read_chapters, tags_of
 from sparcl_lib.errors import UserError
 
@@ -141,6 +141,17 @@ def test_making_and_opening_a_copy_imports_no_torch(checkout, command):
     done = subprocess.run(code, capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == "0, torch: False"
     assert not folder or (checkout / "mine" / "README.md").is_file()
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, "1"), ("4", "4")])
+def test_chapters_have_one_thread_in_the_lab_unless_the_user_gives_more(
+    monkeypatch, tmp_path, given, threads
+):
+    """On two, a chapter took half a minute alone and seven beside other work."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert lab.lab_environment(tmp_path)["OMP_NUM_THREADS"] == threads
 
 
 def test_every_name_that_chapters_import_is_there():

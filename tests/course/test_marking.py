@@ -54,6 +54,10 @@ ANSWERS = {  # what was written, what is said of it
     "several lines": (
         "def f{n}(x):\n    raise ValueError('one\\n  two')", "wrong", "raised ValueError: one two"
     ),
+    "one thread": (
+        "import os\ndef f{n}(x):\n    return int(x) + {n} * int(os.environ['OMP_NUM_THREADS'])",
+        "right", ""
+    ),
     "earlier one": ("def f{n}(x):\n    return f1(x) + {n} - 1", "right", ""),
 }  # fmt: skip
 NUMBERS = {name: f"0.{n}" for n, name in enumerate(ANSWERS, start=1)}
@@ -97,6 +101,7 @@ def test_each_answer_gets_its_outcome_and_none_hangs_or_fools_the_marking(
     mine, tmp_path, monkeypatch
 ):
     """Nor does one that ends Python leave temporary files."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
 
@@ -115,7 +120,7 @@ def test_each_answer_gets_its_outcome_and_none_hangs_or_fools_the_marking(
         assert problem in line and line.startswith(NUMBERS[name])
         assert bool(result.problem) == (outcome == "wrong")
     assert list((tmp_path / "temporary").iterdir()) == []
-    assert table[-1] == f"mark: 2 of {len(ANSWERS)} right" and len(table) == len(ANSWERS) + 2
+    assert table[-1] == f"mark: 3 of {len(ANSWERS)} right" and len(table) == len(ANSWERS) + 2
 
 
 def test_answers_are_found_where_they_were_moved(mine):
