@@ -69,15 +69,14 @@ def _train_side_by_side(configs: Mapping[Path, RunConfig]) -> None:
     after: dict[Any, dict[Any, Call]] = {}
     for folder, config in configs.items():
         fit = partial(train, config, folder, resume=True, accelerator="cpu")
-        first = ("step 0", config.seed)
-        if config.method.name == "FT":
-            calls[first] = partial(fit, steps=[0])
-            after[first] = {folder: fit}
-            origin = folder
-        elif config.method.joint:
+        first, step_0 = folder.with_name(f"FT-seed{config.seed}"), ("step 0", config.seed)
+        if config.method.joint:
             calls[folder] = fit
+        elif folder == first:
+            calls[step_0] = partial(fit, steps=[0])
+            after[step_0] = {folder: fit}
         else:
-            after[first][folder] = partial(fit, start_from=origin)
+            after[step_0][folder] = partial(fit, start_from=first)
     done = run_calls(calls, None, "training", after=after)
     failed = [result.error for result in done.values() if result.error]
     if failed:
