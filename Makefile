@@ -90,12 +90,16 @@ constraints: $(READY)  ## the versions of this environment, for CI: make test CO
 # As when the outputs were saved: sparcl_lib/course/build.py.
 FIXED := OMP_NUM_THREADS=1 PYTHONHASHSEED=0 IPYKERNEL_CELL_NAME='<cell>'
 
+# pip shows how far it is where someone can see it.
+QUIET := $(shell [ -t 2 ] || echo --quiet)
+
 # Made anew when the list of dependencies changes; otherwise nothing is done.
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sparcl needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'installing about 3 GB of packages, once: minutes, by the network'
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]' $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) $(OLDEST)
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install $(QUIET) --editable '.[dev]' $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) $(OLDEST)
 	touch $(READY)
 
 clean:          ## remove the environment and the demo's results

@@ -1,17 +1,20 @@
 """The main job on MiniVOC: fine-tuning forgets, MiB and SDR remember, joint training bounds."""
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sparcl_lib.config import RunConfig, parse_settings, resolve
+from sparcl_lib.config import RunConfig, parse_settings
 from sparcl_lib.data import open_source
-from sparcl_lib.errors import UserError, number_of
+from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.base import RunBase, unique
 from sparcl_lib.experiments.pool import Call, run_calls
 from sparcl_lib.report import load_runs, results_text, write_results
 from sparcl_lib.report.page import write_report
+from sparcl_lib.tasks import get_task
 from sparcl_lib.training import train
 from sparcl_lib.training.run_directory import RunDirectory
 
@@ -27,33 +30,40 @@ OVER_SEEDS = (
 
 
 def run_demo(
-    out: Path, task: str, setup: str, seeds: Sequence[int], settings: Sequence[str] = ()
+    out: Path,
+    task: str,
+    setup: str,
+    seeds: Sequence[int],
+    settings: Sequence[str] = (),
+    jobs: int | None = None,
 ) -> str:
     """Train the demo's methods, write results.json, results.csv and report.html into `out`, and
     return the table as text. Runs go side by side with one thread each, which is fast on many cores
     and does not crawl on a busy one. Step 0 is trained once per seed and shared. Finished steps of
     an earlier demo with the same settings in `out` are used, so that an interrupted one goes on.
 
-    Raises UserError if a run is there with other settings, or one fails.
+    Raises UserError if a run is there with other settings, another demo is at it, or a run fails.
     """
-    runs, overrides = out / "runs", parse_settings(settings)
+    runs = out / "runs"
+    base = RunBase(dataset="minivoc", task=task, setup=setup, overrides=(parse_settings(settings),))
     configs = {
-        runs / f"{method}-seed{seed}": resolve(
-            "minivoc", method, [overrides], task=task, setup=setup, seed=seed
-        )
-        for seed in seeds
+        runs / f"{method}-seed{seed}": base.config(method, seed)
+        for seed in unique(seeds)
         for method in METHODS
     }
     for folder, config in configs.items():
         RunDirectory(folder).check_settings(config)
-    if list(runs.glob("*/step-*/checkpoint.pt")):
-        print(f"using the finished steps in {runs}; delete it to train again", file=sys.stderr)
-    open_source("minivoc")  # here, where its bar is seen, and once
-    _train_side_by_side(configs)
+    with RunDirectory(out).written_by_one():
+        source = open_source("minivoc")  # here, where its bar is seen, and once
+        get_task(source.name, task, classes=source.classes)
+        if list(runs.glob("*/step-*/checkpoint.pt")):
+            print(f"using the finished steps in {runs}; delete it to train again", file=sys.stderr)
+        _train_side_by_side(configs, jobs)
     results = load_runs(configs)
     write_results(results, out)
     command = f"sparcl demo --task {task} --setup {setup} --seeds {','.join(map(str, seeds))}"
-    command += "".join(f" --set {setting}" for setting in settings)
+    command += "".join(f" --set {shlex.quote(setting)}" for setting in settings)
+    command += f" --out {shlex.quote(str(out))}"
     one_seed = len(seeds) == 1 and (task, setup) == (TASK, SETUP) and not settings
     remark = f"A study that comes with SPARCL says what more seeds show. {OVER_SEEDS}"
     title = f"MiniVOC {task}, {setup}"
@@ -63,7 +73,7 @@ def run_demo(
     return results_text(results)
 
 
-def _train_side_by_side(configs: Mapping[Path, RunConfig]) -> None:
+def _train_side_by_side(configs: Mapping[Path, RunConfig], jobs: int | None) -> None:
     """Folder -> its run. Joint training waits for no other, the rest for fine-tuning's step 0."""
     calls: dict[Any, Call] = {}
     after: dict[Any, dict[Any, Call]] = {}
@@ -77,7 +87,12 @@ def _train_side_by_side(configs: Mapping[Path, RunConfig]) -> None:
             after[step_0] = {folder: fit}
         else:
             after[step_0][folder] = partial(fit, start_from=first)
-    done = run_calls(calls, None, "training", after=after)
-    failed = [result.error for result in done.values() if result.error]
-    if failed:
-        raise UserError(f"{number_of(len(failed), 'run')} of the demo failed: see above")
+    titles = {key: key.name if isinstance(key, Path) else f"{key[0]}, seed {key[1]}"
+              for key in [*calls, *configs]}  # fmt: skip
+    done = run_calls(calls, jobs, "first steps and runs", after=after, titles=titles)
+    unfinished = [folder.name for folder in configs if done[folder].error]
+    if unfinished:
+        raise UserError(
+            f"{', '.join(unfinished)} did not finish, for the reasons above; once they are mended, "
+            f"the same command goes on"
+        )

@@ -75,7 +75,7 @@ def check_ranges(group: object, prefix: str) -> None:
     for name, span in _ranges(cls).items():
         value = getattr(group, name)
         for number in _numbers(value):
-            require(number in span, f"{prefix}{name}", str(span), value)
+            require(number in span, f"{prefix}{name}", str(span), number)
 
 
 def _numbers(value: Any) -> Iterator[float]:

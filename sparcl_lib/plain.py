@@ -100,6 +100,9 @@ def build(cls: type, nested: Mapping[str, Any], prefix: str = "") -> Any:
         raise UserError(f"incomplete {prefix or 'configuration'}: {error}") from error
 
 
+_IN_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
 def convert(hint: Any, value: Any, key: str) -> Any:
     """A value as the type of its setting takes it. Raises UserError naming the key."""
     origin, choices = get_origin(hint), get_args(hint)
@@ -129,7 +132,9 @@ def convert(hint: Any, value: Any, key: str) -> Any:
         return value
     elif origin is dict and isinstance(value, Mapping):
         return as_plain(value)
-    expected = "one of " + ", ".join(map(str, choices)) if origin is Literal else hint.__name__
+    expected = _IN_WORDS.get(hint, getattr(hint, "__name__", str(hint)))
+    if origin is Literal:
+        expected = "one of " + ", ".join(map(str, choices))
     raise UserError(f"{key} must be {expected}, got {shown(value)}")
 
 

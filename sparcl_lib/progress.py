@@ -6,10 +6,14 @@ In a file or a pipe, where nothing can be drawn over, it writes seldom.
 """
 
 import html
+import io
+import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing.context import BaseContext
 from typing import Any
 
 from tqdm.std import tqdm as _Bar
@@ -91,21 +95,88 @@ tqdm: Any = _PageBar if _display else _TextBar
 
 
 @contextmanager
-def ticking(bar: Any, seconds: float = 1.0) -> Iterator[None]:
-    """In a terminal the bar is drawn this often in here, so that its clock is seen to go on."""
-    if bar.disable or not bar.fp.isatty():
-        yield
-        return
+def ticking(*bars: Any, seconds: float = 1.0) -> Iterator[None]:
+    """In a terminal these bars are drawn this often in here, so that their clocks go on."""
+    drawn = [bar for bar in bars if not bar.disable and bar.fp.isatty()]
     ended = threading.Event()
 
     def tick() -> None:
         while not ended.wait(seconds):
-            bar.refresh()
+            for bar in drawn:
+                bar.refresh()
 
     thread = threading.Thread(target=tick, daemon=True)
-    thread.start()
+    if drawn:
+        thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join()
+        if drawn:
+            thread.join()
+
+
+class BarsOfOthers:
+    """The bars of other processes, each a line below this process's own, in a terminal.
+
+    They come through shared memory without a lock, for a process may be killed while it writes.
+    """
+
+    def __init__(self, context: BaseContext, processes: int) -> None:
+        self._processes = processes
+        self._texts = context.RawArray("c", processes * _LINE)
+        self._taken = context.Value("i", 0)
+        self._seen = not _display and sys.stderr is not None and sys.stderr.isatty()
+        self._encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+
+    def take(self) -> Any:
+        """What is sys.stderr from now on in one of the other processes."""
+        if not self._seen:
+            return open(os.devnull, "w", encoding="utf-8")
+        with self._taken.get_lock():
+            number = self._taken.value
+            self._taken.value += 1
+        return _Line(self._texts, number * _LINE, self._encoding)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Draw them in here."""
+        with ExitStack() as stack:
+            lines = range(self._processes if self._seen else 0)
+            bars = [stack.enter_context(_LineOfOther(self._texts, number)) for number in lines]
+            stack.enter_context(ticking(*bars))
+            yield
+
+
+_LINE = 400
+"""Bytes of a line."""
+
+
+class _Line(io.TextIOBase):
+    """A terminal of one line, in shared memory: the last thing that was written there."""
+
+    encoding = ""
+
+    def __init__(self, texts: Any, start: int, encoding: str) -> None:
+        self._texts, self._start, self.encoding = texts, start, encoding
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        line = text.strip().encode()[: _LINE - 1]
+        self._texts[self._start : self._start + _LINE] = line.ljust(_LINE, b"\0")
+        return len(text)
+
+
+class _LineOfOther(_TextBar):
+    """Where this process draws such a line."""
+
+    def __init__(self, texts: Any, number: int) -> None:
+        self._texts, self._start = texts, number * _LINE
+        super().__init__(position=number + 1, leave=False)
+
+    def __str__(self) -> str:
+        content: bytes = self._texts[self._start : self._start + _LINE]
+        line = content.rstrip(b"\0").decode(errors="ignore")
+        return line[: shutil.get_terminal_size().columns - 1]

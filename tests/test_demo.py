@@ -20,6 +20,7 @@ from sparcl_lib.experiments.base import RunBase, open_store
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.report.differences import paired
 from sparcl_lib.report.verdict import range_text
+from sparcl_lib.training.run_directory import RunDirectory
 
 MIOUS = ["miou_old", "miou_new", "miou_all", "miou_old_no_bg", "miou_all_no_bg"]
 
@@ -113,6 +114,40 @@ def test_a_second_demo_uses_the_runs_that_are_there(demo, capsys):
 def test_a_demo_of_other_settings_is_not_mixed_in(demo):
     with pytest.raises(UserError, match="optim.iterations=.*choose another --out"):
         run_demo(demo[0], "6-4", "disjoint", [0], ["optim.iterations=4", "data.batch_size=4"])
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ({"task": "7-7"}, "unknown task of minivoc '7-7'. Valid: offline, 6-4"),
+        ({"settings": ["method.name=MiB"]}, "method.name='MiB' would name every method alike"),
+        ({"out": "file"}, "cannot write .*file: Not a directory|File exists"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_is_trained(tmp_path, capsys, mistake, message):
+    (tmp_path / "file").write_text("", "utf-8")
+    given = {"task": "6-4", "settings": [], "out": "new"} | mistake
+    with pytest.raises(UserError, match=message):
+        run_demo(tmp_path / given["out"], given["task"], "disjoint", [0], given["settings"])
+    assert "failed" not in capsys.readouterr().err and not (tmp_path / "new" / "runs").exists()
+
+
+def test_two_demos_at_once_are_one_line(tmp_path):
+    with RunDirectory(tmp_path).written_by_one():
+        with pytest.raises(UserError, match="another process writes into .*: wait until it has"):
+            run_demo(tmp_path, "6-4", "disjoint", [0])
+
+
+def test_what_did_not_finish_is_named_and_its_reason_stands_above(demo, tmp_path, capsys):
+    settings = ["optim.iterations=3", "data.batch_size=4", "optim.lr=1e9"]
+    with pytest.raises(
+        UserError, match="^FT-seed0, MiB-seed0, SDR-seed0, Joint-seed0 did not fini"
+    ):
+        run_demo(tmp_path, "6-4", "disjoint", [0], settings, jobs=1)
+    shown = capsys.readouterr().err
+    assert "failed: step 0, seed 0: the loss is not a number at FT step 0" in shown
+    assert "failed: Joint-seed0: the loss is not a number at Joint step 0" in shown
+    assert shown.count("failed: ") == 2 and "earlier steps" not in shown
 
 
 def test_what_one_seed_cannot_show_is_as_measured_and_in_the_readme():

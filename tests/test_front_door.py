@@ -149,7 +149,10 @@ WRONG = {
         r"'method.terms.gap.weight'.* A term of your own is known once .*: --plugin FILE.py$",
     ),
     "no option of a term": ({"method.terms.kd.wieght": 1}, "did you mean method.terms.kd.weight.$"),
-    "a numpy truth value": ({"data.size": np.bool_(True)}, "data.size must be int, got "),
+    "a numpy truth value": (
+        {"data.size": np.bool_(True)},
+        "data.size must be a whole number, got ",
+    ),
     "an argument": ({"seed": 3}, "seed is an argument, not a setting: seed=3"),
 }
 
@@ -529,7 +532,11 @@ def test_sparcl_compare_wants_at_least_one_method(tmp_path, capsys):
     empty = tmp_path / "rows.yaml"
     empty.write_text("{}", "utf-8")
     for more, message in (
-        (("--methods", ""), "--methods '': expected names with commas, as in a,b"),
+        (("--methods", ""), "--methods is empty: give a value, or leave it out"),
+        (("--methods=",), "--methods is empty: give a value, or leave it out"),
+        (("--methods", "FT,"), "--methods 'FT,': expected names with commas, as in a,b"),
+        (("--methods", "FT", "--set", "method.name=MiB"), "method.name='MiB' would name every"),
+        (("--methods", "FT", "--accelerator", "tpu"), "accelerator tpu: PyTorch sees no such"),
         (("--variants", empty), "rows.yaml has no row: give one, as random start: {method: MiB"),
     ):
         status, _, error = sparcl(capsys, *command, *more)

@@ -31,8 +31,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except _Terminated:
         status = _TERMINATED
     if status in _ENDS and _is_first_on_machine():
-        goes_on = "the same command goes on from here (train: add --resume)"
-        print(f"sparcl: {_ENDS[status]}; {goes_on}", file=sys.stderr)
+        given = sys.argv[1:] if arguments is None else arguments
+        add = " with --resume" if given[:1] == ["train"] and "--resume" not in given else ""
+        print(f"sparcl: {_ENDS[status]}; the same command{add} goes on from here", file=sys.stderr)
     sys.exit(status)
 
 

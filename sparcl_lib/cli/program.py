@@ -3,6 +3,7 @@
 import errno
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -22,6 +23,7 @@ from sparcl_lib.cli.options import (
     Accelerator,
     ConfigFile,
     DataRoot,
+    Jobs,
     Plugins,
     Settings,
     Setup,
@@ -56,11 +58,15 @@ def demo(
     setup: Setup = "disjoint",
     seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
     settings: Settings = None,
+    jobs: Jobs = None,
 ) -> None:
-    """Train FT, MiB, SDR and joint on MiniVOC and show what is forgotten: five minutes on a CPU."""
+    """Train FT, MiB, SDR and joint on MiniVOC and show what is forgotten: minutes on a CPU."""
+    asked = numbers(seeds, "--seeds")
+    # Before the imports, which take seconds.
+    print(f"four methods on MiniVOC, minutes on two cores; then a page in {out}", file=sys.stderr)
     from sparcl_lib.demo import run_demo
 
-    table = run_demo(out, task, setup, numbers(seeds, "--seeds"), settings or [])
+    table = run_demo(out, task, setup, asked, settings or [], jobs)
     print(table)
     print(f"\nThe page to look at: {out / 'report.html'}")
 
@@ -234,7 +240,9 @@ def _print_steps(metrics: dict[str, Any]) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """The status of `sparcl`: 2, and a line on stderr, for a user's mistake, 130 for Ctrl-C."""
     command = typer.main.get_command(app)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        _check_values(arguments)
         status = command.main(arguments, prog_name="sparcl", standalone_mode=False)
     except FailedElsewhere:
         return 2  # it has said why
@@ -257,6 +265,16 @@ def run(arguments: list[str] | None = None) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _check_values(arguments: list[str]) -> None:
+    """Raise UserError for an option with an empty value, as an unset variable of a shell gives."""
+    for before, argument in pairwise(["", *arguments]):
+        name, sign, value = argument.partition("=")
+        if before.startswith("--") and "=" not in before and not argument:
+            raise UserError(f"{before} is empty: give a value, or leave it out")
+        if name.startswith("--") and sign and not value:
+            raise UserError(f"{name} is empty: give a value, or leave it out")
+
+
 def _of_usage(error: Exception, message: str) -> int:
     """What Typer says, with the value that it does not show; after a help text nothing."""
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -266,7 +284,8 @@ def _of_usage(error: Exception, message: str) -> int:
     problems = getattr(error.__cause__, "errors", None)  # of pydantic
     if callable(problems):
         message = f"{message.rstrip('.')}, got {shown(problems()[0]['input'])}"
-    return _failed(f"{message} (see sparcl --help)")
+    command = getattr(getattr(error, "ctx", None), "command_path", "sparcl")
+    return _failed(f"{message} (see {command} --help)")
 
 
 def _of_system(error: OSError) -> str:

@@ -36,7 +36,7 @@ def check_keys(plain: Mapping[str, Any]) -> None:
         if key not in known and not any(k.startswith(key + ".") for k in known):
             ends = [k for k in known if k.endswith("." + key)]  # kd.weight, of a term
             near = ends or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-            hint = f": did you mean {near[0]}?" if near else ""
+            hint = f": did you mean {near[0]}?" if near else "; sparcl settings lists them"
             raise UserError(f"unknown setting {shown(key)}{hint}{_term_hint(key)}")
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from sparcl_lib.config import OPTIONS, RunConfig, parse_settings, resolve
 from sparcl_lib.errors import UserError, shown
-from sparcl_lib.experiments.store import RunStore
+from sparcl_lib.experiments.store import RunStore, make_store
 from sparcl_lib.methods import method_name
-from sparcl_lib.plain import read_yaml
+from sparcl_lib.plain import flatten, read_yaml
 from sparcl_lib.training import check_devices, train
 
 if TYPE_CHECKING:
@@ -65,6 +65,15 @@ class RunBase:
     overrides: tuple[Mapping[str, Any], ...] = ()
     """Nested settings laid over the recipe, the later ones winning."""
 
+    def __post_init__(self) -> None:
+        """Raises UserError for settings that would give every method the same name."""
+        for key, value in (pair for o in self.overrides for pair in flatten(o).items()):
+            if key == "method.name":
+                raise UserError(
+                    f"method.name={shown(value)} would name every method alike: leave it out "
+                    f"(sparcl compare --variants FILE.yaml gives rows names of their own)"
+                )
+
     def config(self, method: str | Variant, seed: int, *more: Mapping[str, Any]) -> RunConfig:
         """The configuration of one run; more: settings over all others.
 
@@ -87,12 +96,13 @@ def open_store(
     """The runs in a folder; new ones on one device of Lightning Fabric's accelerator, of this
     machine or of a cluster's workers.
 
-    Raises UserError for an accelerator that is not there.
+    Raises UserError for an accelerator that is not there, or a folder that cannot be made.
     """
+    roots = (make_store(Path(folder)),)
     if cluster is not None:
-        return cluster.store((Path(folder),), accelerator)
+        return cluster.store(roots, accelerator)
     check_devices({"accelerator": accelerator})
-    return RunStore((Path(folder),), partial(train, accelerator=accelerator, devices=1))
+    return RunStore(roots, partial(train, accelerator=accelerator, devices=1))
 
 
 def unique(values: Iterable[Any]) -> list[Any]:

@@ -25,10 +25,14 @@ from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
-from sparcl_lib.progress import ticking, tqdm
+from sparcl_lib.progress import BarsOfOthers, ticking, tqdm
 from sparcl_lib.run import Run
 
 DIED = "its process died, perhaps for lack of memory: try fewer --jobs"
+
+_FORETELL = 10
+_NO_END = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
+"""Of the bar of fewer runs: they take too different times to foretell the end."""
 
 
 class CallResult(NamedTuple):
@@ -84,7 +88,9 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
         begun_by = after.get(k.first, calls)  # with the first calls where its step 0 is there
         begun_by[k] = partial(store.fetch, c, k)
     label = "first steps and runs" if after else "runs"
-    done = run_calls(calls, jobs, label, terms, store.executor, after)
+    titles = {k: title(c) for k, c in wanted.items()}
+    firsts = {k.first: f"step 0 of {titles[k]}" for k in reversed(missing)}
+    done = run_calls(calls, jobs, label, terms, store.executor, after, firsts | titles)
     trained = {k: done[k] for k in missing}
     kept = {k: store.find(c, k) for k, c in wanted.items() if k not in trained}
     runs = [kept[k] if k in kept else trained[k].value for k in keys]
@@ -109,6 +115,7 @@ def run_calls(
     terms: Iterable[str] = (),
     executor: Executor | None = None,
     after: Mapping[Any, Calls] = MappingProxyType({}),
+    titles: Mapping[Any, str] = MappingProxyType({}),
 ) -> dict[Any, CallResult]:
     """Key -> what its call returned, in processes of one thread, under one bar.
 
@@ -116,7 +123,8 @@ def run_calls(
     need; other processes read those that are not the library's from their files. Where one has no
     file (it stands in a notebook) the calls are made here, or refused with a UserError if more jobs
     were asked for. executor: who makes the calls in place of processes of this machine. after: key
-    -> calls that are made once this key's has come back, and that share its error where it failed.
+    -> calls that are made once this key's has come back; where it failed, they fail with it.
+    titles: key -> what is said to have failed. The bar counts what did not.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs is {jobs}: give how many processes, as in 1 or 2, or None")
@@ -130,17 +138,19 @@ def run_calls(
     results: dict[Any, CallResult] = {}
     waiting = deque(calls.items())
     arriving = executor(waiting)
-    with closing(arriving), tqdm(total=total, desc=label, unit="run") as bar, ticking(bar):
+    foretells = {} if total >= _FORETELL else {"bar_format": _NO_END}
+    bar = tqdm(total=total, desc=label, unit="run", **foretells)
+    with bar, closing(arriving), ticking(bar):
         for key, result in arriving:
             next_calls = after.get(key, {})
             results[key] = result
             if result.error:
-                bar.write(f"failed: {printable(result.error)}", file=sys.stderr)
-                results |= dict.fromkeys(next_calls, result)
-                bar.update(len(next_calls))
+                said = ": ".join(filter(None, [titles.get(key), result.error]))
+                bar.write(f"failed: {printable(said)}", file=sys.stderr)
+                results |= dict.fromkeys(next_calls, CallResult(error=f"not begun: {said}"))
             else:
                 waiting.extend(next_calls.items())
-            bar.update()
+                bar.update()
     return results
 
 
@@ -216,9 +226,11 @@ def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Spawned, because forking a process that has used PyTorch's threads may hang."""
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, initializer=_begin)
+    bars = BarsOfOthers(context, jobs)
+    pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(bars,))
     try:
-        yield pool
+        with bars.shown():
+            yield pool
     except BaseException:  # Ctrl-C above all: stop now, finished steps are kept
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
@@ -244,11 +256,11 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin() -> None:
-    """A process of the pool: one thread, no bars of its own, gone when its parent is."""
+def _begin(bars: BarsOfOthers) -> None:
+    """A process of the pool: one thread, bars that its parent shows, gone when its parent is."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
-    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, until the process ends
+    sys.stderr = bars.take()
     # tqdm's own is shared with other processes, and said to be leaked where this one is ended.
     tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -118,14 +118,7 @@ class RunStore:
         several processes that train one run together the first one holds it for all."""
         if not is_first_process():
             return nullcontext()
-        folder = self.roots[-1] / ".locks"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot keep runs in {self.roots[-1]}: {error.strerror or error}; name a folder "
-                f"as the store, or permit writing there"
-            ) from error
+        folder = make_store(self.roots[-1], ".locks")
         return FileLock(folder / f"{key}.lock")
 
 
@@ -133,6 +126,20 @@ def default_store() -> Path:
     """Where runs are kept that name no place: the folder in STORE_VARIABLE, or the user's cache."""
     cache = platformdirs.user_cache_path("sparcl", appauthor=False)
     return Path(os.environ.get(STORE_VARIABLE) or cache / "runs").expanduser()
+
+
+def make_store(root: Path, inside: str = "") -> Path:
+    """The folder of a store or one inside it, made if it is not there. Raises UserError if that
+    cannot be."""
+    folder = root / inside
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot keep runs in {root}: {error.strerror or error}; name a folder as the store, "
+            f"or permit writing there"
+        ) from error
+    return folder
 
 
 def _has_first(path: Path) -> bool:

@@ -11,6 +11,8 @@ from sparcl_lib.report.differences import Interval, Ranking, ranking, scores
 from sparcl_lib.report.runs import JOINT, ReportRun, by_method
 
 _NAMED = 4
+_LEARNED = 1.0
+"""Points of mIoU below which step 0 has learned nothing that a later step could lose."""
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -69,6 +71,12 @@ def _lost(runs: Sequence[ReportRun]) -> list[str]:
             kept[method] = (mean(a for a, _ in ends), mean(b for _, b in ends))
     if not kept:
         return _old_classes(runs) if last > 0 else []
+    learned = max(before for before, _ in kept.values())
+    if learned < _LEARNED:
+        return [
+            f"Nothing could be lost: after step 0 the mIoU of its classes, without background, is "
+            f"{points(learned)}."
+        ]
     order = sorted(kept, key=lambda method: kept[method][0] - kept[method][1])
     least, most = order[0], order[-1]
     ends_alike = [m for m in kept if points(kept[m][1]) == points(kept[most][1])]
@@ -103,6 +111,8 @@ def _old_classes(runs: Sequence[ReportRun]) -> list[str]:
 
 
 def _moved(before: float, after: float) -> str:
+    if points(before) == points(after):
+        return f"stayed at {points(after)}"
     verb = "fell" if after < before else "rose"
     return f"{verb} from {points(before)} to {points(after)}"
 
@@ -119,6 +129,8 @@ def _helped(found: Ranking, joint: float | None) -> list[str]:
     value = points(found.mean)
     if not found.ahead:
         return [f"{found.first} reaches {value} in all classes after the last step.{bound}"]
+    if all(points(lead.mean) == points(0) for lead in found.ahead.values()):
+        return [f"All methods end with {value} in all classes.{bound}"]
     known = [(method, lead) for method, lead in found.ahead.items() if lead.seeds > 1]
     if not known:
         few = (

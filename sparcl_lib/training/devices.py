@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.accelerators.xla import XLAAccelerator
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import distributed
 
@@ -305,7 +306,10 @@ def _devices_there(accelerator: str) -> int | None:
     """How many devices there are at most; None: only Fabric knows."""
     gpus, apple = torch.cuda.device_count(), int(torch.backends.mps.is_available())
     cores = max(_FEW, os.cpu_count() or 1)
-    found = {"cpu": cores, "cuda": gpus, "mps": apple, "gpu": gpus or apple}
+    found: dict[str, int | None] = {
+        "cpu": cores, "cuda": gpus, "mps": apple, "gpu": gpus or apple,
+        "tpu": None if XLAAccelerator.is_available() else 0,
+    }  # fmt: skip
     return (gpus or apple or cores) if accelerator == "auto" else found.get(accelerator)
 
 

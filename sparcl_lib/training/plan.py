@@ -34,6 +34,11 @@ class StepPlan:
         return f"{self.method.name} step {self.step}"
 
     @property
+    def kept(self) -> str:
+        """What a message about this step's end says of the earlier ones."""
+        return ", earlier steps are kept" if self.step > 0 else ""
+
+    @property
     def counts_background(self) -> bool:
         """Whether background features enter the prototypes: see methods.labelled_sums."""
         return self.step == 0 and self.setup != "overlapped"

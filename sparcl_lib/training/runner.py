@@ -393,8 +393,8 @@ def _check_weights(student: nn.Module, plan: StepPlan) -> None:
     for name, value in student.state_dict().items():
         if value.is_floating_point() and not value.isfinite().all():
             raise LossDiverged(
-                f"{name} is not a number after {plan.label}: earlier steps are kept; lower "
-                f"optim.lr or the weights"
+                f"the network is not a number after {plan.label}, in {name}: not saved{plan.kept}; "
+                f"lower optim.lr or the weights"
             )
 
 

@@ -227,8 +227,8 @@ class StepTrainer:
             listed = ", ".join(f"{name}={float(value):.3g}" for name, value in terms.items())
             raise LossDiverged(
                 f"the loss is not a number at {self.plan.label}, iteration {iteration} "
-                f"({listed}): stopped before the update, earlier steps are kept; lower optim.lr "
-                f"or the weights"
+                f"({listed}): stopped before the update{self.plan.kept}; lower optim.lr or the "
+                f"weights"
             )
         self.optimizer.zero_grad()
         self.fabric.backward(values.total)

@@ -365,7 +365,7 @@ def test_help(command, capsys):
         (["--set", "method.terms.ce.wieght=1"], "did you mean method.terms.ce.weight"),
         (["--set", "method.terms.kdd.weight=1"], "did you mean method.terms.kd.weight"),
         (["--set", "optim.lr"], "expected key=value"),
-        (["--set", "optim.lr=fast"], "optim.lr must be float, got 'fast'"),
+        (["--set", "optim.lr=fast"], "optim.lr must be a number, got 'fast'"),
         (["--set", "optim.iterations=0"], "optim.iterations must be at least 1"),
         (["--set", "method.terms.kd.weight=-1"], "must be at least 0"),
         (["--set", "model.output_stride=16"], "output stride 4, not 16"),

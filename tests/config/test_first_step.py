@@ -186,5 +186,5 @@ def test_a_setting_at_its_default_moves_no_key():
 
 def test_nobody_forgets_the_type_of_a_field():
     assert set(typing.get_type_hints(Method)) == {f.name for f in dataclasses.fields(Method)}
-    with pytest.raises(UserError, match="data.size must be int"):
+    with pytest.raises(UserError, match="data.size must be a whole number"):
         config("FT", {"data.size": "big"})

@@ -155,7 +155,7 @@ BAD = {
     "a number": (0.02, "is written as"),
     "typo": ({"abs": 0.02, "spred": 0.01}, "unknown setting tolerance.'spred'"),
     "pattern": ({"abs": 0.02, "spread": 0.01, "strict": "["}, "strict is no regular expression"),
-    "text": ({"abs": "much", "spread": 0.01}, "tolerance.abs must be float"),
+    "text": ({"abs": "much", "spread": 0.01}, "tolerance.abs must be a number"),
 }
 
 

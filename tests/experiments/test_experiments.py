@@ -1,6 +1,7 @@
 """Kept runs by key, the pool that trains them, and ablation, sweep and comparison over both."""
 
 import dataclasses
+import io
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from fabricated_runs import make_run
 from sparcl_lib.cli import main
 from sparcl_lib.config import first_step_difference, parse_settings
 from sparcl_lib.data import minivoc
-from sparcl_lib.errors import LossDiverged, UserError
+from sparcl_lib.errors import LossDiverged, UserError, printable
 from sparcl_lib.experiments import pool
 from sparcl_lib.experiments.ablation import Ablation, ablate, switches, variant_name
 from sparcl_lib.experiments.base import RunBase, open_store
@@ -148,7 +149,7 @@ def test_a_failed_run_is_one_line_and_stops_no_other(base, tmp_path, capsys):
     runs, errors = run_all([base.config(m, 0) for m in ("MiB", "FT")], recorder.store, jobs=1)
     assert runs[0] is None and runs[1].complete()
     assert errors == ["MiB, 6-4 disjoint, seed 0: the loss is not a number"]
-    assert "failed: the loss is not a number" in capsys.readouterr().err
+    assert f"failed: {errors[0]}\n" in capsys.readouterr().err
     recorder.fails = "never"  # the same call again trains what is missing
     runs, errors = run_all([base.config(m, 0) for m in ("MiB", "FT")], recorder.store, jobs=1)
     assert errors == [] and Counter(recorder.asked) == {"first": 1, "MiB": 2, "FT": 1}
@@ -193,7 +194,7 @@ def test_processes_have_one_thread_and_a_death_costs_what_ran(base, tmp_path):
     assert len(list(stores[0].roots[0].glob("first-*"))) == 1
 
 
-def test_calls_after_others_begin_once_these_are_back_and_share_their_error(capsys):
+def test_calls_after_others_begin_once_these_are_back_and_fail_with_them(capsys):
     asked = []
 
     def note(name: str) -> str:
@@ -205,9 +206,30 @@ def test_calls_after_others_begin_once_these_are_back_and_share_their_error(caps
         "bug": {"never": partial(note, "never")},
         "first": {"run": partial(note, "run")},
     }
-    done = run_calls(calls, 1, "calls", after=after)
+    done = run_calls(calls, 1, "calls", after=after, titles={"bug": "this one"})
     assert asked == ["bug", "first", "run"] and done["run"].value == "run"
-    assert done["never"] == done["bug"] and capsys.readouterr().err.count("failed: ") == 1
+    said = f"this one: {done['bug'].error}"
+    assert done["never"].error == f"not begun: {said}"
+    shown = capsys.readouterr().err
+    assert shown.count("failed: ") == 1 and f"failed: {printable(said)}\n" in shown
+    assert "2/4" in shown.split("\r")[-1]  # what failed is not called done
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.slow
+def test_in_a_terminal_the_bars_of_the_processes_are_seen(monkeypatch, tmp_path):
+    """A pool of two stood at 0/5 for minutes, without a sign of what it did."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    calls = {n: partial(minivoc.generate, tmp_path / str(n), train=900, val=8) for n in (1, 2)}
+    done = run_calls(calls, 2, "data sets")
+    assert not any(result.error for result in done.values())
+    shown = sys.stderr.getvalue()
+    assert shown.count("data sets") > 3 and re.search(r"minivoc: .* [1-9]\d*/908", shown)
+    assert "2/2" in shown.split("\r")[-1]
 
 
 @pytest.mark.slow

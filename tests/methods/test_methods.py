@@ -337,7 +337,7 @@ BAD = {
         "kd.weight must be at least 0 .*, got -1",
     ),
     "option": ({"terms": {"kd": {"distance": "l2"}}}, "kd has no option 'distance': it has weight"),
-    "bool": ({"terms": {"kd": {"unbiased": "yes"}}}, "kd.unbiased must be bool"),
+    "bool": ({"terms": {"kd": {"unbiased": "yes"}}}, "kd.unbiased must be true or false"),
     "distance": ({"terms": {"matching": {"distance": "l1"}}}, "distance must be one of l2, mse"),
     "two": (
         {"terms": {"ce": {"unbiased": True, "pseudo": "exact"}}},
@@ -348,7 +348,7 @@ BAD = {
         "pseudo must be one of none, exact, released",
     ),
     "number": ({"terms": {"pod": {"logits": -1}}}, "pod.logits must be at least 0 and"),
-    "words": ({"terms": {"pod": {"logits": "a lot"}}}, "pod.logits must be float, got 'a lot'"),
+    "words": ({"terms": {"pod": {"logits": "a lot"}}}, "pod.logits must be a number, got 'a lot'"),
     "division": (
         {"terms": {"released_attraction": {"division": "sum"}}},
         "must be one of mean, nested, got",
@@ -363,7 +363,7 @@ BAD = {
     ),
     "reshaped": (
         {"terms": {"released_matching": {"reshaped": 1}}},
-        "reshaped must be bool, got 1",
+        "reshaped must be true or false, got 1",
     ),
     "floor": (
         {"terms": {"released_sparsification": {"floor": -1}}},
@@ -372,7 +372,7 @@ BAD = {
     "no floor": ({"terms": {"sparsification": {"floor": 0}}}, "has no option 'floor'"),
     "signed": (
         {"terms": {"released_sparsification": {"signed": "no"}}},
-        "signed must be bool",
+        "signed must be true or false",
     ),
     "prototypes": ({"terms": {"ce": {}}, "prototypes": 1}, "prototypes must be one of means, rel"),
     "variant": ({"terms": {"ce": {}}, "variant": "released"}, "unknown setting method.'variant'"),

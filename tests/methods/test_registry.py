@@ -113,7 +113,7 @@ def test_a_term_of_ones_own_is_a_setting_of_every_method(root):
     assert (found.name, found.weight, found.options) == ("bare", 0.5, {"strength": 3})
     with pytest.raises(UserError, match="unknown setting .*bare.stren'.*bare.strength"):
         tiny(root, "method.terms.bare.stren=3")
-    with pytest.raises(UserError, match="bare.strength must be float, got True"):
+    with pytest.raises(UserError, match="bare.strength must be a number, got True"):
         tiny(root, "method.terms.bare.strength=yes")
 
 

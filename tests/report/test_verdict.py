@@ -165,3 +165,26 @@ def test_the_lead_that_is_told_is_the_one_within_the_spread():
     text = " ".join(verdict(runs_of(values)))
     assert "FT has the highest mean in all classes, 61.0, but is not ahead of MiB beyond" in text
     assert "seed by seed, MiB is 2.3 lower" in text
+
+
+def test_where_nothing_was_learned_nothing_was_lost_and_nobody_is_first():
+    """It said "rose from 0.0 to 0.0", most was lost by FT and least by FT, and FT the highest."""
+    runs = [make_run(name, 0) for name in ("FT", "MiB", "SDR")]
+    for run in runs:
+        for entry in run.metrics["steps"]:
+            entry["class_iou"] = {n: 71.0 * (n == "background") for n in entry["class_iou"]}
+            entry |= {"miou_all": 7.2, "miou_all_no_bg": 0.0, "miou_old_no_bg": 0.0}
+    assert verdict(runs) == [
+        "Nothing could be lost: after step 0 the mIoU of its classes, without background, is 0.0.",
+        "All methods end with 7.2 in all classes.",
+    ]
+
+
+def test_what_neither_fell_nor_rose_stayed():
+    runs = [make_run("FT", 0), make_run("MiB", 0)]
+    for entry in runs[1].metrics["steps"]:
+        entry["class_iou"] |= dict.fromkeys(runs[1].metrics["classes"][0], 50.0)
+        entry |= {"miou_all_no_bg": 50.0, "miou_old_no_bg": 50.0}
+    assert any(
+        "Least was lost by MiB: it stayed at 50.0." in sentence for sentence in verdict(runs)
+    )

@@ -577,7 +577,7 @@ def test_sigterm_to_every_process_of_a_job_is_one_line_and_a_save(mini, tmp_path
         process.kill()
     assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in errors, errors
     assert errors.rstrip().endswith(
-        "sparcl: terminated; the same command goes on from here (train: add --resume)"
+        "sparcl: terminated; the same command with --resume goes on from here"
     )
     (iteration, _), whole = iterations_saved(out), tmp_path / "whole"
     assert 0 < iteration < 300
