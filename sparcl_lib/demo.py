@@ -44,11 +44,11 @@ def run_demo(
 
     Raises UserError if a run is there with other settings, another demo is at it, or a run fails.
     """
-    runs = out / "runs"
+    seeds, runs = unique(seeds), out / "runs"
     base = RunBase(dataset="minivoc", task=task, setup=setup, overrides=(parse_settings(settings),))
     configs = {
         runs / f"{method}-seed{seed}": base.config(method, seed)
-        for seed in unique(seeds)
+        for seed in seeds
         for method in METHODS
     }
     for folder, config in configs.items():
@@ -77,18 +77,18 @@ def _train_side_by_side(configs: Mapping[Path, RunConfig], jobs: int | None) -> 
     """Folder -> its run. Joint training waits for no other, the rest for fine-tuning's step 0."""
     calls: dict[Any, Call] = {}
     after: dict[Any, dict[Any, Call]] = {}
+    titles: dict[Any, str] = {folder: folder.name for folder in configs}
     for folder, config in configs.items():
         fit = partial(train, config, folder, resume=True, accelerator="cpu")
-        first, step_0 = folder.with_name(f"FT-seed{config.seed}"), ("step 0", config.seed)
+        first = folder.with_name(f"FT-seed{config.seed}")
+        step_0 = f"step 0 of {first.name}"
         if config.method.joint:
             calls[folder] = fit
         elif folder == first:
-            calls[step_0] = partial(fit, steps=[0])
+            calls[step_0], titles[step_0] = partial(fit, steps=[0]), step_0
             after[step_0] = {folder: fit}
         else:
             after[step_0][folder] = partial(fit, start_from=first)
-    titles = {key: key.name if isinstance(key, Path) else f"{key[0]}, seed {key[1]}"
-              for key in [*calls, *configs]}  # fmt: skip
     done = run_calls(calls, jobs, "first steps and runs", after=after, titles=titles)
     unfinished = [folder.name for folder in configs if done[folder].error]
     if unfinished:

@@ -18,6 +18,8 @@ from typing import Any
 
 from tqdm.std import tqdm as _Bar
 
+from sparcl_lib.errors import printable
+
 _SECONDS_IN_A_FILE = 30.0
 PAGE_CLASS = "sparcl-progress"
 """Of a bar in a page, by which its output is known."""
@@ -150,10 +152,11 @@ class BarsOfOthers:
 
 _LINE = 400
 """Bytes of a line."""
+_UP = "\x1b[A"
 
 
 class _Line(io.TextIOBase):
-    """A terminal of one line, in shared memory: the last thing that was written there."""
+    """A terminal of one line, in shared memory: the last text that was written there."""
 
     encoding = ""
 
@@ -164,8 +167,10 @@ class _Line(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        line = text.strip().encode()[: _LINE - 1]
-        self._texts[self._start : self._start + _LINE] = line.ljust(_LINE, b"\0")
+        shown = text.replace(_UP, "")
+        if shown:  # and not where tqdm only moves back to an upper line
+            line = shown.strip().encode(errors="replace")[: _LINE - 1]
+            self._texts[self._start : self._start + _LINE] = line.ljust(_LINE, b"\0")
         return len(text)
 
 
@@ -178,5 +183,5 @@ class _LineOfOther(_TextBar):
 
     def __str__(self) -> str:
         content: bytes = self._texts[self._start : self._start + _LINE]
-        line = content.rstrip(b"\0").decode(errors="ignore")
+        line = printable(content.rstrip(b"\0").decode(errors="ignore"))
         return line[: shutil.get_terminal_size().columns - 1]

@@ -145,7 +145,7 @@ def test_what_did_not_finish_is_named_and_its_reason_stands_above(demo, tmp_path
     ):
         run_demo(tmp_path, "6-4", "disjoint", [0], settings, jobs=1)
     shown = capsys.readouterr().err
-    assert "failed: step 0, seed 0: the loss is not a number at FT step 0" in shown
+    assert "failed: step 0 of FT-seed0: the loss is not a number at FT step 0" in shown
     assert "failed: Joint-seed0: the loss is not a number at Joint step 0" in shown
     assert shown.count("failed: ") == 2 and "earlier steps" not in shown
 

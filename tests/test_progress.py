@@ -1,6 +1,7 @@
 """Progress bars: seldom in a file, whole when all was done, red when it was not."""
 
 import io
+import multiprocessing
 import time
 
 import pytest
@@ -40,6 +41,38 @@ def test_in_a_terminal_the_clock_goes_on_while_nothing_comes(stream, moves):
 def test_a_bar_that_is_turned_off_has_no_clock():
     with progress.tqdm(total=2, disable=True) as bar, progress.ticking(bar):
         assert not bar.update()
+
+
+@pytest.mark.parametrize(
+    ("written", "seen"),
+    [
+        (["\rstep 1: 40%", "\rstep 1: 50%   "], "step 1: 50%"),
+        (["step 1", "\n", "test", "\x1b[A"], "test"),  # tqdm goes to a lower line and back
+        (["step 1: 100%", "\n"], ""),
+        (["test", "\r      \r"], ""),
+        (["\x1b[2J\udc80"], r"\x1b[2J?"),
+        (["x" * 1000], "x" * 79),
+    ],
+)
+def test_the_bar_of_another_process_is_what_was_last_written_there(monkeypatch, written, seen):
+    out = Terminal()
+    monkeypatch.setattr(progress.sys, "stderr", out)
+    monkeypatch.setenv("COLUMNS", "80")
+    bars = progress.BarsOfOthers(multiprocessing.get_context("spawn"), 2)
+    other, mine = bars.take(), bars.take()
+    with bars.shown():
+        first, second = sorted(lines(), key=lambda bar: -bar.pos)
+        for text in written:
+            other.write(text)
+        mine.write("of the second one")
+        assert (str(first), str(second)) == (seen, "of the second one")
+        first.refresh()
+        assert seen in out.getvalue()
+    assert "second" not in out.getvalue() and not lines()
+
+
+def lines():
+    return [bar for bar in progress.tqdm._instances if isinstance(bar, progress._LineOfOther)]
 
 
 @pytest.fixture
