@@ -21,6 +21,7 @@ from PIL import Image
 from sparcl_lib.cli import main
 from sparcl_lib.cli.options import given
 from sparcl_lib.cli.program import app
+from sparcl_lib.course import copies, lab
 from sparcl_lib.data.minivoc import generate
 from sparcl_lib.methods import METHODS
 from sparcl_lib.plain import flatten
@@ -420,6 +421,24 @@ def test_a_command_alone_shows_its_help_and_nothing_more(command, capsys):
     """A line without a word followed: `sparcl: (see sparcl --help)`."""
     status, out, errors = sparcl(capsys, *command)
     assert (status, errors) == (2, "") and "Usage" in out
+
+
+@pytest.mark.parametrize("command", ["demo", "data minivoc"])
+def test_a_mistyped_option_leads_to_the_help_of_its_command(command, capsys):
+    status, _, errors = sparcl(capsys, *command.split(), "--nonsense")
+    assert status == 2 and errors.endswith(f"--nonsense (see sparcl {command} --help)")
+
+
+def test_options_of_jupyter_may_be_empty(capsys, monkeypatch, tmp_path):
+    opened = []
+    monkeypatch.setattr(lab, "open_lab", lambda folder, options: opened.append(options) or 0)
+    monkeypatch.setattr(copies, "start", lambda folder: None)
+    status, _, errors = sparcl(capsys, "course", "lab", tmp_path, "--ServerApp.token=", "--port=1")
+    assert (status, errors) == (0, "") and opened == [["--ServerApp.token=", "--port=1"]]
+    assert sparcl(capsys, "demo", "--out=")[::2] == (
+        2,
+        "sparcl: --out is empty: give a value, or leave it out",
+    )
 
 
 @pytest.mark.parametrize(
