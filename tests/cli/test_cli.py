@@ -426,7 +426,7 @@ def test_a_command_alone_shows_its_help_and_nothing_more(command, capsys):
 @pytest.mark.parametrize("command", ["demo", "data minivoc"])
 def test_a_mistyped_option_leads_to_the_help_of_its_command(command, capsys):
     status, _, errors = sparcl(capsys, *command.split(), "--nonsense")
-    assert status == 2 and errors.endswith(f"--nonsense (see sparcl {command} --help)")
+    assert status == 2 and errors.endswith(f" (see sparcl {command} --help)"), errors
 
 
 def test_options_of_jupyter_may_be_empty(capsys, monkeypatch, tmp_path):
