@@ -58,6 +58,7 @@ def run_demo(
         get_task(source.name, task, classes=source.classes)
         if list(runs.glob("*/step-*/checkpoint.pt")):
             print(f"using the finished steps in {runs}; delete it to train again", file=sys.stderr)
+        print(f"{', '.join(METHODS)}: minutes on two cores, then a page in {out}", file=sys.stderr)
         _train_side_by_side(configs, jobs)
     results = load_runs(configs)
     write_results(results, out)

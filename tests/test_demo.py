@@ -108,7 +108,11 @@ def test_a_second_demo_uses_the_runs_that_are_there(demo, capsys):
     settings = ["optim.iterations=3", "data.batch_size=4"]
     assert run_demo(out, "6-4", "disjoint", [0, 1], settings) == table
     assert {p: p.stat().st_mtime_ns for p in out.rglob("checkpoint.pt")} == trained
-    assert "delete" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert (
+        "delete" in shown
+        and f"FT, MiB, SDR, Joint: minutes on two cores, then a page in {out}" in shown
+    )
 
 
 def test_a_demo_of_other_settings_is_not_mixed_in(demo):
@@ -124,12 +128,12 @@ def test_a_demo_of_other_settings_is_not_mixed_in(demo):
         ({"out": "file"}, "cannot write .*file: Not a directory|File exists"),
     ],
 )
-def test_a_mistake_is_one_line_before_anything_is_trained(tmp_path, capsys, mistake, message):
+def test_a_mistake_is_one_line_before_anything_is_trained(demo, tmp_path, capsys, mistake, message):
     (tmp_path / "file").write_text("", "utf-8")
     given = {"task": "6-4", "settings": [], "out": "new"} | mistake
     with pytest.raises(UserError, match=message):
         run_demo(tmp_path / given["out"], given["task"], "disjoint", [0], given["settings"])
-    assert "failed" not in capsys.readouterr().err and not (tmp_path / "new" / "runs").exists()
+    assert capsys.readouterr().err == "" and not (tmp_path / "new" / "runs").exists()
 
 
 def test_two_demos_at_once_are_one_line(tmp_path):

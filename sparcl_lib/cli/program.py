@@ -61,12 +61,9 @@ def demo(
     jobs: Jobs = None,
 ) -> None:
     """Train FT, MiB, SDR and joint on MiniVOC and show what is forgotten: minutes on a CPU."""
-    asked = numbers(seeds, "--seeds")
-    # Before the imports, which take seconds.
-    print(f"four methods on MiniVOC, minutes on two cores; then a page in {out}", file=sys.stderr)
     from sparcl_lib.demo import run_demo
 
-    table = run_demo(out, task, setup, asked, settings or [], jobs)
+    table = run_demo(out, task, setup, numbers(seeds, "--seeds"), settings or [], jobs)
     print(table)
     print(f"\nThe page to look at: {out / 'report.html'}")
 
