@@ -532,8 +532,8 @@ def test_sparcl_compare_wants_at_least_one_method(tmp_path, capsys):
     empty = tmp_path / "rows.yaml"
     empty.write_text("{}", "utf-8")
     for more, message in (
-        (("--methods", ""), "--methods is empty: give a value, or leave it out"),
-        (("--methods=",), "--methods is empty: give a value, or leave it out"),
+        (("--methods", ""), "--methods is empty: give a value"),
+        (("--methods=",), "--methods is empty: give a value"),
         (("--methods", "FT,"), "--methods 'FT,': expected names with commas, as in a,b"),
         (("--methods", "FT", "--set", "method.name=MiB"), "method.name='MiB' would name every"),
         (("--methods", "FT", "--accelerator", "tpu"), "accelerator tpu: PyTorch sees no such"),

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = 128 + signal.SIGTERM
+_CLEARED = "\x1b[K"
 _ENDS = {_INTERRUPTED: "interrupted", _TERMINATED: "terminated"}
 
 
@@ -33,7 +34,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if status in _ENDS and _is_first_on_machine():
         given = sys.argv[1:] if arguments is None else arguments
         add = " with --resume" if given[:1] == ["train"] and "--resume" not in given else ""
-        print(f"sparcl: {_ENDS[status]}; the same command{add} goes on from here", file=sys.stderr)
+        rest = _CLEARED if sys.stderr.isatty() else ""  # of a bar that stood there
+        goes_on = f"the same command{add} goes on from here"
+        print(f"sparcl: {_ENDS[status]}; {goes_on}{rest}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -269,9 +269,9 @@ def _check_values(arguments: list[str]) -> None:
     for before, argument in pairwise(["", *arguments]):
         name, sign, value = argument.partition("=")
         if before.startswith("--") and "=" not in before and not argument:
-            raise UserError(f"{before} is empty: give a value, or leave it out")
+            raise UserError(f"{before} is empty: give a value")
         if name.startswith("--") and sign and not value:
-            raise UserError(f"{name} is empty: give a value, or leave it out")
+            raise UserError(f"{name} is empty: give a value")
 
 
 def _of_usage(error: Exception, message: str) -> int:

@@ -28,7 +28,7 @@ from sparcl_lib.methods import can_travel, files_of, load_terms
 from sparcl_lib.progress import BarsOfOthers, ticking, tqdm
 from sparcl_lib.run import Run
 
-DIED = "its process died, perhaps for lack of memory: try fewer --jobs"
+DIED = "its process died, perhaps for lack of memory, or one beside it did: try fewer --jobs"
 
 _FORETELL = 10
 _NO_END = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}]"

@@ -437,7 +437,7 @@ def test_options_of_jupyter_may_be_empty(capsys, monkeypatch, tmp_path):
     assert (status, errors) == (0, "") and opened == [["--ServerApp.token=", "--port=1"]]
     assert sparcl(capsys, "demo", "--out=")[::2] == (
         2,
-        "sparcl: --out is empty: give a value, or leave it out",
+        "sparcl: --out is empty: give a value",
     )
 
 
