@@ -1,5 +1,6 @@
 """Shared by all tests: a cache and terms of their own, and small generated data sets on disk."""
 
+import io
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,6 +46,13 @@ def masks_read(monkeypatch) -> list[str]:
     monkeypatch.setattr(presence, "count_values", lambda p: read.append(p) or count_values(p))
     monkeypatch.setattr(checking, "count_values", lambda p: read.append(p) or count_values(p))
     return read
+
+
+class Terminal(io.StringIO):
+    """A stream that bars take for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def sparcl(capsys, *arguments: object) -> tuple[int, str, str]:

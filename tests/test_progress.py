@@ -5,6 +5,7 @@ import multiprocessing
 import time
 
 import pytest
+from conftest import Terminal
 
 from sparcl_lib import progress
 
@@ -18,11 +19,6 @@ def test_a_file_gets_few_lines():
     assert list(bar) == list(range(100))
     assert out.getvalue().count("step 1") == 2
     assert "100/100" in out.getvalue().split("\r")[-1]
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 @pytest.mark.parametrize(("stream", "moves"), [(Terminal, True), (io.StringIO, False)])

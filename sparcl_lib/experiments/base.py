@@ -67,11 +67,12 @@ class RunBase:
 
     def __post_init__(self) -> None:
         """Raises UserError for settings that would give every method the same name."""
-        for key, value in (pair for o in self.overrides for pair in flatten(o).items()):
-            if key == "method.name":
+        for layer in map(flatten, self.overrides):
+            if "method.name" in layer:
                 raise UserError(
-                    f"method.name={shown(value)} would name every method alike: leave it out "
-                    f"(sparcl compare --variants FILE.yaml gives rows names of their own)"
+                    f"method.name={shown(layer['method.name'])} would name every method alike: "
+                    f"leave it out (sparcl compare --variants FILE.yaml gives rows names of their "
+                    f"own)"
                 )
 
     def config(self, method: str | Variant, seed: int, *more: Mapping[str, Any]) -> RunConfig:

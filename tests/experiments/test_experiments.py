@@ -1,7 +1,6 @@
 """Kept runs by key, the pool that trains them, and ablation, sweep and comparison over both."""
 
 import dataclasses
-import io
 import os
 import re
 import shutil
@@ -16,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import make_voc_tree
+from conftest import Terminal, make_voc_tree
 from fabricated_runs import make_run
 
 from sparcl_lib.cli import main
@@ -213,11 +212,6 @@ def test_calls_after_others_begin_once_these_are_back_and_fail_with_them(capsys)
     shown = capsys.readouterr().err
     assert shown.count("failed: ") == 1 and f"failed: {printable(said)}\n" in shown
     assert "2/4" in shown.split("\r")[-1]  # what failed is not called done
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 @pytest.mark.slow
