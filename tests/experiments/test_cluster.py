@@ -415,7 +415,7 @@ echo "Submitted batch job $!"
 SCANCEL = """#!/bin/sh
 echo "$1" > "$(dirname "$0")/ended"
 kill -- "-$1"
-setsid sh -c "sleep 15; kill -KILL -- -$1" > /dev/null 2>&1 &
+setsid sh -c "sleep 5; kill -s KILL -- -$1" > /dev/null 2>&1 &
 """
 
 
@@ -429,14 +429,33 @@ def is_running(group: int) -> bool:
     return False
 
 
-@pytest.mark.slow
-def test_jobs_are_handed_in_and_ended(base, tmp_path, monkeypatch, capsys):
-    """With a stand-in for SLURM, whose jobs run on this machine at once."""
-    commands = tmp_path / "bin"
+def add_slurm(folder: Path) -> Path:
+    """A folder with the stand-in for SLURM's commands."""
+    commands = folder / "bin"
     commands.mkdir()
     for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
         (commands / name).write_text(text, "utf-8")
         (commands / name).chmod(0o755)
+    return commands
+
+
+@pytest.mark.slow
+def test_a_job_that_ignores_sigterm_is_killed(tmp_path):
+    commands, job = add_slurm(tmp_path), tmp_path / "job.sh"
+    begun = tmp_path / "begun"
+    job.write_text(f"trap '' TERM\ntouch {begun}\nsleep 1000\n", "utf-8")
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    answer = subprocess.check_output([commands / "sbatch", job], env=environment, text=True)
+    group = int(answer.split()[-1])
+    wait_until(begun.exists)
+    subprocess.run([commands / "scancel", str(group)], check=True)
+    wait_until(lambda: not is_running(group))
+
+
+@pytest.mark.slow
+def test_jobs_are_handed_in_and_ended(base, tmp_path, monkeypatch, capsys):
+    """With a stand-in for SLURM, whose jobs run on this machine at once."""
+    commands = add_slurm(tmp_path)
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
