@@ -9,6 +9,7 @@ state of each process. No loader has a state: a seed and a position are all ther
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,10 +51,10 @@ def step_facts(
 
 
 class StepSaver:
-    """Saves a step between two iterations: every so many minutes, and when SIGTERM has come.
+    """Saves a step between two iterations: every so many minutes, and at SIGTERM or Ctrl-C.
 
     Processes that train together save in the same iteration: the first one writes what they share,
-    and the random state of each. Then SIGTERM has its effect in all of them, whoever received it.
+    and the random state of each. Then the signal has its effect in all of them, whoever got it.
     """
 
     def __init__(
@@ -79,29 +80,29 @@ class StepSaver:
 
     def __call__(self, trainer: StepTrainer) -> None:
         """Between two iterations."""
-        due = time.monotonic() - self.saved >= 60 * self.minutes
-        due, stop = self._any(due, self.put_off.came)
+        late = time.monotonic() - self.saved >= 60 * self.minutes
+        due, stop = self._largest(late, self.put_off.came)
         if due or stop:
-            self._save(trainer)
+            self._save(trainer, bool(due))
             self.saved = time.monotonic()
         if stop:
             if self._together:
                 distributed.barrier(self.group)  # whoever ends first takes the others along
-            self.put_off.take_effect()
+            self.put_off.take_effect(stop)
 
     @property
     def _together(self) -> bool:
         return self.fabric.world_size > 1
 
-    def _any(self, *here: bool) -> list[bool]:
-        """Whether each holds in some process."""
+    def _largest(self, *here: int) -> list[int]:
+        """The largest of each in all processes."""
         if not self._together:
             return list(here)
-        flags = torch.tensor(here, dtype=torch.int32)
-        distributed.all_reduce(flags, distributed.ReduceOp.MAX, self.group)
-        return [bool(flag) for flag in flags]
+        numbers = torch.tensor(here, dtype=torch.int32)
+        distributed.all_reduce(numbers, distributed.ReduceOp.MAX, self.group)
+        return [int(number) for number in numbers]
 
-    def _save(self, trainer: StepTrainer) -> None:
+    def _save(self, trainer: StepTrainer, due: bool) -> None:
         states: list[Any] = [random_state(self.fabric.device)]
         if self._together:
             mine, first = states[0], self.fabric.is_global_zero
@@ -109,13 +110,16 @@ class StepSaver:
             distributed.gather_object(mine, states if first else None, group=self.group)
         if not self.fabric.is_global_zero:
             return
+        step = self.facts["step"]
+        if self.anew and not due and any(map(Path.exists, self.directory.progress_files(step))):
+            return  # what another attempt has saved stays, as `begun_step` has promised
         took = {"random": states, "seconds": time.perf_counter() - self.started}
         state = {**self.facts, "versions": self.versions, **trainer.progress(), **took}
         try:
-            self.directory.save_progress(self.facts["step"], state, self.anew)
+            self.directory.save_progress(step, state, self.anew)
             self.anew = False
         except OSError as error:  # days of training are worth more than a save
-            where = self.directory.progress_files(self.facts["step"])[0]
+            where = self.directory.progress_files(step)[0]
             _note(f"cannot write {where}: {error.strerror or error}; the save before it stays")
 
 

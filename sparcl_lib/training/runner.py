@@ -36,7 +36,7 @@ from sparcl_lib.training.plan import StepPlan, make_plan
 from sparcl_lib.training.restore import load_step, restore_model, start_step
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.step import StepTrainer, share_statistics
-from sparcl_lib.training.stopping import sigterm_put_off
+from sparcl_lib.training.stopping import stops_put_off
 from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.writing import write_atomically
 
@@ -336,8 +336,8 @@ def _train_step(
     )  # fmt: skip
     anew = begun is None
     del begun  # a copy of the network
-    trainer.begin(batches)  # before there is anything that SIGTERM could wait for
-    with sigterm_put_off() as put_off:
+    trainer.begin(batches)  # before there is anything that a stop could wait for
+    with stops_put_off() as put_off:
         took = before + time.perf_counter() - started
         saver = StepSaver(fabric, directory, facts, config.save_minutes, put_off, anew, took)
         with _logging(fabric, directory, step, config.tensorboard) as log:

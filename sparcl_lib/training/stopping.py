@@ -1,6 +1,8 @@
-"""SIGTERM, put off until a step in training is whole: between two iterations."""
+"""SIGTERM and Ctrl-C, put off until a step in training is whole: between two iterations."""
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -8,52 +10,55 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_INSISTS = 3.0
-"""Seconds after which another SIGTERM is not a copy of the first: systems send it by several ways
-at once."""
+from sparcl_lib.training.devices import is_first_process
+
+_INSISTS = {signal.SIGTERM: 3.0, signal.SIGINT: 0.5}
+"""Seconds after which another one is not a copy of the first: systems send SIGTERM by several ways
+at once, and torchrun passes on the interrupt that a terminal has sent to everyone."""
+_STOPS = "\nsparcl: stops when this iteration is done and saved; Ctrl-C again stops at once\n"
 
 
 class PutOff:
-    """A SIGTERM that may have come, and has not had its effect yet."""
+    """A SIGTERM or SIGINT that may have come, and has not had its effect yet."""
 
     def __init__(self) -> None:
-        self.came_at: float | None = None
-        self._before: Any = None
-
-    @property
-    def came(self) -> bool:
-        return self.came_at is not None
+        self.came = 0
+        """Its number, or 0."""
+        self._at = 0.0
+        self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """From now on SIGTERM is put off; where it is ignored, or C code has it, it stays so."""
-        before = signal.getsignal(signal.SIGTERM)
-        if before not in (None, signal.SIG_IGN):
-            self._before = before
-            signal.signal(signal.SIGTERM, self._note)
+        """From now on both are put off; where one is ignored, or C code has it, it stays so."""
+        for number in _INSISTS:
+            before = signal.getsignal(number)
+            if before not in (None, signal.SIG_IGN):
+                self._before[number] = before
+                signal.signal(number, self._note)
 
     def remove(self) -> None:
-        """SIGTERM acts as before."""
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-            self._before = None
+        """Both act as before."""
+        while self._before:
+            signal.signal(*self._before.popitem())
 
-    def take_effect(self) -> None:
-        """What SIGTERM would have done: it ends the process, or raises what its handler raises."""
+    def take_effect(self, number: int) -> None:
+        """What it would have done: it ends the process, or raises what its handler raises."""
         self.remove()
-        self.came_at = None
-        signal.raise_signal(signal.SIGTERM)
+        self.came = 0
+        signal.raise_signal(number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self.came_at is None:
-            self.came_at = now
-        elif now - self.came_at > _INSISTS:
-            self.take_effect()
+        if not self.came:
+            self.came, self._at = number, now
+            if number == signal.SIGINT and sys.stderr.isatty() and is_first_process():
+                os.write(sys.stderr.fileno(), _STOPS.encode())  # a print may be under way
+        elif now - self._at > _INSISTS[signal.Signals(number)]:
+            self.take_effect(number)
 
 
 @contextmanager
-def sigterm_put_off() -> Iterator[PutOff]:
-    """Inside, SIGTERM is only noted, and has its effect at the end; a second one has it at once.
+def stops_put_off() -> Iterator[PutOff]:
+    """Inside, a signal is only noted, and has its effect at the end; a second one has it at once.
 
     In a thread that is not the main one it is left alone, for signals are the main thread's.
     """
@@ -65,4 +70,4 @@ def sigterm_put_off() -> Iterator[PutOff]:
     finally:
         put_off.remove()
         if put_off.came:
-            put_off.take_effect()
+            put_off.take_effect(put_off.came)

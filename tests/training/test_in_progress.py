@@ -1,5 +1,6 @@
 """A step that is stopped inside goes on to the same end, bit for bit."""
 
+import io
 import json
 import math
 import multiprocessing
@@ -30,7 +31,7 @@ from sparcl_lib.seeding import random_state, seed_everything, set_random_state
 from sparcl_lib.training import RunDirectory, StepTrainer, checkpoint, stopping, train
 from sparcl_lib.training import step as training_step
 from sparcl_lib.training.checkpoint import read_progress
-from sparcl_lib.training.stopping import sigterm_put_off
+from sparcl_lib.training.stopping import stops_put_off
 
 ITERATIONS = (5, 4)
 QUICK = (
@@ -45,7 +46,7 @@ KILLED = ("FT", "MiB", "PLOP", "EWC", "SDR", "SSUL-like", "MiB+EWF")
 
 
 class Stopped(BaseException):
-    """What SIGTERM raises in these tests, as in the command."""
+    """What SIGTERM and SIGINT raise in these tests."""
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +68,14 @@ def every_iteration_logged(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def raising_at_sigterm() -> Iterator[None]:
+def raising_at_signals() -> Iterator[None]:
     def stop(*_: object) -> None:
         raise Stopped
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def config(mini: Path, method: str, *settings: str, setup: str = "disjoint") -> RunConfig:
@@ -82,14 +84,16 @@ def config(mini: Path, method: str, *settings: str, setup: str = "disjoint") -> 
 
 
 @contextmanager
-def sigterm_at(monkeypatch, step: int, iteration: int) -> Iterator[None]:
-    """SIGTERM in the middle of an iteration."""
+def signal_at(
+    monkeypatch, step: int, iteration: int, number: int = signal.SIGTERM
+) -> Iterator[None]:
+    """SIGTERM, or another signal, in the middle of an iteration."""
     update = StepTrainer._update
 
-    def updating(self: StepTrainer, context: Any, number: int) -> Any:
-        if (self.plan.step, number) == (step, iteration):
-            signal.raise_signal(signal.SIGTERM)
-        return update(self, context, number)
+    def updating(self: StepTrainer, context: Any, done: int) -> Any:
+        if (self.plan.step, done) == (step, iteration):
+            signal.raise_signal(number)
+        return update(self, context, done)
 
     with monkeypatch.context() as patch:
         patch.setattr(StepTrainer, "_update", updating)
@@ -97,7 +101,7 @@ def sigterm_at(monkeypatch, step: int, iteration: int) -> Iterator[None]:
 
 
 def stopped(monkeypatch, run: RunConfig, out: Path, step: int, iteration: int, **options) -> None:
-    with sigterm_at(monkeypatch, step, iteration), pytest.raises(Stopped):
+    with signal_at(monkeypatch, step, iteration), pytest.raises(Stopped):
         train(run, out, accelerator="cpu", **options)
 
 
@@ -300,13 +304,16 @@ def test_without_a_kill_nothing_is_saved_before_its_time(mini, tmp_path, monkeyp
 
 # What it goes on under
 def test_without_resume_it_begins_anew(mini, undisturbed, tmp_path, monkeypatch, capsys):
-    """Also with other settings; what was saved is lost with the first save of its own."""
+    """Also with other settings; what was saved is lost with the first save of its own, but not by
+    a stop before that: whoever forgot --resume is told so."""
     run, out = config(mini, "MiB"), tmp_path / "run"
     stopped(monkeypatch, config(mini, "MiB", "optim.lr=0.01", "save_minutes=0"), out, 0, 3)
     assert iterations_saved(out) == [4, 3]
     stopped(monkeypatch, run, out, 0, 1)
     assert "step 0 begins anew, although it was begun before; to go on" in capsys.readouterr().err
-    assert iterations_saved(out) == [2]
+    assert iterations_saved(out) == [4, 3]
+    stopped(monkeypatch, config(mini, "MiB", "save_minutes=0"), out, 0, 1)
+    assert iterations_saved(out) == [2, 1]
     train(run, out, accelerator="cpu")
     assert_same_run(out, undisturbed(run))
 
@@ -427,27 +434,51 @@ def test_random_states_come_back():
     assert draw() == drawn
 
 
-def test_a_sigterm_of_one_who_insists_has_its_effect_at_once(monkeypatch):
-    with pytest.raises(Stopped), sigterm_put_off() as put_off:
-        signal.raise_signal(signal.SIGTERM)
-        monkeypatch.setattr(stopping, "_INSISTS", math.inf)
-        signal.raise_signal(signal.SIGTERM)  # the same, by another way
-        assert put_off.came
-        monkeypatch.setattr(stopping, "_INSISTS", -1)
-        signal.raise_signal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_of_one_who_insists_has_its_effect_at_once(monkeypatch, number):
+    with pytest.raises(Stopped), stops_put_off() as put_off:
+        signal.raise_signal(number)
+        monkeypatch.setitem(stopping._INSISTS, number, math.inf)
+        signal.raise_signal(number)  # the same, by another way
+        assert put_off.came == number
+        monkeypatch.setitem(stopping._INSISTS, number, -1)
+        signal.raise_signal(number)
         pytest.fail("somebody insists")
     with pytest.raises(Stopped):
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(number)
 
 
-def test_a_sigterm_that_is_ignored_stays_so():
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        with sigterm_put_off() as put_off:
-            signal.raise_signal(signal.SIGTERM)
-            assert not put_off.came
-    finally:
-        signal.signal(signal.SIGTERM, before)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_is_ignored_stays_so(number):
+    signal.signal(number, signal.SIG_IGN)
+    with stops_put_off() as put_off:
+        signal.raise_signal(number)
+        assert not put_off.came
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+
+def test_after_an_interrupt_a_step_goes_on_and_a_terminal_is_told(
+    mini, undisturbed, tmp_path, monkeypatch, capfd
+):
+    run, out = config(mini, "SDR"), tmp_path / "run"
+    line = "sparcl: stops when this iteration is done and saved; Ctrl-C again stops at once"
+    for iteration, shown in ((1, 0), (2, 1)):
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
+            if shown:
+                patch.setattr("sys.stderr", Terminal())
+            with signal_at(monkeypatch, 1, iteration, signal.SIGINT):
+                train(run, out, accelerator="cpu", resume=True)
+        assert capfd.readouterr().err.count(line) == shown
+        assert iterations_saved(out, 1)[0] == iteration + 1
+    train(run, out, accelerator="cpu", resume=True)
+    assert_same_run(out, undisturbed(run))
 
 
 @pytest.mark.parametrize("wanted, mode", [(True, 1), (False, 0)])
@@ -549,6 +580,7 @@ def begun(arguments: list[str], out: Path, step: int = 0) -> "subprocess.Popen[s
     process = subprocess.Popen(
         arguments, env=LONE, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # nohup has it ignored
     )  # fmt: skip
     while stamp(last) == before:
         assert process.poll() is None, process.communicate()
@@ -564,20 +596,24 @@ def assert_same_step(one: Path, other: Path, step: int) -> None:
 
 
 @pytest.mark.slow
-def test_sigterm_to_every_process_of_a_job_is_one_line_and_a_save(mini, tmp_path):
-    """As SLURM sends it: loader processes that ended at once took the training with them."""
+@pytest.mark.parametrize(
+    "number, end", [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")]
+)
+def test_a_signal_to_every_process_of_a_job_is_one_line_and_a_save(mini, tmp_path, number, end):
+    """As SLURM and a terminal send it: loader processes that ended at once took the training with
+    them."""
     out = tmp_path / "run"
     settings = ("data.workers=2", "data.cache=false", "optim.iterations=[300,2]")
     process = begun(command(mini, out, *settings, "save_minutes=0.001"), out)
     try:
         time.sleep(0.3)
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, number)
         _, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
-    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in errors, errors
+    assert process.returncode == 128 + number and "Traceback" not in errors, errors
     assert errors.rstrip().endswith(
-        "sparcl: terminated; the same command with --resume goes on from here"
+        f"sparcl: {end}; the same command with --resume goes on from here"
     )
     (iteration, _), whole = iterations_saved(out), tmp_path / "whole"
     assert 0 < iteration < 300
@@ -610,13 +646,14 @@ def test_two_processes_go_on_together_each_with_its_random_state(mini, tmp_path)
     settings = ("method.terms.noise.weight=0.01", "optim.iterations=[60,40]", "save_minutes=0")
     more = ("--devices", "2", "--plugin", str(plugin), "--resume")
     ends = []
-    for step, kill in ((0, signal.SIGTERM), (0, signal.SIGKILL), (1, signal.SIGTERM)):
+    kills = (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+    for step, kill in zip((0, 0, 1, 1), kills, strict=True):
         process = begun(command(mini, out, *settings, more=more), out, step)
         try:
             children = subprocess.run(
                 ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
             ).stdout.split()
-            if kill == signal.SIGKILL:
+            if kill != signal.SIGTERM:
                 os.killpg(process.pid, kill)
             else:  # one of them alone, the second process first
                 os.kill(int(children[0]) if step == 0 else process.pid, kill)
@@ -628,7 +665,7 @@ def test_two_processes_go_on_together_each_with_its_random_state(mini, tmp_path)
         state = read_progress(RunDirectory(out).progress_files(step)[0], step)
         first, second = (of["torch"] for of in state["random"])
         assert state["devices"] == 2 and not torch.equal(first, second)
-    assert ends == [128 + signal.SIGTERM, -signal.SIGKILL, 128 + signal.SIGTERM]
+    assert ends == [128 + signal.SIGTERM, -signal.SIGKILL, 128 + signal.SIGTERM, 130]
     for folder in (out, whole):
         arguments = command(mini, folder, *settings, more=more)
         done = subprocess.run(arguments, env=LONE, capture_output=True, text=True)

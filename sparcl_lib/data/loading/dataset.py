@@ -184,9 +184,10 @@ class StepLoader:
 def _end_with_the_training(_: int) -> None:
     """In a loader process: SIGTERM counts if it comes from the process that trains.
 
-    SLURM sends one to every process of a job. A loader that ended at once would tear down the
-    training, which has an iteration to finish and a file to write.
+    SLURM sends one to every process of a job, and a terminal an interrupt. A loader that ended at
+    once would tear down the training, which has an iteration to finish and a file to write.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "linux":  # who sent a signal is known there alone
         return
     parent = multiprocessing.parent_process()
