@@ -7,12 +7,12 @@ In a file or a pipe, where nothing can be drawn over, it writes seldom.
 
 import html
 import io
-import os
+import multiprocessing
 import shutil
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -134,7 +134,7 @@ class BarsOfOthers:
     def take(self) -> Any:
         """What is sys.stderr from now on in one of the other processes."""
         if not self._seen:
-            return open(os.devnull, "w", encoding="utf-8")
+            return io.StringIO()
         with self._taken.get_lock():
             number = self._taken.value
             self._taken.value += 1
@@ -148,6 +148,19 @@ class BarsOfOthers:
             bars = [stack.enter_context(_LineOfOther(self._texts, number)) for number in lines]
             stack.enter_context(ticking(*bars))
             yield
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """In here this process's own bars are as those of another one: a line below those that are
+    there, in a terminal, and nothing in a file. In a page they stay as they are.
+    """
+    if _display:
+        yield
+        return
+    bars = BarsOfOthers(multiprocessing.get_context("spawn"), 1)
+    with bars.shown(), redirect_stderr(bars.take()):
+        yield
 
 
 _LINE = 400

@@ -67,6 +67,32 @@ def test_the_bar_of_another_process_is_what_was_last_written_there(monkeypatch, 
     assert "second" not in out.getvalue() and not lines()
 
 
+@pytest.mark.parametrize(("stream", "seen"), [(Terminal, True), (io.StringIO, False)])
+def test_bars_of_this_process_are_one_line_in_a_terminal_and_none_in_a_file(
+    monkeypatch, stream, seen
+):
+    """Those of `--jobs 1` stayed, a row for each step, and filled a log."""
+    out = stream()
+    monkeypatch.setattr(progress.sys, "stderr", out)
+    monkeypatch.setenv("COLUMNS", "80")
+    with progress.tqdm(total=2, desc="runs"):
+        for step in range(2):
+            with progress.one_line():
+                for _ in progress.tqdm(range(3), f"step {step}"):
+                    for bar in lines():
+                        bar.refresh()
+    assert progress.sys.stderr is out and "runs" in out.getvalue() and not lines()
+    for step in range(2):
+        assert (f"step {step}:" in out.getvalue()) == seen
+    assert "step" not in out.getvalue().splitlines()[-1]
+
+
+def test_in_a_page_bars_of_this_process_stay_as_they_are(monkeypatch, page):
+    with progress.one_line():
+        assert list(progress._PageBar(range(2), "step 0")) == [0, 1]
+    assert len(page) == 1 and "2/2" in page[0].pages[-1] and not lines()
+
+
 def lines():
     return [bar for bar in progress.tqdm._instances if isinstance(bar, progress._LineOfOther)]
 

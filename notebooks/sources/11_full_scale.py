@@ -450,7 +450,7 @@ assert 1.9 < ratio <= 2 and round(6 * ratio * paper, 1) == 2.6
 #
 # ## Killed inside a step
 #
-# At full scale step 0 takes half an hour (the later ones about two minutes), and clusters end jobs by the clock. So a step in training is saved every ten minutes, and when SIGTERM comes, the polite signal; `--resume` goes on from
+# At full scale step 0 takes half an hour (the later ones about two minutes), and clusters end jobs by the clock. So a step in training is saved every ten minutes, at Ctrl-C, and when SIGTERM comes, the polite signal; `--resume` goes on from
 # there. Is the end *the same*? That can be tested: the same row once more, in a process of its own, and inside the 60 iterations of step 1 it is ended: after the 20th as SLURM does it, then after the 40th as a power cut does it.
 # `save_minutes=0` saves after every iteration, so that nobody has to wait ten minutes for a save.
 

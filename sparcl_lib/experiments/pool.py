@@ -25,7 +25,7 @@ from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
-from sparcl_lib.progress import BarsOfOthers, ticking, tqdm
+from sparcl_lib.progress import BarsOfOthers, one_line, ticking, tqdm
 from sparcl_lib.run import Run
 
 DIED = "its process died, perhaps for lack of memory, or one beside it did: try fewer --jobs"
@@ -188,7 +188,9 @@ def _one_by_one(waiting: Waiting) -> Results:
     with one_thread():
         while waiting:
             key, call = waiting.popleft()
-            yield key, attempt(call)
+            with one_line():
+                result = attempt(call)
+            yield key, result
 
 
 def _side_by_side(waiting: Waiting, jobs: int, files: Mapping[str, Path]) -> Results:

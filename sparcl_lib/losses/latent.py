@@ -185,29 +185,26 @@ def sparsification(features: Tensor, labels: Tensor, num_classes: int | None = N
     rows, ids = flatten_features(features).clamp(min=0), labels.flatten()
     known = (ids >= 0) & (ids < num_classes)
     ids = torch.where(known, ids, num_classes)
-    active = known & (rows.detach().abs().sum(1) > 0)
-    activity, exponentials = class_activity(rows, ids, num_classes, active)
+    largest = rows.amax(1)  # (N,)
+    active = known & (largest > 0)
+    activity, exponentials = class_activity(rows, largest, ids, num_classes, active)
     return mean_over(exponentials / activity.clamp(min=MIN_ACTIVITY), active)
 
 
 def class_activity(
-    rows: Tensor, ids: Tensor, num_classes: int, active: Tensor
+    rows: Tensor, largest: Tensor, ids: Tensor, num_classes: int, active: Tensor
 ) -> tuple[Tensor, Tensor]:
     """sum_j fbar_ij and sum_j exp(fbar_ij), both (N,), of feature vectors (N, D).
 
-    ids (N,): classes, num_classes for a location of none of them; active (N,) bool: which count.
+    largest (N,): of each vector. ids (N,): classes, num_classes for a location of none of them;
+    active (N,) bool: which count.
     """
-    peaks = _class_peaks(rows, ids, num_classes)[ids]
-    scale = torch.where(active & (peaks != 0), peaks, 1)
-    # Rows that take no part become zero: their exponential must not overflow into the gradient.
-    normalised = torch.where(active.unsqueeze(1), rows, 0) / scale.unsqueeze(1)
-    return normalised.sum(1), normalised.exp().sum(1)
-
-
-def _class_peaks(rows: Tensor, ids: Tensor, num_classes: int) -> Tensor:
-    """(C + 1,): largest entry of `rows` (N, D) in each class; the last row collects the rest."""
     start = torch.zeros(num_classes + 1, dtype=rows.dtype, device=rows.device)
-    return start.scatter_reduce(0, ids, rows.amax(1), "amax", include_self=False)
+    peaks = start.scatter_reduce(0, ids, largest, "amax", include_self=False)[ids]
+    # Rows that take no part become zero: their exponential must not overflow into the gradient.
+    scale = torch.where(active, torch.where(peaks != 0, peaks, 1), torch.inf)
+    normalised = rows / scale.unsqueeze(1)
+    return normalised.sum(1), normalised.exp().sum(1)
 
 
 def _check_prototypes(features: Tensor, prototypes: Tensor) -> None:

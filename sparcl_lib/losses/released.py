@@ -155,7 +155,7 @@ def released_sparsification(
     chosen = known | (ids == VOID) if void else known
     ids = torch.where(known, ids, num_classes)
     active = chosen & ((rows.detach().abs().sum(1) > 0) | (floor == 0))
-    activity, exponentials = class_activity(rows, ids, num_classes, active)
+    activity, exponentials = class_activity(rows, rows.amax(1), ids, num_classes, active)
     activity = activity.clamp(min=floor) if floor > 0 else activity + RELEASED_EPSILON
     return mean_over(exponentials / activity, active)
 

@@ -50,8 +50,9 @@ class PutOff:
         now = time.monotonic()
         if not self.came:
             self.came, self._at = number, now
-            if number == signal.SIGINT and sys.stderr.isatty() and is_first_process():
-                os.write(sys.stderr.fileno(), _STOPS.encode())  # a print may be under way
+            terminal = sys.__stderr__
+            if number == signal.SIGINT and terminal and terminal.isatty() and is_first_process():
+                os.write(terminal.fileno(), _STOPS.encode())  # a print may be under way
         elif now - self._at > _INSISTS[signal.Signals(number)]:
             self.take_effect(number)
 

@@ -1,6 +1,5 @@
 """A step that is stopped inside goes on to the same end, bit for bit."""
 
-import io
 import json
 import math
 import multiprocessing
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import PATIENCE
+from conftest import PATIENCE, Terminal
 
 from sparcl_lib import term
 from sparcl_lib.config import RunConfig, parse_settings, resolve
@@ -456,10 +455,7 @@ def test_a_signal_that_is_ignored_stays_so(number):
         assert not put_off.came
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
+class RealTerminal(Terminal):
     def fileno(self) -> int:
         return 2
 
@@ -472,7 +468,7 @@ def test_after_an_interrupt_a_step_goes_on_and_a_terminal_is_told(
     for iteration, shown in ((1, 0), (2, 1)):
         with monkeypatch.context() as patch, pytest.raises(Stopped):
             if shown:
-                patch.setattr("sys.stderr", Terminal())
+                patch.setattr("sys.__stderr__", RealTerminal())
             with signal_at(monkeypatch, 1, iteration, signal.SIGINT):
                 train(run, out, accelerator="cpu", resume=True)
         assert capfd.readouterr().err.count(line) == shown
@@ -603,7 +599,7 @@ def test_a_signal_to_every_process_of_a_job_is_one_line_and_a_save(mini, tmp_pat
     """As SLURM and a terminal send it: loader processes that ended at once took the training with
     them."""
     out = tmp_path / "run"
-    settings = ("data.workers=2", "data.cache=false", "optim.iterations=[300,2]")
+    settings = ("data.workers=2", "data.cache=false", "optim.iterations=[120,2]")
     process = begun(command(mini, out, *settings, "save_minutes=0.001"), out)
     try:
         time.sleep(0.3)
@@ -616,7 +612,7 @@ def test_a_signal_to_every_process_of_a_job_is_one_line_and_a_save(mini, tmp_pat
         f"sparcl: {end}; the same command with --resume goes on from here"
     )
     (iteration, _), whole = iterations_saved(out), tmp_path / "whole"
-    assert 0 < iteration < 300
+    assert 0 < iteration < 120
     again = command(mini, out, *settings, more=("--resume",))
     for arguments in (again, command(mini, whole, *settings)):
         done = subprocess.run(arguments, env=LONE, capture_output=True, text=True)
