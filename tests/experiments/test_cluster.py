@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -405,14 +406,46 @@ def test_twelve_runs_are_those_of_the_pool_whoever_is_killed(cluster, tmp_path):
     assert len(far) == 24
 
 
-SBATCH = """#!/bin/sh
-script=$(mktemp); cp "$1" "$script"; cp "$1" "$(dirname "$0")/last.sh"
+class Queue(NamedTuple):
+    """A queueing system, as far as a stand-in for it goes."""
+
+    hand_in: str
+    """Its command for a job, which is a file or comes in on standard input."""
+    end: str
+    says: str
+    """What it says of a job, whose number is $!."""
+    options: str
+    """Of the file for `--cluster`: four cores, a GPU, two GB, an hour."""
+    header: tuple[str, ...]
+    """What a job's file must say then."""
+
+
+QUEUES = {
+    "slurm": Queue(
+        "sbatch", "scancel", "Submitted batch job $!",
+        "job_cpu: 4\nmemory: 2GB\nwalltime: '1:00:00'\njob_extra_directives: ['--gpus=1']\n",
+        ("#SBATCH --cpus-per-task=4", "#SBATCH --gpus=1", "#SBATCH -t 1:00:00"),
+    ),
+    "pbs": Queue(
+        "qsub", "qdel", "$!.head",
+        "memory: 2GB\nwalltime: '1:00:00'\nresource_spec: 'select=1:ncpus=4:ngpus=1:mem=2gb'\n",
+        ("#PBS -l select=1:ncpus=4:ngpus=1:mem=2gb", "#PBS -l walltime=1:00:00"),
+    ),
+    "lsf": Queue(
+        "bsub", "bkill", "Job <$!> is submitted to queue <normal>.",
+        "ncpus: 4\nmemory: 2GB\nwalltime: '1:00'\njob_extra_directives: ['-gpu num=1']\n",
+        ("#BSUB -n 4", "#BSUB -gpu num=1", "#BSUB -W 1:00"),
+    ),
+}  # fmt: skip
+HAND_IN = """#!/bin/sh
+last="$(dirname "$0")/last.sh"; cat "$@" > "$last"
+script=$(mktemp); cp "$last" "$script"
 setsid sh "$script" > "$script.log" 2>&1 &
-echo "Submitted batch job $!"
+echo "{says}"
 """
 # As SLURM does it: SIGTERM, and SIGKILL some seconds later for what is still there, as a worker of
 # dask may be that was stopped in the middle of its own end.
-SCANCEL = """#!/bin/sh
+END = """#!/bin/sh
 echo "$1" > "$(dirname "$0")/ended"
 kill -- "-$1"
 setsid sh -c "sleep 5; kill -s KILL -- -$1" > /dev/null 2>&1 &
@@ -429,11 +462,11 @@ def is_running(group: int) -> bool:
     return False
 
 
-def add_slurm(folder: Path) -> Path:
-    """A folder with the stand-in for SLURM's commands."""
+def add_commands(queue: Queue, folder: Path) -> Path:
+    """A folder with stand-ins, which run a job on this machine at once."""
     commands = folder / "bin"
     commands.mkdir()
-    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+    for name, text in ((queue.hand_in, HAND_IN.format(says=queue.says)), (queue.end, END)):
         (commands / name).write_text(text, "utf-8")
         (commands / name).chmod(0o755)
     return commands
@@ -441,7 +474,7 @@ def add_slurm(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_job_that_ignores_sigterm_is_killed(tmp_path):
-    commands, job = add_slurm(tmp_path), tmp_path / "job.sh"
+    commands, job = add_commands(QUEUES["slurm"], tmp_path), tmp_path / "job.sh"
     begun = tmp_path / "begun"
     job.write_text(f"trap '' TERM\ntouch {begun}\nsleep 1000\n", "utf-8")
     environment = os.environ | {"TMPDIR": str(tmp_path)}
@@ -453,16 +486,16 @@ def test_a_job_that_ignores_sigterm_is_killed(tmp_path):
 
 
 @pytest.mark.slow
-def test_jobs_are_handed_in_and_ended(base, tmp_path, monkeypatch, capsys):
-    """With a stand-in for SLURM, whose jobs run on this machine at once."""
-    commands = add_slurm(tmp_path)
+@pytest.mark.parametrize("system", QUEUES)
+def test_jobs_are_handed_in_and_ended(base, tmp_path, monkeypatch, system):
+    queue = QUEUES[system]
+    commands = add_commands(queue, tmp_path)
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    file = tmp_path / "slurm.yaml"
+    file = tmp_path / "jobs.yaml"
     file.write_text(
-        "system: slurm\nworkers: 3\njob_cpu: 4\nmemory: 2GB\nwalltime: '1:00:00'\n"
-        "job_extra_directives: ['--gpus=1']\n"
+        f"system: {system}\nworkers: 3\n{queue.options}"
         "scheduler_options: {host: 127.0.0.1, dashboard_address: ':0'}\n"
         f"local_directory: {tmp_path / 'scratch'}\n",
         "utf-8",
@@ -473,8 +506,7 @@ def test_jobs_are_handed_in_and_ended(base, tmp_path, monkeypatch, capsys):
         assert len(cluster._jobs.worker_spec) == 1, "as many as there are runs"
     assert errors == [] and run.complete(checkpoints=True)
     script = (commands / "last.sh").read_text("utf-8")
-    for line in ("--cpus-per-task=4", "#SBATCH --gpus=1", "--nthreads 1", "--no-nanny",
-                 "--memory-limit 0"):  # fmt: skip
+    for line in (*queue.header, "--nthreads 1", "--no-nanny", "--memory-limit 0"):
         assert line in script
     job = int((commands / "ended").read_text("utf-8"))
     wait_until(lambda: not is_running(job))
