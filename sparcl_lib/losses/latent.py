@@ -3,8 +3,8 @@
 B images, D channels, h x w feature map, C classes, N = B * h * w locations.
 f_i is the feature vector at location i, p_c the running prototype of class c, p^_c the mean of the
 features of class c in the batch. Labels are at the feature resolution; 255, and any label without
-a prototype, takes no part and gets exactly zero gradient. A sum over nothing is 0 and keeps its
-path to the features, so that `backward` works.
+a prototype, takes no part and gets exactly zero gradient, where features are numbers. A sum over
+nothing is 0 and keeps its path to the features, so that `backward` works.
 
 Source of all: SDR (Michieli & Zanuttigh, CVPR 2021, arXiv 2103.06342), section 4. What the authors'
 released code computes instead is `released.py`.
@@ -75,11 +75,12 @@ def prototypes_matching(
 
     Source: SDR (Michieli & Zanuttigh, CVPR 2021), section 4.
     features (B, D, h, w); labels (B, h, w) int64 (pseudo-labels of the old model where old classes
-    are not annotated); prototypes (C, D) of the old classes, row 0 being background, which takes no
-    part: its meaning moves. Returns a scalar, 0 where no old class is present. Raises ValueError
-    for shapes that do not fit and for an unknown distance.
+    are not annotated); prototypes (C, D) of the old classes, no gradient flows into them; row 0 is
+    background, which takes no part: its meaning moves. Returns a scalar, 0 where no old class is
+    present. Raises ValueError for shapes that do not fit, labels that are not int64 and an unknown
+    distance.
     """
-    _check_prototypes(features, prototypes)
+    _check_prototypes(features, labels, prototypes)
     sums, counts = class_sums(features, labels, prototypes.shape[0])
     return matching_from_sums(sums, counts, prototypes, distance)
 
@@ -88,7 +89,7 @@ def matching_from_sums(
     sums: Tensor, counts: Tensor, prototypes: Tensor, distance: Distance = "l2"
 ) -> Tensor:
     """`prototypes_matching` from class sums (C, D) and counts (C,) that are already there."""
-    distances = vector_distance(class_means(sums, counts) - prototypes, distance)
+    distances = vector_distance(class_means(sums, counts) - prototypes.detach(), distance)
     present = counts > 0
     not_background = torch.arange(len(counts), device=counts.device) > 0
     return mean_over(distances, present & not_background)
@@ -102,9 +103,10 @@ def attraction(
 
     Source: SDR (Michieli & Zanuttigh, CVPR 2021), section 4.
     features (B, D, h, w); labels (B, h, w) int64; prototypes (C, D), no gradient flows into them.
-    Background counts as a class like any other: set its labels to 255 to leave it out.
-    Returns a scalar, 0 where no label has a prototype. Raises ValueError for shapes that do not fit
-    and for an unknown distance.
+    Background counts as a class like any other: set its labels to 255 to leave it out. Set those of
+    a class that the bank has not seen to 255, too: its row is zero, and draws features to zero.
+    Returns a scalar, 0 where no label is below C. Raises ValueError for shapes that do not fit,
+    labels that are not int64 and an unknown distance.
     """
     shares = distance_shares(features, labels, prototypes, distance)
     return shares.values.sum() / (shares.counts > 0).sum().clamp(min=1)
@@ -125,8 +127,7 @@ def distance_shares(
     features: Tensor, labels: Tensor, prototypes: Tensor, distance: Distance
 ) -> DistanceShares:
     """The parts of `attraction`, before the mean over the classes."""
-    _check_prototypes(features, prototypes)
-    check_same_locations(features, labels)
+    _check_prototypes(features, labels, prototypes)
     num_classes, ids = prototypes.shape[0], labels.flatten()
     known = (ids >= 0) & (ids < num_classes)
     ids = torch.where(known, ids, 0)
@@ -144,12 +145,14 @@ def repulsion(features: Tensor, labels: Tensor, num_classes: int | None = None) 
     """Mean over ordered pairs (j, k) of classes present of 1 / ||p^_j - p^_k||.
 
     Source: SDR (Michieli & Zanuttigh, CVPR 2021), section 4.
-    features (B, D, h, w); labels (B, h, w) int64. num_classes: an upper bound of the labels;
-    without it the labels are searched, which costs a host sync on a GPU. Background counts as a
-    class: set its labels to 255 to leave it out. Returns a scalar: 0 for fewer than two classes, at
-    most 1e4 for means that coincide. Raises ValueError when features and labels do not fit.
+    features (B, D, h, w); labels (B, h, w) int64. num_classes: how many there are, labels from
+    there on take no part; without it the labels are searched, which costs a host sync on a GPU and
+    a break in a compiled graph. Background counts as a class: set its labels to 255 to leave it
+    out. Returns a scalar: 0 for fewer than two classes, at most 1e4. Means that are closer than
+    1e-4 add that and have no gradient: nothing says into which direction to push them. Raises
+    ValueError when features and labels do not fit or labels are not int64.
     """
-    sums, counts = class_sums(features, labels, num_classes or count_classes(labels))
+    sums, counts = class_sums(features, labels, number_of_classes(labels, num_classes))
     return repulsion_from_sums(sums, counts)
 
 
@@ -178,15 +181,15 @@ def sparsification(features: Tensor, labels: Tensor, num_classes: int | None = N
     Locations in which no channel is active have no pattern to be made sparse and are left out of
     the mean; sum_j fbar_ij is taken as at least 1 (MIN_ACTIVITY), a floor that is ours. Returns a
     scalar, 0 where no labelled location is active. Raises ValueError when features and labels do
-    not fit.
+    not fit or labels are not int64.
     """
     check_same_locations(features, labels)
-    num_classes = num_classes or count_classes(labels)
+    num_classes = number_of_classes(labels, num_classes)
     rows, ids = flatten_features(features).clamp(min=0), labels.flatten()
     known = (ids >= 0) & (ids < num_classes)
     ids = torch.where(known, ids, num_classes)
     largest = rows.amax(1)  # (N,)
-    active = known & (largest > 0)
+    active = known & ~(largest <= 0)  # NaN is to be seen
     activity, exponentials = class_activity(rows, largest, ids, num_classes, active)
     return mean_over(exponentials / activity.clamp(min=MIN_ACTIVITY), active)
 
@@ -207,7 +210,20 @@ def class_activity(
     return normalised.sum(1), normalised.exp().sum(1)
 
 
-def _check_prototypes(features: Tensor, prototypes: Tensor) -> None:
+def number_of_classes(labels: Tensor, num_classes: int | None) -> int:
+    """num_classes, or as many as the labels have. Raises ValueError for less than none."""
+    if num_classes is not None and num_classes < 0:
+        raise ValueError(f"num_classes is {num_classes}: give how many there are, or None")
+    return count_classes(labels) if num_classes is None else num_classes
+
+
+def _check_prototypes(features: Tensor, labels: Tensor, prototypes: Tensor) -> None:
+    check_same_locations(features, labels)
+    if not isinstance(prototypes, Tensor):
+        raise ValueError(
+            f"prototypes must be a tensor (C, D), got {type(prototypes).__name__}: a bank has one, "
+            f"bank.prototypes"
+        )
     if prototypes.ndim != 2 or prototypes.shape[1] != features.shape[1]:
         raise ValueError(
             f"prototypes must be (C, D) with D = {features.shape[1]} channels as the features, "

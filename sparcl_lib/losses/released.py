@@ -20,6 +20,7 @@ from sparcl_lib.losses.latent import (
     class_activity,
     distance_shares,
     mean_over,
+    number_of_classes,
     prototypes_matching,
     repulsion_from_sums,
 )
@@ -28,7 +29,6 @@ from sparcl_lib.prototypes.class_sums import (
     check_same_locations,
     class_means,
     class_sums,
-    count_classes,
     flatten_features,
 )
 
@@ -116,7 +116,7 @@ def released_repulsion(
     """
     _check_choice("distances", distances, Distances)
     read = reshaped_features(features, labels) if reshaped else features
-    sums, counts = class_sums(read, labels, num_classes or count_classes(labels))
+    sums, counts = class_sums(read, labels, number_of_classes(labels, num_classes))
     if distances == "exact":
         return repulsion_from_sums(sums, counts)
     means = class_means(sums, counts)[counts > 0]  # absent classes must not count among the 26
@@ -148,7 +148,7 @@ def released_sparsification(
     where no location is left. Raises ValueError when features and labels do not fit.
     """
     check_same_locations(features, labels)
-    num_classes = num_classes or count_classes(labels)
+    num_classes = number_of_classes(labels, num_classes)
     rows, ids = flatten_features(features), labels.flatten()
     rows = rows if signed else rows.clamp(min=0)
     known = (ids >= 0) & (ids < num_classes)

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from sparcl_lib.labels import VOID
 from sparcl_lib.losses.precision import full_precision
+from sparcl_lib.prototypes.class_sums import check_labels
 
 __all__ = [
     "adaptive_cross_entropy",
@@ -16,6 +17,7 @@ __all__ = [
 
 
 def _check_pixels(logits: Tensor, target: Tensor) -> None:
+    check_labels(target, "target")
     pixels = (logits.shape[0], *logits.shape[2:])
     if target.shape != pixels:
         raise ValueError(
@@ -30,7 +32,7 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = VOID) -> T
 
     Source: the usual loss of the field, MiB (Cermelli et al., CVPR 2020), equation 1.
     logits (B, K, H, W); target (B, H, W) int64. Returns a scalar, 0 if all pixels are ignored.
-    Raises ValueError when they have other pixels.
+    Raises ValueError when they have other pixels, or the target is not int64.
     """
     _check_pixels(logits, target)
     total = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="sum")
@@ -51,7 +53,7 @@ def unbiased_cross_entropy(
     logits (B, K, H, W); target (B, H, W) int64; num_old: number of classes of the earlier steps,
     background included, 1..K (1 gives plain cross-entropy). Returns the mean over the pixels that
     are not ignored, 0 if all are. Raises ValueError when num_old is outside 1..K, or the target has
-    other pixels.
+    other pixels or is not int64.
     """
     _check_pixels(logits, target)
     if not 1 <= num_old <= logits.shape[1]:
@@ -75,7 +77,7 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = VOI
     Source: iCaRL (Rebuffi et al., CVPR 2017), equation 1, first sum, in the dense form of MiB's
     released code, which also asks the old classes: there a hidden old class is a "no".
     logits (B, K, H, W); target (B, H, W) int64. Returns a scalar, 0 if all pixels are ignored.
-    Raises ValueError when they have other pixels.
+    Raises ValueError when they have other pixels, or the target is not int64.
     """
     _check_pixels(logits, target)
     ignored = target == ignore_index
@@ -97,7 +99,8 @@ def adaptive_cross_entropy(
     adaptive factor nu.
     logits (B, K, H, W); target (B, H, W) int64; share (B,) in 0..1. Returns a scalar, 0 if all
     pixels are ignored.
-    Raises ValueError when share is not one number per image, or the target has other pixels.
+    Raises ValueError when share is not one number per image, or the target has other pixels or is
+    not int64.
     """
     _check_pixels(logits, target)
     if share.shape != target.shape[:1]:

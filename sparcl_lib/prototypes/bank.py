@@ -1,5 +1,7 @@
 """Running class prototypes: count-weighted means of every feature vector seen in training."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,8 @@ class PrototypeBank(nn.Module):
 
     p_c <- (sum of batch features + n_c * p_c) / (n_c + n_batch), as SDR (CVPR 2021), section 4.1,
     without rounding drift: sums are float64, counts int64, both saved in the state dict, and both
-    add up over ranks. Reading never changes the bank.
+    add up over ranks. They stay so in a network that is cast to another precision, `.half()` or
+    `.to(torch.bfloat16)`. Reading never changes the bank.
 
     num_classes: C, background included; dim: D channels.
     """
@@ -24,6 +27,13 @@ class PrototypeBank(nn.Module):
         self.register_buffer("sums", torch.zeros(num_classes, dim, dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(num_classes, dtype=torch.int64))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PrototypeBank":
+        exact = self.sums
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has none
+        if self.sums.dtype != exact.dtype:  # moved it may be, cast not
+            self.sums = exact.to(self.sums.device)
+        return self
+
     @property
     def prototypes(self) -> Tensor:
         """(C, D) float32. The row of a class never seen is zero; `counts` tells which."""
@@ -31,13 +41,27 @@ class PrototypeBank(nn.Module):
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Add a batch of features (B, D, h, w) under labels (B, h, w); labels >= C are skipped."""
+        """Add a batch of features (B, D, h, w) under labels (B, h, w) int64; labels >= C are
+        skipped. Raises ValueError for other shapes and labels."""
+        if features.ndim == 4 and features.shape[1] != self.sums.shape[1]:
+            raise ValueError(
+                f"this bank is of features with {self.sums.shape[1]} channels (B, D, h, w), "
+                f"got {tuple(features.shape)}"
+            )
         with torch.autocast(features.device.type, enabled=False):
             self.add(*class_sums(features.double(), labels, len(self.counts)))
 
     @torch.no_grad()
     def add(self, sums: Tensor, counts: Tensor) -> None:
-        """Add class sums (C, D) and counts (C,), summed over all ranks when there are several."""
+        """Add class sums (C, D) and counts (C,), summed over all ranks when there are several.
+
+        Raises ValueError for other shapes.
+        """
+        if (sums.shape, counts.shape) != (self.sums.shape, self.counts.shape):
+            raise ValueError(
+                f"expected sums {tuple(self.sums.shape)} and counts {tuple(self.counts.shape)}, "
+                f"got {tuple(sums.shape)} and {tuple(counts.shape)}"
+            )
         sums, counts = sums.to(self.sums), counts.to(self.counts)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             sums, counts = sums.clone(), counts.clone()

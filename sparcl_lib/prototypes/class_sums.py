@@ -20,7 +20,7 @@ def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tens
     features (B, D, h, w); labels (B, h, w) int64. Labels outside 0..num_classes-1 (255 above all)
     belong to no class and get exactly zero gradient.
     Returns sums (C, D) and counts (C,), both in the dtype of the features.
-    Raises ValueError when features and labels differ in B, h or w.
+    Raises ValueError when features and labels differ in B, h or w, or labels are not int64.
     """
     check_same_locations(features, labels)
     rows, ids = flatten_features(features), labels.flatten()
@@ -38,6 +38,7 @@ def class_means(sums: Tensor, counts: Tensor) -> Tensor:
 
 
 def check_same_locations(features: Tensor, labels: Tensor) -> None:
+    check_labels(labels, "labels")
     if features.ndim != 4 or labels.shape != (features.shape[0], *features.shape[2:]):
         raise ValueError(
             f"features (B, D, h, w) and labels (B, h, w) must cover the same locations, "
@@ -46,7 +47,20 @@ def check_same_locations(features: Tensor, labels: Tensor) -> None:
         )
 
 
+def check_labels(labels: Tensor, name: str) -> None:
+    """Raise ValueError unless labels, which the message calls `name`, are a tensor of int64."""
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        got = getattr(labels, "dtype", None) or type(labels).__name__
+        raise ValueError(
+            f"{name} must be a tensor of int64, got {got}: torch.as_tensor({name}).long() is one"
+        )
+
+
 def count_classes(labels: Tensor) -> int:
-    """1 + the largest label that is not void; 0 if there is none. Costs a host sync on a GPU."""
+    """1 + the largest label that is not void; 0 if there is none. Costs a host sync on a GPU.
+
+    Raises ValueError for labels that are not int64.
+    """
+    check_labels(labels, "labels")
     known = labels[labels != VOID]
     return int(known.max()) + 1 if known.numel() else 0

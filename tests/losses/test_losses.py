@@ -19,6 +19,7 @@ from sparcl_lib import losses
 from sparcl_lib.losses import latent
 from sparcl_lib.losses.latent import MIN_ACTIVITY, MIN_DISTANCE
 from sparcl_lib.losses.released import RELEASED_EPSILON
+from sparcl_lib.prototypes import PrototypeBank
 
 HELPERS = {
     "fold_new_classes",
@@ -831,6 +832,68 @@ MISUSES = {
 def test_misuse(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+OF_LABELS = {
+    "cross_entropy": losses.cross_entropy,
+    "unbiased_cross_entropy": lambda x, y: losses.unbiased_cross_entropy(x, y, 1),
+    "binary_cross_entropy": losses.binary_cross_entropy,
+    "adaptive_cross_entropy": lambda x, y: losses.adaptive_cross_entropy(x, y, P[0, :2]),
+    "prototypes_matching": lambda x, y: losses.prototypes_matching(x, y, P),
+    "attraction": lambda x, y: losses.attraction(x, y, P),
+    "repulsion": losses.repulsion,
+    "sparsification": losses.sparsification,
+    "released_matching": lambda x, y: losses.released_matching(x, y, P),
+    "released_attraction": lambda x, y: losses.released_attraction(x, y, P),
+    "released_repulsion": losses.released_repulsion,
+    "released_sparsification": losses.released_sparsification,
+}
+
+
+@pytest.mark.parametrize(
+    "labels, got",
+    [
+        *((Y.to(d), str(d)) for d in (torch.uint8, torch.int32, torch.float32, torch.bool)),
+        (Y.numpy(), "int64"),
+        (Y.tolist(), "list"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("loss", OF_LABELS.values(), ids=OF_LABELS)
+def test_labels_of_another_kind_are_refused_in_a_line(loss, labels, got):
+    """Masks are uint8, and the losses ended somewhere inside PyTorch."""
+    with pytest.raises(ValueError, match=f"must be a tensor of int64, got {got}") as refusal:
+        loss(F, labels)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_bank_in_place_of_its_prototypes():
+    for loss in (losses.prototypes_matching, losses.attraction):
+        with pytest.raises(
+            ValueError, match=r"got PrototypeBank: a bank has one, bank\.prototypes"
+        ):
+            loss(F, Y, PrototypeBank(5, 4))
+
+
+@pytest.mark.parametrize("loss", [losses.repulsion, losses.sparsification])
+def test_no_class_and_less_than_none(loss):
+    assert loss(F, Y, 0) == 0
+    with pytest.raises(ValueError, match="num_classes is -1"):
+        loss(F, Y, -1)
+
+
+@pytest.mark.parametrize("name", [n for n in OF_LABELS if "cross" not in n and "released" not in n])
+def test_features_that_are_not_a_number_are_seen(name):
+    """Sparsification left them out, and a network that had run off looked sparse."""
+    labels = torch.tensor([1, 2]).expand(2, 3, 2)
+    assert OF_LABELS[name](torch.full((2, 4, 3, 2), torch.nan), labels).isnan()
+
+
+@pytest.mark.parametrize("loss", [losses.prototypes_matching, losses.attraction])
+def test_no_gradient_into_the_prototypes(loss):
+    prototypes = P.clone().requires_grad_()
+    loss(F.clone().requires_grad_(), Y + 1, prototypes).backward()
+    assert prototypes.grad is None
 
 
 @pytest.mark.parametrize("silence", [1 / 50, 1 / 64, 1 / 70, 1e-3, 1e-4, 1e-6])

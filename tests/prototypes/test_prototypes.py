@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import PATIENCE
-from torch import distributed, multiprocessing
+from torch import distributed, multiprocessing, nn
 
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.prototypes.class_sums import class_means, class_sums, count_classes
@@ -95,6 +95,22 @@ def test_no_drift_under_autocast_and_in_half_precision():
     assert same(filled((rounded, labels)), filled((rounded.double(), labels)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_network_that_is_cast_leaves_its_bank_exact(dtype):
+    """In bfloat16 sums stop growing, counts do not: prototypes fell to an eighth in silence."""
+    network = nn.Sequential(nn.Linear(2, 2), filled(batch(0)))
+    bank = network.to(dtype)[1]
+    assert network[0].weight.dtype == dtype
+    assert same(bank, filled(batch(0))) and bank.sums.dtype == torch.float64
+    bank.update(*batch(1))
+    assert same(bank, filled(batch(0), batch(1)))
+
+
+def test_a_bank_moves_with_its_network():
+    bank = filled(batch(0)).to("meta", torch.bfloat16)
+    assert bank.sums.is_meta and bank.counts.is_meta and bank.sums.dtype == torch.float64
+
+
 def test_state_dict_goes_on_where_it_stopped(tmp_path):
     bank = filled(batch(0))
     torch.save(bank.state_dict(), tmp_path / "bank.pt")
@@ -125,6 +141,12 @@ def test_misuse():
     features, labels = batch(0)
     with pytest.raises(ValueError, match="same locations"):
         bank.update(features, labels[:, :2])
+    with pytest.raises(ValueError, match=f"of features with {DIM} channels"):
+        bank.update(features[:, :2], labels)
+    with pytest.raises(ValueError, match=r"tensor of int64, got torch\.uint8"):
+        bank.update(features, labels.byte())
+    with pytest.raises(ValueError, match=r"expected sums \(5, .* and counts \(5,\)"):
+        bank.add(torch.zeros(DIM), torch.zeros(CLASSES))
 
 
 def test_class_sums_by_hand():

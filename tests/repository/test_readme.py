@@ -37,10 +37,18 @@ def blocks(language: str, *pages: str) -> list[str]:
 
 
 def test_the_loss_can_be_lifted_out():
-    (example,) = (text for text in blocks("python", ENGINEER) if "loss" in text)
+    alone, together = (text for text in blocks("python", ENGINEER) if "sparcl_lib.losses" in text)
     scope: dict = {}
-    exec(example, scope)
+    exec(alone, scope)
     assert scope["loss"].item() > 0 and scope["features"].grad.abs().sum() > 0
+    before, labels = scope["bank"].counts, scope["labels"]
+    exec(together, scope)
+    assert torch.equal(scope["bank"].counts[:5], before), "nothing of the old network's enters"
+    assert scope["bank"].counts[5] == (labels == 4).sum() == (scope["filled"] == 5).sum()
+    assert (scope["anchored"] < 6).all(), "each class has a prototype"
+    scope["features"].grad = None
+    scope["latent"].backward()
+    assert scope["latent"].item() > 0 and scope["features"].grad.abs().sum() > 0
 
 
 def test_a_loss_imports_what_the_page_says():
