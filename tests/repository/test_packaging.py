@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_every_dependency_is_bounded_and_says_who_needs_it():
         assert re.fullmatch(r'    "[a-z0-9-]+>=[\d.]+,<\d+", +# \S.*', line), line
     names = {re.match(r'    "([a-z0-9-]+)', line).group(1) for line in requirements}
     assert names >= WANTED
+
+
+def test_an_editable_install_shows_its_types():
+    """By a path: type checkers do not follow the hook that setuptools writes otherwise."""
+    site = Path(sysconfig.get_path("purelib"))
+    files = list(site.glob("__editable__*sparcl_lib*"))
+    if not files:
+        pytest.skip("the package is not installed as editable")
+    assert [file.read_text("utf-8").strip() for file in files] == [str(ROOT)]
 
 
 def test_importing_the_package_and_its_torch_free_rooms_loads_no_torch():

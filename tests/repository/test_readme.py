@@ -36,8 +36,11 @@ def blocks(language: str, *pages: str) -> list[str]:
             for text in re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)]  # fmt: skip
 
 
-def test_the_loss_can_be_lifted_out():
-    alone, together = (text for text in blocks("python", ENGINEER) if "sparcl_lib.losses" in text)
+LIFTED = [text for text in blocks("python", ENGINEER) if "sparcl_lib.losses" in text]
+
+
+def test_losses_can_be_lifted_out():
+    alone, together = LIFTED
     scope: dict = {}
     exec(alone, scope)
     assert scope["loss"].item() > 0 and scope["features"].grad.abs().sum() > 0
@@ -72,8 +75,8 @@ def test_a_loss_can_be_copied(tmp_path):
     (package / "__init__.py").touch()
     for thing in things:
         (shutil.copytree if thing.is_dir() else shutil.copy)(thing, package / thing.name)
-    (example,) = (text for text in blocks("python", ENGINEER) if "loss" in text)
-    code = f"{example}\nimport sparcl_lib\nassert sparcl_lib.__file__.startswith({str(tmp_path)!r})"
+    ours = f"import sparcl_lib\nassert sparcl_lib.__file__.startswith({str(tmp_path)!r})"
+    code = "\n".join([*LIFTED, ours])
     subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
@@ -141,7 +144,7 @@ def test_the_engineers_example_trains_and_gives_a_network():
         done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
         assert (program, done.stdout, done.stderr) == ("python", f"{printed}\n", ""), done.stderr
 
-    (alone,) = (text for text in blocks("python", ENGINEER) if "network" in text)
+    (alone,) = (text for text in blocks("python", ENGINEER) if "run.model()" in text)
     exec(alone, scope)
     assert not scope["network"].training and scope["logits"].shape == (1, 11, 64, 64)
     scope["images"] = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
