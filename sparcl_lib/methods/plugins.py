@@ -12,7 +12,7 @@ from sparcl_lib.methods.registry import TERMS, get_term, reading_plugin
 
 
 def load_plugins(files: Iterable[str | Path]) -> None:
-    """Run each file once, so that its terms are registered.
+    """Run each file once, so that its terms are registered. It may import modules beside it.
 
     Raises UserError, one line that names the file, for one that is missing or fails.
     """
@@ -30,6 +30,8 @@ def _load(file: Path) -> None:
     if spec is None or spec.loader is None:
         raise UserError(f"--plugin {file}: expected a Python file, FILE.py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    if str(file.parent) not in sys.path:  # last, so that it hides nothing; a term may import later
+        sys.path.append(str(file.parent))
     try:
         with reading_plugin(file):
             spec.loader.exec_module(module)

@@ -313,6 +313,21 @@ def test_a_plugin_is_read_once(plugin):
     }  # fmt: skip
 
 
+def test_a_plugin_may_import_modules_beside_it(plugin, monkeypatch):
+    """Also when a term is called; and they hide no others."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("quieter", "later", "json"):
+        (plugin.parent / f"{name}.py").write_text("def soft(x): return x.mean()\n", "utf-8")
+    imports = "import json; json.dumps(1); from quieter import soft\n"
+    plugin.write_text(imports + dedent(PLUGIN), "utf-8")
+    load_plugins([plugin])
+    from later import soft
+
+    assert soft(torch.ones(2)) == 1
+    for name in ("quieter", "later"):
+        del sys.modules[name]
+
+
 FAULTY = {
     "raise KeyError('a b')": r"--plugin .*bad.py, line 2: KeyError: 'a b'$",
     "import sys; sys.exit(3)": r"--plugin .*bad.py, line 2: SystemExit: 3$",
