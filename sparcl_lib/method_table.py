@@ -4,9 +4,13 @@ A row is what `sparcl_lib.methods.build_method` makes a `Method` of: terms with 
 the new classifier starts, what holds weights.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sparcl_lib.errors import UserError
+
+NO_BREAK = "\u00a0"
 
 # Weights are those of the released codes on VOC (MSE distances for SDR, see docs); a data set's
 # recipe file may override any of them.
@@ -121,3 +125,28 @@ def method_name(name: str) -> str:
     if not isinstance(name, str) or name.lower() not in by_lower:
         raise UserError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
     return by_lower[name.lower()]
+
+
+def loss_text(settings: Mapping[str, Any]) -> str:
+    """Such as `ce(unbiased) + 10 kd(unbiased)`; lines break between summands alone."""
+    parts = [_summand(name, options) for name, options in settings["terms"].items()]
+    if held := settings.get("regulariser"):
+        parts.append(_summand(f"{held['name']}{NO_BREAK}penalty", {"weight": held["weight"]}))
+    return f" +{NO_BREAK}".join(parts)
+
+
+def other_settings_text(settings: Mapping[str, Any]) -> str:
+    """Such as `classifier_init=mib, frozen=[old]`."""
+    said = {k: v for k, v in settings.items() if k not in ("name", "terms", "regulariser")}
+    return ", ".join(f"{k}={json.dumps(v)}".replace('"', "") for k, v in said.items())
+
+
+def _summand(name: str, options: Mapping[str, Any]) -> str:
+    weight = options.get("weight", 1.0)
+    said = [
+        key if value is True else f"{key}={value}"
+        for key, value in options.items()
+        if key != "weight"
+    ]
+    factor = "" if weight == 1 else f"{weight:g}{NO_BREAK}"
+    return f"{factor}{name}" + (f"({', '.join(said)})" if said else "")

@@ -17,11 +17,10 @@ import typer
 from docstrings import as_rst
 
 import sparcl_lib
-from sparcl_lib.cli.listings import loss_text, other_settings_text
 from sparcl_lib.cli.program import app
 from sparcl_lib.config.describing import described_settings, group_of, group_title
 from sparcl_lib.config.resolving import recipe_settings
-from sparcl_lib.method_table import ROWS
+from sparcl_lib.method_table import NO_BREAK, ROWS, loss_text, other_settings_text
 
 LIBRARY = Path(sparcl_lib.__file__).parent
 ROOMS: dict[str, tuple[str, ...]] = {
@@ -63,9 +62,10 @@ def methods_page() -> str:
         "these is a [setting](settings.md), such as `--set method.terms.kd.weight=3`."
     ]
     for name, row in ROWS.items():
+        others = other_settings_text(row.settings)
         facts = [
-            ("Loss", f"`{loss_text(row)}`".replace("\u00a0", " ")),
-            ("Also sets", f"`{other_settings_text(row)}`" if other_settings_text(row) else ""),
+            ("Loss", f"`{loss_text(row.settings)}`".replace(NO_BREAK, " ")),
+            ("Also sets", f"`{others}`" if others else ""),
             ("On MiniVOC", " ".join(f"`{key}={value}`" for key, value in _recipe_of(name))),
             ("Source", row.paper),
         ]

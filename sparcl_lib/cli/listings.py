@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import textwrap
-from collections.abc import Mapping
 from difflib import get_close_matches
 from itertools import groupby
 from typing import Annotated, Any
@@ -12,10 +11,15 @@ import typer
 
 from sparcl_lib.cli.options import Plugins
 from sparcl_lib.errors import UserError
-from sparcl_lib.method_table import ROWS, Row, method_name
+from sparcl_lib.method_table import (
+    NO_BREAK,
+    ROWS,
+    loss_text,
+    method_name,
+    other_settings_text,
+)
 
 _WIDTH = 80
-_NO_BREAK = "\u00a0"
 _WEIGHTS = (
     "Weights are those on VOC. The recipe of a data set may change them: sparcl settings --dataset "
     "minivoc --method MiB shows what it sets."
@@ -34,12 +38,11 @@ def methods(
     shown = [method_name(name)] if name else ROWS
     for name, row in ((name, ROWS[name]) for name in shown):
         print(f"{name:<10} {row.summary}")
-        text = "; ".join(
-            filter(None, [row.paper, f"loss: {loss_text(row)}", other_settings_text(row)])
-        )
+        said = row.paper, f"loss: {loss_text(row.settings)}", other_settings_text(row.settings)
+        text = "; ".join(filter(None, said))
         indent = " " * 11
         filled = textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=indent)
-        print(filled.replace(_NO_BREAK, " "))
+        print(filled.replace(NO_BREAK, " "))
     print(f"\n{textwrap.fill(_WEIGHTS, _WIDTH)}")
 
 
@@ -102,28 +105,3 @@ def _shown(value: Any) -> str:
     if value is dataclasses.MISSING:
         return "(has to be given)"
     return "(empty)" if value is None else json.dumps(value)
-
-
-def loss_text(row: Row) -> str:
-    """Such as `ce(unbiased) + 10 kd(unbiased)`."""
-    parts = [_summand(name, options) for name, options in row.settings["terms"].items()]
-    if held := row.settings.get("regulariser"):
-        parts.append(_summand(f"{held['name']}{_NO_BREAK}penalty", {"weight": held["weight"]}))
-    return f" +{_NO_BREAK}".join(parts)
-
-
-def other_settings_text(row: Row) -> str:
-    """Such as `classifier_init=mib, frozen=[old]`."""
-    said = {k: v for k, v in row.settings.items() if k not in ("terms", "regulariser")}
-    return ", ".join(f"{k}={json.dumps(v)}".replace('"', "") for k, v in said.items())
-
-
-def _summand(name: str, options: Mapping[str, Any]) -> str:
-    weight = options.get("weight", 1.0)
-    said = [
-        key if value is True else f"{key}={value}"
-        for key, value in options.items()
-        if key != "weight"
-    ]
-    factor = "" if weight == 1 else f"{weight:g}{_NO_BREAK}"
-    return f"{factor}{name}" + (f"({', '.join(said)})" if said else "")

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 import sparcl_lib
 from sparcl_lib.errors import number_of, printable
+from sparcl_lib.method_table import loss_text, other_settings_text
 from sparcl_lib.metrics import StepMatrix, format_mean
 from sparcl_lib.report.differences import ranking
 from sparcl_lib.report.runs import (
@@ -192,6 +193,7 @@ def section(
         "steps": _steps(runs),
         "titles": list(shown),
         "rows": _rows(runs, table, shown),
+        "methods": _methods(runs),
         "several_seeds": (table["seeds"] > 1).any(),
         "sources": sources(table),
         "csv": base64.b64encode(csv_text(table.round(4)).encode()).decode(),
@@ -251,6 +253,12 @@ def _rows(runs: list[ReportRun], table: pd.DataFrame, shown: pd.DataFrame) -> li
         }
         for row, seconds in zip(shown.values.tolist(), table["seconds"])
     ]
+
+
+def _methods(runs: list[ReportRun]) -> list[tuple[str, str, str]]:
+    """Of each method whose settings are known: its name, its loss, and what else it sets."""
+    known = {run.method: run.settings for run in runs if run.settings is not None}
+    return [(name, loss_text(said), other_settings_text(said)) for name, said in known.items()]
 
 
 def _figures(runs: list[ReportRun]) -> list[dict[str, Any]]:

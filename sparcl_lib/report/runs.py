@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sparcl_lib.errors import UserError
+from sparcl_lib.methods import method_to_plain
 from sparcl_lib.metrics import StepMatrix
 from sparcl_lib.tasks.classes import BACKGROUND_NAME
 from sparcl_lib.training.run_directory import RunDirectory
@@ -22,6 +23,8 @@ class ReportRun(NamedTuple):
     """Contents of metrics.json."""
     predictions: dict[str, Any] | None = None
     """Of the last step: images (n, S, S, 3), truth and prediction (n, S, S), uint8."""
+    settings: dict[str, Any] | None = None
+    """Of the method, as `sparcl_lib.methods.method_to_plain` gives them; None: not known."""
 
     @property
     def finished(self) -> bool:
@@ -68,7 +71,16 @@ def _load(directory: RunDirectory) -> ReportRun:
     metrics = directory.metrics()
     if not metrics["steps"]:
         raise UserError(f"{directory.path} has no evaluated step: train it first")
-    return ReportRun(metrics, directory.predictions(len(metrics["steps"]) - 1))
+    predictions = directory.predictions(len(metrics["steps"]) - 1)
+    return ReportRun(metrics, predictions, method_settings(directory))
+
+
+def method_settings(directory: RunDirectory) -> dict[str, Any] | None:
+    """What `ReportRun.settings` is of a run; None where its configuration cannot be read."""
+    try:
+        return method_to_plain(directory.config().method)
+    except UserError:
+        return None
 
 
 def label_policy(metrics: dict[str, Any]) -> dict[str, str]:

@@ -39,6 +39,7 @@ from sparcl_lib.experiments.sweep import (
     sweep_text,
     trials_table,
 )
+from sparcl_lib.method_table import NO_BREAK
 
 QUICK = ("optim.iterations=2", "data.size=32", "data.batch_size=4")
 
@@ -593,6 +594,11 @@ def test_variants_are_methods_under_names_of_their_own(tiny, tmp_path, capsys):
     assert config["method"]["terms"]["matching"] == {"weight": 0.1}
     assert config["method"]["terms"]["kd"] == {"weight": 14.7}, "LwF's own recipe below"
     assert "LwF + matching" in capsys.readouterr().out
+    page = (out / "report.html").read_text("utf-8").replace(NO_BREAK, " ")
+    said = "<li><b>LwF + matching</b>: <code>ce + 14.7 kd + 0.1 matching</code></li>"
+    assert said in page, "a variant has no other place on the page"
+    assert "<b>MiB, random start</b>: <code>ce(unbiased) + 1.5 kd(unbiased)</code></li>" in page
+    assert "kd(unbiased)</code>; <code>classifier_init=mib</code></li>" in page
 
 
 @pytest.mark.parametrize(

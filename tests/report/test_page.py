@@ -185,6 +185,10 @@ def test_page_of_two_tasks_escapes_and_lists_commands(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
 
 
+def test_runs_whose_settings_are_unknown_have_no_list_of_methods(page):
+    assert "What the methods are" not in page
+
+
 def test_unfinished_run_is_named_as_such_and_never_best():
     runs = [make_run(m, seed) for m in ("MiB", "FT") for seed in (0, 1)]
     runs += [make_run("SDR", seed, last=0) for seed in (0, 1)]
