@@ -49,7 +49,7 @@ def train(
     """Train and evaluate all steps of one method, and return the run.
 
     Asked the same again, it returns the run that is there; interrupted, it goes on where the step
-    that was not finished was saved last: every `save_minutes`, a setting, and at SIGTERM.
+    that was not finished was saved last: every `save_minutes`, a setting, at Ctrl-C and at SIGTERM.
 
     Args:
         dataset: "minivoc" or "minivoc20" (made on first use), "voc", "ade20k", or a YAML file for

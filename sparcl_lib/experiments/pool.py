@@ -28,7 +28,10 @@ from sparcl_lib.methods import can_travel, files_of, load_terms
 from sparcl_lib.progress import BarsOfOthers, one_line, ticking, tqdm
 from sparcl_lib.run import Run
 
-DIED = "its process died, perhaps for lack of memory, or one beside it did: try fewer --jobs"
+DIED = "its process died, perhaps for lack of memory, or one beside it did: try fewer jobs"
+_IN_A_SCRIPT = (
+    '; in a script this is called under if __name__ == "__main__":, for processes read it again'
+)
 
 _FORETELL = 10
 _NO_END = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}]"
@@ -220,7 +223,16 @@ def result_of(future: Future[CallResult]) -> CallResult:
     error = future.exception()
     if error is None:
         return future.result()
-    return CallResult(error=DIED if isinstance(error, BrokenProcessPool) else repr(error))
+    if isinstance(error, BrokenProcessPool):
+        return CallResult(error=DIED + (_IN_A_SCRIPT if _is_script() else ""))
+    return CallResult(error=repr(error))
+
+
+def _is_script() -> bool:
+    """Whether this process runs a file, FILE.py, which the processes of a pool read as well."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None) or ""
+    return getattr(main, "__spec__", None) is None and file.endswith(".py")
 
 
 @contextmanager

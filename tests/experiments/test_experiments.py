@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from collections import Counter, deque
 from functools import partial
@@ -192,6 +193,20 @@ def test_processes_have_one_thread_and_a_death_costs_what_ran(base, tmp_path):
     for one, other in pairs:
         assert one.metrics["steps"] == other.metrics["steps"]
     assert len(list(stores[0].roots[0].glob("first-*"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guard", [False, True])
+def test_a_script_without_a_guard_is_told_of_it(tmp_path, guard):
+    """It was told of memory and of --jobs, which Python does not have."""
+    script = tmp_path / "mine.py"
+    call = "print(run_calls({1: int, 2: int}, 2, 'calls')[1])"
+    text = f"if __name__ == '__main__':\n    {call}\n" if guard else f"{call}\n"
+    script.write_text("from sparcl_lib.experiments.pool import run_calls\n" + text, "utf-8")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    said = f'{DIED}; in a script this is called under if __name__ == "__main__":'
+    assert (said in done.stdout) == (not guard)
+    assert ("CallResult(value=0, error='')" in done.stdout) == guard
 
 
 def test_calls_after_others_begin_once_these_are_back_and_fail_with_them(capsys):
