@@ -134,8 +134,8 @@ class RunConfig:
     """On a GPU: only algorithms that give the same bits each time, where PyTorch has them, some of
     which are slower."""
     save_minutes: Annotated[float, Range(0, 10_080, "minutes")] = never(10.0)
-    """How often a step that is in training is saved, beside the save at SIGTERM; 0: after every
-    iteration. What --resume goes on from after a kill."""
+    """How often a step that is in training is saved, beside the saves at Ctrl-C and at SIGTERM; 0:
+    after every iteration. What --resume goes on from."""
     tensorboard: bool = never(True)
     """Whether the log is written for TensorBoard too, beside logs/step-0/metrics.csv and so on."""
 
