@@ -15,6 +15,14 @@ def _promote(value: Any) -> Any:
     return value.float() if half else value
 
 
+def _device_type(values: list[Any]) -> str:
+    """Of the first tensor; the loss says what is wrong where there is none."""
+    for value in values:
+        if isinstance(value, Tensor):
+            return value.device.type
+    return "cpu"
+
+
 def full_precision(loss: F) -> F:
     """Run `loss` outside autocast, with half-precision tensors promoted to float32.
 
@@ -23,10 +31,9 @@ def full_precision(loss: F) -> F:
     """
 
     @functools.wraps(loss)
-    def wrapper(features_or_logits: Tensor, *args: Any, **options: Any) -> Any:
-        with torch.autocast(features_or_logits.device.type, enabled=False):
+    def wrapper(*args: Any, **options: Any) -> Any:
+        with torch.autocast(_device_type([*args, *options.values()]), enabled=False):
             return loss(
-                _promote(features_or_logits),
                 *(_promote(a) for a in args),
                 **{name: _promote(value) for name, value in options.items()},
             )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sparcl_lib.prototypes.class_sums import class_sums
+from sparcl_lib.prototypes.class_sums import check_same_locations, class_sums
 
 
 class PrototypeBank(nn.Module):
@@ -43,7 +43,8 @@ class PrototypeBank(nn.Module):
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Add a batch of features (B, D, h, w) under labels (B, h, w) int64; labels >= C are
         skipped. Raises ValueError for other shapes and labels."""
-        if features.ndim == 4 and features.shape[1] != self.sums.shape[1]:
+        check_same_locations(features, labels)
+        if features.shape[1] != self.sums.shape[1]:
             raise ValueError(
                 f"this bank is of features with {self.sums.shape[1]} channels (B, D, h, w), "
                 f"got {tuple(features.shape)}"

@@ -38,6 +38,8 @@ def class_means(sums: Tensor, counts: Tensor) -> Tensor:
 
 
 def check_same_locations(features: Tensor, labels: Tensor) -> None:
+    if not isinstance(features, Tensor):
+        raise ValueError(f"features must be a Tensor (B, D, h, w), got {_kind(features)}")
     check_labels(labels, "labels")
     if features.ndim != 4 or labels.shape != (features.shape[0], *features.shape[2:]):
         raise ValueError(
@@ -50,10 +52,15 @@ def check_same_locations(features: Tensor, labels: Tensor) -> None:
 def check_labels(labels: Tensor, name: str) -> None:
     """Raise ValueError unless labels, which the message calls `name`, are a tensor of int64."""
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        got = getattr(labels, "dtype", None) or type(labels).__name__
         raise ValueError(
-            f"{name} must be a tensor of int64, got {got}: torch.as_tensor({name}).long() is one"
+            f"{name} must be a Tensor of torch.int64, got {_kind(labels)}: "
+            f"torch.as_tensor({name}).long() is one"
         )
+
+
+def _kind(value: object) -> str:
+    dtype = getattr(value, "dtype", None)
+    return type(value).__name__ + (f" of {dtype}" if dtype is not None else "")
 
 
 def count_classes(labels: Tensor) -> int:

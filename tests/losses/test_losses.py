@@ -853,18 +853,36 @@ OF_LABELS = {
 @pytest.mark.parametrize(
     "labels, got",
     [
-        *((Y.to(d), str(d)) for d in (torch.uint8, torch.int32, torch.float32, torch.bool)),
-        (Y.numpy(), "int64"),
+        (Y.to(torch.uint8), "Tensor of torch.uint8"),
+        (Y.to(torch.int32), "Tensor of torch.int32"),
+        (Y.to(torch.float32), "Tensor of torch.float32"),
+        (Y.to(torch.bool), "Tensor of torch.bool"),
+        (Y.numpy(), "ndarray of int64"),
         (Y.tolist(), "list"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("loss", OF_LABELS.values(), ids=OF_LABELS)
 def test_labels_of_another_kind_are_refused_in_a_line(loss, labels, got):
     """Masks are uint8, and the losses ended somewhere inside PyTorch."""
-    with pytest.raises(ValueError, match=f"must be a tensor of int64, got {got}") as refusal:
+    with pytest.raises(ValueError, match=f"must be a Tensor of torch.int64, got {got}") as refusal:
         loss(F, labels)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [n for n in OF_LABELS if "cross" not in n])
+def test_features_that_are_no_tensor_are_refused_in_a_line(name):
+    with pytest.raises(ValueError, match="features must be a Tensor .*, got ndarray of float32"):
+        OF_LABELS[name](F.numpy(), Y)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_loss_takes_its_arguments_by_name(name):
+    """The wrapper of `full_precision` had a name of its own for the first one."""
+    entry = next(e for e in ENTRIES if e.name == name)
+    names, tensors = list(inspect.signature(getattr(losses, name)).parameters), make(entry)
+    named = getattr(losses, name)(**dict(zip(names, tensors)))
+    assert torch.equal(named, getattr(losses, name)(*tensors))
 
 
 def test_a_bank_in_place_of_its_prototypes():

@@ -143,7 +143,7 @@ def test_misuse():
         bank.update(features, labels[:, :2])
     with pytest.raises(ValueError, match=f"of features with {DIM} channels"):
         bank.update(features[:, :2], labels)
-    with pytest.raises(ValueError, match=r"tensor of int64, got torch\.uint8"):
+    with pytest.raises(ValueError, match=r"of torch\.int64, got Tensor of torch\.uint8"):
         bank.update(features, labels.byte())
     with pytest.raises(ValueError, match=r"expected sums \(5, .* and counts \(5,\)"):
         bank.add(torch.zeros(DIM), torch.zeros(CLASSES))
