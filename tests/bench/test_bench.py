@@ -5,6 +5,7 @@ import json
 import math
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -115,7 +116,9 @@ def test_the_command_measures_minivoc(tmp_path, capsys):
     step, latent, loading = (
         pd.read_csv(tmp_path / "made" / f"{name}.csv") for name in ("step", "latent", "loading")
     )
-    assert list(step["method"]) == ["FT", "SDR"] and (step["of its floor"] > 1).all()
+    # Not that a step is above its floor: beside other work a tenth of a second does not say.
+    assert list(step["method"]) == ["FT", "SDR"]
+    assert np.allclose(step["seconds"] / step["floor"], step["of its floor"], rtol=1e-2)
     four = latent[latent["loss"] != "update of the prototypes"]
     assert len(four) == 10 and (four["times"] > 0).all()
     assert (loading["images per second"] > 0).all() and len(loading) == 3
