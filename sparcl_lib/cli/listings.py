@@ -11,13 +11,7 @@ import typer
 
 from sparcl_lib.cli.options import Plugins
 from sparcl_lib.errors import UserError
-from sparcl_lib.method_table import (
-    NO_BREAK,
-    ROWS,
-    loss_text,
-    method_name,
-    other_settings_text,
-)
+from sparcl_lib.method_table import NO_BREAK, ROWS, loss_text, method_name, other_settings_text
 
 _WIDTH = 80
 _WEIGHTS = (

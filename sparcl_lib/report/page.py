@@ -256,9 +256,13 @@ def _rows(runs: list[ReportRun], table: pd.DataFrame, shown: pd.DataFrame) -> li
 
 
 def _methods(runs: list[ReportRun]) -> list[tuple[str, str, str]]:
-    """Of each method whose settings are known: its name, its loss, and what else it sets."""
-    known = {run.method: run.settings for run in runs if run.settings is not None}
-    return [(name, loss_text(said), other_settings_text(said)) for name, said in known.items()]
+    """Of each method whose settings are known: its name, its loss, and what else it sets.
+
+    Twice, where runs of one name were trained with other weights.
+    """
+    known = [(run.method, run.settings) for run in runs if run.settings is not None]
+    said = [(name, loss_text(s), other_settings_text(s)) for name, s in known]
+    return list(dict.fromkeys(said))
 
 
 def _figures(runs: list[ReportRun]) -> list[dict[str, Any]]:

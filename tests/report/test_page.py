@@ -189,6 +189,16 @@ def test_runs_whose_settings_are_unknown_have_no_list_of_methods(page):
     assert "What the methods are" not in page
 
 
+def test_runs_of_one_name_and_other_weights_are_listed_apart():
+    weights = (10.0, 10.0, 3.0)
+    runs = [
+        make_run("MiB", seed)._replace(settings={"terms": {"ce": {}, "kd": {"weight": weight}}})
+        for seed, weight in enumerate(weights)
+    ]
+    page = render(runs, "html").replace("\u00a0", " ")
+    assert [page.count(f"<b>MiB</b>: <code>ce + {w} kd</code>") for w in (10, 3)] == [1, 1]
+
+
 def test_unfinished_run_is_named_as_such_and_never_best():
     runs = [make_run(m, seed) for m in ("MiB", "FT") for seed in (0, 1)]
     runs += [make_run("SDR", seed, last=0) for seed in (0, 1)]
