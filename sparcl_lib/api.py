@@ -140,8 +140,9 @@ def compare(
     Args:
         methods: names; or name -> (method, settings) for variants of methods under names of
             their own, as {"SDR, no kd": ("SDR", {"method.terms.kd.weight": 0})}.
-        jobs: processes of one thread each, a run in each; None: one per core, 1: none beside this
-            one. Processes import a script again: call this under `if __name__ == "__main__":`.
+        jobs: processes of one thread each, a run in each; None: one per core or GPU, 1: none
+            beside this one. Processes import a script again: call this under
+            `if __name__ == "__main__":`.
         accelerator: of Lightning Fabric; each run uses one device. `train` takes a GPU if there
             is one, and the store does not tell: name the same here, or another store.
         cluster: train on other machines, in place of processes of this one: the address of a dask

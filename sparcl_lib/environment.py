@@ -8,6 +8,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from sparcl_lib.cores import cores
+
 DISTRIBUTION = "sparcl-lib"
 
 
@@ -92,7 +94,7 @@ def _check_device() -> tuple[bool, str]:
     except Exception as error:  # a broken install fails in many ways
         return False, f"torch does not import: {error}"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return True, f"device: {device}, {os.cpu_count()} cores"
+    return True, f"device: {device}, {cores()} cores"
 
 
 def _check_folder(what: str, folder: Path) -> tuple[bool, str]:

@@ -47,6 +47,16 @@ def number_of(count: int, one: str, several: str | None = None) -> str:
     return f"{count} {one if count == 1 else several or f'{one}s'}"
 
 
+_NO_MEMORY = ("can't allocate memory", "out of memory")
+"""In errors of torch that have no type of their own: of its allocator for a CPU, and of CUDA."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """What torch and Python say in several ways, of a GPU's memory and of the machine's."""
+    said = isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+    return said or isinstance(error, MemoryError)
+
+
 class FailedElsewhere(UserError):
     """Another process of the same training has failed, and has said why."""
 

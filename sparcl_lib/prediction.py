@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.pixels import check_pixels, read_photo, rgb_of
-from sparcl_lib.errors import UserError, number_of
+from sparcl_lib.errors import UserError, lacks_memory, number_of
 from sparcl_lib.models import SegmenterOutput, label_map
 
 Photograph: TypeAlias = str | Path | Image.Image | NDArray[np.uint8] | Tensor
@@ -38,7 +38,7 @@ def read_photograph(photograph: Photograph) -> Tensor:
     if isinstance(photograph, Image.Image):
         return torch.from_numpy(rgb_of(photograph, "the PIL image")).permute(2, 0, 1)
     if isinstance(photograph, np.ndarray) and _is_rgb(photograph, channels=2):
-        return torch.from_numpy(np.ascontiguousarray(photograph)).permute(2, 0, 1)
+        return torch.from_numpy(np.array(photograph, order="C")).permute(2, 0, 1)
     if isinstance(photograph, Tensor) and _is_rgb(photograph, channels=0):
         return photograph
     raise UserError(f"{_described(photograph)} is no photograph: {_WANTED}")
@@ -74,8 +74,6 @@ def predict_photographs(
         try:
             maps += _label_maps(model, batch.to(device), originals, over_images=size is not None)
         except (RuntimeError, MemoryError) as error:
-            from sparcl_lib.training.devices import lacks_memory  # slow to import
-
             if not lacks_memory(error):
                 raise
             height, width = max(originals, key=math.prod)
@@ -106,8 +104,7 @@ def _batches(
     shown: list[Tensor] = []
     for photograph in photographs:
         pixels = read_photograph(photograph)
-        if size is None:
-            check_pixels("a photograph", (pixels.shape[2], pixels.shape[1]))
+        _check_seen(pixels, photograph, size)
         small = resize(pixels)
         if shown and (len(shown) == batch_size or small.shape != shown[0].shape):
             yield shapes, torch.stack(shown)
@@ -116,3 +113,12 @@ def _batches(
         shown.append(small)
     if shown:
         yield shapes, torch.stack(shown)
+
+
+def _check_seen(pixels: Tensor, photograph: Photograph, size: int | None) -> None:
+    """Raise UserError where the network would see too many pixels, before they are made."""
+    height, width = pixels.shape[1:]
+    factor = 1.0 if size is None else size / min(height, width)
+    name = f"photograph {photograph}" if isinstance(photograph, (str, Path)) else "a photograph"
+    resized = "" if size is None else f" of {height} x {width} with a shorter side of {size}"
+    check_pixels(f"{name}{resized}", (round(width * factor), round(height * factor)))

@@ -6,6 +6,7 @@ what is there: a download goes on from its `.part`, and an archive may be unpack
 
 import glob
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -25,38 +26,31 @@ _STALE = 24 * 3600.0
 """Seconds after which a draft is nobody's: its writer was killed."""
 
 
-def write_atomically(
-    path: Path,
-    write: Callable[[Path], object],
-    advice: str = "free space, permit writing there, or choose another place",
-) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a draft in the same folder, then move it to `path`.
 
-    Raises UserError, ending in `advice`, when the place cannot be written.
+    Raises UserError when the place cannot be written.
     """
     try:
         replace_file(path, write)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free space, permit writing there, or "
+            "choose another place"
+        ) from error
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """`write_atomically` for those who know what to do without the file: raises OSError."""
-    draft = None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale_drafts(path, path.suffix)
+    draft = path.with_name(f".{path.name}.{_DRAFT}{secrets.token_hex(8)}{path.suffix}")
+    draft.touch(exist_ok=False)  # whoever may read a new file may read it; not so mkstemp's
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale_drafts(path, path.suffix)
-        handle, draft = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.{_DRAFT}", suffix=path.suffix
-        )
-        os.close(handle)
-        write(Path(draft))
-        os.chmod(draft, 0o666 & ~_umask())  # mkstemp's files are for the owner alone
+        write(draft)
         os.replace(draft, path)
     finally:
-        if draft is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(draft)
+        draft.unlink(missing_ok=True)
 
 
 def remove_drafts(files: Iterable[Path]) -> None:
@@ -98,12 +92,6 @@ def _no_formula(value: Any) -> Any:
 def write_csv(path: Path, frame: "pd.DataFrame") -> None:
     """`write_atomically` for a table, as `csv_text` has it."""
     write_text(path, csv_text(frame))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 @contextmanager

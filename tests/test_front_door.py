@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -385,6 +386,9 @@ def test_photographs_are_rgb_and_upright(tmp_path):
         assert read_photograph(mode).shape == (3, 2, 4)
     grey = read_photograph(image.convert("L"))
     assert torch.equal(grey[0], grey[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # PyTorch warns of an array that nobody may write to
+        assert np.array_equal(read_photograph(np.asarray(image)).permute(1, 2, 0), colours)
 
 
 NO_PHOTOGRAPHS = {

@@ -21,7 +21,7 @@ def loading_rows(config: RunConfig, accelerator: str, seconds: float) -> Iterato
     """
     workspace = open_workspace(config, progress=False)
     device = make_fabric(config.precision, accelerator=accelerator, devices=1).device
-    batches, workers = random_batches(config, workspace.task, device), workspace.workers
+    batches, workers = random_batches(config, workspace.task, device), workspace.workers()
     # Loader processes begin late, and have two batches each in store when they are first asked.
     warm = WARM + 2 * workers
 

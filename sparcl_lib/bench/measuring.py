@@ -20,10 +20,10 @@ from sparcl_lib.bench.latent import Sizes, latent_rows
 from sparcl_lib.bench.loading import loading_rows
 from sparcl_lib.bench.step import step_row
 from sparcl_lib.config import RunConfig
+from sparcl_lib.cores import cores
 from sparcl_lib.data import open_source
 from sparcl_lib.environment import DISTRIBUTION
 from sparcl_lib.errors import UserError
-from sparcl_lib.experiments.pool import cores
 from sparcl_lib.methods import files_of, load_terms
 from sparcl_lib.models import build_backbone
 from sparcl_lib.progress import tqdm

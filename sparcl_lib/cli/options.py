@@ -29,7 +29,7 @@ ConfigFile = Annotated[Path | None, typer.Option(help="Settings in a YAML file."
 Jobs = Annotated[
     int | None,
     typer.Option(
-        min=1, max=256, help="Runs side by side of one thread; one per core if not given."
+        min=1, max=256, help="Runs side by side of one thread; one per core, or GPU, if not given."
     ),
 ]
 ClusterName = Annotated[
@@ -50,6 +50,7 @@ Plugins = Annotated[
     ),
 ]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu, gpu (Lightning Fabric).")]
+Devices = Annotated[str, typer.Option(help="How many devices (of a machine), or auto.")]
 Store = Annotated[
     Path | None,
     typer.Option(help="Folder of the runs, which several commands may share; OUT/runs if not."),

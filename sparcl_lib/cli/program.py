@@ -23,6 +23,7 @@ from sparcl_lib.cli.options import (
     Accelerator,
     ConfigFile,
     DataRoot,
+    Devices,
     Jobs,
     Plugins,
     Settings,
@@ -98,7 +99,7 @@ def train(
     settings: Settings = None,
     plugins: Plugins = None,
     accelerator: Accelerator = "auto",
-    devices: Annotated[str, typer.Option(help="How many devices (of a machine), or auto.")] = "1",
+    devices: Devices = "1",
     num_nodes: Annotated[
         int, typer.Option(help="How many machines, each started by srun or torchrun.")
     ] = 1,
@@ -186,11 +187,16 @@ def evaluate(
         str | None, typer.Option(help="YAML file of the data, if it lies elsewhere now.")
     ] = None,
     accelerator: Accelerator = "auto",
+    devices: Devices = "1",
 ) -> None:
     """Evaluate every checkpoint of a run again; refused if the data are not what they were."""
     from sparcl_lib.training import evaluate as evaluate_run
 
-    _print_steps(evaluate_run(run, dataset=dataset, data_root=data_root, accelerator=accelerator))
+    _print_steps(
+        evaluate_run(
+            run, dataset=dataset, data_root=data_root, accelerator=accelerator, devices=devices
+        )
+    )
 
 
 @app.command()

@@ -35,9 +35,18 @@ def check_keys(plain: Mapping[str, Any]) -> None:
     for key in flatten(plain):
         if key not in known and not any(k.startswith(key + ".") for k in known):
             ends = [k for k in known if k.endswith("." + key)]  # kd.weight, of a term
-            near = ends or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-            hint = f": did you mean {near[0]}?" if near else "; sparcl settings lists them"
+            near = ends or _near(key, known)
+            group = key.rpartition(".")[0]
+            there = f" {group}" if any(k.startswith(f"{group}.") for k in known) else ""
+            hint = f": did you mean {near[0]}?" if near else f"; sparcl settings{there} lists them"
             raise UserError(f"unknown setting {shown(key)}{hint}{_term_hint(key)}")
+
+
+def _near(key: str, known: list[str]) -> list[str]:
+    """Keys like this one whose own name is like its: data.zero is not what data.crop meant."""
+    name = key.rpartition(".")[2]
+    names = {k: k.rpartition(".")[2] for k in difflib.get_close_matches(key, known, n=5)}
+    return [k for k in names if difflib.get_close_matches(name, [names[k]], cutoff=0.55)]
 
 
 def _term_hint(key: str) -> str:

@@ -45,9 +45,10 @@ class DataConfig:
     """Smallest and largest area of a random crop, as a share of the image's; empty: the centre
     square, as at test."""
     workers: Annotated[int, Range(0, 64)] | None = never(None)
-    """Loader processes; empty: none where images are cached, else one per core, 16 at most."""
+    """Loader processes of each process that trains; empty: none where images are cached, else its
+    share of the cores, 16 at most."""
     cache: bool = never(False)
-    """Keep decoded images in memory."""
+    """Keep decoded images in memory; each loader process keeps its own."""
     border: Literal["background", "ignore"] = "background"
     """What pixels of value 255 are in training."""
     future: Literal["background", "ignore"] = "ignore"

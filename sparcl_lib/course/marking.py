@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 
+from sparcl_lib.cores import cores
 from sparcl_lib.course.chapter import (
     Chapter,
     exercise_id,
@@ -123,7 +124,7 @@ def mark(folder: Path, numbers: list[str], seconds: float = SECONDS, core: bool 
     if not any(path for _, path in there):
         names = ", ".join(chapter.notebook.name for chapter in chapters)
         raise UserError(f"{folder} holds none of the chapters {names}")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         marking = pool.map(lambda pair: _mark_chapter(pair[0], pair[1], seconds, core), there)
         marked = list(tqdm(marking, "chapters", total=len(there)))
     found = [result for results_, _ in marked for result in results_]

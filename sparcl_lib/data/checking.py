@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sparcl_lib.cores import cores
 from sparcl_lib.data.lists import file_checksum, first_few
 from sparcl_lib.data.masks import count_values
 from sparcl_lib.data.minivoc import EDITIONS, verify
@@ -76,7 +77,7 @@ def check(
     lines: list[Line] = []
     found: dict[str, dict[str, _Found]] = {}
     # Threads, not processes: as in presence.scan.
-    with ThreadPool(workers or os.cpu_count()) as pool:
+    with ThreadPool(workers or cores()) as pool:
         for split in source.splits:
             try:
                 ids = source.ids(split)
@@ -163,7 +164,8 @@ def _inspect_photo(
     places = source.photos(split, image_id)
     path = places[0]
     check_two_files(path, mask)
-    others = [place for place in places[1:] if not os.path.samefile(place, mask)]
+    # A mask may lie beside its photograph under the same name, as one of the files that are there.
+    others = [p for p in places[1:] if not (os.path.exists(mask) and os.path.samefile(p, mask))]
     if others:
         raise UserError(
             f"photograph {path} of id {image_id!r} is there as {first_few(others)} too; keep one"

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import os
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+from sparcl_lib.cores import cores
 from sparcl_lib.data.cache import Stamp, cache_file, stamp, write_cache
 from sparcl_lib.data.lists import file_checksum
 from sparcl_lib.data.sources.source import Source
@@ -76,7 +76,7 @@ def _load(path: Path) -> Checksums:
 def _read(files: list[str]) -> list[str]:
     from sparcl_lib.progress import tqdm  # here because it is slow to import and mostly not needed
 
-    with ThreadPool(os.cpu_count()) as pool:
+    with ThreadPool(cores()) as pool:
         checksums = pool.imap(_read_one, files, chunksize=16)
         return list(tqdm(checksums, "reading data", len(files), leave=False))
 

@@ -178,13 +178,16 @@ def check_sizes(photo: str, photo_size: Size, mask: str, mask_size: Size) -> Non
     )
 
 
-def check_pixels(name: str, size: Size) -> None:
-    """Raise UserError for an image, of this name, that is too large for a network as it is."""
+def check_pixels(name: str, size: Size, otherwise: str = "") -> None:
+    """Raise UserError for an image, of this name, that is too large for a network as it is.
+
+    otherwise: what else may be done about it.
+    """
     found = size[0] * size[1]
     if found > MOST_WHOLE_PIXELS:
         raise UserError(
-            f"{name} has {found:,} pixels, and with data.test=whole at most {MOST_WHOLE_PIXELS:,} "
-            "go through a network at once; scale it down, cut it up, or use data.test=crop"
+            f"{name} has {found:,} pixels, and at most {MOST_WHOLE_PIXELS:,} go through a network "
+            f"at once; scale it down or cut it up{otherwise}"
         )
 
 

@@ -1,6 +1,5 @@
 """Which classes are in which image: one scan of the masks, kept on disk between calls."""
 
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sparcl_lib.cores import cores
 from sparcl_lib.data.cache import Stamp, cache_file, stamp, write_cache
 from sparcl_lib.data.masks import count_values
 from sparcl_lib.data.pixels import (
@@ -149,7 +149,7 @@ def _read_masks(paths: Iterable[str], workers: int | None, progress: bool) -> li
     paths = list(paths)
     # Threads, not processes: Pillow releases the GIL while it decodes and counts, and threads are
     # safe beside torch, in a notebook and in a script without a __main__ guard.
-    with ThreadPool(workers or os.cpu_count()) as pool:
+    with ThreadPool(workers or cores()) as pool:
         rows = pool.imap(_read_mask, paths, chunksize=16)
         return list(tqdm(rows, "scanning masks", len(paths), leave=False, disable=not progress))
 

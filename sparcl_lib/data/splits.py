@@ -87,19 +87,22 @@ def evaluation_ids(
 
 
 @overload
-def remap_labels(mask: "Tensor", table: np.ndarray) -> "Tensor": ...
+def remap_labels(mask: "Tensor", table: "np.ndarray | Tensor") -> "Tensor": ...
 
 
 @overload
 def remap_labels(mask: npt.ArrayLike, table: np.ndarray) -> np.ndarray: ...
 
 
-def remap_labels(mask: "Tensor | npt.ArrayLike", table: np.ndarray) -> "Tensor | np.ndarray":
+def remap_labels(
+    mask: "Tensor | npt.ArrayLike", table: "np.ndarray | Tensor"
+) -> "Tensor | np.ndarray":
     """Training indices of a mask, by one table lookup.
 
     Args:
         mask: raw values 0 to 255 of any shape: a torch tensor, or anything numpy can read.
-        table: uint8 (256,) from ``training_table`` or ``evaluation_table``.
+        table: uint8 (256,) from ``training_table`` or ``evaluation_table``. For tensors it may be
+            one too: on their device already, so that nothing waits for its copy.
 
     Returns:
         Same shape: int64 tensor on the mask's device for a tensor, else uint8 array.
@@ -111,7 +114,7 @@ def remap_labels(mask: "Tensor | npt.ArrayLike", table: np.ndarray) -> "Tensor |
     if torch is not None and isinstance(mask, torch.Tensor):
         if mask.dtype is not torch.uint8:
             _check_values(mask.detach().cpu().numpy())
-        lookup = torch.from_numpy(table).to(mask.device)
+        lookup = torch.as_tensor(table, device=mask.device)
         # Bytes are looked up, then widened: three times faster than looking up wide numbers.
         found = lookup.index_select(0, mask.reshape(-1).int())
         labels: Tensor = found.view(mask.shape).to(torch.int64)

@@ -13,6 +13,7 @@ from sparcl_lib.experiments.store import RunStore, make_store
 from sparcl_lib.methods import method_name
 from sparcl_lib.plain import flatten, read_yaml
 from sparcl_lib.training import check_devices, train
+from sparcl_lib.training.devices import gpus_there
 
 if TYPE_CHECKING:
     from sparcl_lib.experiments.cluster import Cluster
@@ -95,7 +96,7 @@ def open_store(
     folder: str | Path, accelerator: str = "cpu", cluster: "Cluster | None" = None
 ) -> RunStore:
     """The runs in a folder; new ones on one device of Lightning Fabric's accelerator, of this
-    machine or of a cluster's workers.
+    machine or of a cluster's workers: side by side one a GPU, or one a core, unless jobs are given.
 
     Raises UserError for an accelerator that is not there, or a folder that cannot be made.
     """
@@ -103,7 +104,8 @@ def open_store(
     if cluster is not None:
         return cluster.store(roots, accelerator)
     check_devices({"accelerator": accelerator})
-    return RunStore(roots, partial(train, accelerator=accelerator, devices=1))
+    fit = partial(train, accelerator=accelerator, devices=1)
+    return RunStore(roots, fit, usual_jobs=gpus_there(accelerator) or None)
 
 
 def unique(values: Iterable[Any]) -> list[Any]:

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 import torch
 
 from sparcl_lib.config import RunConfig
+from sparcl_lib.cores import cores
 from sparcl_lib.errors import UserError, printable
-from sparcl_lib.experiments.store import RunStore, run_keys
+from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
 from sparcl_lib.progress import BarsOfOthers, one_line, ticking, tqdm
 from sparcl_lib.run import Run
@@ -65,23 +66,19 @@ class Outcomes(NamedTuple):
     """One line per failed run."""
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = None) -> Outcomes:
     """Every run, kept or trained now; one that fails becomes a line of errors and stops no other.
 
     Step 0 is trained first, and a run begins as soon as its own is there. jobs: processes; None:
-    one per core. They do not count where the store has an executor. Interrupted, the same call
-    goes on where it stopped.
+    as many as the store says. They do not count where the store has an executor. Interrupted, the
+    same call goes on where it stopped.
     """
     configs = list(configs)
     terms = terms_of(configs)
     keys = [run_keys(config) for config in configs]
     wanted = dict(zip(keys, configs))
-    missing = {k: c for k, c in wanted.items() if store.find(c, k) is None}
+    results: dict[RunKeys, CallResult] = {k: _kept(store, c, k) for k, c in wanted.items()}
+    missing = {k: c for k, c in wanted.items() if results[k] == CallResult()}
     calls: dict[Any, Call] = {
         k.first: partial(store.train_first, c, k)
         for k, c in missing.items() if not store.has_first(k)
@@ -93,12 +90,20 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     label = "first steps and runs" if after else "runs"
     titles = {k: title(c) for k, c in wanted.items()}
     firsts = {k.first: f"step 0 of {titles[k]}" for k in reversed(missing)}
-    done = run_calls(calls, jobs, label, terms, store.executor, after, firsts | titles)
-    trained = {k: done[k] for k in missing}
-    kept = {k: store.find(c, k) for k, c in wanted.items() if k not in trained}
-    runs = [kept[k] if k in kept else trained[k].value for k in keys]
-    errors = [f"{title(wanted[k])}: {r.error}" for k, r in trained.items() if r.error]
-    return Outcomes(runs, errors)
+    done = run_calls(
+        calls, jobs, label, terms, store.executor, after, firsts | titles, store.usual_jobs
+    )
+    results |= {k: done[k] for k in missing}
+    errors = [f"{titles[k]}: {r.error}" for k, r in results.items() if r.error]
+    return Outcomes([results[k].value for k in keys], errors)
+
+
+def _kept(store: RunStore, config: RunConfig, keys: RunKeys) -> CallResult:
+    """The run if it is in the store, an error if it is damaged there, and neither if it is not."""
+    try:
+        return CallResult(store.find(config, keys))
+    except UserError as error:
+        return CallResult(error=str(error))
 
 
 def title(config: RunConfig) -> str:
@@ -119,6 +124,7 @@ def run_calls(
     executor: Executor | None = None,
     after: Mapping[Any, Calls] = MappingProxyType({}),
     titles: Mapping[Any, str] = MappingProxyType({}),
+    usual_jobs: int | None = None,
 ) -> dict[Any, CallResult]:
     """Key -> what its call returned, in processes of one thread, under one bar.
 
@@ -127,7 +133,8 @@ def run_calls(
     file (it stands in a notebook) the calls are made here, or refused with a UserError if more jobs
     were asked for. executor: who makes the calls in place of processes of this machine. after: key
     -> calls that are made once this key's has come back; where it failed, they fail with it.
-    titles: key -> what is said to have failed. The bar counts what did not.
+    titles: key -> what is said to have failed. The bar counts what did not. usual_jobs:
+    where none are given; None: one per core.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs is {jobs}: give how many processes, as in 1 or 2, or None")
@@ -135,7 +142,7 @@ def run_calls(
         return {}
     total = len(calls) + sum(map(len, after.values()))
     if executor is None:
-        executor = _of_this_machine(total, jobs, terms)
+        executor = _of_this_machine(total, jobs, terms, usual_jobs or cores())
     else:
         files_of(terms)  # refuses those that cannot travel
     results: dict[Any, CallResult] = {}
@@ -157,10 +164,10 @@ def run_calls(
     return results
 
 
-def _of_this_machine(calls: int, jobs: int | None, terms: Iterable[str]) -> Executor:
+def _of_this_machine(calls: int, jobs: int | None, terms: Iterable[str], usual: int) -> Executor:
     """As many processes as are asked for and of use, or none beside this one."""
     if jobs is None:
-        jobs = cores() if can_travel(terms) else 1
+        jobs = usual if can_travel(terms) else 1
     jobs = min(jobs, calls)
     return _one_by_one if jobs <= 1 else partial(_side_by_side, jobs=jobs, files=files_of(terms))
 
@@ -240,8 +247,8 @@ def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Spawned, because forking a process that has used PyTorch's threads may hang."""
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    bars = BarsOfOthers(context, jobs)
-    pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(bars,))
+    bars, begun = BarsOfOthers(context, jobs), context.Value("i", 0)
+    pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(bars, begun))
     try:
         with bars.shown():
             yield pool
@@ -270,14 +277,28 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(bars: BarsOfOthers) -> None:
-    """A process of the pool: one thread, bars that its parent shows, gone when its parent is."""
+def _begin(bars: BarsOfOthers, begun: Any) -> None:
+    """A process of the pool: one thread, one GPU, bars that its parent shows, gone when its parent
+    is. begun: how many there are, in shared memory."""
     torch.set_num_threads(1)
+    with begun.get_lock():
+        number = begun.value
+        begun.value += 1
+    _take_gpu(number)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     sys.stderr = bars.take()
     # tqdm's own is shared with other processes, and said to be leaked where this one is ended.
     tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _take_gpu(number: int) -> None:
+    """The GPUs that this process may use, in turn: the others do not exist for it. It has not
+    looked for any yet."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = named.split(",") if named else [str(n) for n in range(torch.cuda.device_count())]
+    if len(gpus) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
 
 
 def _end_with_parent() -> None:

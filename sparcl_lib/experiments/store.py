@@ -8,14 +8,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError
@@ -73,6 +74,8 @@ class RunStore:
     """sparcl_lib.training.train with its device, or one that has it done elsewhere."""
     executor: "Executor | None" = None
     """Who makes many calls of this store side by side; None: processes of this machine."""
+    usual_jobs: int | None = None
+    """How many of these, where no number of jobs is given; None: one per core."""
 
     def __post_init__(self) -> None:
         note_edits()
@@ -113,13 +116,24 @@ class RunStore:
     def _places(self, key: str) -> list[Path]:
         return [root / key for root in self.roots]
 
-    def _lock(self, key: str) -> AbstractContextManager[Any]:
+    @contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
         """Held while a key is trained; the system frees it when the process ends, however. Of
         several processes that train one run together the first one holds it for all."""
         if not is_first_process():
-            return nullcontext()
-        folder = make_store(self.roots[-1], ".locks")
-        return FileLock(folder / f"{key}.lock")
+            yield
+            return
+        lock = FileLock(make_store(self.roots[-1], ".locks") / f"{key}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            place = self.roots[-1] / key
+            print(f"{place}: another process trains it; waiting for its end", file=sys.stderr)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def default_store() -> Path:

@@ -94,7 +94,8 @@ def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame
     turns = [(n, method) for n in range(plan.trials) for method in plan.spaces if n < left[method]]
     calls = {turn: partial(run_one, plan, turn[1], store) for turn in turns}
     terms = terms_of(plan.base.config(method, plan.seeds[0]) for method in plan.spaces)
-    for result in run_calls(calls, jobs, "trials", terms, store.executor).values():
+    done = run_calls(calls, jobs, "trials", terms, store.executor, usual_jobs=store.usual_jobs)
+    for result in done.values():
         if result.error:  # trials that fail stand in the journal: this is something else
             raise UserError(result.error)
     return trials_table(plan)

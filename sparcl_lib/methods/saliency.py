@@ -38,7 +38,9 @@ def salient(images: Tensor, factor: float) -> Tensor:
 
 def _blur(images: Tensor) -> Tensor:
     """Binomial, 5 x 5, separable."""
-    channels, line = images.shape[1], images.new_tensor(BINOMIAL)
+    channels = images.shape[1]
+    # Filled in on the device, for a copy makes a GPU wait.
+    line = torch.stack([images.new_full((), share) for share in BINOMIAL])
     padded = F.pad(images, (2, 2, 2, 2), mode="replicate")
     for shape in ((5, 1), (1, 5)):
         kernel = line.view(1, 1, *shape).expand(channels, 1, *shape)

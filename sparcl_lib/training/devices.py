@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.accelerators.xla import XLAAccelerator
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import distributed
 
 from sparcl_lib.config import Precision
-from sparcl_lib.errors import FailedElsewhere, UserError, number_of, shown
+from sparcl_lib.cores import cores
+from sparcl_lib.errors import FailedElsewhere, UserError, lacks_memory, number_of, shown
 from sparcl_lib.tasks.classes import unknown_name
 from sparcl_lib.training.memory import keep_freed_memory
 
@@ -30,8 +32,6 @@ _LONG_PATIENCE = 15.0
 """Seconds in which a process has to fail by itself when another one has failed."""
 _LOOK_EVERY = 0.5
 """Seconds from one look at the other processes to the next; Fabric's own looks are 5 s apart."""
-_NO_MEMORY = ("can't allocate memory", "out of memory")
-"""In errors of torch that have no type of their own: of its allocator for a CPU, and of CUDA."""
 _TOLD = 2
 """Status of a command that has said what is wrong."""
 _PARENT = os.getppid()
@@ -90,6 +90,7 @@ def launched(
 
 
 def _not_launched(precision: Precision, options: Mapping[str, Any]) -> Fabric:
+    options = {"devices": 1, **options}  # Fabric's own default is all there are
     check_devices(options)
     with _refusals(options):
         return Fabric(precision=precision, **options)
@@ -100,7 +101,7 @@ def _refusals(options: Mapping[str, Any]) -> Iterator[None]:
     """UserError for what Fabric refuses."""
     try:
         yield
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         given = ", ".join(f"{name}={value}" for name, value in options.items())
         raise UserError(f"cannot train with {given}: {' '.join(str(error).split())}") from error
 
@@ -172,12 +173,6 @@ def _end_others() -> None:
     for process in _STARTED:
         process.kill()
         process.wait()
-
-
-def lacks_memory(error: BaseException) -> bool:
-    """What torch and Python say in several ways, of a GPU's memory and of the machine's."""
-    said = isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
-    return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def _lack_of_memory(error: BaseException, device: torch.device) -> UserError | None:
@@ -302,15 +297,21 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def gpus_there(accelerator: str) -> int:
+    """How many GPUs this accelerator means here; 0: none, or the processor."""
+    gpus, apple = torch.cuda.device_count(), int(torch.backends.mps.is_available())
+    found = {"auto": gpus or apple, "gpu": gpus or apple, "cuda": gpus, "mps": apple}
+    return found.get(accelerator, 0)
+
+
 def _devices_there(accelerator: str) -> int | None:
     """How many devices there are at most; None: only Fabric knows."""
-    gpus, apple = torch.cuda.device_count(), int(torch.backends.mps.is_available())
-    cores = max(_FEW, os.cpu_count() or 1)
-    found: dict[str, int | None] = {
-        "cpu": cores, "cuda": gpus, "mps": apple, "gpu": gpus or apple,
-        "tpu": None if XLAAccelerator.is_available() else 0,
-    }  # fmt: skip
-    return (gpus or apple or cores) if accelerator == "auto" else found.get(accelerator)
+    if accelerator == "tpu":
+        return None if XLAAccelerator.is_available() else 0
+    gpus = gpus_there(accelerator)
+    if accelerator == "cpu" or (accelerator == "auto" and not gpus):
+        return max(_FEW, cores())
+    return gpus
 
 
 def _count(devices: Any) -> int | None:

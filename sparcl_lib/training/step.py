@@ -189,10 +189,10 @@ class StepTrainer:
         if self.teacher is None:
             return None
         with self.fabric.autocast():
-            output: SegmenterOutput = self.teacher(
-                batch.images, maps=self.plan.method.needs_maps(self.plan.step)
-            )
-        return output
+            output = self.teacher(batch.images, maps=self.plan.method.needs_maps(self.plan.step))
+        # As the student's comes: in 16 bits classes tie, and the first of them is the guess.
+        converted: SegmenterOutput = self.fabric.strategy.precision.convert_output(output)
+        return converted
 
     def _context(self, batch: StepBatch) -> StepContext:
         """Student and teacher on one batch; the bank has seen it too."""

@@ -89,10 +89,6 @@ class Workspace:
         """Whether whole images are tested, or their centre squares."""
         return self.config.data.test == "whole"
 
-    @cached_property
-    def workers(self) -> int:
-        return worker_count(self.config.data.workers, self.config.data.cache)
-
     @property
     def step_names(self) -> list[list[str]]:
         """Class names that each step of `task` adds."""
@@ -155,36 +151,41 @@ class Workspace:
         transform = training_transform(data.size, scale)
         dataset = SegmentationDataset(self.train_reader, self.train_ids[step], table, transform)
         return training_batches(
-            dataset, data.batch_size, iterations, self.workers, seed, rank, world, device, done
-        )
+            dataset, data.batch_size, iterations, self.workers(world), seed, rank, world, device,
+            done,
+        )  # fmt: skip
 
     def evaluation_batches(
         self, step: int, rank: int = 0, world: int = 1, device: torch.device | str = "cpu"
     ) -> StepLoader:
         """The evaluation images after a step, shared out to `world` processes."""
         data, ids = self.config.data, self.evaluation_ids[step][rank::world]
+        workers = self.workers(world)
         if not self.tests_whole:
-            return self._square_batches(ids, step, device)
+            return self._square_batches(ids, step, device, workers)
         table = evaluation_table(self.learned, step, self.policy)
         dataset = SegmentationDataset(self.evaluation_reader, ids, table, whole_image)
         sizes = [self.evaluation_sizes[i] for i in ids]
         # As many pixels at once as in training.
-        return whole_image_batches(
-            dataset, sizes, data.batch_size * data.size**2, self.workers, device
-        )
+        return whole_image_batches(dataset, sizes, data.batch_size * data.size**2, workers, device)
 
     def picture_batches(self, device: torch.device | str = "cpu") -> StepLoader:
         """The strips' images, their centre squares, with the labels of all classes of the task."""
-        return self._square_batches(self.picture_ids, self.learned.num_steps - 1, device)
+        last = self.learned.num_steps - 1
+        return self._square_batches(self.picture_ids, last, device, self.workers())
+
+    def workers(self, world: int = 1) -> int:
+        """Loader processes of each of `world` processes that train."""
+        return worker_count(self.config.data.workers, self.config.data.cache, world)
 
     def _square_batches(
-        self, ids: Sequence[str], step: int, device: torch.device | str
+        self, ids: Sequence[str], step: int, device: torch.device | str, workers: int
     ) -> StepLoader:
         data = self.config.data
         table = evaluation_table(self.learned, step, self.policy)
         transform = evaluation_transform(data.test_size or data.size)
         dataset = SegmentationDataset(self.evaluation_reader, ids, table, transform)
-        return evaluation_batches(dataset, data.batch_size, self.workers, device)
+        return evaluation_batches(dataset, data.batch_size, workers, device)
 
 
 def open_workspace(
@@ -218,7 +219,8 @@ def open_workspace(
     sizes = _sizes(val)
     if config.data.test == "whole":
         for image_id in sorted(set().union(*evaluated.values())):
-            check_pixels(f"photograph {source.photo('val', image_id)}", sizes[image_id])
+            name = f"photograph {source.photo('val', image_id)}"
+            check_pixels(name, sizes[image_id], ", or use data.test=crop")
     # Lists name the training images, whatever these show.
     ruled = {"test": val} if config.data.splits else {"training": train, "test": val}
     return Workspace(

@@ -344,6 +344,20 @@ def test_two_photographs_for_one_id(tmp_path):
     assert re.search("train0.JPG of id 'train0' is there as .*train0.png too; keep one", failed)
 
 
+def test_two_photographs_and_no_mask_for_one_id(tmp_path):
+    """Which ended the check in FileNotFoundError, and all that it had found was lost."""
+    (tmp_path / "train.txt").write_text("train0\ntrain1\n", "utf-8")
+    own_data(tmp_path, [shows(0, 1), shows(0, 2)], [shows(1, 2)])
+    listed = {"photos": "train", "masks": "trainannot", "list": "train.txt"}
+    described = describe(tmp_path, classes=["background", "x", "y"], train=listed)
+    source = open_source(str(described))
+    with Image.open(source.photo("train", "train0")) as image:
+        image.save(tmp_path / "train/train0.JPG", format="JPEG")
+    Path(source.mask("train", "train0")).unlink()
+    both = "\n".join(failures(source))
+    assert "mask " in both and "is there as" in both, both
+
+
 def test_images_without_a_class_are_counted(tmp_path):
     source = own_data(tmp_path, [shows(0, 1), shows(0, 2), shows(0)], [shows(1, 2), shows(0, 255)])
     lines = look(source)

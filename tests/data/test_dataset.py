@@ -16,6 +16,9 @@ from sparcl_lib.data.loading.dataset import (
     worker_count,
 )
 from sparcl_lib.data.loading.transforms import evaluation_transform, normalise, to_rgb
+from sparcl_lib.data.splits import remap_labels
+from sparcl_lib.errors import UserError
+from sparcl_lib.methods import salient
 
 IDENTITY = np.arange(256, dtype=np.uint8)
 
@@ -68,7 +71,16 @@ def test_a_batch_is_normalised_and_its_labels_looked_up(tree):
     assert (to_rgb(batch.images[0])[:, :, 0] == 30).all()
 
 
-def test_normalise_copies_no_constants_to_the_device():
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda images: normalise(images),
+        lambda images: salient(images.float(), 1.0),
+        lambda images: remap_labels(images[:, 0], torch.zeros(256, dtype=torch.uint8)),
+    ],
+    ids=["normalise", "salient", "labels"],
+)
+def test_nothing_is_copied_to_the_device_with_every_batch(call):
     class Named(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             called.add(function.__name__.partition(".")[0])
@@ -77,7 +89,7 @@ def test_normalise_copies_no_constants_to_the_device():
     called: set[str] = set()
     images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     with Named():
-        normalise(images)
+        call(images)
         made = called & {"lift_fresh", "lift_fresh_copy"}
         torch.tensor([1.0])
     assert not made and called & {"lift_fresh", "lift_fresh_copy"}  # the last line is seen
@@ -87,6 +99,15 @@ def test_normalise_is_what_torchvision_weights_expect():
     grey = torch.full((1, 3, 2, 2), 128, dtype=torch.uint8)
     expected = [(128 / 255 - m) / s for m, s in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
     torch.testing.assert_close(normalise(grey)[0, :, 0, 0], torch.tensor(expected))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_normalise_takes_bytes_alone(dtype):
+    """Floats of 0 to 1 came out nearly constant, and the caller's own were written over."""
+    images = torch.full((1, 3, 4, 4), 255).to(dtype)
+    with pytest.raises(UserError, match=f"images must be uint8, 0 to 255, got {dtype}"):
+        normalise(images)
+    assert images.eq(255).all()
 
 
 def test_cached_images_are_the_same_and_not_read_again(tree):
@@ -138,6 +159,22 @@ def test_worker_count():
     assert worker_count(3, cache=True) == 3
     assert worker_count(None, cache=True) == 0
     assert 1 <= worker_count(None, cache=False) <= 16
+
+
+@pytest.mark.parametrize(
+    "environment, expected",
+    [({}, 10), ({"LOCAL_WORLD_SIZE": "2"}, 16), ({"SLURM_PROCID": "1"}, 16)],
+)
+def test_processes_that_train_together_share_the_cores(monkeypatch, environment, expected):
+    """Each of eight started as many loader processes as the machine has cores, or 16."""
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sparcl_lib.data.loading.dataset.cores", lambda: 80)
+    assert worker_count(None, cache=False, world=8) == expected
+    monkeypatch.setattr("sparcl_lib.data.loading.dataset.cores", lambda: 1)
+    assert worker_count(None, cache=False, world=8) == 1
 
 
 def test_ten_million_iterations_take_no_memory_before_the_first():

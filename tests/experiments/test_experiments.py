@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -156,6 +158,30 @@ def test_a_failed_run_is_one_line_and_stops_no_other(base, tmp_path, capsys):
     assert errors == [] and Counter(recorder.asked) == {"first": 1, "MiB": 2, "FT": 1}
 
 
+def test_a_damaged_run_is_one_line_and_stops_no_other(base, recorder):
+    """It was read before anything was trained, and ended the whole comparison."""
+    configs = [base.config(method, 0) for method in ("FT", "MiB")]
+    (kept,), _ = run_all(configs[:1], recorder.store, jobs=1)
+    metrics = kept.directory.metrics_file
+    metrics.write_bytes(metrics.read_bytes()[:20])
+    runs, (error,) = run_all(configs, recorder.store, jobs=1)
+    assert runs[0] is None and runs[1].complete()
+    assert error.startswith("FT, 6-4 disjoint, seed 0: ") and str(metrics) in error
+
+
+def test_a_run_that_another_process_trains_is_waited_for_and_said_so(base, recorder, capsys):
+    (config,) = (base.config("FT", 0),)
+    keys = run_keys(config)
+    held = recorder.store._lock(keys.first)
+    with ThreadPoolExecutor(1) as threads:
+        with held:
+            waiting = threads.submit(recorder.store.train_first, config, keys)
+            while "another process trains it" not in (said := capsys.readouterr().err):
+                assert not waiting.done()
+        assert f"{keys.first}: another process trains it; waiting for its end\n" in said
+        assert waiting.result() == recorder.store.roots[0] / keys.first
+
+
 def test_a_failed_step_0_fails_its_runs_alone(base, tmp_path):
     recorder = Recorder(tmp_path / "runs", fails="first")
     runs, errors = run_all([base.config(m, 0) for m in ("MiB", "FT")], recorder.store, jobs=1)
@@ -264,10 +290,39 @@ def test_no_more_processes_than_cores_or_calls(monkeypatch):
     monkeypatch.setattr(
         pool, "_side_by_side", lambda waiting, jobs, files: (asked.append(jobs), iter(()))[1]
     )
-    monkeypatch.setattr(pool, "closing", lambda answers: __import__("contextlib").nullcontext())
+    monkeypatch.setattr(pool, "closing", lambda found: nullcontext())
     for count in (2, 9):
         run_calls(dict.fromkeys(range(count), partial(work, "x")), None, "calls")
     assert asked == [2, 3] and run_calls({}, None, "calls") == {}
+
+
+@pytest.mark.parametrize("visible, first, third", [(None, "0", "0"), ("4,GPU-x,7", "4", "7")])
+def test_processes_take_the_gpus_in_turn(monkeypatch, visible, first, third):
+    """All of them trained on the first GPU of the machine, one process for every core."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for number, mine in ((0, first), (2, third)):
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        pool._take_gpu(number)
+        assert os.environ.pop("CUDA_VISIBLE_DEVICES") == mine
+
+
+def test_runs_on_gpus_are_as_many_side_by_side_as_there_are_gpus(monkeypatch, tmp_path):
+    monkeypatch.setattr("sparcl_lib.experiments.base.check_devices", lambda options: None)
+    assert open_store(tmp_path, "cpu").usual_jobs is None  # one per core
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert open_store(tmp_path, "gpu").usual_jobs == open_store(tmp_path, "auto").usual_jobs == 2
+    assert open_store(tmp_path, "cpu").usual_jobs is None
+    asked = []
+    monkeypatch.setattr(pool, "cores", lambda: 9)
+    monkeypatch.setattr(
+        pool, "_side_by_side", lambda waiting, jobs, files: (asked.append(jobs), iter(()))[1]
+    )
+    monkeypatch.setattr(pool, "closing", lambda found: nullcontext())
+    run_calls(dict.fromkeys(range(9), partial(work, "x")), None, "calls", usual_jobs=2)
+    assert asked == [2]
 
 
 def test_without_dask_a_cluster_is_one_line(monkeypatch):

@@ -7,11 +7,13 @@ run on them; everything around it does.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric.plugins.precision import Precision
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -43,6 +45,7 @@ class FakeFabric:
     device = GPU
     is_global_zero = True
     autocast = staticmethod(nullcontext)
+    strategy = SimpleNamespace(precision=Precision())
 
     def setup(
         self, model: nn.Module, optimizer: torch.optim.SGD

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import PATIENCE
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import distributed, nn
 from watched_run import free_port
 
@@ -148,6 +149,29 @@ def test_what_torch_says_of_synchronised_batch_norm_on_a_cpu(tmp_path):
 def test_a_number_of_machines_that_is_none(nodes):
     with pytest.raises(UserError, match="num_nodes is .*: give how many machines"):
         devices.check_devices({"accelerator": "cpu", "num_nodes": nodes})
+
+
+@pytest.mark.parametrize(
+    "given, taken", [({}, 1), ({"devices": 3}, 3), ({"devices": "auto"}, "auto")]
+)
+def test_one_device_is_used_unless_more_are_asked_for(monkeypatch, given, taken):
+    """`sparcl evaluate` took all GPUs of the machine: Fabric's own default."""
+    asked = []
+    monkeypatch.setattr(devices, "Fabric", lambda **options: asked.append(options["devices"]))
+    devices._not_launched("32-true", {"accelerator": "cpu", **given})
+    assert asked == [taken]
+
+
+def test_a_device_that_is_not_there_is_one_line(monkeypatch):
+    """`--devices 3,` names the fourth GPU, whose lack Fabric tells with an error of its own."""
+
+    def refuse(**options):
+        raise MisconfigurationException("You requested gpu: [3]\n But your machine only has: [0]")
+
+    monkeypatch.setattr(devices, "Fabric", refuse)
+    message = "^cannot train with accelerator=cpu, devices=3,: You requested gpu: .3. But your"
+    with pytest.raises(UserError, match=message):
+        devices._not_launched("32-true", {"accelerator": "cpu", "devices": "3,"})
 
 
 def test_the_first_of_several_processes_of_slurm_does_not_train_alone(monkeypatch):

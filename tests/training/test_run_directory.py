@@ -342,3 +342,10 @@ def test_the_log_is_written_for_tensorboard_unless_it_is_not_wanted(run, tensorb
     folder = run.path / "logs" / "step-0"
     assert "0.5" in (folder / "metrics.csv").read_text("utf-8")
     assert bool(list(folder.glob("events.out*"))) == tensorboard
+
+
+def test_many_threads_may_write_and_the_umask_stays(tmp_path, monkeypatch):
+    """It was read by setting it, which two threads at a time could leave at 0, for good."""
+    monkeypatch.setattr(os, "umask", None)
+    write_atomically(tmp_path / "x", lambda draft: draft.write_text("x", "utf-8"))
+    assert files(tmp_path) == {"x"}

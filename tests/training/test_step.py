@@ -8,7 +8,7 @@ from sparcl_lib.config import OptimConfig
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.errors import LossDiverged
 from sparcl_lib.methods import build_method
-from sparcl_lib.models import NetworkSpec, build_segmenter
+from sparcl_lib.models import NetworkSpec, build_segmenter, freeze
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.plan import StepPlan
 from sparcl_lib.training.step import StepTrainer
@@ -38,3 +38,13 @@ def test_the_bar_is_not_whole_when_training_stops(trainer, capsys):
     with pytest.raises(LossDiverged):
         trainer.fit([batch] * 5)
     assert "0/3" in capsys.readouterr().err.rstrip().split("\r")[-1]
+
+
+def test_the_teacher_guesses_in_32_bits_in_mixed_precision(trainer):
+    """Its logits were left in bf16, where classes tie more often, and the lower one won."""
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    teacher = freeze(build_segmenter(trainer.student.spec))
+    mixed = StepTrainer(fabric, trainer.plan, trainer.student, teacher, trainer.bank)
+    batch = StepBatch(torch.randn(2, 3, 32, 32), torch.randint(3, (2, 32, 32)))
+    ((_, output),) = mixed.teacher_pass([batch], "guesses")
+    assert {output.logits.dtype, output.features.dtype} == {torch.float32}

@@ -7,6 +7,8 @@ import pytest
 import torch
 from custom_data import SMALL, describe, save_pair, street_mask
 from fabricated_runs import make_run, voc_run
+from PIL import Image
+from torch import nn
 
 from sparcl_lib import load_run
 from sparcl_lib.config import resolve
@@ -16,6 +18,7 @@ from sparcl_lib.data.loading.transforms import whole_image
 from sparcl_lib.data.masks import read_values
 from sparcl_lib.errors import UserError
 from sparcl_lib.models import NetworkSpec, build_segmenter, predict, predict_whole
+from sparcl_lib.prediction import predict_photographs
 from sparcl_lib.report import render, results_table, results_text, steps_text
 from sparcl_lib.report.runs import load_runs
 from sparcl_lib.training import evaluate, train
@@ -139,8 +142,8 @@ def test_the_limit_is_named_before_anything_is_trained(root, tmp_path, monkeypat
     assert pixels.MOST_WHOLE_PIXELS == 16_777_216 < 180_000_000
     monkeypatch.setattr(pixels, "MOST_WHOLE_PIXELS", 4000)
     message = (
-        r"photograph .*v2.png has 4,320 pixels, and with data.test=whole at most 4,000 go through "
-        "a network at once; scale it down, cut it up, or use data.test=crop"
+        r"photograph .*v2.png has 4,320 pixels, and at most 4,000 go through a network at once; "
+        "scale it down or cut it up, or use data.test=crop"
     )
     with pytest.raises(UserError, match=message):
         train(configured(root, "data.test=whole"), tmp_path / "out", accelerator="cpu")
@@ -150,8 +153,19 @@ def test_the_limit_is_named_before_anything_is_trained(root, tmp_path, monkeypat
 
 def test_the_limit_holds_for_predictions(run, monkeypatch):
     monkeypatch.setattr(pixels, "MOST_WHOLE_PIXELS", 99)
-    with pytest.raises(UserError, match="a photograph has 100 pixels, and with data.test=whole"):
+    with pytest.raises(UserError, match="a photograph .* and at most 99 go through a network"):
         run.predict(np.zeros((10, 10, 3), np.uint8))
+
+
+def test_the_limit_is_of_what_the_network_sees(tmp_path):
+    """4 x 1000 pixels, with a shorter side of 512, were 65 million, and took 5.5 GiB."""
+    Image.new("RGB", (1000, 4)).save(tmp_path / "thin.png")
+    message = (
+        r"photograph .*thin.png of 4 x 1000 with a shorter side of 512 has 65,536,000 pixels, and "
+        "at most 16,777,216 go through a network at once; scale it down or cut it up$"
+    )
+    with pytest.raises(UserError, match=message):
+        predict_photographs(nn.Identity(), [tmp_path / "thin.png"], 512, 1)
 
 
 def test_a_side_at_test_has_no_meaning_for_whole_images():

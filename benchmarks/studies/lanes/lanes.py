@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from sparcl_lib.experiments.pool import cores
+from sparcl_lib.cores import cores
 from sparcl_lib.training.run_directory import RunDirectory
 
 TABLE = Path(__file__).with_suffix(".csv")

@@ -21,10 +21,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
+from sparcl_lib.cores import cores
 from sparcl_lib.data import ImageReader, SegmentationDataset, training_transform, voc_source
 from sparcl_lib.data.loading.dataset import training_batches
 from sparcl_lib.data.loading.transforms import IMAGENET_MEAN, IMAGENET_STD
-from sparcl_lib.experiments.pool import cores
 
 SIZE, LONG_SIDE, BATCH, PASSES = 512, 500, 8, 4
 SCALE, RATIO = (0.5, 2.0), (3 / 4, 4 / 3)

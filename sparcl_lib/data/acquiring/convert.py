@@ -5,13 +5,13 @@ reading of every epoch.
 """
 
 import csv
-import os
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import yaml
 from PIL import Image
 
+from sparcl_lib.cores import cores
 from sparcl_lib.data.masks import Colour, read_colours
 from sparcl_lib.data.sources.custom import colour_source
 from sparcl_lib.data.sources.files import MASK_SUFFIXES
@@ -68,7 +68,7 @@ def _convert_split(
         return photo, name, image_id
 
     # Threads, not processes: as in presence.scan.
-    with ThreadPool(os.cpu_count()) as pool:
+    with ThreadPool(cores()) as pool:
         jobs = pool.imap(one, ids, chunksize=4)
         rows = list(tqdm(jobs, f"converting {split}", len(ids), leave=False, disable=not progress))
     with (stage / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:

@@ -5,7 +5,6 @@ own have; where an image has both, the field uses VOC's, and so do the masks in 
 SegmentationClassAug.zip (checked on them: border in all 2,913 of VOC, in none of the other 9,118).
 """
 
-import os
 import shutil
 from collections.abc import Iterable
 from multiprocessing.pool import ThreadPool
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sparcl_lib.cores import cores
 from sparcl_lib.data.masks import voc_palette
 from sparcl_lib.errors import UserError
 from sparcl_lib.progress import tqdm
@@ -64,7 +64,7 @@ def convert(mats: Path, masks: Path, ids: Iterable[str], progress: bool = True) 
 
     ids = list(ids)
     masks.mkdir(parents=True, exist_ok=True)
-    with ThreadPool(os.cpu_count()) as pool:
+    with ThreadPool(cores()) as pool:
         jobs = pool.imap_unordered(one, ids, chunksize=16)
         for _ in tqdm(jobs, "converting SBD", len(ids), leave=False, disable=not progress):
             pass

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
+from sparcl_lib.cores import cores, processes_here
 from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.masks import lookup, read_values
 from sparcl_lib.data.pixels import Size, check_sizes, read_photo
@@ -160,7 +161,7 @@ class StepLoader:
         load together, in place of a batch size and draws.
         """
         self.device = torch.device(device)
-        self.table = dataset.table
+        self.table = torch.from_numpy(dataset.table).to(self.device)
         self.loader = DataLoader(
             dataset,
             batch_size if batches is None else 1,
@@ -278,8 +279,9 @@ def whole_image_batches(
     return StepLoader(dataset, 1, workers, device, batches=batches)
 
 
-def worker_count(workers: int | None, cache: bool) -> int:
-    """Loader processes for a setting; empty: none when cached, else one per core, at most 16."""
+def worker_count(workers: int | None, cache: bool, world: int = 1) -> int:
+    """Loader processes of one of `world` that train, for a setting; empty: none when cached, else
+    one per core that it has for itself, at most 16."""
     if workers is not None:
         return workers
-    return 0 if cache else min(os.cpu_count() or 1, 16)
+    return 0 if cache else max(1, min(cores() // processes_here(world), 16))

@@ -3,6 +3,8 @@
 import torch
 from torchvision.transforms import v2
 
+from sparcl_lib.errors import UserError
+
 # Of the ImageNet photographs on which torchvision's weights were trained (RGB, range 0..1).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -36,7 +38,12 @@ def _centre_square(size: int) -> list[v2.Transform]:
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """uint8 (B, 3, H, W) -> float32 as torchvision's weights expect it, channels last in memory."""
+    """uint8 (B, 3, H, W) -> float32 as torchvision's weights expect it, channels last in memory.
+
+    Raises UserError for images of another dtype: what 1 is in them is not known.
+    """
+    if images.dtype != torch.uint8:
+        raise UserError(f"images must be uint8, 0 to 255, got {images.dtype}")
     width = images.shape[3]
     mean, std = (x.flatten().repeat(width) for x in _constants(images.device))
     # In rows of 3 W numbers: four times faster than three constants over channels that lie last.

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from parts.items import Job, wait
+from sparcl_lib.cores import cores
 from sparcl_lib.data import ImageReader, SegmentationDataset, training_transform, voc_source
 from sparcl_lib.data.loading.dataset import training_batches
-from sparcl_lib.experiments.pool import cores
 
 WORKERS = (14, 0, 4, 8)
 LONG_SIDE, IMAGES, SECONDS = 500, 256, 3.0

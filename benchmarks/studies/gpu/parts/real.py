@@ -17,8 +17,8 @@ import torch
 
 from parts.items import Job, say
 from sparcl_lib.config import RunConfig
+from sparcl_lib.cores import cores
 from sparcl_lib.experiments.base import RunBase, read_variants
-from sparcl_lib.experiments.pool import cores
 from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.plain import read_yaml
 from sparcl_lib.training import RunDirectory, open_workspace, train
