@@ -14,7 +14,8 @@ def make_run(method, seed=0, classes=THREE_STEPS, last=None, pictures=True, **na
     """A plausible run: each class starts at 70 + seed and keeps a share of it at every step."""
     last = len(classes) - 1 if last is None else last
     matrix = StepMatrix(classes)
-    for step in [last] if method == "Joint" else range(last + 1):
+    joint = method.startswith("Joint")
+    for step in [last] if joint else range(last + 1):
         ious = {"background": 90.0}
         for k, added in enumerate(classes[: step + 1]):
             ious |= dict.fromkeys(added, (70 + seed) * KEEP.get(method, 0.5) ** (step - k))
@@ -23,7 +24,7 @@ def make_run(method, seed=0, classes=THREE_STEPS, last=None, pictures=True, **na
     metrics = {
         "task": "mine", "setup": "disjoint", "method": method, "dataset": "minivoc", "seed": seed,
         "label_policy": {"border": "background", "future": "ignore"}, "classes": classes,
-        "images": {str(k): 100 + k for k in range(len(steps))}, "steps": steps,
+        "images": {str(k): 100 + k for k in range(1 if joint else len(classes))}, "steps": steps,
         "forgetting": {}, "seconds": [10.0] * len(steps), **names,
     }  # fmt: skip
     return ReportRun(metrics, make_pictures(seed) if pictures else None)

@@ -14,6 +14,8 @@ from sparcl_lib.errors import UserError
 CACHE_VERSION = 2
 
 Checksums = dict[str, tuple[*Stamp, str]]
+ImageChecksums = dict[str, dict[str, tuple[str, str]]]
+"""Split -> image id -> sha256 of its mask and of its photograph."""
 
 
 def fingerprint(source: Source) -> str:
@@ -25,15 +27,20 @@ def fingerprint(source: Source) -> str:
 
     Raises UserError for a list, mask or photograph that is missing or cannot be read.
     """
+    return name_of(image_checksums(source))
+
+
+def name_of(checksums: ImageChecksums) -> str:
+    """What `fingerprint` is of a data set with these images."""
     digest = hashlib.sha256()
-    for split, images in image_checksums(source).items():
-        for image_id, checksums in images.items():
-            digest.update(f"{split} {image_id} {list(checksums)}\n".encode())
+    for split, images in checksums.items():
+        for image_id, both in images.items():
+            digest.update(f"{split} {image_id} {list(both)}\n".encode())
     return digest.hexdigest()
 
 
-def image_checksums(source: Source) -> dict[str, dict[str, tuple[str, str]]]:
-    """Split -> image id -> sha256 of its mask and of its photograph, as `fingerprint` reads them.
+def image_checksums(source: Source) -> ImageChecksums:
+    """The checksums of all images, as `fingerprint` reads them.
 
     Raises UserError as `fingerprint` does.
     """

@@ -93,16 +93,17 @@ def scan(source: Source, split: str, workers: int | None = None, progress: bool 
     return Presence(ids, raw_ids_shown(source, shown), np.array(sizes, dtype=np.int32))
 
 
-def check_pairs(source: Source, split: str) -> None:
+def check_pairs(source: Source, split: str, presence: Presence | None = None) -> None:
     """Check that every listed image has a photograph and a mask, of equal size.
 
-    Reads only the headers of the photographs; the masks come from ``scan``.
+    Reads only the headers of the photographs; the masks come from ``scan``, or are in ``presence``
+    where it was done already.
 
     Raises:
         UserError: naming the file that is missing, unreadable, of another size or both photograph
             and mask; also as ``scan``.
     """
-    presence = scan(source, split)
+    presence = presence or scan(source, split)
     assert presence.sizes is not None  # a scan knows them
     for image_id, size in zip(presence.ids, presence.sizes.tolist(), strict=True):
         photo, mask = source.photo(split, image_id), source.mask(split, image_id)

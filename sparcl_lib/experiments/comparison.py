@@ -16,7 +16,7 @@ from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
 from sparcl_lib.report import ReportRun, results_text
 from sparcl_lib.report.page import curves, figure_block, picture, section, write_page
-from sparcl_lib.report.runs import JOINT, by_group, by_method, mean_matrix, method_settings
+from sparcl_lib.report.runs import by_group, by_method, mean_matrix, method_settings
 from sparcl_lib.report.tables import step_rows
 from sparcl_lib.run import Run
 from sparcl_lib.viz import trade_off
@@ -104,7 +104,7 @@ def _joint_matrices(runs: Iterable[ReportRun]) -> dict[Group, StepMatrix]:
     """The mean over seeds of joint training, for every group that has it."""
     found = {}
     for group, members in by_group(runs).items():
-        joint = [run.matrix() for run in members if run.metrics["method"] == JOINT]
+        joint = [run.matrix() for run in members if run.joint]
         if joint:
             found[group] = mean_matrix(joint)
     return found
@@ -113,12 +113,11 @@ def _joint_matrices(runs: Iterable[ReportRun]) -> dict[Group, StepMatrix]:
 def _forgetting(run: ReportRun, step: int, joint: StepMatrix | None) -> dict[str, float]:
     """Measures of FORGETTING as of a step; joint training itself, with one step, has none."""
     matrix = run.matrix().until(step)
-    continual = run.metrics["method"] != JOINT
-    gaps = matrix.intransigence(joint) if joint and continual else {}
+    gaps = matrix.intransigence(joint) if joint and not run.joint else {}
     return {
         "forgetting": mean_iou(matrix.forgetting().values()),
         "intransigence": mean_iou(gaps.values()),
-        "average": matrix.average_miou() if continual else float("nan"),
+        "average": float("nan") if run.joint else matrix.average_miou(),
     }
 
 

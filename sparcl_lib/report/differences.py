@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from sparcl_lib.errors import UserError
-from sparcl_lib.report.runs import JOINT, ReportRun, by_method
+from sparcl_lib.report.runs import ReportRun, by_method
 from sparcl_lib.tasks.classes import unknown_name
 
 # The 97.5 % quantile of Student's t with 1, 2, ... degrees of freedom; the last serves all above.
@@ -159,7 +159,8 @@ def ranking(runs: Iterable[ReportRun]) -> Ranking | None:
 
     Joint training, which sees all classes at once, is what methods are measured against.
     """
-    known = {m: values for m, values in scores(runs).items() if values and m != JOINT}
+    continual = [run for run in runs if not run.joint]
+    known = {m: values for m, values in scores(continual).items() if values}
     if not known:
         return None
     order = sorted(known, key=lambda method: -mean(known[method].values()))

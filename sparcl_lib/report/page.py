@@ -21,7 +21,6 @@ from sparcl_lib.method_table import loss_text, other_settings_text
 from sparcl_lib.metrics import StepMatrix, format_mean
 from sparcl_lib.report.differences import ranking
 from sparcl_lib.report.runs import (
-    JOINT,
     KEYS,
     ReportRun,
     by_group,
@@ -226,7 +225,7 @@ def _about(runs: list[ReportRun], subject: str) -> str:
 
 def _steps(runs: list[ReportRun]) -> list[dict[str, Any]]:
     """Classes and training images of every step; Joint trains on another set, all at once."""
-    continual = [run.metrics for run in runs if run.metrics["method"] != JOINT]
+    continual = [run.metrics for run in runs if not run.joint]
     images: dict[str, int] = continual[0]["images"] if continual else {}
     return [
         {
@@ -267,8 +266,7 @@ def _methods(runs: list[ReportRun]) -> list[tuple[str, str, str]]:
 
 def _figures(runs: list[ReportRun]) -> list[dict[str, Any]]:
     figures = curves(runs) + _strips(runs)
-    matrices = {m: [run.matrix() for run in group] for m, group in by_method(runs).items()}
-    return [*figures, _heat_maps(matrices)]
+    return [*figures, _heat_maps(by_method(runs))]
 
 
 def curves(runs: list[ReportRun]) -> list[dict[str, Any]]:
@@ -290,7 +288,7 @@ def curves(runs: list[ReportRun]) -> list[dict[str, Any]]:
         + ("; and of the classes of step 0 alone, where a falling line is forgetting. "
            if FIRST_CLASSES in panels else ". ")
         + ("A level: joint training, all classes at once; a line may begin above it, for fewer "
-           "classes are easier to tell apart. " if JOINT in methods else "")
+           "classes are easier to tell apart. " if any(run.joint for run in runs) else "")
         + ("Bands: one standard deviation over seeds." if several else "")
     )  # fmt: skip
     drawn = [_curve(title, lines, counts) for title, lines in panels.items()]
@@ -341,20 +339,19 @@ def _strips(runs: list[ReportRun]) -> list[dict[str, Any]]:
     return [figure_block("Predictions", caption, [drawn])]
 
 
-def _heat_maps(matrices: Mapping[str, list[StepMatrix]]) -> dict[str, Any]:
+def _heat_maps(methods: Mapping[str, list[ReportRun]]) -> dict[str, Any]:
     """A step by class matrix of every method, side by side where there is room."""
-    several = any(len(runs) > 1 for runs in matrices.values())
+    several = any(len(runs) > 1 for runs in methods.values())
+    joint = [method for method, runs in methods.items() if runs[0].joint]
     caption = (
         f"In percent{', means over seeds' if several else ''}: bright is high. Blank: not learned "
         "yet, or neither in the truth nor predicted; background without a pixel in the truth has "
         "none either."
-        + (
-            f" {JOINT} is trained once, on all classes: its row is the last step's."
-            if JOINT in matrices
-            else ""
+        + "".join(
+            f" {m} is trained once, on all classes: its row is the last step's." for m in joint
         )
     )
-    maps = [_heat_map(method, mean_matrix(runs)) for method, runs in matrices.items()]
+    maps = [_heat_map(m, mean_matrix([r.matrix() for r in runs])) for m, runs in methods.items()]
     return figure_block("IoU of every class after every step", caption, maps)
 
 

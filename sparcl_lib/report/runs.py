@@ -13,7 +13,6 @@ from sparcl_lib.tasks.classes import BACKGROUND_NAME
 from sparcl_lib.training.run_directory import RunDirectory
 
 KEYS = ("dataset", "task", "setup", "method")
-JOINT = "Joint"
 
 
 class ReportRun(NamedTuple):
@@ -37,6 +36,11 @@ class ReportRun(NamedTuple):
         """The method's name, with the last step of an unfinished run."""
         name, last = self.metrics["method"], self.metrics["steps"][-1]["step"]
         return name if self.finished else f"{name} (until step {last})"
+
+    @property
+    def joint(self) -> bool:
+        """Whether all classes of several steps were learned at once, whatever the method's name."""
+        return len(self.metrics["images"]) == 1 < len(self.metrics["classes"])
 
     @property
     def group(self) -> tuple[str, str, str]:
@@ -132,12 +136,12 @@ def _check_pair(
 
 
 def ordered(runs: Iterable[ReportRun]) -> list[ReportRun]:
-    """Groups in order of coming; in each, FT first and Joint last."""
+    """Groups in order of coming; in each, FT first and joint training last."""
     runs = list(runs)
     groups = list(dict.fromkeys(run.group for run in runs))
 
     def place(run: ReportRun) -> tuple[int, int]:
-        rank = {"FT": 0, JOINT: 2}.get(run.metrics["method"], 1)
+        rank = 2 if run.joint else int(run.metrics["method"] != "FT")
         return groups.index(run.group), rank
 
     return sorted(runs, key=place)

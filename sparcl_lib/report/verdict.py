@@ -8,7 +8,7 @@ import pandas as pd
 
 from sparcl_lib.metrics import mean_iou
 from sparcl_lib.report.differences import Interval, Ranking, ranking, scores
-from sparcl_lib.report.runs import JOINT, ReportRun, by_method
+from sparcl_lib.report.runs import ReportRun, by_method
 
 _NAMED = 4
 _LEARNED = 1.0
@@ -93,10 +93,11 @@ def _lost(runs: Sequence[ReportRun]) -> list[str]:
 
 def _old_classes(runs: Sequence[ReportRun]) -> list[str]:
     """The same from the means of all old classes, where the classes themselves are not known."""
+    continual = [run for run in runs if not run.joint]
     old = {
         method: mean(values.values())
-        for method, values in scores(runs, "miou_old_no_bg").items()
-        if values and method != JOINT
+        for method, values in scores(continual, "miou_old_no_bg").items()
+        if values
     }
     if not old:
         return []
@@ -118,8 +119,9 @@ def _moved(before: float, after: float) -> str:
 
 
 def _joint(runs: Sequence[ReportRun]) -> float | None:
-    values = scores(runs).get(JOINT)
-    return mean(values.values()) if values else None
+    """mIoU of joint training; of the best of several that have names of their own."""
+    found = scores(run for run in runs if run.joint)
+    return max((mean(values.values()) for values in found.values() if values), default=None)
 
 
 def _helped(found: Ranking, joint: float | None) -> list[str]:

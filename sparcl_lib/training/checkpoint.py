@@ -26,6 +26,7 @@ _TRAILER = len(_MARK) + 64
 _NO_COMMENT = re.compile(rb"PK\x05\x06.{16}\0\0\Z", re.DOTALL)
 """How an archive of version 0.3 and before ends."""
 _KEYS = ("config", "step", "model", "bank", "seconds")
+_LARGE = ("model", "bank", "mechanisms", "optimizer", "rng")
 _MOST_CLASSES, _MOST_CHANNELS = 256, 4096
 
 
@@ -67,6 +68,11 @@ def read_checkpoint(file: Path, step: int) -> dict[str, Any]:
     Nothing in it is run.
     """
     return _read(file, partial(verify_state, step=step))
+
+
+def record_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a step without networks, prototypes and random state."""
+    return {key: value for key, value in state.items() if key not in _LARGE}
 
 
 def read_progress(file: Path, step: int) -> dict[str, Any]:

@@ -4,13 +4,14 @@ A run's config.yaml and its checkpoints hold it. Two runs, or a run and what its
 agree where their contents do, wherever the files lie.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparcl_lib.config import RunConfig
-from sparcl_lib.data import Source, fingerprint, image_checksums
+from sparcl_lib.data import Source, image_checksums
+from sparcl_lib.data.checksums import ImageChecksums, name_of
 from sparcl_lib.data.lists import file_checksum
 from sparcl_lib.data.minivoc import EDITIONS, checksum
 from sparcl_lib.errors import UserError
@@ -51,10 +52,16 @@ class Content:
     """Checksum of lists, masks and photographs."""
 
 
-def read_content(config: RunConfig, source: Source, task: Task) -> Content:
+def read_content(
+    config: RunConfig,
+    source: Source,
+    task: Task,
+    checksums: Callable[[Source], ImageChecksums] = image_checksums,
+) -> Content:
     """The content behind a configuration, of whose data set and task `source` and `task` are.
 
-    The first call for a data set reads all of it, as `sparcl_lib.data.fingerprint` does.
+    checksums: where those of the images come from; not asked for MiniVOC. The first call for a data
+    set reads all of it, as `sparcl_lib.data.fingerprint` does.
     """
     values = source.values or {k: k for k in range(len(source.classes))} | {VOID: VOID}
     by_class: dict[int, list[int]] = {}
@@ -68,7 +75,7 @@ def read_content(config: RunConfig, source: Source, task: Task) -> Content:
         steps=tuple(tuple(task.classes[c] for c in step) for step in task.steps),
         unused=task.unused,
         weights=_weights_checksum(config.model.weights),
-        data=checksum(source.root) if _is_generated(source) else fingerprint(source),
+        data=checksum(source.root) if _is_generated(source) else name_of(checksums(source)),
     )
 
 
@@ -88,13 +95,15 @@ def content_from_plain(plain: Mapping[str, Any]) -> Content:
     return content
 
 
-def read_images(source: Source) -> dict[str, Images]:
-    """Split -> what its images are known by."""
+def read_images(
+    source: Source, checksums: Callable[[Source], ImageChecksums] = image_checksums
+) -> dict[str, Images]:
+    """Split -> what its images are known by; checksums: as `read_content` takes them."""
     if _is_generated(source):
         return {split: dict.fromkeys(source.ids(split), "") for split in source.splits}
     return {
         split: {i: " ".join(c[:_DIGITS] for c in both) for i, both in images.items()}
-        for split, images in image_checksums(source).items()
+        for split, images in checksums(source).items()
     }
 
 

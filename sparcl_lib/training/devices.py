@@ -90,7 +90,7 @@ def launched(
 
 
 def _not_launched(precision: Precision, options: Mapping[str, Any]) -> Fabric:
-    options = {"devices": 1, **options}  # Fabric's own default is all there are
+    options = {**options, "devices": options.get("devices", 1)}  # Fabric takes all there are
     check_devices(options)
     with _refusals(options):
         return Fabric(precision=precision, **options)

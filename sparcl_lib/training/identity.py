@@ -74,7 +74,7 @@ def check_same_terms(method: Method, places: Mapping[int, RunDirectory]) -> None
         return
     for step, place in places.items():
         now = read_terms(method.active_terms(step))
-        name = changed_term(place.load_checkpoint(step).get("terms", now), now)
+        name = changed_term(place.record(step).get("terms", now), now)
         if name:
             raise UserError(
                 f"the term {name} says something else now than when step {step} of "

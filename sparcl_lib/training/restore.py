@@ -17,6 +17,20 @@ from sparcl_lib.training.workspace import Workspace
 def load_step(workspace: Workspace, directory: RunDirectory, step: int) -> dict[str, Any]:
     """A checkpoint that agrees with this run's setup and contents; UserError otherwise."""
     checkpoint = directory.load_checkpoint(step)
+    _check_agrees(workspace, directory, step, checkpoint)
+    return checkpoint
+
+
+def step_record(workspace: Workspace, directory: RunDirectory, step: int) -> dict[str, Any]:
+    """The same without networks and prototypes: `RunDirectory.record`."""
+    record = directory.record(step)
+    _check_agrees(workspace, directory, step, record)
+    return record
+
+
+def _check_agrees(
+    workspace: Workspace, directory: RunDirectory, step: int, checkpoint: dict[str, Any]
+) -> None:
     theirs, mine = checkpoint["config"]["setup"], workspace.config.setup
     if theirs != mine and not workspace.method.joint:
         raise UserError(
@@ -25,7 +39,6 @@ def load_step(workspace: Workspace, directory: RunDirectory, step: int) -> dict[
         )
     check_same_settings(workspace.config, directory, step, checkpoint)
     check_agreement(workspace, directory, step, checkpoint)
-    return checkpoint
 
 
 def check_same_settings(

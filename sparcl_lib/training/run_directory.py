@@ -31,6 +31,7 @@ from sparcl_lib.plain import read_yaml
 from sparcl_lib.training.checkpoint import (
     CheckpointProblem,
     read_checkpoint,
+    record_of,
     write_checkpoint,
 )
 from sparcl_lib.training.content import Content, content_from_plain, content_to_plain
@@ -57,11 +58,24 @@ def config_text(config: RunConfig, content: Content | None, folder: Path | None 
     return f"{text}{_ABOUT}{dumped}"
 
 
+_Version = tuple[int, int, int]
+
+
+def _version(file: Path) -> _Version | None:
+    """By what a file is known that is always replaced as a whole; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 class RunDirectory:
     """Paths of a run and what is stored at them."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._records: dict[int, tuple[_Version | None, dict[str, Any]]] = {}
 
     @property
     def config_file(self) -> Path:
@@ -152,7 +166,7 @@ class RunDirectory:
 
         That is a run of version 0.2.
         """
-        images = self.load_checkpoint(step).get("images")
+        images = self.record(step).get("images")
         if images is None:
             raise UserError(f"{self.checkpoint_file(step)} does not say its images: restore the "
                             f"lists that data.splits names in {self.config_file}")  # fmt: skip
@@ -189,6 +203,7 @@ class RunDirectory:
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
         """Write a step, for `load_checkpoint`."""
         write_atomically(self.checkpoint_file(step), partial(write_checkpoint, state))
+        self._remember(step, _version(self.checkpoint_file(step)), state)
 
     def load_checkpoint(self, step: int) -> dict[str, Any]:
         """The state of a step, on the CPU, verified as `read_checkpoint` does.
@@ -201,12 +216,30 @@ class RunDirectory:
                 f"no checkpoint of step {step} in {self.path}: train step {step} first "
                 f"(--steps {step}), or all of them (--steps all)"
             )
+        version = _version(path)
         try:
-            return read_checkpoint(path, step)
+            state = read_checkpoint(path, step)
         except CheckpointProblem as problem:
             raise UserError(
                 f"cannot read {path}: {problem}: delete it and train step {step} again"
             ) from problem
+        self._remember(step, version, state)
+        return state
+
+    def record(self, step: int) -> dict[str, Any]:
+        """What the checkpoint of a step holds besides networks and prototypes. The file, of some
+        hundred megabytes, is read for it once, as by `load_checkpoint`, while it stays the same."""
+        version, record = self._records.get(step, (None, {}))
+        if version is None or version != _version(self.checkpoint_file(step)):
+            return record_of(self.load_checkpoint(step))
+        return dict(record)
+
+    def forget_record(self, step: int) -> None:
+        """For a process beside the one that writes: a network folder may show it an older state."""
+        self._records.pop(step, None)
+
+    def _remember(self, step: int, version: "_Version | None", state: Mapping[str, Any]) -> None:
+        self._records[step] = version, record_of(state)
 
     def save_progress(self, step: int, state: dict[str, Any], anew: bool) -> None:
         """Save a step that is not finished, and keep the last save too. Raises OSError.

@@ -33,7 +33,7 @@ from sparcl_lib.training.identity import check_same_terms, read_terms
 from sparcl_lib.training.in_progress import StepSaver, begun_step, go_on, step_facts
 from sparcl_lib.training.places import find_places
 from sparcl_lib.training.plan import StepPlan, make_plan
-from sparcl_lib.training.restore import load_step, restore_model, start_step
+from sparcl_lib.training.restore import load_step, restore_model, start_step, step_record
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.step import StepTrainer, share_statistics
 from sparcl_lib.training.stopping import stops_put_off
@@ -131,10 +131,11 @@ def train(
             _evaluate_outdated(fabric, workspace, directory)
             # Now, for a term may change a value that it names while it trains.
             terms = {step: read_terms(workspace.method.active_terms(step)) for step in steps}
+            metrics: dict[str, Any] = {}
             for step in steps:
                 _train_step(fabric, workspace, directory, step, terms[step], resume)
-                _write_metrics(fabric, workspace, directory)  # whatever comes next
-            return _write_metrics(fabric, workspace, directory)
+                metrics = _write_metrics(fabric, workspace, directory)  # whatever comes next
+            return metrics or _write_metrics(fabric, workspace, directory)
 
 
 def evaluate(
@@ -178,7 +179,7 @@ def _as_trained(workspace: Workspace, places: Mapping[int, RunDirectory]) -> Wor
     """
     train_ids = dict(workspace.train_ids)
     for step, place in places.items():
-        images = load_step(workspace, place, step).get("images")
+        images = step_record(workspace, place, step).get("images")
         if images is not None:
             train_ids[step] = sorted(images)
             _tell_of_other_images(workspace, place, step, train_ids[step])
@@ -207,7 +208,7 @@ def _tell_of_other_devices(fabric: Fabric, directory: RunDirectory, steps: Seque
     if not steps or not fabric.is_global_zero:
         return
     for step in done:
-        then = directory.load_checkpoint(step).get("devices", now)
+        then = directory.record(step).get("devices", now)
         if then != now:
             print(
                 f"{directory.path}: step {step} was trained on {number_of(then, 'device')}, what "
@@ -245,7 +246,7 @@ def _evaluate_outdated(fabric: Fabric, workspace: Workspace, directory: RunDirec
     """
     outdated = []
     for step in directory.steps_done() if fabric.is_global_zero else ():
-        known = directory.load_checkpoint(step).get("evaluation_sha256")
+        known = directory.record(step).get("evaluation_sha256")
         if known != workspace.evaluation_sha256(step):
             outdated.append(step)
     for step in fabric.broadcast(outdated):
@@ -280,7 +281,7 @@ def _check_steps(
         )
     for step in wanted:
         if step > 0 and step - 1 not in done | set(wanted):
-            directory.load_checkpoint(step - 1)  # says that it is missing
+            directory.record(step - 1)  # says that it is missing
     return wanted
 
 
@@ -294,7 +295,7 @@ def _check_first_step(origin: RunDirectory, workspace: Workspace) -> None:
         raise UserError(
             f"step 0 of {origin.path} differs in {difference}: train step 0 here instead"
         )
-    origin.load_checkpoint(0)
+    origin.record(0)
 
 
 def _copy_first_step(origin: RunDirectory, directory: RunDirectory) -> None:
@@ -385,6 +386,8 @@ def _fit(
 def _save(fabric: Fabric, directory: RunDirectory, step: int, state: dict[str, Any]) -> None:
     if fabric.is_global_zero:
         directory.save_checkpoint(step, state)
+    else:
+        directory.forget_record(step)
     fabric.barrier()
 
 
@@ -429,7 +432,7 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
     matrix = StepMatrix(workspace.step_names)
     seconds, accelerators = [], []
     for step in directory.steps_done():
-        checkpoint = load_step(workspace, directory, step)
+        checkpoint = step_record(workspace, directory, step)
         names = workspace.learned.class_names(step)
         ious = class_iou(checkpoint["confusion"].numpy())
         matrix.add(workspace.reported_step(step), dict(zip(names, ious, strict=True)))

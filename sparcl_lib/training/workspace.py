@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -20,6 +20,7 @@ from sparcl_lib.data import (
     read_lists,
     scan,
 )
+from sparcl_lib.data.checksums import ImageChecksums, image_checksums
 from sparcl_lib.data.lists import split_checksum
 from sparcl_lib.data.loading.dataset import (
     ImageReader,
@@ -78,6 +79,8 @@ class Workspace:
     """Width and height of the evaluation images."""
     unused_images: str
     """How many images show no class of the task, in a line; empty if there are none."""
+    checksums: ImageChecksums = field(default_factory=dict)
+    """Of all images, once they were read. Copies of a workspace share them."""
 
     @cached_property
     def policy(self) -> LabelPolicy:
@@ -102,12 +105,17 @@ class Workspace:
     @cached_property
     def content(self) -> Content:
         """What the files of the configuration hold; the first call for a data set reads it all."""
-        return read_content(self.config, self.source, self.task)
+        return read_content(self.config, self.source, self.task, self._checksums)
 
     @cached_property
     def images(self) -> dict[str, Images]:
         """Split -> what its images are known by; reads as `content` does."""
-        return read_images(self.source)
+        return read_images(self.source, self._checksums)
+
+    def _checksums(self, source: Source) -> ImageChecksums:
+        if not self.checksums:
+            self.checksums.update(image_checksums(source))
+        return self.checksums
 
     def trained_on(self, step: int) -> Images:
         """The images of a step of `learned`, as its checkpoint records them."""
@@ -212,8 +220,8 @@ def open_workspace(
     task = _open_task(config, source, run)
     learned = task.merged() if method.joint else task
     train, val = (scan(source, split, progress=progress) for split in ("train", "val"))
-    for split in ("train", "val"):
-        check_pairs(source, split)
+    for split, presence in (("train", train), ("val", val)):
+        check_pairs(source, split, presence)
     steps = range(learned.num_steps)
     evaluated = {step: evaluation_ids(val, learned, step) for step in steps}
     sizes = _sizes(val)

@@ -9,6 +9,7 @@ from fabricated_runs import make_run, scored_run
 from scipy import stats
 
 from sparcl_lib.report.differences import interval, paired, ranking
+from sparcl_lib.report.runs import ordered
 from sparcl_lib.report.verdict import first_step_miou, lead_table, listed, verdict
 
 
@@ -58,6 +59,16 @@ def test_best_is_ahead_of_every_other_one_and_joint_does_not_count():
     assert (near.first, near.best, near.level) == ("SDR", None, ["CIL"])
     assert ranking(runs_of({"FT": (30, 31)})).best is None  # of one there is no best
     assert ranking(runs_of({"Joint": (70,)})) is None
+
+
+def test_joint_training_under_another_name_does_not_count_either():
+    """One was called the best method, ahead of every other one."""
+    bound = "Joint, lr 0.1"
+    runs = [scored_run(m, s, v) for m, v in (("FT", 20), ("MiB", 60), (bound, 70)) for s in (0, 1)]
+    found = ranking(runs)
+    assert found is not None and found.first == "MiB" and [*found.ahead] == ["FT"]
+    assert "Joint training, which sees all classes at once, reaches 70.0." in verdict(runs)[-1]
+    assert [run.method for run in ordered(reversed(runs))][-2:] == [bound, bound]
 
 
 def test_the_verdict_names_what_was_lost_and_what_helped():

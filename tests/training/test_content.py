@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from PIL import Image
 
 from sparcl_lib.cli import main
 from sparcl_lib.config import RunConfig, parse_settings, resolve
+from sparcl_lib.data import presence
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import read_yaml
 from sparcl_lib.report import load_runs, results_text
-from sparcl_lib.training import RunDirectory, evaluate, train
+from sparcl_lib.training import RunDirectory, evaluate, run_directory, train, workspace
 from sparcl_lib.training.content import content_from_plain, content_to_plain
 from sparcl_lib.training.identity import read_identity
 
@@ -380,6 +382,30 @@ def test_earlier_steps_must_agree_when_one_is_appended(grown):
     mask = grown / "mine" / "trainannot" / "0001TP_000000.png"
     redraw(mask)
     refused(grown, f"mask {mask} was redrawn or saved anew")
+
+
+def test_a_start_reads_what_it_needs_once(place, monkeypatch):
+    """A run of eleven steps read some ninety checkpoints, and each start every mask four times."""
+    read = Counter()
+
+    def counted(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def call(*given: Any, **named: Any) -> Any:
+            read[name] += 1
+            return function(*given, **named)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(run_directory, "read_checkpoint")
+    counted(workspace, "scan")
+    counted(presence, "scan")
+    counted(workspace, "image_checksums")
+    fit(place / "mine", place / "run", resume=True)
+    assert read == {"read_checkpoint": 2, "scan": 2, "image_checksums": 1}  # step 0, then to train
+    read.clear()
+    fit(place / "mine", place / "run", resume=True)
+    assert read == {"read_checkpoint": 2, "scan": 2, "image_checksums": 1}  # of each step
 
 
 def test_new_images_may_come_with_a_new_class(grown):

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,8 @@ from states import make_state
 
 from sparcl_lib.config import parse_settings, resolve
 from sparcl_lib.errors import UserError
-from sparcl_lib.training import runner
+from sparcl_lib.training import run_directory, runner
+from sparcl_lib.training.checkpoint import write_checkpoint
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.writing import appearing_whole, write_atomically, write_text
 
@@ -171,6 +173,30 @@ def test_checkpoint_round_trip(run):
     loaded = run.load_checkpoint(10)
     assert all(torch.equal(v, loaded["model"][name]) for name, v in state["model"].items())
     assert loaded["config"] == {"setup": "disjoint", "x": [0.1, None]}
+
+
+def test_a_record_is_the_file_without_its_networks_and_read_once(run, monkeypatch):
+    reads = []
+    reader = run_directory.read_checkpoint
+    monkeypatch.setattr(
+        run_directory, "read_checkpoint", lambda *asked: reads.append(asked) or reader(*asked)
+    )
+    for seconds in (1.0, 2.0):
+        state = make_state(seconds=seconds)
+        write_atomically(run.checkpoint_file(0), partial(write_checkpoint, state))
+        for _ in range(3):
+            record = run.record(0)
+            assert record["seconds"] == seconds and record.keys().isdisjoint({"model", "bank"})
+    assert len(reads) == 2  # the file that was replaced is read again
+    run.save_checkpoint(0, make_state(seconds=3.0))
+    assert run.record(0)["seconds"] == 3.0 and len(reads) == 2
+    record["seconds"] = 9.0
+    assert run.record(0)["seconds"] == 3.0
+    run.forget_record(0)
+    assert run.record(0)["seconds"] == 3.0 and len(reads) == 3
+    run.checkpoint_file(0).unlink()
+    with pytest.raises(UserError, match="no checkpoint of step 0"):
+        run.record(0)
 
 
 def test_other_folders_are_no_steps(run):

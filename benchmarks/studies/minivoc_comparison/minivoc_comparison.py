@@ -80,7 +80,8 @@ def runs_of(table: pd.DataFrame) -> list[ReportRun]:
             **{key: first[key] for key in ("dataset", "task", "setup", "method", "seed")},
             "classes": [[task.classes[c] for c in step] for step in task.steps],
             "label_policy": {"border": data.border, "future": data.future},
-            "images": {str(step): len(ids) for step, ids in images.items()},
+            "images": {"0": len(set().union(*images.values()))} if first.method == "Joint"
+            else {str(step): len(ids) for step, ids in images.items()},
             "seconds": rows.seconds.tolist(), "steps": steps,
         }  # fmt: skip
         runs.append(ReportRun(metrics))

@@ -84,7 +84,7 @@ def checksum(root: str | Path) -> str:
     """
     info = _read_info(Path(root))
     if "checksum" not in info:
-        raise UserError(f"{root} holds no MiniVOC; make one with data_scripts/make_minivoc.py")
+        raise UserError(f"{root} holds no MiniVOC; make one: sparcl data minivoc --root {root}")
     return str(info["checksum"])
 
 
