@@ -25,7 +25,7 @@ from sparcl_lib import losses
 from sparcl_lib.method_table import ROWS
 from sparcl_lib.methods import get_term
 from sparcl_lib.metrics import format_mean
-from sparcl_lib.reproduction import recipes
+from sparcl_lib.published.tables import recipes
 from sparcl_lib.writing import write_text
 
 PAGE = ROOT / "docs" / "day_one.md"

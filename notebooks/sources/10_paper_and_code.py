@@ -54,7 +54,7 @@ from sparcl_lib.models.backbones import build_backbone
 from sparcl_lib.models.segmenter import build_head
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.report.differences import gains_text, paired_gains
-from sparcl_lib.reproduction.cost import voc_presence
+from sparcl_lib.published.images import voc_presence
 from sparcl_lib.tasks import get_task
 from sparcl_lib.viz import forest_plot
 

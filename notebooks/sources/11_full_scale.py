@@ -67,8 +67,9 @@ from sparcl_lib.course import Property, check, compare_guess, explore, guess_fir
 from sparcl_lib.course import panels, quiz, show
 from sparcl_lib.data.acquiring.layouts import ADE20K, SBD, VOC2012
 from sparcl_lib.models import NetworkSpec, build_segmenter
-from sparcl_lib.reproduction import get_recipe, get_table, recipes, tables
-from sparcl_lib.reproduction.cost import expected_cost, images_per_step
+from sparcl_lib.published.images import images_per_step
+from sparcl_lib.published.tables import get_recipe, get_table, recipes, tables
+from sparcl_lib.reproduction.cost import expected_cost
 from sparcl_lib.reproduction.planning import plan_runs, select_rows
 from sparcl_lib.training.run_directory import RunDirectory
 

@@ -10,17 +10,17 @@ import typer
 
 from sparcl_lib.cli.options import Accelerator, DataRoot, Settings, given, names, numbers
 from sparcl_lib.errors import printable
-from sparcl_lib.reproduction import (
+from sparcl_lib.published.tables import (
     RowRecipe,
     get_recipe,
     get_table,
     table_names,
     tables,
 )
-from sparcl_lib.reproduction import recipes as known_recipes
+from sparcl_lib.published.tables import recipes as known_recipes
 
 if TYPE_CHECKING:
-    from sparcl_lib.reproduction import PublishedTable
+    from sparcl_lib.published.tables import PublishedTable
 
 _WIDTH = 80
 

@@ -7,7 +7,7 @@ is compared there.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from sparcl_lib.config.settings import RunConfig
@@ -58,13 +58,21 @@ def _term_settings(term: Term, prefix: str) -> Iterator[tuple[str, Setting]]:
         yield f"{prefix}{option}", Setting(term.options.get(option, default), default, said)
 
 
-def first_step_settings(config: RunConfig, defaults: bool = True) -> dict[str, Any]:
+def first_step_settings(
+    config: RunConfig, defaults: bool = True, trained: Container[str] | None = None
+) -> dict[str, Any]:
     """Dotted key -> value of whatever step 0 depends on.
 
     defaults: also settings that stand at their default. Without them a new setting, whose default
-    is what was before, changes nothing here.
+    is what was before, changes nothing here. trained: of the terms that nobody defines here, those
+    which step 0 was trained with; None: all of them, for it is not known.
     """
-    inactive = {f"method.terms.{t.name}" for t in config.method.terms if not t.active(0)}
+    inactive = {
+        f"method.terms.{t.name}"
+        for t in config.method.terms
+        if not t.active(0)
+        or (t.registered is None and trained is not None and t.name not in trained)
+    }
     found = {}
     for key, setting in all_settings(config).items():
         if setting.acts in ("later", "by content", "never") or key.rpartition(".")[0] in inactive:
@@ -82,9 +90,12 @@ def _first(values: Any) -> Any:
     return values[0] if isinstance(values, tuple) else values
 
 
-def first_step_difference(here: RunConfig, there: RunConfig) -> str | None:
-    """The first setting that makes the step 0 of two runs differ, or None."""
-    mine, theirs = first_step_settings(here), first_step_settings(there)
+def first_step_difference(
+    here: RunConfig, there: RunConfig, trained: Container[str] | None = None
+) -> str | None:
+    """The first setting that makes the step 0 of two runs differ, or None; trained: as
+    `first_step_settings` takes it."""
+    mine, theirs = (first_step_settings(config, trained=trained) for config in (here, there))
     for key in dict.fromkeys([*mine, *theirs]):
         if theirs.get(key) != mine.get(key):
             return f"{key} ({theirs.get(key)} there, {mine.get(key)} here)"

@@ -16,7 +16,7 @@ from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
 from sparcl_lib.report import ReportRun, results_text
 from sparcl_lib.report.page import curves, figure_block, picture, section, write_page
-from sparcl_lib.report.runs import by_group, by_method, mean_matrix, method_settings
+from sparcl_lib.report.runs import by_group, by_method, mean_matrix, told_apart
 from sparcl_lib.report.tables import step_rows
 from sparcl_lib.run import Run
 from sparcl_lib.viz import trade_off
@@ -94,10 +94,8 @@ def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -
     finished: dict[Path, Run] = {r.directory.path: r for r in runs if r is not None}
     if not finished:
         raise UserError(f"no run finished; the first: {errors[0]}")
-    reported = [
-        ReportRun(run.metrics, settings=method_settings(run.directory)) for run in finished.values()
-    ]
-    return Comparison(reported, [path.name for path in finished], errors)
+    reported = [ReportRun(run.metrics, config=run.config) for run in finished.values()]
+    return Comparison(told_apart(reported), [path.name for path in finished], errors)
 
 
 def _joint_matrices(runs: Iterable[ReportRun]) -> dict[Group, StepMatrix]:

@@ -117,6 +117,12 @@ def _name_and_place(key: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (key, None)
 
 
+def searched_terms(space: Space) -> list[str]:
+    """Names of the loss terms of which a space varies a weight or an option."""
+    parts = [key.split(".") for key in space if key.startswith("method.terms.")]
+    return list(dict.fromkeys(name for _, _, name, *_ in parts))
+
+
 def plain_space(space: Space) -> dict[str, Any]:
     """The space as JSON holds it."""
     return {k: vars(r) if isinstance(r, Range) else list(r) for k, r in space.items()}

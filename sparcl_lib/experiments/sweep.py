@@ -25,6 +25,7 @@ from sparcl_lib.experiments.space import (
     Space,
     plain_space,
     recipe_values,
+    searched_terms,
     settings_of,
     suggest,
 )
@@ -94,6 +95,7 @@ def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame
     turns = [(n, method) for n in range(plan.trials) for method in plan.spaces if n < left[method]]
     calls = {turn: partial(run_one, plan, turn[1], store) for turn in turns}
     terms = terms_of(plan.base.config(method, plan.seeds[0]) for method in plan.spaces)
+    terms += [name for space in plan.spaces.values() for name in searched_terms(space)]
     done = run_calls(calls, jobs, "trials", terms, store.executor, usual_jobs=store.usual_jobs)
     for result in done.values():
         if result.error:  # trials that fail stand in the journal: this is something else

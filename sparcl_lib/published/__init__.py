@@ -1,1 +1,4 @@
-"""Published numbers as small data files: results, VOC class-set counts, ADE20K class orders."""
+"""What was published: tables as recipes, results, VOC class-set counts, ADE20K class orders.
+
+`tables` imports no torch.
+"""

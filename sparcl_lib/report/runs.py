@@ -6,13 +6,19 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from sparcl_lib.config import RunConfig, all_settings
 from sparcl_lib.errors import UserError
+from sparcl_lib.method_table import METHODS
 from sparcl_lib.methods import method_to_plain
 from sparcl_lib.metrics import StepMatrix
+from sparcl_lib.plain import as_plain
 from sparcl_lib.tasks.classes import BACKGROUND_NAME
 from sparcl_lib.training.run_directory import RunDirectory
 
 KEYS = ("dataset", "task", "setup", "method")
+_OF_EACH_RUN = ("seed", "method.name", *KEYS[:3])
+"""Settings that say which run of an experiment this is, or are told apart by themselves."""
+_NAMED = 2
 
 
 class ReportRun(NamedTuple):
@@ -22,8 +28,13 @@ class ReportRun(NamedTuple):
     """Contents of metrics.json."""
     predictions: dict[str, Any] | None = None
     """Of the last step: images (n, S, S, 3), truth and prediction (n, S, S), uint8."""
-    settings: dict[str, Any] | None = None
-    """Of the method, as `sparcl_lib.methods.method_to_plain` gives them; None: not known."""
+    config: RunConfig | None = None
+    """None: not known."""
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """Of the method, as `sparcl_lib.methods.method_to_plain` gives them; None: not known."""
+        return None if self.config is None else method_to_plain(self.config.method)
 
     @property
     def finished(self) -> bool:
@@ -47,20 +58,25 @@ class ReportRun(NamedTuple):
         """Data set, task and setup: what runs must share to be compared."""
         return self.metrics["dataset"], self.metrics["task"], self.metrics["setup"]
 
+    def named(self, method: str) -> "ReportRun":
+        """The same under another name."""
+        return self._replace(metrics={**self.metrics, "method": method})
+
     def matrix(self) -> StepMatrix:
         """IoU of every class after every step."""
         return StepMatrix.from_results(self.metrics["classes"], self.metrics["steps"])
 
 
 def load_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
-    """Read run directories.
+    """Read run directories; runs of one method that are no seeds of one experiment get names that
+    say what they differ in, by `told_apart`.
 
     Raises:
         UserError: a path that is none, two runs that a table could not tell apart, or two of one
             dataset, task and setup with other classes or label rules.
     """
     paths = list(paths)
-    runs = [_load(RunDirectory(path)) for path in paths]
+    runs = told_apart([_load(RunDirectory(path)) for path in paths])
     if not runs:
         raise UserError("no run to report: give at least one run directory")
     for k, (path, run) in enumerate(zip(paths, runs)):
@@ -76,15 +92,73 @@ def _load(directory: RunDirectory) -> ReportRun:
     if not metrics["steps"]:
         raise UserError(f"{directory.path} has no evaluated step: train it first")
     predictions = directory.predictions(len(metrics["steps"]) - 1)
-    return ReportRun(metrics, predictions, method_settings(directory))
+    return ReportRun(metrics, predictions, known_config(directory))
 
 
-def method_settings(directory: RunDirectory) -> dict[str, Any] | None:
-    """What `ReportRun.settings` is of a run; None where its configuration cannot be read."""
+def known_config(directory: RunDirectory) -> RunConfig | None:
+    """What `ReportRun.config` is of a run; None where it cannot be read."""
     try:
-        return method_to_plain(directory.config().method)
+        return directory.config()
     except UserError:
         return None
+
+
+def told_apart(runs: Iterable[ReportRun]) -> list[ReportRun]:
+    """The runs, each under a name that is of its experiment alone; seeds of one share it.
+
+    A library's method with other loss terms is named by them, as `MiB + mine`. Of several
+    experiments of one name the first keeps it, and the others say what they have in place of it:
+    `MiB (optim.lr=[0.1], kd.weight=5)`. Runs whose configuration is not known keep their names.
+    """
+    named = [run.named(_with_terms(run)) for run in runs]
+    firsts: dict[tuple[str, ...], ReportRun] = {}
+    found = []
+    for run in named:
+        first = firsts.setdefault((*run.group, run.metrics["method"]), run)
+        differences = _differences(first, run)
+        said = f" ({_in_short(differences)})" if differences else ""
+        found.append(run.named(f"{run.metrics['method']}{said}"))
+    return found
+
+
+def _with_terms(run: ReportRun) -> str:
+    """The method's name, and the terms by which it is not the library's method of this name."""
+    name: str = run.metrics["method"]
+    if run.config is None or name not in METHODS:
+        return name
+    own = METHODS[name]["terms"]
+    # The released form of a term is a setting of the same method.
+    terms = [t.name.removeprefix("released_") for t in run.config.method.terms if t.weight > 0]
+    more = "".join(f" + {term}" for term in terms if term not in own)
+    less = " and ".join(term for term in own if term not in terms)
+    return f"{name}{more}{f' without {less}' if less else ''}"
+
+
+def _differences(first: ReportRun, run: ReportRun) -> list[str]:
+    """What a run has in place of what the first one has: settings, then images."""
+    if first.config is None or run.config is None:
+        return []
+    theirs, mine = _comparable(first.config), _comparable(run.config)
+    changed = [key for key in dict.fromkeys([*mine, *theirs]) if mine.get(key) != theirs.get(key)]
+    said = [f"{key.removeprefix('method.terms.')}={mine.get(key)}" for key in changed]
+    sums = [each.metrics.get("images_sha256") for each in (first, run)]
+    return said + (["other images"] if sums[0] != sums[1] and None not in sums else [])
+
+
+def _comparable(config: RunConfig) -> dict[str, Any]:
+    """Settings that make another experiment; places and contents of files are not among them."""
+    found = {
+        key: as_plain(setting.value)
+        for key, setting in all_settings(config).items()
+        if setting.acts not in ("by content", "never") and key not in _OF_EACH_RUN
+    }
+    weights = config.model.weights
+    return {**found, "model.weights": weights if weights in (None, "imagenet") else "a file"}
+
+
+def _in_short(differences: Sequence[str]) -> str:
+    more = len(differences) - _NAMED
+    return ", ".join(differences[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def label_policy(metrics: dict[str, Any]) -> dict[str, str]:

@@ -11,6 +11,8 @@ import pandas as pd
 
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import dump_json, format_mean, summarise
+from sparcl_lib.published.differences import row_differences
+from sparcl_lib.published.tables import recipes
 from sparcl_lib.report.runs import (
     KEYS,
     ReportRun,
@@ -40,35 +42,33 @@ def results_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
 
     Columns: the four names, seeds, the five means over seeds of the last step, their deviations
     (`_std`, NaN for one seed), seconds of training (mean over seeds), test (crop or whole, as the
-    setting data.test), published_old, _new, _all (NaN where nothing is known) and published_source.
+    setting data.test), published_old, _new, _all (NaN where nothing is known), published_source,
+    and published_unlike: what the first run has not as the recipe of that row has it.
     """
     runs = ordered(runs)
     labelled = [{**run.metrics, "method": run.method} for run in runs]
     table = summarise(labelled)
     seconds = pd.DataFrame([{**{k: r[k] for k in KEYS}, "s": sum(r["seconds"])} for r in labelled])
     table["seconds"] = seconds.groupby(list(KEYS), sort=False)["s"].mean()
-    tests = {run.group: protocol_of_test(run.metrics) for run in runs}
-    table["test"] = [tests[dataset, task, setup] for dataset, task, setup, _ in table.index]
-    classes = {run.group: run.metrics["classes"] for run in runs}
-    known = [
-        published_row(dataset, task, setup, method, classes[dataset, task, setup])
-        if tests[dataset, task, setup] == "crop"
-        else {}  # published numbers are of squares
-        for dataset, task, setup, method in table.index
-    ]
-    published = pd.DataFrame(known, index=table.index, columns=[*PUBLISHED, "published_source"])
+    firsts = {(*run.group, run.method): run for run in reversed(runs)}
+    table["test"] = [protocol_of_test(firsts[key].metrics) for key in table.index]
+    known = [published_row(firsts[key]) for key in table.index]
+    columns = [*PUBLISHED, "published_source", "published_unlike"]
+    published = pd.DataFrame(known, index=table.index, columns=columns)
     return pd.concat([table, published], axis=1).reset_index()
 
 
-def published_row(
-    dataset: str, task: str, setup: str, method: str, classes: list[list[str]]
-) -> dict[str, Any]:
-    """Published old, new, all and source of a method; {} if there are none.
+def published_row(run: ReportRun) -> dict[str, Any]:
+    """Published old, new, all and source of a run's method, and what the run has not as the recipe
+    of that row has it; {} if there is none.
 
-    A task in another class order, or of one's own, has none. What MiB's protocol gives (other
-    hyper-parameters, means without background) is the row where there is no other, else a remark.
+    A task in another class order, or of one's own, has none, nor has a test of whole images. Where
+    MiB's protocol (other hyper-parameters, means without background) was published too, the row is
+    the one whose recipe is nearer to the run, and the other a remark.
     """
-    if classes != _standard_classes(dataset, task):
+    (dataset, task, setup), method = run.group, run.method
+    standard = run.metrics["classes"] == _standard_classes(dataset, task)
+    if not standard or protocol_of_test(run.metrics) != "crop":
         return {}
     rows = _published()
     rows = rows[(rows.dataset == dataset) & (rows.task == task) & (rows.setup == setup)]
@@ -76,10 +76,26 @@ def published_row(
              for row in rows[rows.method == name].itertuples()]  # fmt: skip
     if not found:
         return {}
-    chosen, *others = found
+    unlike = [_unlike(row, run) for row in found]
+    nearest = min(range(len(found)), key=lambda n: (unlike[n] is None, len(unlike[n] or ())))
+    chosen, others = found.pop(nearest), found
     numbers = {f"published_{k}": getattr(chosen, f"miou_{k}") for k in ("old", "new", "all")}
     remarks = [_source(chosen), *(f"{_triple(row)} in {_source(row)}" for row in others)]
-    return {**numbers, "published_source": "; ".join(remarks)}
+    said = "; ".join(unlike[nearest] or ()) or None
+    return {**numbers, "published_source": "; ".join(remarks), "published_unlike": said}
+
+
+def _unlike(row: Any, run: ReportRun) -> list[str] | None:
+    """What a run has not as the recipe of a published row has it; None where it is not known."""
+    if run.config is None:
+        return None
+    method = row.method.removesuffix(_MIB_PROTOCOL)
+    place = (row.dataset, row.task, row.setup, method, row.source)
+    for recipe in recipes().values():
+        source = recipe.published.source if recipe.published else None
+        if (recipe.dataset, recipe.task, recipe.setup, recipe.method, source) == place:
+            return [*row_differences(recipe, run.config, run.metrics)]
+    return None
 
 
 def _source(row: Any) -> str:
@@ -119,10 +135,12 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sources(table: pd.DataFrame) -> list[str]:
-    """Where the published numbers are from, one line per source."""
-    known = table[table["published_source"].notna()]
-    groups = known.groupby("published_source", sort=False)["method"].unique()
-    return [f"{', '.join(methods)}: {source}" for source, methods in groups.items()]
+    """Where the published numbers are from, one line per source, and what is not as there."""
+    lines = []
+    for column, said in (("published_source", ""), ("published_unlike", "trained otherwise: ")):
+        groups = table[table[column].notna()].groupby(column, sort=False)["method"].unique()
+        lines += [f"{', '.join(methods)}: {said}{text}" for text, methods in groups.items()]
+    return lines
 
 
 def markdown_table(runs: Iterable[ReportRun]) -> str:

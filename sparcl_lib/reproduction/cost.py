@@ -11,10 +11,8 @@ from math import ceil
 from typing import NamedTuple
 
 from sparcl_lib.config import RunConfig, at_step
-from sparcl_lib.data import Presence, open_source, partition, scan
-from sparcl_lib.errors import UserError
-from sparcl_lib.reproduction.tables import rows_of
-from sparcl_lib.tasks import get_task
+from sparcl_lib.published.images import images_per_step
+from sparcl_lib.published.tables import rows_of
 
 FORMULA = (
     "Estimates for one H200, trained alone: the sum over steps of images x epochs / batch x "
@@ -36,7 +34,6 @@ MEASURED_AS = {"EWC": "FT", "RW": "FT", "PI": "FT", "Joint": "FT", "SDR+MiB": "S
 _WITH_TEACHER = "MiB"
 _ARITHMETIC = {"32-true": "tf32", "bf16-mixed": "bf16", "16-mixed": "bf16"}
 _PIXELS = 512
-_ADE_IMAGES = 20_210
 
 
 class Cost(NamedTuple):
@@ -68,45 +65,6 @@ def expected_cost(config: RunConfig, counted: bool = False) -> Cost | None:
     spent = [_iteration(config, step) for step in steps]
     hours = [_iterations(config, step, images[step]) * spent[step].seconds / 3600 for step in steps]
     return Cost(hours[0], sum(hours[1:]), max(each.gib for each in spent))
-
-
-def images_per_step(config: RunConfig, counted: bool = False) -> list[int] | None:
-    """Training images of each step that the method has, by rule; None where they are not known."""
-    task = get_task(config.dataset, config.task)
-    presence = _presence(config, counted)
-    if presence is None and config.dataset != "ade20k":
-        return None
-    if presence is None:
-        return [_ADE_IMAGES] * (1 if config.method.joint else task.num_steps)
-    setup = "overlapped" if config.method.joint else config.setup
-    try:
-        ids = partition(presence, task, setup).values()
-    except UserError:  # these images do not do for the task
-        return None
-    return [len(set().union(*ids))] if config.method.joint else [len(step) for step in ids]
-
-
-def _presence(config: RunConfig, counted: bool) -> Presence | None:
-    if counted:
-        return _counted(config.dataset, config.data_root)
-    return voc_presence() if config.dataset == "voc" else None
-
-
-@cache
-def _counted(dataset: str, data_root: str | None) -> Presence:
-    return scan(open_source(dataset, data_root), "train")
-
-
-@cache
-def voc_presence() -> Presence:
-    """The 10,582 images of VOC's train_aug: published are their sets of classes, not their ids."""
-    return Presence.from_sets(
-        {
-            f"{row['classes']}/{n}": set(map(int, row["classes"].split()))
-            for row in rows_of("published", "voc_class_sets.csv")
-            for n in range(int(row["train_aug"]))
-        }
-    )
 
 
 def _iterations(config: RunConfig, step: int, images: int) -> int:

@@ -1,25 +1,20 @@
 """Our numbers beside the published ones, and in what the two runs differ."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from statistics import mean, stdev
 from typing import Any
 
 import pandas as pd
 
-from sparcl_lib.config import RunConfig, resolve
-from sparcl_lib.config.first_step import all_settings
 from sparcl_lib.metrics import format_mean
-from sparcl_lib.plain import as_plain
+from sparcl_lib.published.differences import row_differences
+from sparcl_lib.published.tables import PublishedTable, RowRecipe
 from sparcl_lib.report.runs import ReportRun
-from sparcl_lib.reproduction.cost import images_per_step
 from sparcl_lib.reproduction.planning import PlannedRun
-from sparcl_lib.reproduction.tables import PublishedTable, RowRecipe
 from sparcl_lib.training.run_directory import RunDirectory
 
 MEASURES = ("old", "new", "all")
-_NO_DIFFERENCE = ("seed", "data_root", "model.weights", "data.splits")
-"""Settings of which the value is a place, or that are named on their own."""
 _NAMED = 2
 
 Finished = tuple[PlannedRun, ReportRun]
@@ -108,33 +103,6 @@ def _of(names: Sequence[str], all_rows: int) -> str:
 
 
 def _differences(row: RowRecipe, runs: Sequence[Finished]) -> Iterator[str]:
-    wanted = resolve(
-        row.dataset, row.method, [row.settings], task=row.task, setup=row.setup, data_root=None
-    )
-    expected = images_per_step(wanted)
     for run, result in runs:
-        yield from setting_differences(RunDirectory(run.out).config(), wanted)
-        found = list(result.metrics["images"].values())
-        if row.dataset == "voc" and found != expected:
-            yield f"data: {_commas(found)} training images a step, published {_commas(expected)}"
-    yield f"seeds: {_commas(run.seed for run, _ in runs)}"
-
-
-def setting_differences(here: RunConfig, wanted: RunConfig) -> Iterator[str]:
-    """The settings that a run does not have as its recipe has them."""
-    mine, theirs = all_settings(here), all_settings(wanted)
-    for key in dict.fromkeys([*theirs, *mine]):
-        setting = theirs.get(key) or mine[key]
-        if setting.acts == "never" or key in _NO_DIFFERENCE:
-            continue
-        values = [as_plain(s[key].value) if key in s else None for s in (mine, theirs)]
-        if values[0] != values[1]:
-            yield f"setting: {key}={values[0]} in place of {values[1]}"
-    if here.model.weights != wanted.model.weights:
-        yield f"setting: the backbone starts from {here.model.weights or 'random weights'}"
-    if here.data.splits is not None:
-        yield f"data: the lists of {here.data.splits}"
-
-
-def _commas(values: Iterable[object] | None) -> str:
-    return ", ".join(map(str, values or ()))
+        yield from row_differences(row, RunDirectory(run.out).config(), result.metrics)
+    yield f"seeds: {', '.join(str(run.seed) for run, _ in runs)}"

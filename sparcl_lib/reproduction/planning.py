@@ -11,9 +11,9 @@ from typing import Any
 
 from sparcl_lib.config import RunConfig, first_step_difference, resolve
 from sparcl_lib.errors import UserError
+from sparcl_lib.published.tables import PublishedTable, RowRecipe
 from sparcl_lib.report.runs import ReportRun
 from sparcl_lib.reproduction.cost import FORMULA, MANY_CLASSES, Cost, expected_cost
-from sparcl_lib.reproduction.tables import PublishedTable, RowRecipe
 from sparcl_lib.training import train
 from sparcl_lib.training.run_directory import RunDirectory
 

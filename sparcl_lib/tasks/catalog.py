@@ -117,7 +117,7 @@ def _reorder(task: Task, order: Sequence[int]) -> Steps:
 
 @cache
 def _published_ade() -> dict[str, Steps]:
-    text = (resources.files("sparcl_lib.published") / "ade_tasks.yaml").read_text("utf-8")
+    text = (resources.files("sparcl_lib") / "published" / "ade_tasks.yaml").read_text("utf-8")
     return {name: tuple(map(tuple, steps)) for name, steps in yaml.safe_load(text).items()}
 
 

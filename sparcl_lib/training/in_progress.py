@@ -201,7 +201,7 @@ def _check(
     except UserError as error:
         raise _refusal(directory, step, "by another version", "go back to that") from error
     if step == 0:
-        difference = first_step_difference(config, then)
+        difference = first_step_difference(config, then, state["terms"])
     else:
         difference = settings_difference(config, then, [step])
     if difference:

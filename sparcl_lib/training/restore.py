@@ -52,7 +52,7 @@ def check_same_settings(
         return  # version 0.2, whose settings had other names
     then = read_config(checkpoint["config"])
     if step == 0:
-        difference = first_step_difference(now, then)
+        difference = first_step_difference(now, then, checkpoint.get("terms"))
     else:
         difference = settings_difference(now, then, [step])
     if difference:

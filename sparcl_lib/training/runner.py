@@ -290,12 +290,12 @@ def _comma(steps: Sequence[int]) -> str:
 
 
 def _check_first_step(origin: RunDirectory, workspace: Workspace) -> None:
-    difference = first_step_difference(workspace.config, origin.config())
+    trained = origin.record(0).get("terms")
+    difference = first_step_difference(workspace.config, origin.config(), trained)
     if difference:
         raise UserError(
             f"step 0 of {origin.path} differs in {difference}: train step 0 here instead"
         )
-    origin.record(0)
 
 
 def _copy_first_step(origin: RunDirectory, directory: RunDirectory) -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import make_voc_tree, sparcl
 
-from sparcl_lib.reproduction import recipes, table_names, tables
+from sparcl_lib.published.tables import recipes, table_names, tables
 
 TINY = [
     "model.backbone=mini", "model.output_stride=4", "model.head=conv", "model.weights=null",

@@ -10,7 +10,7 @@ from chapter_reader import names_of_a_reader
 
 from sparcl_lib.cli.program import app
 from sparcl_lib.course.chapter import NOTEBOOKS, read_chapter
-from sparcl_lib.reproduction import recipes
+from sparcl_lib.published.tables import recipes
 
 CHAPTER = read_chapter(NOTEBOOKS / "sources" / "11_full_scale.py")
 TEXT = "\n".join(cell.source for cell in CHAPTER.cells if cell.cell_type == "markdown")

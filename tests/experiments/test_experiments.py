@@ -43,6 +43,7 @@ from sparcl_lib.experiments.sweep import (
     trials_table,
 )
 from sparcl_lib.method_table import NO_BREAK
+from sparcl_lib.methods import load_plugins
 
 QUICK = ("optim.iterations=2", "data.size=32", "data.batch_size=4")
 
@@ -536,6 +537,21 @@ def test_claims_never_exceed_the_budget_and_lost_trials_are_taken_over(plan, rec
     table = trials_table(plan())
     assert table.state.tolist() == ["running", "complete", "running"]
     assert sweep_text(table).startswith("2 trials still running elsewhere")
+
+
+def test_a_term_that_only_the_space_names_goes_to_the_processes(plan, tmp_path):
+    """Trials over the weight of a loss of one's own failed: "unknown setting", and give the file
+    that was given."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from sparcl_lib import term\n\n@term\ndef mine(context):\n"
+        "    return context.output.logits.square().mean()\n", "utf-8",
+    )  # fmt: skip
+    load_plugins([file])
+    searched = {"method.terms.mine.weight": Range(low=0.1, high=1)}
+    mine = dataclasses.replace(plan(2), spaces={"FT": searched})
+    table = sweep(mine, open_store(tmp_path / "runs"), jobs=2)
+    assert table.state.tolist() == ["complete", "complete"], table.error.tolist()
 
 
 def test_a_loss_that_runs_off_scores_0_and_the_search_goes_on(plan, tmp_path):

@@ -378,6 +378,34 @@ def test_a_run_with_a_term_of_ones_own_is_evaluated_without_it(root, plugin, tmp
         train(saved, tmp_path / "run", resume=True, accelerator="cpu")
 
 
+def test_a_store_that_a_term_of_ones_own_was_in_is_read_without_it(root, plugin, tmp_path):
+    """Runs that shared the step 0 of one with the term could not be opened, the baseline too, and
+    no other method could be added to the store."""
+    load_plugins([plugin])
+    store = open_store(tmp_path)
+    mine = tiny(root, "method.terms.near.weight=0.1", "method.name=mine")
+    runs, errors = run_all([mine, tiny(root)], store, jobs=1)
+    assert errors == [] and runs[0].first.path == runs[1].first.path
+    del TERMS["quiet"], TERMS["near"]
+    for run in runs:
+        assert run.confusion(0).sum() > 0 and run.confusion(1).sum() > 0
+        again = evaluate(run.directory.path, accelerator="cpu")
+        assert again["steps"] == run.metrics["steps"]
+    added, errors = run_all([tiny(root, method="LwF")], store, jobs=1)
+    assert errors == [] and added[0].first.path == runs[0].first.path
+    started = tmp_path / "started"
+    train(tiny(root, method="MiB"), started, start_from=runs[0].directory.path, accelerator="cpu")
+
+
+def test_without_a_term_that_step_0_was_trained_with_step_0_is_another(root, plugin, tmp_path):
+    load_plugins([plugin])
+    quiet = tiny(root, "method.terms.quiet.weight=0.1")
+    train(quiet, tmp_path / "run", accelerator="cpu", steps=[0])
+    del TERMS["quiet"], TERMS["near"]
+    with pytest.raises(UserError, match=r"step 0 of .* differs in method.terms.quiet.weight \(0.1"):
+        train(tiny(root), tmp_path / "o", start_from=tmp_path / "run", accelerator="cpu")
+
+
 def test_a_run_directory_knows_the_source_of_its_terms(root, plugin, tmp_path):
     """It answered with the old numbers, or went on with another loss."""
 

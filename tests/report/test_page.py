@@ -14,8 +14,10 @@ import torch
 from fabricated_runs import make_run, scored_run, voc_run
 from PIL import Image
 
+from sparcl_lib.config import resolve
 from sparcl_lib.report import ReportRun, render, results_table, write_results
 from sparcl_lib.report.page import write_report
+from sparcl_lib.report.runs import told_apart
 from sparcl_lib.viz import forgetting_curves
 
 STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
@@ -190,13 +192,17 @@ def test_runs_whose_settings_are_unknown_have_no_list_of_methods(page):
 
 
 def test_runs_of_one_name_and_other_weights_are_listed_apart():
-    weights = (10.0, 10.0, 3.0)
     runs = [
-        make_run("MiB", seed)._replace(settings={"terms": {"ce": {}, "kd": {"weight": weight}}})
-        for seed, weight in enumerate(weights)
-    ]
-    page = render(runs, "html").replace("\u00a0", " ")
-    assert [page.count(f"<b>MiB</b>: <code>ce + {w} kd</code>") for w in (10, 3)] == [1, 1]
+        make_run("MiB", seed)._replace(
+            config=resolve("minivoc", "MiB", [{"method": {"terms": {"kd": {"weight": weight}}}}],
+                           task="6-4", seed=seed)
+        )
+        for seed, weight in enumerate((10.0, 10.0, 3.0))
+    ]  # fmt: skip
+    page = render(told_apart(runs), "html").replace("\u00a0", " ")
+    for name, weight in (("MiB", 10), ("MiB (kd.weight=3.0)", 3)):
+        assert page.count(f"<b>{name}</b>: <code>ce(unbiased) + {weight} kd(unbiased)</code>") == 1
+    assert results_table(told_apart(runs)).seeds.tolist() == [2, 1]
 
 
 def test_unfinished_run_is_named_as_such_and_never_best():

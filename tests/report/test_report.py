@@ -1,5 +1,6 @@
 """Tables and files, from fabricated runs."""
 
+import dataclasses
 import io
 import json
 import re
@@ -9,7 +10,9 @@ import pandas as pd
 import pytest
 from fabricated_runs import make_run, voc_run
 
+from sparcl_lib.config import parse_settings, resolve
 from sparcl_lib.errors import UserError
+from sparcl_lib.published.tables import get_recipe
 from sparcl_lib.report import (
     ReportRun,
     load_runs,
@@ -19,6 +22,7 @@ from sparcl_lib.report import (
     steps_text,
     write_results,
 )
+from sparcl_lib.report.runs import told_apart
 from sparcl_lib.training.run_directory import RunDirectory
 
 
@@ -49,6 +53,22 @@ def test_published_rows_stand_beside_the_same_task_setup_and_method():
     assert sdr == [59.2, 12.9, 48.1]
     assert table.loc["Joint", "published_all"] == 77.4
     assert "without background" in table.loc["Joint", "published_source"]
+
+
+@pytest.mark.parametrize("recipe, number", [("", 36.7), ("mib-", 29.7)])
+def test_the_published_row_is_the_one_whose_recipe_is_nearer(recipe, number):
+    """A run of MiB's own recipe was put beside the row of the other protocol."""
+    row = get_recipe(f"{recipe}voc-15-1-overlapped-MiB")
+    config = resolve("voc", "MiB", [row.settings], task=row.task, setup=row.setup)
+    run = voc_run("MiB", setup="overlapped", images={"0": 3, "1": 2})
+    table = results_table([run._replace(config=config)]).iloc[0]
+    assert table["published_all"] == number
+    assert table["published_unlike"].startswith("data: 3, 2 training images a step, published 9568")
+    small = dataclasses.replace(config, data=dataclasses.replace(config.data, size=64))
+    text = render([run._replace(config=small)], "md")
+    assert (
+        "- Published, MiB: trained otherwise: setting: data.size=64 in place of 512; data:" in text
+    )
 
 
 def test_another_setup_task_or_class_order_has_no_published_row():
@@ -137,6 +157,47 @@ def test_what_value_0_is_is_told_where_it_is_not_background(tmp_path):
         assert re.search(f"mask value 0 .*{words}", render([other], "html"))
         with pytest.raises(UserError, match="label policy differ"):
             load_runs([save(same, tmp_path / "b"), save(other, tmp_path / zero)])
+
+
+def mini(method: str, seed: int = 0, *settings: str, sha: str = "a") -> ReportRun:
+    config = resolve("minivoc", method, [parse_settings(settings)], task="6-4", seed=seed)
+    run = make_run(method, seed, pictures=False, images_sha256=sha)
+    return run._replace(config=config)
+
+
+def test_runs_of_one_method_that_are_no_seeds_of_one_experiment_are_told_apart():
+    """They were one row, `MiB | 4 | 16.1 ± 2.1`, whatever they had been trained with."""
+    runs = [
+        mini("MiB"), mini("MiB", 1), mini("MiB", 2, "optim.lr=0.2", "data.workers=1"),
+        mini("MiB", 3, "optim.lr=0.2"), mini("MiB", 4, sha="b"),
+        mini("MiB", 5, "optim.momentum=0", "data.size=32", "method.terms.kd.weight=5", sha="b"),
+        mini("FT"), make_run("MiB", 6, pictures=False),
+    ]  # fmt: skip
+    table = results_table(told_apart(runs)).set_index("method")
+    assert table["seeds"].to_dict() == {
+        "FT": 1, "MiB": 3, "MiB (optim.lr=[0.2])": 2, "MiB (other images)": 1,
+        "MiB (kd.weight=5.0, data.size=32 and 2 more)": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "settings, name",
+    [
+        (["method.terms.feature_kd.weight=2"], "MiB + feature_kd"),
+        (["method.terms.kd.weight=0"], "MiB without kd"),
+        (["method.terms.kd.weight=3"], "MiB"),
+        (["method.name=mine", "method.terms.feature_kd.weight=2"], "mine"),
+    ],
+)
+def test_a_method_with_other_terms_does_not_pass_for_the_librarys(settings, name):
+    """A loss of one's own on MiB was called MiB, and the published MiB stood beside it."""
+    run = mini("MiB", 0, *settings)
+    (found,) = told_apart([run.named(run.config.method.name)])
+    assert found.method == name
+
+
+def test_a_released_variant_is_the_same_method():
+    assert [r.method for r in told_apart([mini("SDR", 0, "method.variant=released")])] == ["SDR"]
 
 
 def test_runs_that_a_table_would_mix_up_are_refused(tmp_path):

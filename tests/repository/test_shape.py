@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2] / "sparcl_lib"
 FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up: a room, or a file beside the rooms, knows what stands in a line above its own.
 LAYERS = (
-    {"digests", "errors", "labels", "lazy", "published"},
+    {"cores", "digests", "errors", "labels", "lazy"},
     {"yaml_text"},
     {"plain", "writing", "seeding", "fields", "method_table", "progress"},
     {"tasks"},
@@ -18,7 +18,7 @@ LAYERS = (
     {"losses", "viz"},
     {"methods"},
     {"config"},
-    {"training"},
+    {"published", "training"},
     {"latent_space", "prediction", "report"},
     {"run"},
     {"experiments", "reproduction", "revision"},

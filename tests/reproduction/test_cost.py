@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from sparcl_lib.config import parse_settings, resolve
-from sparcl_lib.reproduction import get_recipe, get_table, recipes
-from sparcl_lib.reproduction.cost import FORMULA, MEASURED_AS, expected_cost, images_per_step
+from sparcl_lib.published.images import images_per_step
+from sparcl_lib.published.tables import get_recipe, get_table, recipes
+from sparcl_lib.reproduction.cost import FORMULA, MEASURED_AS, expected_cost
 from sparcl_lib.reproduction.planning import plan_runs, plan_text
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.methods import METHODS
 from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, grow
 from sparcl_lib.prototypes import PrototypeBank
-from sparcl_lib.reproduction import RowRecipe, get_recipe, get_table, recipes, tables
+from sparcl_lib.published.tables import RowRecipe, get_recipe, get_table, recipes, tables
 from sparcl_lib.tasks import Task, get_task
 from sparcl_lib.training.plan import StepPlan
 from sparcl_lib.training.step import StepTrainer, make_optimizer, poly_lr
@@ -125,7 +125,8 @@ def test_names_are_found_in_any_case_and_the_nearest_is_named():
 
 
 def test_names_are_known_without_torch():
-    code = "import sys, sparcl_lib.reproduction as r; r.recipes(); sys.exit('torch' in sys.modules)"
+    asked = "import sys; from sparcl_lib.published.tables import recipes; recipes()"
+    code = f"{asked}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
