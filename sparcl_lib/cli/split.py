@@ -1,6 +1,7 @@
 """`sparcl split`: which images each step trains on, by rule or from published lists."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,8 @@ def split(
 ) -> None:
     """Print or write the images of every step, or check lists; needs masks and id lists only."""
     from sparcl_lib.data import lists, open_source, partition, scan
+    from sparcl_lib.data.remarks import of_lists
+    from sparcl_lib.plain import is_yaml
     from sparcl_lib.tasks import check_setup, get_task
     from sparcl_lib.tasks.classes import unknown_name
 
@@ -47,6 +50,8 @@ def split(
     source = open_source(dataset, data_root)
     chosen = get_task(source.name, task, classes=source.classes)
     presence = scan(source, "train")
+    for line in of_lists(source, published=not is_yaml(task)):
+        print(f"sparcl: {line}", file=sys.stderr)
     if published is None:
         steps = partition(presence, chosen, setup)
     else:

@@ -22,6 +22,7 @@ from sparcl_lib.data.pixels import (
     check_two_files,
 )
 from sparcl_lib.data.presence import Presence, raw_ids_shown
+from sparcl_lib.data.remarks import PUBLISHED, in_both
 from sparcl_lib.data.sources.source import Source, format_ranges
 from sparcl_lib.data.splits import without_classes
 from sparcl_lib.errors import UserError, number_of
@@ -32,13 +33,6 @@ from sparcl_lib.tasks.task import Task
 Line = tuple[bool, str]
 """(fine, what was found), printed as OK or FAIL."""
 
-# Images as published, by data set and then by id list or, where masks are not listed, by split.
-# VOC: the lists of the devkit; train_aug as in DeepLab and all of the field; ADE20K: the page of
-# the benchmark, sceneparsing.csail.mit.edu.
-PUBLISHED = {
-    "voc": {"train.txt": 1464, "val.txt": 1449, "train_aug.txt": 10582, "trainaug.txt": 10582},
-    "ade20k": {"train": 20210, "val": 2000},
-}
 _MOST_VALUES = 32
 """Of masks, that are listed one by one."""
 
@@ -269,9 +263,7 @@ def _shared(source: Source, found: Mapping[str, Mapping[str, _Found]]) -> list[L
     """Is something of train also in val? By file, and photographs by their bytes too."""
     if set(found) != {"train", "val"}:
         return []
-    # By file: frames of two folders may have the same id.
-    masks = {source.mask("val", image_id) for image_id in found["val"]}
-    both = sorted(i for i in found["train"] if source.mask("train", i) in masks)
+    both = in_both(source)
     tested = {image.sha256: i for i, image in found["val"].items() if image.sha256}
     pairs = [
         f"{i} = {tested[image.sha256]}"

@@ -23,9 +23,12 @@ import torch
 
 from sparcl_lib.config import RunConfig
 from sparcl_lib.cores import cores
+from sparcl_lib.data import open_source
+from sparcl_lib.data.remarks import of_lists
 from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
+from sparcl_lib.plain import is_yaml
 from sparcl_lib.progress import BarsOfOthers, one_line, ticking, tqdm
 from sparcl_lib.run import Run
 
@@ -74,6 +77,7 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     same call goes on where it stopped.
     """
     configs = list(configs)
+    _tell_of_data(configs)
     terms = terms_of(configs)
     keys = [run_keys(config) for config in configs]
     wanted = dict(zip(keys, configs))
@@ -96,6 +100,14 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     results |= {k: done[k] for k in missing}
     errors = [f"{titles[k]}: {r.error}" for k, r in results.items() if r.error]
     return Outcomes([results[k].value for k in keys], errors)
+
+
+def _tell_of_data(configs: Iterable[RunConfig]) -> None:
+    """What each run would say of its lists, once for all: what they print is not seen."""
+    places = dict.fromkeys((c.dataset, c.data_root, not is_yaml(c.task)) for c in configs)
+    for dataset, data_root, published in places:
+        for line in of_lists(open_source(dataset, data_root), published):
+            print(line, file=sys.stderr)
 
 
 def _kept(store: RunStore, config: RunConfig, keys: RunKeys) -> CallResult:

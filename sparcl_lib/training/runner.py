@@ -126,7 +126,7 @@ def train(
                 check_synchronises(fabric)
             _tell_of_other_devices(fabric, directory, steps)
             if fabric.is_global_zero:
-                for line in filter(None, [workspace.unused_images, *_unused_values(workspace)]):
+                for line in (*workspace.remarks, *_unused_values(workspace)):
                     print(f"{directory.path}: {line}", file=sys.stderr)
             _evaluate_outdated(fabric, workspace, directory)
             # Now, for a term may change a value that it names while it trains.
@@ -290,8 +290,9 @@ def _comma(steps: Sequence[int]) -> str:
 
 
 def _check_first_step(origin: RunDirectory, workspace: Workspace) -> None:
+    then = origin.config()
     trained = origin.record(0).get("terms")
-    difference = first_step_difference(workspace.config, origin.config(), trained)
+    difference = first_step_difference(workspace.config, then, trained)
     if difference:
         raise UserError(
             f"step 0 of {origin.path} differs in {difference}: train step 0 here instead"

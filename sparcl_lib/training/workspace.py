@@ -37,6 +37,7 @@ from sparcl_lib.data.loading.transforms import (
     whole_image,
 )
 from sparcl_lib.data.pixels import Size, check_pixels
+from sparcl_lib.data.remarks import of_lists, of_steps
 from sparcl_lib.data.splits import without_classes
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Method
@@ -77,8 +78,9 @@ class Workspace:
     evaluation_reader: ImageReader
     evaluation_sizes: Mapping[str, Size]
     """Width and height of the evaluation images."""
-    unused_images: str
-    """How many images show no class of the task, in a line; empty if there are none."""
+    remarks: tuple[str, ...]
+    """What should be known of the images, a line each: those that no step uses, and `data.remarks`.
+    """
     checksums: ImageChecksums = field(default_factory=dict)
     """Of all images, once they were read. Copies of a workspace share them."""
 
@@ -230,20 +232,26 @@ def open_workspace(
             name = f"photograph {source.photo('val', image_id)}"
             check_pixels(name, sizes[image_id], ", or use data.test=crop")
     # Lists name the training images, whatever these show.
-    ruled = {"test": val} if config.data.splits else {"training": train, "test": val}
+    listed = config.data.splits is not None
+    ruled = {"test": val} if listed else {"training": train, "test": val}
+    ids = _training_ids(config, train, task, run, trained)
     return Workspace(
         config=config,
         task=task,
         learned=learned,
         source=source,
         method=method,
-        train_ids=_training_ids(config, train, task, run, trained),
+        train_ids=ids,
         evaluation_ids=evaluated,
         picture_ids=_choose_pictures(val, task, evaluated[steps[-1]]),
         train_reader=ImageReader(source, "train", config.data.cache),
         evaluation_reader=ImageReader(source, "val", config.data.cache),
         evaluation_sizes=sizes,
-        unused_images=_unused_images(ruled, task),
+        remarks=(
+            *_unused_images(ruled, task),
+            *of_lists(source, published=not is_yaml(config.task)),
+            *(of_steps(ids, train, task, config.setup) if listed and not method.joint else ()),
+        ),
     )
 
 
@@ -253,14 +261,15 @@ def _sizes(presence: Presence) -> dict[str, Size]:
     return {i: (width, height) for i, (width, height) in zip(presence.ids, pairs, strict=True)}
 
 
-def _unused_images(splits: Mapping[str, Presence], task: Task) -> str:
+def _unused_images(splits: Mapping[str, Presence], task: Task) -> list[str]:
+    """A line, or none."""
     counts = {
         f"{len(unused)} of {len(presence.ids)} {kind} images": len(unused)
         for kind, presence in splits.items()
         for unused in [without_classes(presence, task)]
     }
     listed = " and ".join(text for text, count in counts.items() if count)
-    return f"{listed} show no class of task {task.name} and are left out" if listed else ""
+    return [f"{listed} show no class of task {task.name} and are left out"] if listed else []
 
 
 def _open_task(config: RunConfig, source: Source, run: RunDirectory | None) -> Task:

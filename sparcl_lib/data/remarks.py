@@ -1,0 +1,69 @@
+"""What makes a run on these lists another one than it looks: said in a line, and not refused."""
+
+from collections.abc import Mapping, Sequence
+
+from sparcl_lib.data.lists import first_few
+from sparcl_lib.data.presence import Presence
+from sparcl_lib.data.sources.source import Source
+from sparcl_lib.data.splits import step_ids
+from sparcl_lib.errors import number_of
+from sparcl_lib.tasks.task import Task
+
+# Images as published, by data set and then by id list or, where masks are not listed, by split.
+# VOC: the lists of the devkit; train_aug as in DeepLab and all of the field; ADE20K: the page of
+# the benchmark, sceneparsing.csail.mit.edu.
+PUBLISHED = {
+    "voc": {"train.txt": 1464, "val.txt": 1449, "train_aug.txt": 10582, "trainaug.txt": 10582},
+    "ade20k": {"train": 20210, "val": 2000},
+}
+_SPLITS = {"voc": {"train": "train_aug.txt", "val": "val.txt"},
+           "ade20k": {"train": "train", "val": "val"}}  # fmt: skip
+"""Which of them the published tasks are trained and tested on."""
+
+
+def of_lists(source: Source, published: bool) -> list[str]:
+    """Images that are trained and tested on, and splits that have not as many as were published.
+
+    published: whether the task is one of the published ones.
+    """
+    said = []
+    shared = in_both(source)
+    if shared:
+        number = number_of(len(shared), "image is", "images are")
+        said.append(
+            f"{number} in train and in val, so that a network is tested on what it was trained on: "
+            f"{first_few(shared)}; take them off one list"
+        )
+    for split, name in _SPLITS.get(source.name, {}).items() if published else ():
+        listing, count = source.split(split).listing, len(source.ids(split))
+        wanted = PUBLISHED[source.name][name]
+        if count != wanted:
+            place = f" in {listing.name}" if listing else ""
+            said.append(
+                f"{split} has {count:,} images{place}, and published numbers of {source.name} are "
+                f"of the {wanted:,} of {name}: these will not compare (sparcl data check)"
+            )
+    return said
+
+
+def in_both(source: Source) -> list[str]:
+    """Ids of images that are in train and in val, sorted. By the file of the mask, for frames of
+    two folders may have the same id."""
+    masks = {source.mask("val", image_id) for image_id in source.ids("val")}
+    return sorted(i for i in source.ids("train") if source.mask("train", i) in masks)
+
+
+def of_steps(
+    steps: Mapping[int, Sequence[str]], presence: Presence, task: Task, setup: str
+) -> list[str]:
+    """Steps whose listed images are not those of the setup's rule."""
+    said = []
+    for step, ids in steps.items():
+        ruled = set(step_ids(presence, task, setup, step))
+        more, fewer = len(set(ids) - ruled), len(ruled - set(ids))
+        if more or fewer:
+            said.append(
+                f"the list of step {step} has {number_of(more, 'image')} that the rule of the "
+                f"{setup} setup has not, and lacks {fewer} that it has (sparcl split --import)"
+            )
+    return said
