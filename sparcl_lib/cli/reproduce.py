@@ -68,7 +68,7 @@ def _published(row: RowRecipe) -> str:
     if row.published is None:
         return "no published numbers found"
     values = row.published.old, row.published.new, row.published.all
-    return " / ".join("–" if value is None else f"{value:.1f}" for value in values)
+    return " / ".join("–" if value is None else f"{value:g}" for value in values)
 
 
 def _print_recipe(row: RowRecipe) -> None:

@@ -11,6 +11,16 @@ from sparcl_lib.methods import TERMS, VARIANT, RegulariserSettings, term_options
 from sparcl_lib.plain import flatten
 
 
+_ELSEWHERE = {
+    "crop": "data.size",
+    "learning_rate": "optim.lr",
+    "num_workers": "data.workers",
+    "rate": "optim.lr",
+    "wd": "optim.weight_decay",
+}
+"""What a setting is called in other codes, of which no letter may be the same -> its key here."""
+
+
 def known_keys() -> list[str]:
     """Every dotted key that --set and settings files may use."""
     keys = [VARIANT, *(key for key in _field_keys(RunConfig) if key != "method.terms")]
@@ -45,6 +55,8 @@ def check_keys(plain: Mapping[str, Any]) -> None:
 def _near(key: str, known: list[str]) -> list[str]:
     """Keys like this one whose own name is like its: data.zero is not what data.crop meant."""
     name = key.rpartition(".")[2]
+    if name in _ELSEWHERE:
+        return [_ELSEWHERE[name]]
     names = {k: k.rpartition(".")[2] for k in difflib.get_close_matches(key, known, n=5)}
     return [k for k in names if difflib.get_close_matches(name, [names[k]], cutoff=0.55)]
 

@@ -27,6 +27,7 @@ from sparcl_lib.report.runs import (
     by_method,
     label_policy,
     mean_matrix,
+    other_first_steps,
     tested_on,
     trained_on,
 )
@@ -220,6 +221,7 @@ def _about(runs: list[ReportRun], subject: str) -> str:
         f"(mask value 255) are {_POLICIES[policy['border']]}; at test they are left out, and "
         f"pixels of classes not learned yet are {_POLICIES[policy['future']]}."
         f"{_ZERO[policy['zero']]} Tested are {tested_on(metrics)}.{trained}"
+        + "".join(f" Note: {line}." for line in other_first_steps(runs))
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sparcl_lib.config import RunConfig, all_settings
+from sparcl_lib.config import RunConfig, all_settings, first_step_difference
 from sparcl_lib.errors import UserError
 from sparcl_lib.method_table import METHODS
 from sparcl_lib.methods import method_to_plain
@@ -235,6 +235,20 @@ def by_method(runs: Iterable[ReportRun]) -> dict[str, list[ReportRun]]:
     for run in ordered(runs):
         methods.setdefault(run.method, []).append(run)
     return methods
+
+
+def other_first_steps(runs: Iterable[ReportRun]) -> list[str]:
+    """A line for each method that does not begin with the step 0 of the first one, of runs of one
+    group: what they reach is then not what their later steps did alone. Joint training has none."""
+    firsts = {m: of[0].config for m, of in by_method(r for r in runs if not r.joint).items()}
+    known = {method: config for method, config in firsts.items() if config is not None}
+    lines = []
+    for method, config in known.items():
+        base = next(iter(known))
+        difference = first_step_difference(config, known[base])
+        if difference:
+            lines.append(f"step 0 of {method} is not that of {base}: {difference}")
+    return lines
 
 
 def mean_matrix(matrices: Sequence[StepMatrix]) -> StepMatrix:

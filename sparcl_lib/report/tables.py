@@ -16,8 +16,10 @@ from sparcl_lib.published.tables import recipes
 from sparcl_lib.report.runs import (
     KEYS,
     ReportRun,
+    by_group,
     label_policy,
     ordered,
+    other_first_steps,
     protocol_of_test,
     tested_on,
 )
@@ -144,13 +146,16 @@ def sources(table: pd.DataFrame) -> list[str]:
 
 
 def markdown_table(runs: Iterable[ReportRun]) -> str:
-    """A GitHub table of the last step's mIoU, then the sources of published numbers."""
+    """A GitHub table of the last step's mIoU, then what to know of it, and where published numbers
+    are from."""
+    runs = list(runs)
     table = results_table(runs)
     shown = readable(table)
     rows = [list(shown), ["---"] * 4 + ["---:"] * (shown.shape[1] - 4), *shown.values.tolist()]
     lines = ["| " + " | ".join(map(_as_it_is, row)) + " |" for row in rows]
     whole = [_as_it_is(" ".join(key)) for key in _groups_tested_whole(table)]
     notes = [f"- {group}: {_WHOLE}" for group in whole]
+    notes += [f"- {line}" for group in by_group(runs).values() for line in other_first_steps(group)]
     notes += [f"- Published, {line}" for line in sources(table)]
     return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
 
@@ -162,11 +167,13 @@ def _as_it_is(cell: str) -> str:
 
 def results_text(runs: Iterable[ReportRun]) -> str:
     """The table for a terminal: one block per dataset, task and setup; mIoU in percent."""
-    table = results_table(runs)
+    runs = list(runs)
+    table, groups = results_table(runs), by_group(runs)
     whole, names = _groups_tested_whole(table), list(KEYS[:3])
     return "\n\n".join(
         f"{' '.join(key)}, mIoU in percent{f', {_WHOLE}' if key in whole else ''}\n"
         f"{rows.drop(columns=names).to_string(index=False)}"
+        + "".join(f"\n({line})" for line in other_first_steps(groups[key]))
         for key, rows in readable(table).groupby(names, sort=False)
     )
 

@@ -22,7 +22,7 @@ from sparcl_lib.report import (
     steps_text,
     write_results,
 )
-from sparcl_lib.report.runs import told_apart
+from sparcl_lib.report.runs import other_first_steps, told_apart
 from sparcl_lib.training.run_directory import RunDirectory
 
 
@@ -209,3 +209,15 @@ def test_runs_that_a_table_would_mix_up_are_refused(tmp_path):
     other = save(make_run("MiB", pictures=False, label_policy=policy), tmp_path / "c")
     with pytest.raises(UserError, match="label policy differ"):
         load_runs([first, other])
+
+
+def test_another_step_0_is_told(tmp_path):
+    """SDR's losses on PLOP began from a step 0 of their own, and nothing said so."""
+    own = mini("PLOP", 0, "method.terms.attraction.weight=0.1", "method.name=mine")
+    runs = told_apart([mini("FT"), mini("MiB"), mini("SDR"), own.named("mine"), mini("Joint")])
+    said = "step 0 of mine is not that of FT: method.terms.attraction.weight (None there, 0.1 here)"
+    assert other_first_steps(runs) == [said]
+    assert results_text(runs).endswith(f"\n({said})")
+    assert f"- {said}\n" in render(runs, "md")
+    assert f"Note: {said}." in render(runs, "html")
+    assert other_first_steps(runs[:3]) == other_first_steps([make_run("FT"), own]) == []

@@ -10,6 +10,7 @@ A row for a step without a teacher, and one for a step with one.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,7 @@ from sparcl_lib.models import NetworkSpec, build_segmenter, freeze
 TABLE = Path(__file__).with_suffix(".csv")
 HOURS = Path(__file__).with_name("hours.csv")
 MEASURED = Path(__file__).parents[1] / "gpu" / "speed.csv"
-IMAGES = 9568, 487 + 299 + 491 + 500 + 548  # of 15-1 overlapped: step 0, the five later steps
+IMAGES = 9568, 487, 299, 491, 500, 548  # of the steps of 15-1 overlapped
 ARITHMETIC = {"32-true": "tf32", "bf16-mixed": "bf16", "32-true, tf32 off": "fp32"}
 SIZE, OLD, NEW = 512, 16, 1  # pixels; channels of task 15-1 before and after step 1
 GIB = 2**30
@@ -75,7 +76,8 @@ def hours(batch: int, epochs: float) -> pd.DataFrame:
     speed = pd.read_csv(MEASURED)
     speed = speed[(speed.batch == batch) & (speed.layout == "channels last")]
     speed = speed.set_index(["method", "arithmetic"])
-    first, later = (epochs * images / batch for images in IMAGES)
+    counts = [math.ceil(epochs * images / batch) for images in IMAGES]
+    first, later = counts[0], sum(counts[1:])
     rows = []
     for precision, arithmetic in ARITHMETIC.items():
         plain, taught = speed.loc["FT", arithmetic], speed.loc["SDR", arithmetic]
