@@ -10,7 +10,6 @@ from sparcl_lib.errors import UserError, shown
 from sparcl_lib.methods import TERMS, VARIANT, RegulariserSettings, term_options
 from sparcl_lib.plain import flatten
 
-
 _ELSEWHERE = {
     "crop": "data.size",
     "learning_rate": "optim.lr",
