@@ -2,6 +2,9 @@
 
 import traceback
 
+_MOST = 120
+"""Characters of a value in a message."""
+
 
 class UserError(ValueError):
     """A mistake that the user can mend: one line saying what is wrong, where, and how to mend it.
@@ -20,13 +23,13 @@ class UserError(ValueError):
         return [f"{type(self).__name__}: {self}  (%tb shows where)"]
 
 
-def shown(value: object, most: int = 120) -> str:
+def shown(value: object) -> str:
     """What a line says of a value: its repr, cut where it is long."""
     try:
         text = repr(value)
     except ValueError:  # a whole number of more digits than Python writes down
         text = "a number of thousands of digits"
-    return text if len(text) <= most else f"{text[:most]}..."
+    return text if len(text) <= _MOST else f"{text[:_MOST]}..."
 
 
 def printable(text: str) -> str:

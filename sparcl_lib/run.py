@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHOWN = {"old": "miou_old", "new": "miou_new", "all": "miou_all"}
+_HELD = 2
+"""Networks that a run keeps in memory, so that two can be compared photograph by photograph."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,7 +58,7 @@ class Run:
     _networks: dict[tuple[int, str], Segmenter] = field(
         default_factory=dict, init=False, compare=False
     )
-    """Those that have predicted, by step and device."""
+    """The last that have predicted, by step and device."""
 
     @property
     def folder(self) -> Path:
@@ -217,9 +219,17 @@ class Run:
 
     def _network(self, step: int, device: str | None) -> Segmenter:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if (step, device) not in self._networks:
-            self._networks[step, device] = self.model(step).to(find_device(device))
-        return self._networks[step, device]
+        network = self._networks.pop((step, device), None)
+        if network is None:
+            network = self.model(step).to(find_device(device))
+        self._networks[step, device] = network  # as the last one
+        while len(self._networks) > _HELD:
+            del self._networks[next(iter(self._networks))]
+        return network
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which reads the networks that it needs."""
+        return {**self.__dict__, "_networks": {}}
 
     def plot_forgetting(self) -> "Figure":
         """mIoU after each step, of all classes learned so far and of those of step 0."""

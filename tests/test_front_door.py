@@ -4,6 +4,7 @@ import doctest
 import importlib
 import itertools
 import json
+import pickle
 import subprocess
 import sys
 import warnings
@@ -371,6 +372,20 @@ def test_a_device_that_is_not_there(run, photograph, device, message, monkeypatc
     with pytest.raises(UserError) as error:
         run.predict(photograph, device=device)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_run_holds_two_networks_and_hands_on_none(run):
+    """All that had predicted stayed for good, and went with the run to other processes."""
+    photograph = np.zeros((8, 8, 3), np.uint8)
+    for step, device in ((0, "cpu"), (1, "cpu"), (0, "cpu:0"), (1, "cpu")):
+        expected = run.predict(photograph, step=step, device=device)
+    assert [*run._networks] == [(0, "cpu:0"), (1, "cpu")]
+    there = pickle.dumps(run)
+    assert len(there) < 20_000
+    again = pickle.loads(there)
+    assert again.folder == run.folder and np.array_equal(
+        again.predict(photograph, device="cpu"), expected
+    )
 
 
 def test_photographs_are_rgb_and_upright(tmp_path):

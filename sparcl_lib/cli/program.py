@@ -202,7 +202,9 @@ def evaluate(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
-    format: Annotated[str, typer.Option(help="html, md or csv.")] = "md",
+    format: Annotated[
+        str, typer.Option(help="html, md, latex, csv, or classes: CSV of every class and step.")
+    ] = "md",
     out: Annotated[
         Path | None, typer.Option(help="File to write; standard output without.")
     ] = None,

@@ -5,7 +5,7 @@ from typing import Any
 
 from IPython import get_ipython
 
-LINE = "KeyboardInterrupt: stopped; what was trained is kept for the next time  (%tb shows where)"
+LINE = "KeyboardInterrupt: stopped; a run in training goes on here next time  (%tb shows where)"
 
 
 def one_line_interrupts() -> None:

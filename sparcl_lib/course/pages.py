@@ -122,14 +122,14 @@ def chapter_page(chapter: Chapter, link: Link) -> str:
     return page(f"{chapter.number} {chapter.meta.title}", body)
 
 
-def page(title: str, body: str, head: str = "") -> str:
-    """A whole HTML file. head: what else belongs there."""
+def page(title: str, body: str) -> str:
+    """A whole HTML file."""
     styles = files("sparcl_lib.course").joinpath("page.css").read_text("utf-8")
     colours = HtmlFormatter(style="default").get_style_defs(".code")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>\n{styles}{colours}\n</style>\n{head}</head>\n"
+        f"<title>{html.escape(title)}</title>\n<style>\n{styles}{colours}\n</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sparcl_lib.experiments.pool import Executor
 
 STORE_VARIABLE = "SPARCL_STORE"
+_LONGEST = 120
+"""Bytes of a name in a key: a folder has room for 255, and its lock and drafts need some."""
 Trainer = Callable[..., Mapping[str, Any]]
 
 
@@ -50,6 +52,7 @@ def run_keys(config: RunConfig) -> RunKeys:
     run = _digest({**_trained_by(used), **identity.run})
     first = _digest({**_trained_by(method.active_terms(0)), **identity.first})
     name = re.sub(r"[^\w.]+", "-", method.name)
+    name = name.encode()[:_LONGEST].decode(errors="ignore")
     return RunKeys(f"{name}-{run}", f"first-{first}")
 
 

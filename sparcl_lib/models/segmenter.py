@@ -337,7 +337,8 @@ def _most_likely(binary_logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict_whole(model: nn.Module, images: Tensor) -> Tensor:
-    """`predict` for images of any size, uint8 (B, H, W): the classes are upsampled one by one.
+    """`predict` for images (B, 3, H, W) of any size -> class ids, uint8 (B, H, W): the classes are
+    upsampled one by one.
 
     All logits of a large image at once would fill the memory.
     """

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from sparcl_lib.report.runs import ReportRun, load_runs
 from sparcl_lib.report.tables import (
+    class_table,
+    latex_table,
     markdown_table,
     results_table,
     results_text,
@@ -28,7 +30,8 @@ __all__ = [
 
 
 def render(runs: list[ReportRun], format: str) -> str:
-    """The runs as `html` (the page), `md` (a GitHub table) or `csv` (numbers to 4 decimals).
+    """The runs as `html` (the page), `md` (a GitHub table), `latex` (a table for booktabs), `csv`
+    (numbers to 4 decimals) or `classes` (CSV, the IoU of every class after every step of each run).
 
     Raises UserError for another format.
     """
@@ -41,7 +44,9 @@ def render(runs: list[ReportRun], format: str) -> str:
     writers: dict[str, Callable[[], str]] = {
         "html": page,
         "md": lambda: markdown_table(runs),
+        "latex": lambda: latex_table(runs),
         "csv": lambda: csv_text(results_table(runs).round(4)),
+        "classes": lambda: csv_text(class_table(runs).round(4)),
     }
     if format not in writers:
         raise unknown_name("format", format, writers)

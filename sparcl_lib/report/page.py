@@ -118,9 +118,9 @@ def write_page(
     write_text(path, page_of(title, sections, commands, remark, beside, course, origin))
 
 
-def page_html(runs: Iterable[ReportRun], title: str, commands: Sequence[str] = ()) -> str:
+def page_html(runs: Iterable[ReportRun], title: str) -> str:
     """The page: one section per dataset, task and setup; pictures and style inside the file."""
-    return page_of(title, [section(group) for group in by_group(runs).values()], commands)
+    return page_of(title, [section(group) for group in by_group(runs).values()])
 
 
 def page_of(

@@ -19,6 +19,8 @@ KEYS = ("dataset", "task", "setup", "method")
 _OF_EACH_RUN = ("seed", "method.name", *KEYS[:3])
 """Settings that say which run of an experiment this is, or are told apart by themselves."""
 _NAMED = 2
+_BEGINS = 4
+"""Classes by which an order is known."""
 
 
 class ReportRun(NamedTuple):
@@ -79,7 +81,7 @@ def load_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
     runs = told_apart([_load(RunDirectory(path)) for path in paths])
     if not runs:
         raise UserError("no run to report: give at least one run directory")
-    for k, (path, run) in enumerate(zip(paths, runs)):
+    for k, (path, run) in enumerate(zip(paths, runs, strict=True)):
         for earlier, other in zip(paths[:k], runs[:k]):
             _check_pair(earlier, other.metrics, path, run.metrics)
     return runs
@@ -106,11 +108,12 @@ def known_config(directory: RunDirectory) -> RunConfig | None:
 def told_apart(runs: Iterable[ReportRun]) -> list[ReportRun]:
     """The runs, each under a name that is of its experiment alone; seeds of one share it.
 
-    A library's method with other loss terms is named by them, as `MiB + mine`. Of several
+    A task whose classes come in another order says how it begins: `15-5, order 20 19 18 ...`. A
+    library's method with other loss terms is named by them, as `MiB + mine`. Of several
     experiments of one name the first keeps it, and the others say what they have in place of it:
     `MiB (optim.lr=[0.1], kd.weight=5)`. Runs whose configuration is not known keep their names.
     """
-    named = [run.named(_with_terms(run)) for run in runs]
+    named = [_with_order(run).named(_with_terms(run)) for run in runs]
     firsts: dict[tuple[str, ...], ReportRun] = {}
     found = []
     for run in named:
@@ -119,6 +122,15 @@ def told_apart(runs: Iterable[ReportRun]) -> list[ReportRun]:
         said = f" ({_in_short(differences)})" if differences else ""
         found.append(run.named(f"{run.metrics['method']}{said}"))
     return found
+
+
+def _with_order(run: ReportRun) -> ReportRun:
+    order = () if run.config is None else run.config.class_order or ()
+    if not order:
+        return run
+    begins = " ".join(map(str, order[:_BEGINS]))
+    task = f"{run.metrics['task']}, order {begins} ..."
+    return run._replace(metrics={**run.metrics, "task": task})
 
 
 def _with_terms(run: ReportRun) -> str:

@@ -36,6 +36,8 @@ MEASURES = {
 PUBLISHED = {f"published_{name}": f"published {name}" for name in ("old", "new", "all")}
 _MIB_PROTOCOL = " [MiB protocol]"
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&$]")
+_LATEX = re.compile(r"[\\{}$&#^_~%]")
+_IN_LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
 _WHOLE = "tested on whole images at their own resolution"
 
 
@@ -160,6 +162,34 @@ def markdown_table(runs: Iterable[ReportRun]) -> str:
     return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
 
 
+def latex_table(runs: Iterable[ReportRun]) -> str:
+    r"""A table of LaTeX, for its package booktabs: \usepackage{booktabs}."""
+    shown = readable(results_table(runs)).map(_for_latex)
+    ends = "l" * len(KEYS) + "r" * (shown.shape[1] - len(KEYS))
+    rows = [" & ".join(row) + r" \\" for row in [list(shown), *shown.values.tolist()]]
+    lines = [rf"\begin{{tabular}}{{{ends}}}", r"\toprule", rows[0], r"\midrule", *rows[1:],
+             r"\bottomrule", r"\end{tabular}"]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _for_latex(cell: str) -> str:
+    named = _LATEX.sub(lambda found: _IN_LATEX.get(found[0], rf"\{found[0]}"), cell)
+    return named.replace(" ± ", r" $\pm$ ").replace("–", "--")
+
+
+def class_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
+    """A row for each class after each step of each run: names, seed, test, step, class, iou in
+    percent (NaN where there is none: neither in the truth nor predicted)."""
+    rows = [
+        {**names, "step": entry["step"], "class": name, "iou": iou}
+        for run in ordered(runs)
+        for names in [{**_names(run.metrics), "method": run.method}]
+        for entry in run.metrics["steps"]
+        for name, iou in entry["class_iou"].items()
+    ]
+    return pd.DataFrame(rows)
+
+
 def _as_it_is(cell: str) -> str:
     """A cell of a Markdown table that shows what it says: `<b>`, `a|b` and `*` mean themselves."""
     return cell if set(cell) == {"-"} or cell == "---:" else _MARKDOWN.sub(r"\\\g<0>", cell)
@@ -201,11 +231,14 @@ def steps_text(metrics: dict[str, Any]) -> str:
 
 def step_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """A row per step of a run: names, seed, test, step and mIoUs; metrics: of metrics.json."""
-    names = {**{key: metrics[key] for key in (*KEYS, "seed")}, "test": protocol_of_test(metrics)}
     return [
-        {**names, "step": entry["step"], **{name: entry[name] for name in MEASURES}}
+        {**_names(metrics), "step": entry["step"], **{name: entry[name] for name in MEASURES}}
         for entry in metrics["steps"]
     ]
+
+
+def _names(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {**{key: metrics[key] for key in (*KEYS, "seed")}, "test": protocol_of_test(metrics)}
 
 
 def write_results(runs: Iterable[ReportRun], folder: str | Path) -> None:

@@ -25,7 +25,7 @@ class StepPlan:
     """Iterations of the earlier steps: where this step starts on the log's axis."""
 
     batches_per_pass: int | None = None
-    """Batches that show every image of the step once; None: all there are."""
+    """Batches that show every image of the step once, if it has as many; None: all there are."""
     sync_batch_norm: bool = False
     """Whether batch norm takes its statistics over the batches of all processes."""
 

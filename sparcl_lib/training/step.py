@@ -135,7 +135,8 @@ class StepTrainer:
     def teacher_pass(
         self, batches: Iterable[StepBatch], label: str
     ) -> Iterator[tuple[StepBatch, SegmenterOutput]]:
-        """The teacher on every image of the step once, under a bar. ValueError without one."""
+        """The teacher on every image of the step once, or on those that its iterations reach, under
+        a bar. ValueError without one."""
         shown = itertools.islice(batches, self.plan.batches_per_pass)
         hidden, label = not self.fabric.is_global_zero, f"{self.plan.label} {label}"
         for batch in tqdm(shown, label, disable=hidden, leave=False):

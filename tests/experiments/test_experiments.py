@@ -159,6 +159,13 @@ def test_a_failed_run_is_one_line_and_stops_no_other(base, tmp_path, capsys):
     assert errors == [] and Counter(recorder.asked) == {"first": 1, "MiB": 2, "FT": 1}
 
 
+def test_a_long_name_has_a_folder(base, recorder):
+    """90 letters of three bytes ended in the system's own "File name too long"."""
+    config = base.config("FT", 0, {"method.name": "\u7db2" * 90})
+    (run,), errors = run_all([config], recorder.store, jobs=1)
+    assert errors == [] and run.complete() and run.metrics["method"] == "\u7db2" * 90
+
+
 def test_a_damaged_run_is_one_line_and_stops_no_other(base, recorder):
     """It was read before anything was trained, and ended the whole comparison."""
     configs = [base.config(method, 0) for method in ("FT", "MiB")]

@@ -95,7 +95,7 @@ def test_csv_holds_the_numbers_of_the_table(runs):
 
 
 def test_unknown_format_names_the_valid_ones(runs):
-    with pytest.raises(UserError, match="html, md, csv"):
+    with pytest.raises(UserError, match="html, md, latex, csv, classes"):
         render(runs, "pdf")
 
 
@@ -221,3 +221,36 @@ def test_another_step_0_is_told(tmp_path):
     assert f"- {said}\n" in render(runs, "md")
     assert f"Note: {said}." in render(runs, "html")
     assert other_first_steps(runs[:3]) == other_first_steps([make_run("FT"), own]) == []
+
+
+def test_a_latex_table_has_a_row_per_method_and_no_character_that_means_something():
+    runs = [make_run(m, seed, setup="a_b & 5%") for m in ("FT", "MiB\\") for seed in (0, 1)]
+    text = render(runs, "latex")
+    lines = text.splitlines()
+    assert lines[0] == r"\begin{tabular}{llllrrrrrr}" and lines[-1] == r"\end{tabular}"
+    assert [line.count(" & ") for line in lines if line.endswith(r"\\")] == [9, 9, 9]
+    assert r"minivoc & mine & a\_b \& 5\% & MiB\textbackslash{} & 2 &" in text
+    assert r" $\pm$ " in text and "±" not in text
+
+
+def test_every_class_after_every_step_is_a_row():
+    run = make_run("MiB")
+    run.metrics["steps"][1]["class_iou"]["disc"] = None
+    found = pd.read_csv(io.StringIO(render([run, make_run("Joint")], "classes")))
+    assert found.groupby(["method", "step"])["class"].size().to_dict() == {
+        ("Joint", 2): 7, ("MiB", 0): 4, ("MiB", 1): 5, ("MiB", 2): 7,
+    }  # fmt: skip
+    bar = found.query("method == 'MiB' and step == 2")
+    assert bar.set_index("class").loc["bar", "iou"] == run.metrics["steps"][2]["class_iou"]["bar"]
+    assert found["iou"].isna().sum() == 1
+
+
+def test_another_class_order_is_another_task():
+    """It was "15-5" like the published one, and stood in no table with it."""
+    orders = [
+        resolve("minivoc", "MiB", [{"class_order": order}], task="6-4")
+        for order in ([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], [2, 1, 3, 4, 5, 6, 7, 8, 9, 10])
+    ]
+    runs = [mini("MiB"), *(mini("MiB")._replace(config=config) for config in orders)]
+    found = results_table(told_apart(runs))
+    assert found["task"].tolist() == ["mine", "mine, order 10 9 8 7 ...", "mine, order 2 1 3 4 ..."]
