@@ -77,7 +77,7 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     same call goes on where it stopped.
     """
     configs = list(configs)
-    _tell_of_data(configs)
+    tell_of_data(configs)
     terms = terms_of(configs)
     keys = [run_keys(config) for config in configs]
     wanted = dict(zip(keys, configs))
@@ -102,7 +102,7 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     return Outcomes([results[k].value for k in keys], errors)
 
 
-def _tell_of_data(configs: Iterable[RunConfig]) -> None:
+def tell_of_data(configs: Iterable[RunConfig]) -> None:
     """What each run would say of its lists, once for all: what they print is not seen."""
     places = dict.fromkeys((c.dataset, c.data_root, not is_yaml(c.task)) for c in configs)
     for dataset, data_root, published in places:

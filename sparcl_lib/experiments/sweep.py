@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from sparcl_lib.config import RunConfig, parse_settings
 from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.experiments.base import RunBase
-from sparcl_lib.experiments.pool import run_calls, terms_of
+from sparcl_lib.experiments.pool import run_calls, tell_of_data, terms_of
 from sparcl_lib.experiments.space import (
     Space,
     plain_space,
@@ -94,7 +94,9 @@ def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame
     left = {method: plan.trials - len(_done(_study(plan, method))) for method in plan.spaces}
     turns = [(n, method) for n in range(plan.trials) for method in plan.spaces if n < left[method]]
     calls = {turn: partial(run_one, plan, turn[1], store) for turn in turns}
-    terms = terms_of(plan.base.config(method, plan.seeds[0]) for method in plan.spaces)
+    configs = [plan.base.config(method, plan.seeds[0]) for method in plan.spaces]
+    tell_of_data(configs)
+    terms = terms_of(configs)
     terms += [name for space in plan.spaces.values() for name in searched_terms(space)]
     done = run_calls(calls, jobs, "trials", terms, store.executor, usual_jobs=store.usual_jobs)
     for result in done.values():
