@@ -96,6 +96,11 @@ _display = _display_of_a_page()
 tqdm: Any = _PageBar if _display else _TextBar
 
 
+def tell(line: str) -> None:
+    """A line on stderr, also where bars stand in its place: in a pool's process, in `one_line`."""
+    print(line, file=sys.stderr if _display else sys.__stderr__ or sys.stderr, flush=True)
+
+
 @contextmanager
 def ticking(*bars: Any, seconds: float = 1.0) -> Iterator[None]:
     """In a terminal these bars are drawn this often in here, so that their clocks go on."""

@@ -188,7 +188,7 @@ def _cut_off(patch: pytest.MonkeyPatch, world: World) -> None:
     patch.setattr(prepare, "fetch", fetch)
     for module in (comparison, ablation):
         patch.setattr(module, "run_all", run_all)
-    patch.setattr(sweep, "run_calls", lambda calls, *_: {
+    patch.setattr(sweep, "run_calls", lambda calls, *_, **__: {
         key: pool.attempt(call) for key, call in calls.items()})  # fmt: skip
     patch.setattr(RunStore, "fetch", not_trained)
     patch.setattr(store, "note_edits", lambda: None)  # which a checkout with edits would say

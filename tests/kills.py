@@ -19,6 +19,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from sparcl_lib.experiments import comparison
 from sparcl_lib.experiments import store as store_module
 from sparcl_lib.experiments import sweep as sweep_module
 from sparcl_lib.plain import flatten
+from sparcl_lib.progress import tqdm
 from sparcl_lib.report import page
 
 SEED = 16
@@ -179,6 +181,8 @@ def _child(arguments: list[str], out: Path) -> None:
         os.dup2(os.open(out / f"{number}.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
         setattr(sys, name, open(number, "w", buffering=1, encoding="utf-8"))  # noqa: SIM115
     torch.set_num_threads(1)
+    # tqdm's own is shared with the process that forked this one: killed in it, both would wait.
+    tqdm.set_lock(threading.RLock())
     store_module.note_edits = lambda: None  # a line that a checkout with edits has more
     main(arguments)
 

@@ -15,8 +15,9 @@ from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
 from sparcl_lib.report import ReportRun, results_text
+from sparcl_lib.report.loading import told_apart
 from sparcl_lib.report.page import curves, figure_block, picture, section, write_page
-from sparcl_lib.report.runs import by_group, by_method, mean_matrix, told_apart
+from sparcl_lib.report.runs import by_group, by_method, mean_matrix
 from sparcl_lib.report.tables import step_rows
 from sparcl_lib.run import Run
 from sparcl_lib.viz import trade_off
@@ -94,17 +95,21 @@ def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -
     finished: dict[Path, Run] = {r.directory.path: r for r in runs if r is not None}
     if not finished:
         raise UserError(f"no run finished; the first: {errors[0]}")
-    reported = [ReportRun(run.metrics, config=run.config) for run in finished.values()]
+    reported = [
+        ReportRun(run.metrics, config=run.config, content=run.directory.content())
+        for run in finished.values()
+    ]
     return Comparison(told_apart(reported), [path.name for path in finished], errors)
 
 
 def _joint_matrices(runs: Iterable[ReportRun]) -> dict[Group, StepMatrix]:
-    """The mean over seeds of joint training, for every group that has it."""
+    """The mean over seeds of joint training, for every group that has it; of several the best."""
     found = {}
     for group, members in by_group(runs).items():
-        joint = [run.matrix() for run in members if run.joint]
-        if joint:
-            found[group] = mean_matrix(joint)
+        joint = by_method(run for run in members if run.joint)
+        means = [mean_matrix([run.matrix() for run in of]) for of in joint.values()]
+        if means:
+            found[group] = max(means, key=lambda matrix: matrix.miou_all(max(matrix.rows)))
     return found
 
 

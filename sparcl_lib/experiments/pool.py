@@ -23,14 +23,15 @@ import torch
 
 from sparcl_lib.config import RunConfig
 from sparcl_lib.cores import cores
-from sparcl_lib.data import open_source
-from sparcl_lib.data.remarks import of_lists
+from sparcl_lib.data import Source, open_source, read_lists, scan
+from sparcl_lib.data.remarks import of_lists, of_steps
 from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
 from sparcl_lib.plain import is_yaml
 from sparcl_lib.progress import BarsOfOthers, one_line, ticking, tqdm
 from sparcl_lib.run import Run
+from sparcl_lib.tasks import get_task
 
 DIED = "its process died, perhaps for lack of memory, or one beside it did: try fewer jobs"
 _IN_A_SCRIPT = (
@@ -104,10 +105,22 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
 
 def tell_of_data(configs: Iterable[RunConfig]) -> None:
     """What each run would say of its lists, once for all: what they print is not seen."""
-    places = dict.fromkeys((c.dataset, c.data_root, not is_yaml(c.task)) for c in configs)
-    for dataset, data_root, published in places:
-        for line in of_lists(open_source(dataset, data_root), published):
-            print(line, file=sys.stderr)
+    said: dict[str, None] = {}
+    places = {(c.dataset, c.data_root, c.task, c.setup, c.data.splits): c for c in configs}
+    for config in places.values():
+        source = open_source(config.dataset, config.data_root)
+        said |= dict.fromkeys(of_lists(source, published=not is_yaml(config.task)))
+        if config.data.splits is not None and not config.method.joint:
+            said |= dict.fromkeys(_of_splits(config, source))
+    for line in said:
+        print(f"sparcl: {line}", file=sys.stderr)
+
+
+def _of_splits(config: RunConfig, source: Source) -> list[str]:
+    task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
+    presence = scan(source, "train")
+    assert config.data.splits is not None
+    return of_steps(read_lists(config.data.splits, presence, task), presence, task, config.setup)
 
 
 def _kept(store: RunStore, config: RunConfig, keys: RunKeys) -> CallResult:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Term
+from sparcl_lib.progress import tell
 from sparcl_lib.revision import note_edits, trained_by
 from sparcl_lib.run import Run
 from sparcl_lib.training.devices import is_first_process
@@ -131,7 +131,7 @@ class RunStore:
             lock.acquire(blocking=False)
         except Timeout:
             place = self.roots[-1] / key
-            print(f"{place}: another process trains it; waiting for its end", file=sys.stderr)
+            tell(f"{place}: another process trains it; waiting for its end")
             lock.acquire()
         try:
             yield

@@ -5,10 +5,12 @@ from typing import Any
 
 from sparcl_lib.config import RunConfig, resolve
 from sparcl_lib.config.first_step import all_settings
+from sparcl_lib.data.remarks import PUBLISHED
 from sparcl_lib.plain import as_plain
 from sparcl_lib.published.images import images_per_step
 from sparcl_lib.published.tables import RowRecipe
 
+_VOC_TESTS = PUBLISHED["voc"]["val.txt"]
 _NO_DIFFERENCE = ("seed", "data_root", "model.weights", "data.splits")
 """Settings of which the value is a place, or that are named on their own."""
 
@@ -25,6 +27,9 @@ def row_differences(row: RowRecipe, config: RunConfig, metrics: Mapping[str, Any
     found, expected = list(metrics["images"].values()), images_per_step(wanted)
     if row.dataset == "voc" and found != expected:
         yield f"data: {_commas(found)} training images a step, published {_commas(expected)}"
+    tested = list(metrics.get("test_images", {}).values())[-1:]  # version 0.3 did not count them
+    if row.dataset == "voc" and tested not in ([], [_VOC_TESTS]):
+        yield f"data: {tested[0]} test images, published {_VOC_TESTS}"
 
 
 def setting_differences(here: RunConfig, wanted: RunConfig) -> Iterator[str]:

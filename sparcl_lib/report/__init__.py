@@ -5,7 +5,8 @@ Pages are `sparcl_lib.report.page`; they need the extra `report`, tables do not.
 
 from collections.abc import Callable
 
-from sparcl_lib.report.runs import ReportRun, load_runs
+from sparcl_lib.report.loading import load_runs
+from sparcl_lib.report.runs import ReportRun
 from sparcl_lib.report.tables import (
     class_table,
     latex_table,
@@ -48,6 +49,6 @@ def render(runs: list[ReportRun], format: str) -> str:
         "csv": lambda: csv_text(results_table(runs).round(4)),
         "classes": lambda: csv_text(class_table(runs).round(4)),
     }
-    if format not in writers:
+    if format.lower() not in writers:
         raise unknown_name("format", format, writers)
-    return writers[format]()
+    return writers[format.lower()]()

@@ -20,6 +20,7 @@ from sparcl_lib.errors import number_of, printable
 from sparcl_lib.method_table import loss_text, other_settings_text
 from sparcl_lib.metrics import StepMatrix, format_mean
 from sparcl_lib.report.differences import ranking
+from sparcl_lib.report.loading import other_first_steps
 from sparcl_lib.report.runs import (
     KEYS,
     ReportRun,
@@ -27,7 +28,6 @@ from sparcl_lib.report.runs import (
     by_method,
     label_policy,
     mean_matrix,
-    other_first_steps,
     tested_on,
     trained_on,
 )

@@ -9,21 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import dump_json, format_mean, summarise
 from sparcl_lib.published.differences import row_differences
 from sparcl_lib.published.tables import recipes
+from sparcl_lib.report.loading import other_first_steps, standard_classes
 from sparcl_lib.report.runs import (
     KEYS,
     ReportRun,
     by_group,
     label_policy,
     ordered,
-    other_first_steps,
     protocol_of_test,
     tested_on,
 )
-from sparcl_lib.tasks import get_task
 from sparcl_lib.writing import write_csv, write_text
 
 MEASURES = {
@@ -35,9 +33,14 @@ MEASURES = {
 }
 PUBLISHED = {f"published_{name}": f"published {name}" for name in ("old", "new", "all")}
 _MIB_PROTOCOL = " [MiB protocol]"
+_UNSTATED = "unstated"
+_MOST_UNLIKE = 6
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&$]")
-_LATEX = re.compile(r"[\\{}$&#^_~%]")
-_IN_LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+_LATEX = re.compile(r"[\\{}$&#^_~%<>|\"]")
+_IN_LATEX = {
+    "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
+}  # fmt: skip
 _WHOLE = "tested on whole images at their own resolution"
 
 
@@ -66,16 +69,18 @@ def published_row(run: ReportRun) -> dict[str, Any]:
     """Published old, new, all and source of a run's method, and what the run has not as the recipe
     of that row has it; {} if there is none.
 
-    A task in another class order, or of one's own, has none, nor has a test of whole images. Where
-    MiB's protocol (other hyper-parameters, means without background) was published too, the row is
-    the one whose recipe is nearer to the run, and the other a remark.
+    A task in another class order, or of one's own, has none, nor has a test of whole images, nor a
+    method with other loss terms. Where MiB's protocol (other hyper-parameters, means without
+    background) was published too, the row is the one whose recipe is nearer to the run, and the
+    other a remark.
     """
-    (dataset, task, setup), method = run.group, run.method
-    standard = run.metrics["classes"] == _standard_classes(dataset, task)
-    if not standard or protocol_of_test(run.metrics) != "crop":
+    (dataset, task, setup), method = run.group, run.known_as or run.metrics["method"]
+    standard = run.metrics["classes"] == standard_classes(dataset, task)
+    if not run.finished or not standard or protocol_of_test(run.metrics) != "crop":
         return {}
     rows = _published()
-    rows = rows[(rows.dataset == dataset) & (rows.task == task) & (rows.setup == setup)]
+    setups = [setup, _UNSTATED] if setup == "overlapped" else [setup]
+    rows = rows[(rows.dataset == dataset) & (rows.task == task) & rows.setup.isin(setups)]
     found = [row for name in (method, method + _MIB_PROTOCOL)
              for row in rows[rows.method == name].itertuples()]  # fmt: skip
     if not found:
@@ -85,7 +90,10 @@ def published_row(run: ReportRun) -> dict[str, Any]:
     chosen, others = found.pop(nearest), found
     numbers = {f"published_{k}": getattr(chosen, f"miou_{k}") for k in ("old", "new", "all")}
     remarks = [_source(chosen), *(f"{_triple(row)} in {_source(row)}" for row in others)]
-    said = "; ".join(unlike[nearest] or ()) or None
+    listed = unlike[nearest] or []
+    more = len(listed) - _MOST_UNLIKE
+    more_text = f"; and {more} more (sparcl reproduce lists them)" if more > 0 else ""
+    said = "; ".join(listed[:_MOST_UNLIKE]) + more_text if listed else None
     return {**numbers, "published_source": "; ".join(remarks), "published_unlike": said}
 
 
@@ -94,7 +102,7 @@ def _unlike(row: Any, run: ReportRun) -> list[str] | None:
     if run.config is None:
         return None
     method = row.method.removesuffix(_MIB_PROTOCOL)
-    place = (row.dataset, row.task, row.setup, method, row.source)
+    place = (*run.group[:2], run.group[2], method, row.source)
     for recipe in recipes().values():
         source = recipe.published.source if recipe.published else None
         if (recipe.dataset, recipe.task, recipe.setup, recipe.method, source) == place:
@@ -104,7 +112,8 @@ def _unlike(row: Any, run: ReportRun) -> list[str] | None:
 
 def _source(row: Any) -> str:
     protocol = row.method.endswith(_MIB_PROTOCOL)
-    return f"{row.source}{' (all means without background)' if protocol else ''}"
+    unstated = " (for which setup is not stated)" if row.setup == _UNSTATED else ""
+    return f"{row.source}{' (all means without background)' if protocol else ''}{unstated}"
 
 
 def _triple(row: Any) -> str:
@@ -116,14 +125,6 @@ def _published() -> pd.DataFrame:
     table = resources.files("sparcl_lib") / "published" / "results.csv"
     with table.open(encoding="utf-8") as file:
         return pd.read_csv(file)
-
-
-def _standard_classes(dataset: str, task: str) -> list[list[str]] | None:
-    try:
-        standard = get_task(dataset, task)
-    except UserError:
-        return None
-    return [[standard.classes[c] for c in step] for step in standard.steps]
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -155,19 +156,28 @@ def markdown_table(runs: Iterable[ReportRun]) -> str:
     shown = readable(table)
     rows = [list(shown), ["---"] * 4 + ["---:"] * (shown.shape[1] - 4), *shown.values.tolist()]
     lines = ["| " + " | ".join(map(_as_it_is, row)) + " |" for row in rows]
-    whole = [_as_it_is(" ".join(key)) for key in _groups_tested_whole(table)]
-    notes = [f"- {group}: {_WHOLE}" for group in whole]
-    notes += [f"- {line}" for group in by_group(runs).values() for line in other_first_steps(group)]
-    notes += [f"- Published, {line}" for line in sources(table)]
+    notes = [f"- {line}" for line in _notes(runs, table)]
     return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
 
 
+def _notes(runs: list[ReportRun], table: pd.DataFrame) -> list[str]:
+    """What to know of a table, a line each, as Markdown."""
+    notes = [f"{_as_it_is(' '.join(key))}: {_WHOLE}" for key in _groups_tested_whole(table)]
+    for group in by_group(runs).values():
+        notes += map(_as_it_is, other_first_steps(group))
+    return notes + [f"Published, {line}" for line in sources(table)]
+
+
 def latex_table(runs: Iterable[ReportRun]) -> str:
-    r"""A table of LaTeX, for its package booktabs: \usepackage{booktabs}."""
-    shown = readable(results_table(runs)).map(_for_latex)
+    r"""A table of LaTeX, for its package booktabs: \usepackage{booktabs}. What to know of it stands
+    before it, as comments."""
+    runs = list(runs)
+    table = results_table(runs)
+    shown = readable(table).map(_for_latex)
     ends = "l" * len(KEYS) + "r" * (shown.shape[1] - len(KEYS))
     rows = [" & ".join(row) + r" \\" for row in [list(shown), *shown.values.tolist()]]
-    lines = [rf"\begin{{tabular}}{{{ends}}}", r"\toprule", rows[0], r"\midrule", *rows[1:],
+    notes = [f"% {line}" for line in _notes(runs, table)]
+    lines = [*notes, rf"\begin{{tabular}}{{{ends}}}", r"\toprule", rows[0], r"\midrule", *rows[1:],
              r"\bottomrule", r"\end{tabular}"]  # fmt: skip
     return "\n".join(lines) + "\n"
 

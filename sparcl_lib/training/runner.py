@@ -450,6 +450,7 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
         "classes": workspace.step_names,
         "images": {str(k): len(ids) for k, ids in workspace.train_ids.items()},
         "images_sha256": workspace.images_sha256,
+        "test_images": {str(k): len(ids) for k, ids in workspace.evaluation_ids.items()},
         "steps": matrix.to_results(),
         "forgetting": {name: json_number(value) for name, value in matrix.forgetting().items()},
         "seconds": seconds,

@@ -177,14 +177,14 @@ def test_a_damaged_run_is_one_line_and_stops_no_other(base, recorder):
     assert error.startswith("FT, 6-4 disjoint, seed 0: ") and str(metrics) in error
 
 
-def test_a_run_that_another_process_trains_is_waited_for_and_said_so(base, recorder, capsys):
+def test_a_run_that_another_process_trains_is_waited_for_and_said_so(base, recorder, capfd):
     (config,) = (base.config("FT", 0),)
     keys = run_keys(config)
     held = recorder.store._lock(keys.first)
     with ThreadPoolExecutor(1) as threads:
         with held:
             waiting = threads.submit(recorder.store.train_first, config, keys)
-            while "another process trains it" not in (said := capsys.readouterr().err):
+            while "another process trains it" not in (said := capfd.readouterr().err):
                 assert not waiting.done()
         assert f"{keys.first}: another process trains it; waiting for its end\n" in said
         assert waiting.result() == recorder.store.roots[0] / keys.first

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated_runs import make_run, voc_run
+from fabricated_runs import THREE_STEPS, make_run, voc_run
 
 from sparcl_lib.config import parse_settings, resolve
 from sparcl_lib.errors import UserError
@@ -22,7 +22,9 @@ from sparcl_lib.report import (
     steps_text,
     write_results,
 )
-from sparcl_lib.report.runs import other_first_steps, told_apart
+from sparcl_lib.report.loading import other_first_steps, told_apart
+from sparcl_lib.tasks import get_task
+from sparcl_lib.training.content import MISSING, Content
 from sparcl_lib.training.run_directory import RunDirectory
 
 
@@ -176,8 +178,93 @@ def test_runs_of_one_method_that_are_no_seeds_of_one_experiment_are_told_apart()
     table = results_table(told_apart(runs)).set_index("method")
     assert table["seeds"].to_dict() == {
         "FT": 1, "MiB": 3, "MiB (optim.lr=[0.2])": 2, "MiB (other images)": 1,
-        "MiB (kd.weight=5.0, data.size=32 and 2 more)": 1,
+        "MiB (kd.weight=5.0, data.size=32 and 3 more)": 1,
     }  # fmt: skip
+
+
+KD, SMALL = "method.terms.kd.weight=3", "data.batch_size=8"
+APART = {
+    "beyond the first two": (
+        [(), (KD, SMALL, "optim.lr=0.1"), (KD, SMALL, "optim.lr=0.01")],
+        ["MiB", "MiB (kd.weight=3.0, data.batch_size=8, optim.lr=[0.1])",
+         "MiB (kd.weight=3.0, data.batch_size=8, optim.lr=[0.01])"],
+    ),
+    "what does nothing": (
+        [(), ("method.terms.matching.weight=0", "data.test_size=64", "save_minutes=1")],
+        ["MiB", "MiB"],
+    ),
+    "values that repeat": ([("optim.iterations=5",), ("optim.iterations=[5,5]", "optim.epochs=9")],
+                           ["MiB", "MiB"]),
+    "precision": ([(), ("precision=bf16-mixed",)],
+                  ["MiB", "MiB (precision=bf16-mixed)"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", APART)
+def test_names_say_what_differs_and_only_that(case):
+    asked, names = APART[case]
+    runs = [mini("MiB", seed, *settings) for seed, settings in enumerate(asked)]
+    assert [run.method for run in told_apart(runs)] == names
+
+
+def test_other_images_data_and_weights_are_told_apart_from_each_other():
+    """Two lists that were both "other images" were averaged, and other photographs not seen."""
+    runs = [mini("MiB", seed, sha=sha) for seed, sha in enumerate("abc")]
+    assert [run.method for run in told_apart(runs)] == [
+        "MiB", "MiB (other images)", "MiB (other images, 2)"
+    ]  # fmt: skip
+    content = Content(
+        dataset="minivoc", task="6-4", classes={}, void=(), steps=(), unused="", weights=None,
+        data="1",
+    )  # fmt: skip
+    contents = [content, dataclasses.replace(content, data="2"),
+                dataclasses.replace(content, weights="abc"),
+                dataclasses.replace(content, weights=MISSING), None]  # fmt: skip
+    runs = [mini("MiB", seed)._replace(content=known) for seed, known in enumerate(contents)]
+    assert [run.method for run in told_apart(runs)] == [
+        "MiB", "MiB (other data)", "MiB (other weights)", "MiB", "MiB"
+    ]  # fmt: skip
+
+
+def test_every_experiment_of_a_method_has_its_published_row():
+    """The row went to the run that was named first."""
+    recipe = get_recipe("voc-15-1-overlapped-MiB")
+    right, wrong = (
+        resolve("voc", "MiB", [recipe.settings, {"optim": {"lr": lr}}], task="15-1",
+                setup="overlapped", seed=seed)
+        for seed, lr in ((0, [0.001, 0.0001]), (1, [0.5]))
+    )  # fmt: skip
+    runs = [voc_run("MiB", setup="overlapped", seed=c.seed)._replace(config=c)
+            for c in (wrong, right)]  # fmt: skip
+    table = results_table(told_apart(runs))
+    assert table["published_all"].tolist() == [36.7, 36.7] and table["method"].nunique() == 2
+    assert ["optim.lr=" in text for text in table["published_unlike"]] == [True, False]
+    mine = resolve("voc", "MiB", [recipe.settings, parse_settings([
+        "method.terms.feature_kd.weight=1"])], task="15-1", setup="overlapped")  # fmt: skip
+    (own,) = told_apart([voc_run("MiB", setup="overlapped")._replace(config=mine)])
+    assert results_table([own])["published_all"].isna().all()
+
+
+def test_a_released_variant_beside_the_formulas_is_named_as_one():
+    runs = told_apart([mini("SDR"), mini("SDR", 1, "method.variant=released")])
+    assert [run.method for run in runs] == ["SDR", "SDR (method.variant=released)"]
+
+
+def test_joint_training_that_is_called_otherwise_is_no_method_of_the_library():
+    joint = mini("FT", 0, "method.joint=true")
+    assert [run.method for run in told_apart([joint, mini("FT")])] == ["FT (joint)", "FT"]
+
+
+def test_rows_whose_setup_is_not_stated_stand_beside_the_overlapped_ones():
+    recipe = get_recipe("ade20k-100-50-overlapped-MiB")
+    task = get_task("ade20k", "100-50")
+    classes = [[task.classes[c] for c in step] for step in task.steps]
+    config = resolve("ade20k", "MiB", [recipe.settings], task="100-50", setup="overlapped")
+    run = make_run("MiB", classes=classes, pictures=False, dataset="ade20k", task="100-50",
+                   setup="overlapped")  # fmt: skip
+    row = results_table([run._replace(config=config)]).iloc[0]
+    assert row["published_all"] == recipe.published.all and pd.isna(row["published_unlike"])
+    assert "setup is not stated" in row["published_source"]
 
 
 @pytest.mark.parametrize(
@@ -215,12 +302,16 @@ def test_another_step_0_is_told(tmp_path):
     """SDR's losses on PLOP began from a step 0 of their own, and nothing said so."""
     own = mini("PLOP", 0, "method.terms.attraction.weight=0.1", "method.name=mine")
     runs = told_apart([mini("FT"), mini("MiB"), mini("SDR"), own.named("mine"), mini("Joint")])
-    said = "step 0 of mine is not that of FT: method.terms.attraction.weight (None there, 0.1 here)"
+    said = "step 0 of mine is not that of FT: method.terms.attraction.weight=0.1 in place of None"
     assert other_first_steps(runs) == [said]
     assert results_text(runs).endswith(f"\n({said})")
-    assert f"- {said}\n" in render(runs, "md")
+    assert f"- {said}\n" in render(runs, "md").replace("\\", "")
+    assert f"% {said}\n" in render(runs, "latex").replace("\\", "")
     assert f"Note: {said}." in render(runs, "html")
     assert other_first_steps(runs[:3]) == other_first_steps([make_run("FT"), own]) == []
+    assert other_first_steps([mini("FT"), mini("MiB", 1)]) == []  # seeds are no difference
+    faster = told_apart([mini("MiB"), mini("MiB", 1, "optim.lr=0.2")])
+    assert ["optim.lr=0.2 in place of" in line for line in other_first_steps(faster)] == [True]
 
 
 def test_a_latex_table_has_a_row_per_method_and_no_character_that_means_something():
@@ -252,5 +343,12 @@ def test_another_class_order_is_another_task():
         for order in ([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], [2, 1, 3, 4, 5, 6, 7, 8, 9, 10])
     ]
     runs = [mini("MiB"), *(mini("MiB")._replace(config=config) for config in orders)]
-    found = results_table(told_apart(runs))
-    assert found["task"].tolist() == ["mine", "mine, order 10 9 8 7 ...", "mine, order 2 1 3 4 ..."]
+    runs[2].metrics["classes"] = THREE_STEPS[::-1]
+    tasks = results_table(told_apart(runs))["task"].tolist()
+    assert re.fullmatch(
+        r"mine mine, order 10 9 8 7 \.\.\. \(\w{4}\) mine, order 2 1 3 4 .*", " ".join(tasks)
+    )
+    order = [*range(1, 21)]
+    standard = resolve("voc", "MiB", [{"class_order": order}], task="15-5", setup="disjoint")
+    (same,) = told_apart([voc_run("MiB", "15-5")._replace(config=standard)])
+    assert same.metrics["task"] == "15-5"

@@ -19,8 +19,7 @@ from sparcl_lib.data.masks import read_values
 from sparcl_lib.errors import UserError
 from sparcl_lib.models import NetworkSpec, build_segmenter, predict, predict_whole
 from sparcl_lib.prediction import predict_photographs
-from sparcl_lib.report import render, results_table, results_text, steps_text
-from sparcl_lib.report.runs import load_runs
+from sparcl_lib.report import load_runs, render, results_table, results_text, steps_text
 from sparcl_lib.training import evaluate, train
 from sparcl_lib.training.workspace import open_workspace
 

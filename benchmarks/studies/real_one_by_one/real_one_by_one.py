@@ -14,7 +14,8 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from sparcl_lib.report.runs import ReportRun, by_method, load_runs
+from sparcl_lib.report import load_runs
+from sparcl_lib.report.runs import ReportRun, by_method
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.viz import forgetting_curves, row_shares, small_png
 

@@ -1,0 +1,259 @@
+"""Run directories as the runs of a report, each under a name that is of its experiment alone."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparcl_lib.config import RunConfig, all_settings, first_step_settings
+from sparcl_lib.errors import UserError
+from sparcl_lib.method_table import METHODS
+from sparcl_lib.plain import as_plain
+from sparcl_lib.report.runs import KEYS, ReportRun, by_method, label_policy, protocol_of_test
+from sparcl_lib.tasks import get_task
+from sparcl_lib.training.content import MISSING, Content
+from sparcl_lib.training.run_directory import RunDirectory
+
+_OF_EACH_RUN = ("seed", "method.name", "class_order", *KEYS[:3])
+"""Settings that say which run of an experiment this is, or are told apart by themselves."""
+_RELEASED = "released_"
+_OF_VARIANT = ("method.prototypes", "model.head", "model.batch_norm")
+"""What `method.variant` sets beside terms."""
+_NAMED = 2
+_BEGINS = 4
+"""Classes by which an order is described."""
+
+Experiment = dict[str, Any]
+"""What seeds have in common: settings that act, images, data and backbone weights."""
+
+
+def load_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
+    """Read run directories; runs of one method that are no seeds of one experiment get names that
+    say what they differ in, by `told_apart`.
+
+    Raises:
+        UserError: a path that is none, two runs that a table could not tell apart, or two of one
+            dataset, task and setup with other classes or label rules.
+    """
+    paths = list(paths)
+    runs = told_apart([_load(RunDirectory(path)) for path in paths])
+    if not runs:
+        raise UserError("no run to report: give at least one run directory")
+    for k, (path, run) in enumerate(zip(paths, runs, strict=True)):
+        for earlier, other in zip(paths[:k], runs[:k]):
+            _check_pair(earlier, other.metrics, path, run.metrics)
+    return runs
+
+
+def _load(directory: RunDirectory) -> ReportRun:
+    if not directory.path.is_dir():
+        raise UserError(f"{directory.path} is no run directory: give the --out of sparcl train")
+    metrics = directory.metrics()
+    if not metrics["steps"]:
+        raise UserError(f"{directory.path} has no evaluated step: train it first")
+    predictions = directory.predictions(len(metrics["steps"]) - 1)
+    try:
+        config, content = directory.config(), directory.content()
+    except UserError:
+        return ReportRun(metrics, predictions)
+    return ReportRun(metrics, predictions, config, content)
+
+
+def _check_pair(
+    path: str | Path, one: dict[str, Any], other_path: str | Path, other: dict[str, Any]
+) -> None:
+    if any(one[key] != other[key] for key in KEYS[:3]):
+        return
+    for name, of in (
+        ("classes", lambda run: run["classes"]),
+        ("label policy", label_policy),
+        ("test", protocol_of_test),
+    ):
+        if of(one) != of(other):
+            raise UserError(
+                f"{path} and {other_path} cannot share a table: their {name} differ; "
+                f"report them one by one"
+            )
+    if (one["method"], one["seed"]) == (other["method"], other["seed"]):
+        raise UserError(
+            f"{path} and {other_path} are both {one['method']} with seed {one['seed']}: give one "
+            f"of them, or train one with --set method.name=NAME"
+        )
+
+
+def told_apart(runs: Iterable[ReportRun]) -> list[ReportRun]:
+    """The runs, each under a name that is of its experiment alone; seeds of one share it.
+
+    A task whose classes come in another order says how it begins: `15-5, order 20 19 18 17 ...`. A
+    library's method with other loss terms is named by them, as `MiB + mine`. Of several
+    experiments of one name the first keeps it, and the others say what they have in place of it:
+    `MiB (optim.lr=[0.1], kd.weight=5)`. Runs whose configuration is not known keep their names.
+    """
+    named = [_with_terms(_with_order(run)) for run in runs]
+    known: dict[tuple[str, ...], list[Experiment]] = {}
+    places = []
+    for run in named:
+        met = known.setdefault((*run.group, run.metrics["method"]), [])
+        experiment = _experiment(run)
+        place = next((n for n, other in enumerate(met) if _same(experiment, other)), len(met))
+        if place == len(met):
+            met.append(experiment)
+        places.append(place)
+    names = {key: _names(met) for key, met in known.items()}
+    return [
+        run.named(run.metrics["method"] + names[*run.group, run.metrics["method"]][place])
+        for run, place in zip(named, places, strict=True)
+    ]
+
+
+def _with_order(run: ReportRun) -> ReportRun:
+    """Under another task, if its classes come in another order than the task's own."""
+    order = () if run.config is None else run.config.class_order or ()
+    classes = run.metrics["classes"]
+    if not order or classes == standard_classes(run.metrics["dataset"], run.metrics["task"]):
+        return run
+    begins = " ".join(map(str, order[:_BEGINS]))
+    digest = hashlib.sha256(json.dumps(classes).encode()).hexdigest()[:4]
+    task = f"{run.metrics['task']}, order {begins} ... ({digest})"
+    return run._replace(metrics={**run.metrics, "task": task})
+
+
+def standard_classes(dataset: str, task: str) -> list[list[str]] | None:
+    """Class names of each step of a task of the library; None for another one."""
+    try:
+        standard = get_task(dataset, task)
+    except UserError:
+        return None
+    return [[standard.classes[c] for c in step] for step in standard.steps]
+
+
+def _with_terms(run: ReportRun) -> ReportRun:
+    """Under the name of its method and of what makes it another than the library's of this name."""
+    name: str = run.metrics["method"]
+    if run.config is None or name not in METHODS:
+        return run
+    own, method = METHODS[name], run.config.method
+    # The released form of a term is a setting of the same method.
+    terms = [t.name.removeprefix(_RELEASED) for t in method.terms if t.weight > 0]
+    more = "".join(f" + {term}" for term in terms if term not in own["terms"])
+    less = " and ".join(term for term in own["terms"] if term not in terms)
+    joint = " (joint)" if method.joint and not own.get("joint") else ""
+    found = f"{name}{joint}{more}{f' without {less}' if less else ''}"
+    return run.named(found)._replace(known_as=found)
+
+
+def _experiment(run: ReportRun) -> Experiment:
+    """Empty where it is not known."""
+    if run.config is None:
+        return {}
+    content: Content | None = run.content
+    return {
+        **_acting(run.config),
+        "images": run.metrics.get("images_sha256"),
+        "data": content and content.data,
+        "weights": content and (None if content.weights == MISSING else content.weights or "none"),
+    }
+
+
+def _acting(config: RunConfig) -> dict[str, Any]:
+    """The settings that act in this run, each in one form."""
+    idle = tuple(f"method.terms.{t.name}." for t in config.method.terms if t.weight == 0)
+    found = {
+        key: _shortest(as_plain(setting.value)) if setting.acts == "per step" else setting.value
+        for key, setting in all_settings(config).items()
+        if setting.acts not in ("by content", "never")
+        and key not in _OF_EACH_RUN
+        and not key.startswith(idle)
+    }
+    if config.optim.iterations is not None:
+        del found["optim.epochs"]
+    found["data.test_size"] = config.data.test_size or config.data.size
+    return {key: as_plain(value) for key, value in found.items()}
+
+
+def _shortest(values: Any) -> Any:
+    """Values per step without those that repeat the last one."""
+    if not isinstance(values, list):
+        return values
+    while len(values) > 1 and values[-1] == values[-2]:
+        values = values[:-1]
+    return values
+
+
+def _same(one: Experiment, other: Experiment) -> bool:
+    """What is not known of one of them is taken to be the same."""
+    return not one or not other or not _differences(one, other)
+
+
+def _names(experiments: Sequence[Experiment]) -> list[str]:
+    """What is added to the name of each: nothing to the first, its differences from that to the
+    others, as few of them as do, two at least, and a number where these are all the same."""
+    first, *others = experiments
+    said = [_differences(first, other) for other in others]
+    names = [""]
+    for n, texts in enumerate(said):
+        rest = [other for k, other in enumerate(said) if k != n]
+        count = _NAMED
+        while count < len(texts) and texts[:count] in (other[:count] for other in rest):
+            count += 1
+        more = len(texts) - count
+        name = f" ({', '.join(texts[:count])}{f' and {more} more' if more > 0 else ''})"
+        numbered = (f"{name[:-1]}, {number})" for number in itertools.count(2))
+        names.append(next(each for each in itertools.chain([name], numbered) if each not in names))
+    return names
+
+
+def _differences(first: Experiment, other: Experiment) -> list[str]:
+    """What an experiment has in place of what the first one has: settings, then images."""
+    found = []
+    variant = [any(_is_released(key) for key in each) for each in (first, other)]
+    for key in dict.fromkeys([*other, *first]):
+        if first.get(key) == other.get(key) or (variant[0] != variant[1] and _of_variant(key)):
+            continue
+        if key not in _CONTENTS:
+            found.append(f"{key.removeprefix('method.terms.')}={other.get(key)}")
+    if variant[0] != variant[1]:
+        found.insert(0, f"method.variant={'released' if variant[1] else 'paper'}")
+    contents = [
+        name for key, name in _CONTENTS.items()
+        if None not in (first.get(key), other.get(key)) and first[key] != other[key]
+    ]  # fmt: skip
+    return found + contents
+
+
+_CONTENTS = {"images": "other images", "data": "other data", "weights": "other weights"}
+
+
+def _is_released(key: str) -> bool:
+    return key.startswith(f"method.terms.{_RELEASED}")
+
+
+def _of_variant(key: str) -> bool:
+    """Whether a variant changes this setting."""
+    latent = ("matching.", "attraction.", "repulsion.", "sparsification.")
+    of_term = key.removeprefix("method.terms.").removeprefix(_RELEASED)
+    return key in _OF_VARIANT or of_term.startswith(latent) or of_term == "ce.fold_labels"
+
+
+def other_first_steps(runs: Iterable[ReportRun]) -> list[str]:
+    """A line for each method that does not begin with the step 0 of the first one, of runs of one
+    group: what they reach is then not what their later steps did alone. Joint training has none."""
+    methods = by_method(run for run in runs if not run.joint)
+    known = {m: of[0].config for m, of in methods.items() if of[0].config is not None}
+    continual = {m: config for m, config in known.items() if not config.method.joint}
+    return [line for method in continual for line in _other_first_step(continual, method)]
+
+
+def _other_first_step(known: dict[str, RunConfig], method: str) -> Iterator[str]:
+    base = next(iter(known))
+    here, there = (
+        first_step_settings(dataclasses.replace(known[name], seed=0)) for name in (method, base)
+    )
+    for key in dict.fromkeys([*here, *there]):
+        if here.get(key) != there.get(key):
+            values = f"{as_plain(here.get(key))} in place of {as_plain(there.get(key))}"
+            yield f"step 0 of {method} is not that of {base}: {key}={values}"
+            return
