@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ from sparcl_lib.experiments.sweep import (
 )
 from sparcl_lib.method_table import NO_BREAK
 from sparcl_lib.methods import load_plugins
+from sparcl_lib.progress import one_line, tell
 
 QUICK = ("optim.iterations=2", "data.size=32", "data.batch_size=4")
 
@@ -177,17 +179,26 @@ def test_a_damaged_run_is_one_line_and_stops_no_other(base, recorder):
     assert error.startswith("FT, 6-4 disjoint, seed 0: ") and str(metrics) in error
 
 
-def test_a_run_that_another_process_trains_is_waited_for_and_said_so(base, recorder, capfd):
-    (config,) = (base.config("FT", 0),)
-    keys = run_keys(config)
-    held = recorder.store._lock(keys.first)
+def test_a_run_that_another_process_trains_is_waited_for_and_said_so(base, recorder, monkeypatch):
+    config = base.config("FT", 0)
+    keys, said = run_keys(config), SimpleQueue()
+    monkeypatch.setattr("sparcl_lib.experiments.store.tell", said.put)
+    place = recorder.store.roots[0] / keys.first
     with ThreadPoolExecutor(1) as threads:
-        with held:
+        with recorder.store._lock(keys.first):
             waiting = threads.submit(recorder.store.train_first, config, keys)
-            while "another process trains it" not in (said := capfd.readouterr().err):
-                assert not waiting.done()
-        assert f"{keys.first}: another process trains it; waiting for its end\n" in said
-        assert waiting.result() == recorder.store.roots[0] / keys.first
+            line = said.get(timeout=60)
+            assert line == f"{place}: another process trains it; waiting for its end"
+            assert not waiting.done()
+        assert waiting.result() == place
+
+
+def test_a_line_is_seen_where_a_bar_stands_for_stderr(capfd):
+    """A job that waited for another one wrote nothing into its log."""
+    with one_line():
+        print("not seen", file=sys.stderr)
+        tell("seen")
+    assert capfd.readouterr().err == "seen\n"
 
 
 def test_a_failed_step_0_fails_its_runs_alone(base, tmp_path):
