@@ -19,7 +19,7 @@ from sparcl_lib.course.runs import SHIPPED
 from sparcl_lib.digests.statements import tree_digest
 from sparcl_lib.methods import method_to_plain
 from sparcl_lib.metrics import format_mean
-from sparcl_lib.report.differences import gains_text, paired_gains
+from sparcl_lib.report.differences import gains_text, interval, paired_gains
 from sparcl_lib.training import RunDirectory
 
 ROOT = Path(__file__).parents[2]
@@ -533,3 +533,36 @@ def test_latent_terms_on_top_of_a_method_leave_the_rest_of_it_as_it_is():
             assert (config.optim, config.data, config.model) == (base.optim, base.data, base.model)
             if name.endswith("sparsification"):
                 assert weights["repulsion"] == {"weight": 0.5, "from_step": 1}
+
+
+def test_the_arithmetic_moves_step_0_as_its_page_says():
+    found = table("arithmetic", "results.csv").pivot(
+        index="arithmetic", columns="seed", values="miou_all"
+    )
+    text = " ".join(page("arithmetic").split())
+    for name, values in found.iterrows():
+        cells = [f"{value:.1f}" if value == value else "–" for value in values]
+        assert line(name, *cells) in page("arithmetic")
+    plain = found.loc["as it is"]
+    changed = found.drop(index=["as it is", "noise-1@0"])
+    moved = (changed - plain).stack().dropna()
+    assert (moved < 0).all() and f"{len(moved)} of {len(moved)}" in text
+    values = changed.stack().dropna()
+    assert f"the {len(values)} whose arithmetic" in text
+    assert f"{values.min():.1f} to {values.max():.1f}, mean {values.mean():.1f}" in text
+    least = moved.loc[["noise-1", "noise-2"]].abs()
+    tenth = moved.loc["noise-1@1e-7"].abs()
+    assert (
+        f"by {tenth[0]:.1f} and {tenth[1]:.1f} points, a millionth by {least.min():.1f} to" in text
+    )
+    assert f"to {least.max():.1f}.**" in text and f"deviation of {plain.std():.1f} points" in text
+    paired = interval(moved.loc["noise-1"])
+    assert f"is {paired.mean:.1f} (95 % interval {paired.low:.1f} to {paired.high:.1f}" in text
+    assert found.loc["noise-1@0", 0] == plain[0]
+    old = table("real_one_by_one", "results.csv").query("method == 'FT' and step == 0")
+    assert old.miou_all.tolist() == plain[[0, 1]].tolist()
+    gpu = table("gpu", "real.csv").query("stage == '128-fp32' and method == 'FT' and step == 0")
+    assert "lie among" in text and gpu.miou_all.between(values.min(), values.max()).all()
+    assert line("on a GPU, tf32", *(f"{v:.1f}" for v in gpu.miou_all), *"––––") in page(
+        "arithmetic"
+    )
