@@ -98,10 +98,12 @@ def told_apart(runs: Iterable[ReportRun]) -> list[ReportRun]:
     for run in named:
         met = known.setdefault((*run.group, run.metrics["method"]), [])
         experiment = _experiment(run)
-        place = next((n for n, other in enumerate(met) if _same(experiment, other)), len(met))
-        if place == len(met):
-            met.append(experiment)
-        places.append(place)
+        if experiment is None:
+            places.append(0)  # of the first
+            continue
+        alike = [n for n, other in enumerate(met) if not _differences(other, experiment)]
+        places.append(alike[0] if alike else len(met))
+        met += [] if alike else [experiment]
     names = {key: _names(met) for key, met in known.items()}
     return [
         run.named(run.metrics["method"] + names[*run.group, run.metrics["method"]][place])
@@ -145,10 +147,10 @@ def _with_terms(run: ReportRun) -> ReportRun:
     return run.named(found)._replace(known_as=found)
 
 
-def _experiment(run: ReportRun) -> Experiment:
-    """Empty where it is not known."""
+def _experiment(run: ReportRun) -> Experiment | None:
+    """None where it is not known."""
     if run.config is None:
-        return {}
+        return None
     content: Content | None = run.content
     return {
         **_acting(run.config),
@@ -183,16 +185,10 @@ def _shortest(values: Any) -> Any:
     return values
 
 
-def _same(one: Experiment, other: Experiment) -> bool:
-    """What is not known of one of them is taken to be the same."""
-    return not one or not other or not _differences(one, other)
-
-
 def _names(experiments: Sequence[Experiment]) -> list[str]:
     """What is added to the name of each: nothing to the first, its differences from that to the
     others, as few of them as do, two at least, and a number where these are all the same."""
-    first, *others = experiments
-    said = [_differences(first, other) for other in others]
+    said = [_differences(experiments[0], other) for other in experiments[1:]]
     names = [""]
     for n, texts in enumerate(said):
         rest = [other for k, other in enumerate(said) if k != n]

@@ -226,6 +226,13 @@ def test_other_images_data_and_weights_are_told_apart_from_each_other():
     ]  # fmt: skip
 
 
+def test_runs_without_a_configuration_join_the_first_and_hide_no_difference():
+    unknown = make_run("MiB", 9, pictures=False)
+    runs = told_apart([unknown, mini("MiB"), mini("MiB", 1, "optim.lr=0.2"), mini("MiB", 2)])
+    assert [run.method for run in runs] == ["MiB", "MiB", "MiB (optim.lr=[0.2])", "MiB"]
+    assert [run.method for run in told_apart([unknown])] == ["MiB"]
+
+
 def test_every_experiment_of_a_method_has_its_published_row():
     """The row went to the run that was named first."""
     recipe = get_recipe("voc-15-1-overlapped-MiB")
