@@ -38,7 +38,7 @@ def split(
 ) -> None:
     """Print or write the images of every step, or check lists; needs masks and id lists only."""
     from sparcl_lib.data import lists, open_source, partition, scan
-    from sparcl_lib.data.remarks import of_lists
+    from sparcl_lib.data.remarks import list_remarks
     from sparcl_lib.plain import is_yaml
     from sparcl_lib.tasks import check_setup, get_task
     from sparcl_lib.tasks.classes import unknown_name
@@ -50,7 +50,7 @@ def split(
     source = open_source(dataset, data_root)
     chosen = get_task(source.name, task, classes=source.classes)
     presence = scan(source, "train")
-    for line in of_lists(source, published=not is_yaml(task)):
+    for line in list_remarks(source, published=not is_yaml(task)):
         print(f"sparcl: {line}", file=sys.stderr)
     if published is None:
         steps = partition(presence, chosen, setup)

@@ -110,13 +110,20 @@ def describe(
     """A line per step: number of images, and how they differ from those of the split rule."""
     lines = []
     for step, ids in steps.items():
-        ruled = set(step_ids(presence, task, setup, step))
-        more, fewer = len(set(ids) - ruled), len(ruled - set(ids))
+        more, fewer = beside_rule(ids, presence, task, setup, step)
         differs = f"{more} more, {fewer} fewer than by rule" if more + fewer else "as by rule"
         empty = len(_without_new(ids, presence, task, step))
         warning = f"; {empty} show no class of the step" if empty else ""
         lines.append(f"step {step}: {len(ids)} images, {differs} ({setup}){warning}")
     return lines
+
+
+def beside_rule(
+    ids: Sequence[str], presence: Presence, task: Task, setup: str, step: int
+) -> tuple[int, int]:
+    """How many images a list of a step has that the split rule has not, and how many it lacks."""
+    listed, ruled = set(ids), set(step_ids(presence, task, setup, step))
+    return len(listed - ruled), len(ruled - listed)
 
 
 def write_lists(

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from sparcl_lib.data.lists import first_few
+from sparcl_lib.data.lists import beside_rule, first_few
 from sparcl_lib.data.presence import Presence
 from sparcl_lib.data.sources.source import Source
-from sparcl_lib.data.splits import step_ids
 from sparcl_lib.errors import number_of
 from sparcl_lib.tasks.task import Task
 
@@ -21,7 +20,7 @@ _SPLITS = {"voc": {"train": "train_aug.txt", "val": "val.txt"},
 """Which of them the published tasks are trained and tested on."""
 
 
-def of_lists(source: Source, published: bool) -> list[str]:
+def list_remarks(source: Source, published: bool) -> list[str]:
     """Images that are trained and tested on, and splits that have not as many as were published.
 
     published: whether the task is one of the published ones.
@@ -53,14 +52,13 @@ def in_both(source: Source) -> list[str]:
     return sorted(i for i in source.ids("train") if source.mask("train", i) in masks)
 
 
-def of_steps(
+def step_remarks(
     steps: Mapping[int, Sequence[str]], presence: Presence, task: Task, setup: str
 ) -> list[str]:
     """Steps whose listed images are not those of the setup's rule."""
     said = []
     for step, ids in steps.items():
-        ruled = set(step_ids(presence, task, setup, step))
-        more, fewer = len(set(ids) - ruled), len(ruled - set(ids))
+        more, fewer = beside_rule(ids, presence, task, setup, step)
         if more or fewer:
             said.append(
                 f"the list of step {step} has {number_of(more, 'image')} that the rule of the "

@@ -24,7 +24,7 @@ import torch
 from sparcl_lib.config import RunConfig
 from sparcl_lib.cores import cores
 from sparcl_lib.data import Source, open_source, read_lists, scan
-from sparcl_lib.data.remarks import of_lists, of_steps
+from sparcl_lib.data.remarks import list_remarks, step_remarks
 from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
@@ -109,7 +109,7 @@ def tell_of_data(configs: Iterable[RunConfig]) -> None:
     places = {(c.dataset, c.data_root, c.task, c.setup, c.data.splits): c for c in configs}
     for config in places.values():
         source = open_source(config.dataset, config.data_root)
-        said |= dict.fromkeys(of_lists(source, published=not is_yaml(config.task)))
+        said |= dict.fromkeys(list_remarks(source, published=not is_yaml(config.task)))
         if config.data.splits is not None and not config.method.joint:
             said |= dict.fromkeys(_of_splits(config, source))
     for line in said:
@@ -120,7 +120,9 @@ def _of_splits(config: RunConfig, source: Source) -> list[str]:
     task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
     presence = scan(source, "train")
     assert config.data.splits is not None
-    return of_steps(read_lists(config.data.splits, presence, task), presence, task, config.setup)
+    return step_remarks(
+        read_lists(config.data.splits, presence, task), presence, task, config.setup
+    )
 
 
 def _kept(store: RunStore, config: RunConfig, keys: RunKeys) -> CallResult:

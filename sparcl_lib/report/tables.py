@@ -102,7 +102,7 @@ def _unlike(row: Any, run: ReportRun) -> list[str] | None:
     if run.config is None:
         return None
     method = row.method.removesuffix(_MIB_PROTOCOL)
-    place = (*run.group[:2], run.group[2], method, row.source)
+    place = (*run.group, method, row.source)
     for recipe in recipes().values():
         source = recipe.published.source if recipe.published else None
         if (recipe.dataset, recipe.task, recipe.setup, recipe.method, source) == place:

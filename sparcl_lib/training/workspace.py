@@ -37,7 +37,7 @@ from sparcl_lib.data.loading.transforms import (
     whole_image,
 )
 from sparcl_lib.data.pixels import Size, check_pixels
-from sparcl_lib.data.remarks import of_lists, of_steps
+from sparcl_lib.data.remarks import list_remarks, step_remarks
 from sparcl_lib.data.splits import without_classes
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Method
@@ -249,8 +249,8 @@ def open_workspace(
         evaluation_sizes=sizes,
         remarks=(
             *_unused_images(ruled, task),
-            *of_lists(source, published=not is_yaml(config.task)),
-            *(of_steps(ids, train, task, config.setup) if listed and not method.joint else ()),
+            *list_remarks(source, published=not is_yaml(config.task)),
+            *(step_remarks(ids, train, task, config.setup) if listed and not method.joint else ()),
         ),
     )
 

@@ -9,7 +9,7 @@ from custom_data import SMALL
 from sparcl_lib.cli import main
 from sparcl_lib.config import parse_settings
 from sparcl_lib.data import Presence, voc_source
-from sparcl_lib.data.remarks import PUBLISHED, in_both, of_lists, of_steps
+from sparcl_lib.data.remarks import PUBLISHED, in_both, list_remarks, step_remarks
 from sparcl_lib.experiments.base import RunBase, open_store
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.tasks import get_task
@@ -31,17 +31,17 @@ def tree(tmp_path) -> Path:
 
 
 def test_fewer_images_than_published_are_said(tree):
-    train, val = of_lists(voc_source(tree), published=True)
+    train, val = list_remarks(voc_source(tree), published=True)
     assert train.startswith(f"train has 20 images in train_aug.txt, and {NUMBERS} 10,582 of train")
     assert val.startswith(f"val has 20 images in val.txt, and {NUMBERS} 1,449 of val.txt")
-    assert of_lists(voc_source(tree), published=False) == []  # a task of one's own
+    assert list_remarks(voc_source(tree), published=False) == []  # a task of one's own
 
 
 def test_train_txt_is_not_what_was_published(tmp_path, monkeypatch):
     """With the augmented masks and without their list 1,263 images came for 9,568, silently."""
     monkeypatch.setitem(PUBLISHED, "voc", {**PUBLISHED["voc"], "val.txt": 20})
     tree = make_voc_tree(tmp_path, SHOWN, val=[f"v{k}" for k in range(20)], aug=False)
-    (train,) = of_lists(voc_source(tree), published=True)
+    (train,) = list_remarks(voc_source(tree), published=True)
     assert train.startswith(f"train has 20 images in train.txt, and {NUMBERS} 10,582 of train_aug")
 
 
@@ -49,14 +49,14 @@ def test_images_that_are_trained_and_tested_on_are_named(tree):
     lists = tree / "ImageSets" / "Segmentation"
     write_list(lists / "val.txt", ["v0", "a3", "a1"])
     assert in_both(voc_source(tree)) == ["a1", "a3"]
-    (said,) = of_lists(voc_source(tree), published=False)
+    (said,) = list_remarks(voc_source(tree), published=False)
     assert said.startswith("2 images are in train and in val, so that") and "a1, a3" in said
 
 
 def test_lists_that_are_not_those_of_the_rule_are_said():
     task, presence = get_task("voc", "15-5"), Presence.from_sets({"a": {1}, "b": {16}, "c": {2}})
-    assert of_steps({0: ["a", "c"], 1: ["b"]}, presence, task, "disjoint") == []
-    (said,) = of_steps({0: ["a", "b"], 1: ["b"]}, presence, task, "disjoint")
+    assert step_remarks({0: ["a", "c"], 1: ["b"]}, presence, task, "disjoint") == []
+    (said,) = step_remarks({0: ["a", "b"], 1: ["b"]}, presence, task, "disjoint")
     assert "step 0 has 1 image that the rule of the disjoint setup has not, and lacks 1" in said
 
 
