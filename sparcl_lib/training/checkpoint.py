@@ -52,12 +52,14 @@ def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:
         stream.write(_MARK + digest.encode())
 
 
-def _cause(error: BaseException) -> OSError:
-    """What the system said, which torch's error hides."""
+def _cause(error: BaseException) -> BaseException:
+    """What ended the writing, which torch's error hides: what the system said, or Ctrl-C."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
+    while cause is not None:
+        if isinstance(cause, OSError) or not isinstance(cause, Exception):
+            return cause
         cause = cause.__cause__ or cause.__context__
-    return OSError(str(error).splitlines()[0]) if cause is None else cause
+    return OSError(str(error).splitlines()[0])
 
 
 def read_checkpoint(file: Path, step: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A checkpoint is verified before anything is made of it: a flipped bit was trained on."""
 
+import io
 import os
 import pickle
 import random
@@ -45,6 +46,37 @@ def test_a_state_comes_back(tmp_path):
     assert torch.load(file, weights_only=True).keys() == state.keys(), "torch.load reads it as well"
     with zipfile.ZipFile(file) as archive:
         assert archive.testzip() is None
+
+
+class Stopping(io.BufferedRandom):
+    """A file at whose write of a number something comes."""
+
+    writes = 0
+
+    def __init__(self, file: Path, at: int, what: BaseException) -> None:
+        super().__init__(io.FileIO(file, "w+"))
+        self.at, self.what = at, what
+
+    def write(self, data):
+        self.writes += 1
+        if self.writes == self.at:
+            raise self.what
+        return super().write(data)
+
+
+@pytest.mark.parametrize("what", [KeyboardInterrupt(), SystemExit(3), OSError(28, "no space")])
+def test_what_ends_the_writing_comes_out_as_it_is(tmp_path, monkeypatch, what):
+    """torch closes its archive then, and hides Ctrl-C behind `unexpected pos`: a full disk."""
+    file = tmp_path / "c.pt"
+    whole = Stopping(file, at=0, what=what)
+    monkeypatch.setattr(Path, "open", lambda *_: whole)
+    write_checkpoint(make_state(), file)
+    for at in range(1, whole.writes + 1, 7):
+        stopping = Stopping(file, at, what)
+        monkeypatch.setattr(Path, "open", lambda *_, stopping=stopping: stopping)
+        with pytest.raises(type(what)) as found:
+            write_checkpoint(make_state(), file)
+        assert found.value is what, f"write {at} of {whole.writes}"
 
 
 def test_every_flipped_bit_is_refused(file):
