@@ -174,8 +174,10 @@ COMMANDS: dict[str, tuple[int, Callable[[Place], list[str]]]] = {
 """What is killed -> how often, and the command."""
 
 
-def _child(arguments: list[str], out: Path) -> None:
-    """The command in a process of its own, on one thread, its words in files."""
+def _child(arguments: list[str], out: Path, begins: Any) -> None:
+    """The command in a process of its own, on one thread, its words in files.
+
+    begins: an event that is set then."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(out / f"{number}.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
@@ -184,6 +186,7 @@ def _child(arguments: list[str], out: Path) -> None:
     # tqdm's own is shared with the process that forked this one: killed in it, both would wait.
     tqdm.set_lock(threading.RLock())
     store_module.note_edits = lambda: None  # a line that a checkout with edits has more
+    begins.set()
     main(arguments)
 
 
@@ -197,11 +200,12 @@ class Done:
 
 def run(place: Place, arguments: list[str], kill: tuple[float, int] | None = None) -> Done:
     """Run a command; kill: after so many seconds, with this signal."""
-    process = multiprocessing.get_context("fork").Process(
-        target=_child, args=(arguments, place.root)
-    )
-    started = time.monotonic()
+    context = multiprocessing.get_context("fork")
+    begins = context.Event()
+    process = context.Process(target=_child, args=(arguments, place.root, begins))
     process.start()
+    begins.wait(LONGEST)
+    started = time.monotonic()
     if kill is not None:
         process.join(kill[0])
         if process.is_alive():

@@ -157,16 +157,30 @@ def _claim(plan: Sweep, method: str) -> Claim | None:
                 lock.release()
         if len(running) + len(_done(study)) >= plan.trials:
             return None
-        if not trials:
-            study.enqueue_trial(recipe_values(space, plan.base.config(method, plan.seeds[0])))
-        # Seeded by the trial's number, so that no two processes draw the same.
-        study.sampler = optuna.samplers.TPESampler(
-            seed=1000 * plan.seeds[0] + len(trials), n_startup_trials=min(_STARTUP, plan.trials)
-        )
-        trial = study.ask()
+        if not any(t.state is optuna.trial.TrialState.WAITING for t in trials):
+            study.enqueue_trial(_values(plan, method, trials))
+        trial = study.ask()  # the one that waits
         lock = plan.lock(f"{method}-{trial.number}")
         lock.acquire()
         return _claimed(study, trial._trial_id, space, lock)
+
+
+def _values(plan: Sweep, method: str, before: Sequence[Any]) -> dict[str, Any]:
+    """Values of the trial after these: of the first those of the recipe, where the space has them.
+
+    Drawn aside, so that a trial is in the journal with all its values: what was only begun when its
+    process died would be drawn again, otherwise.
+    """
+    optuna, space = _optuna(), plan.spaces[method]
+    # Seeded by the trial's number, so that no two processes draw the same.
+    sampler = optuna.samplers.TPESampler(
+        seed=1000 * plan.seeds[0] + len(before), n_startup_trials=min(_STARTUP, plan.trials)
+    )
+    aside = optuna.create_study(sampler=sampler, direction="maximize")
+    aside.add_trials([t for t in before if t.state.is_finished()])
+    if not before:
+        aside.enqueue_trial(recipe_values(space, plan.base.config(method, plan.seeds[0])))
+    return suggest(aside.ask(), space)
 
 
 def _begun_again(study: Any, trial: Any) -> bool:

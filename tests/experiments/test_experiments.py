@@ -35,6 +35,7 @@ from sparcl_lib.experiments.pool import DIED, run_all, run_calls
 from sparcl_lib.experiments.space import Range, read_space, recipe_values, settings_of, suggest
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.experiments.sweep import (
+    SCORES,
     Sweep,
     _claim,
     _study,
@@ -555,6 +556,38 @@ def test_claims_never_exceed_the_budget_and_lost_trials_are_taken_over(plan, rec
     table = trials_table(plan())
     assert table.state.tolist() == ["running", "complete", "running"]
     assert sweep_text(table).startswith("2 trials still running elsewhere")
+
+
+def test_a_search_that_is_stopped_at_any_line_of_its_journal_draws_the_same(plan, monkeypatch):
+    """A trial that was begun and had no values yet, or some, was drawn anew, each time others."""
+    journal = pytest.importorskip("optuna").storages.journal.JournalFileBackend
+    module = "sparcl_lib.experiments.sweep"
+    monkeypatch.setattr(f"{module}._measure", lambda *_: dict.fromkeys((*SCORES, "seconds"), 1.0))
+    append, lines = journal.append_logs, []
+
+    def search(storage: str, stop: int = 0) -> list[dict]:
+        """The values of every trial; stop: after so many writes of the journal."""
+        mine = dataclasses.replace(plan(2), storage=plan().storage.with_name(storage))
+
+        def write(self, logs):
+            append(self, logs)
+            lines.append(logs)
+            if len(lines) == stop:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            lines.clear()
+            patch.setattr(journal, "append_logs", write)
+            for _ in range(2):
+                run_one(mine, "MiB", None)
+        return [trial.params for trial in _study(mine, "MiB").get_trials()]
+
+    undisturbed = search("whole")
+    assert len(undisturbed) == 2 and all(len(values) > 1 for values in undisturbed)
+    for stop in range(1, len(lines) + 1):
+        with pytest.raises(KeyboardInterrupt):
+            search(f"{stop}", stop)
+        assert search(f"{stop}")[:2] == undisturbed, f"stopped after line {stop} of the journal"
 
 
 def test_a_term_that_only_the_space_names_goes_to_the_processes(plan, tmp_path):
