@@ -58,6 +58,9 @@ class DataConfig:
     splits: str | None = by_content(None)
     """Folder with a list of the training images of every step (see sparcl split --import), instead
     of by rule."""
+    held_out: Annotated[float, Range(0, 0.9)] = 0.0
+    """Share of the training images that no step trains on, and that are tested in place of val: so
+    a search chooses without the test images. The same ones for every task, method and seed."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "data.")

@@ -7,7 +7,7 @@ from sparcl_lib.data.lists import read_lists, split_checksum, write_lists
 from sparcl_lib.data.presence import Presence, check_pairs, scan
 from sparcl_lib.data.sources.catalog import open_source
 from sparcl_lib.data.sources.source import Source, Split, ade20k_source, voc_source
-from sparcl_lib.data.splits import evaluation_ids, partition, remap_labels
+from sparcl_lib.data.splits import evaluation_ids, hold_out, partition, remap_labels
 from sparcl_lib.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "evaluation_ids",
     "evaluation_transform",
     "fingerprint",
+    "hold_out",
     "image_checksums",
     "open_source",
     "partition",

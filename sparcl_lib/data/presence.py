@@ -56,6 +56,11 @@ class Presence:
                 row[value] = True
         return cls(tuple(sets), table)
 
+    def select(self, chosen: np.ndarray) -> "Presence":
+        """The images of a bool (N,), in the same order."""
+        ids = tuple(self.ids[n] for n in np.flatnonzero(chosen))
+        return Presence(ids, self.table[chosen], None if self.sizes is None else self.sizes[chosen])
+
 
 def scan(source: Source, split: str, workers: int | None = None, progress: bool = True) -> Presence:
     """Class presence and mask sizes of a split; masks that did not change are not read again.

@@ -1,5 +1,6 @@
 """Which images each step trains and tests on, and what their labels become."""
 
+import hashlib
 import sys
 from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, overload
@@ -54,6 +55,16 @@ def partition(
                 f"add images of them, or choose another task or setup{_hint(presence)}"
             )
     return steps
+
+
+def hold_out(presence: Presence, share: float) -> tuple[Presence, Presence]:
+    """The images to train on, and about a share of them, 0 to 1, to choose settings by.
+
+    An image's id decides: it is held out in every task, setup and list, or in none.
+    """
+    drawn = [hashlib.sha256(image_id.encode()).digest()[:8] for image_id in presence.ids]
+    held = np.array([int.from_bytes(number) < share * 2**64 for number in drawn], dtype=bool)
+    return presence.select(~held), presence.select(held)
 
 
 def step_ids(presence: Presence, task: Task, setup: str, step: int) -> list[str]:

@@ -70,17 +70,22 @@ def label_policy(metrics: dict[str, Any]) -> dict[str, str]:
 
 
 def protocol_of_test(metrics: dict[str, Any]) -> str:
-    """crop or whole, as the setting data.test; a run from before there was a choice has crop."""
-    found: str = metrics.get("test", {}).get("images", "crop")
-    return found
+    """crop or whole, as the setting data.test, and what data.held_out was, if any: `crop, held out
+    0.2`. A run from before there was a choice has crop."""
+    test = metrics.get("test", {})
+    images, held = test.get("images", "crop"), test.get("held_out")
+    return f"{images}, held out {held:g}" if held else str(images)
 
 
 def tested_on(metrics: dict[str, Any]) -> str:
     """What of the test images was tested."""
-    if protocol_of_test(metrics) == "whole":
-        return "whole images at their own resolution"
-    size = metrics.get("test", {}).get("size")
-    return "the centre squares of the images" + (f", {size} pixels wide" if size else "")
+    test = metrics.get("test", {})
+    images, size = "images", test.get("size")
+    if test.get("held_out"):
+        images = f"training images that were held out ({100 * test['held_out']:g} %)"
+    if test.get("images") == "whole":
+        return f"whole {images} at their own resolution"
+    return f"the centre squares of the {images}" + (f", {size} pixels wide" if size else "")
 
 
 def trained_on(runs: Iterable[ReportRun]) -> str:

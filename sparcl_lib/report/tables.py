@@ -41,15 +41,14 @@ _IN_LATEX = {
     "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
 }  # fmt: skip
-_WHOLE = "tested on whole images at their own resolution"
 
 
 def results_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
     """One row per dataset, task, setup and method, FT first and Joint last; mIoU in percent.
 
     Columns: the four names, seeds, the five means over seeds of the last step, their deviations
-    (`_std`, NaN for one seed), seconds of training (mean over seeds), test (crop or whole, as the
-    setting data.test), published_old, _new, _all (NaN where nothing is known), published_source,
+    (`_std`, NaN for one seed), seconds of training (mean over seeds), test (as
+    `protocol_of_test`), published_old, _new, _all (NaN where nothing is known), published_source,
     and published_unlike: what the first run has not as the recipe of that row has it.
     """
     runs = ordered(runs)
@@ -69,10 +68,10 @@ def published_row(run: ReportRun) -> dict[str, Any]:
     """Published old, new, all and source of a run's method, and what the run has not as the recipe
     of that row has it; {} if there is none.
 
-    A task in another class order, or of one's own, has none, nor has a test of whole images, nor a
-    method with other loss terms. Where MiB's protocol (other hyper-parameters, means without
-    background) was published too, the row is the one whose recipe is nearer to the run, and the
-    other a remark.
+    A task in another class order, or of one's own, has none, nor has a test of whole images or of
+    what was held out, nor a method with other loss terms. Where MiB's protocol (other
+    hyper-parameters, means without background) was published too, the row is the one whose recipe
+    is nearer to the run, and the other a remark.
     """
     (dataset, task, setup), method = run.group, run.known_as or run.metrics["method"]
     standard = run.metrics["classes"] == standard_classes(dataset, task)
@@ -162,7 +161,7 @@ def markdown_table(runs: Iterable[ReportRun]) -> str:
 
 def _notes(runs: list[ReportRun], table: pd.DataFrame) -> list[str]:
     """What to know of a table, a line each, as Markdown."""
-    notes = [f"{_as_it_is(' '.join(key))}: {_WHOLE}" for key in _groups_tested_whole(table)]
+    notes = [f"{_as_it_is(' '.join(key))}: {test}" for key, test in _other_tests(runs).items()]
     for group in by_group(runs).values():
         notes += map(_as_it_is, other_first_steps(group))
     return notes + [f"Published, {line}" for line in sources(table)]
@@ -209,19 +208,23 @@ def results_text(runs: Iterable[ReportRun]) -> str:
     """The table for a terminal: one block per dataset, task and setup; mIoU in percent."""
     runs = list(runs)
     table, groups = results_table(runs), by_group(runs)
-    whole, names = _groups_tested_whole(table), list(KEYS[:3])
+    names = list(KEYS[:3])
+    tests = {key: f", {test}" for key, test in _other_tests(runs).items()}
     return "\n\n".join(
-        f"{' '.join(key)}, mIoU in percent{f', {_WHOLE}' if key in whole else ''}\n"
+        f"{' '.join(key)}, mIoU in percent{tests.get(key, '')}\n"
         f"{rows.drop(columns=names).to_string(index=False)}"
         + "".join(f"\n({line})" for line in other_first_steps(groups[key]))
         for key, rows in readable(table).groupby(names, sort=False)
     )
 
 
-def _groups_tested_whole(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Dataset, task and setup of what was not tested as the published numbers were."""
-    rows = table.loc[table["test"] == "whole", list(KEYS[:3])].drop_duplicates()
-    return [tuple(row) for row in rows.itertuples(index=False)]
+def _other_tests(runs: Iterable[ReportRun]) -> dict[tuple[str, ...], str]:
+    """Dataset, task and setup of what was not tested as the published numbers were -> how."""
+    return {
+        run.group: f"tested on {tested_on(run.metrics)}"
+        for run in runs
+        if protocol_of_test(run.metrics) != "crop"
+    }
 
 
 def steps_text(metrics: dict[str, Any]) -> str:

@@ -75,7 +75,7 @@ def content_difference(
     if difference:
         return difference
     source = workspace.source
-    for split, key in (("train", "images"), ("val", "evaluated")):
+    for split, key in (("train", "images"), (workspace.test_split, "evaluated")):
         found = file_difference(checkpoint.get(key, {}), workspace.images[split], source, split)
         if found:
             return found
@@ -89,11 +89,11 @@ def _list_difference(
     listed = workspace.config.data.splits is not None
     for split, key, verb, today in (
         ("train", "images", "trains", workspace.train_ids[step]),
-        ("val", "evaluated", "is tested", workspace.evaluation_ids[step]),
+        (workspace.test_split, "evaluated", "is tested", workspace.evaluation_ids[step]),
     ):
         if key not in checkpoint:
             continue  # stopped before it was evaluated
-        if extended and not (listed and split == "train"):
+        if extended and not (listed and key == "images"):
             today = sorted(checkpoint[key].keys() & workspace.images[split].keys())
         found = list_difference(checkpoint[key], today)
         if found:

@@ -94,6 +94,7 @@ def _check_names(metrics: Mapping[str, Any]) -> None:
     if not isinstance(test, dict) or test.get("images") not in ("crop", "whole"):
         raise MetricsProblem(f"test is {shown(test)}")
     _require(test.get("size") is None or _is_whole(test["size"]), f"test is {shown(test)}")
+    _require(_is_number(test.get("held_out", 0), 0, 1), f"test is {shown(test)}")
 
 
 def _check_step(classes: list[list[str]], entry: Mapping[str, Any]) -> None:

@@ -446,7 +446,11 @@ def _write_metrics(fabric: Fabric, workspace: Workspace, directory: RunDirectory
         "dataset": workspace.task.dataset,
         "seed": config.seed,
         "label_policy": dataclasses.asdict(workspace.policy),
-        "test": {"images": data.test, "size": None if workspace.tests_whole else side},
+        "test": {
+            "images": data.test,
+            "size": None if workspace.tests_whole else side,
+            "held_out": data.held_out,
+        },
         "classes": workspace.step_names,
         "images": {str(k): len(ids) for k, ids in workspace.train_ids.items()},
         "images_sha256": workspace.images_sha256,

@@ -15,6 +15,7 @@ from sparcl_lib.data import (
     Source,
     check_pairs,
     evaluation_ids,
+    hold_out,
     open_source,
     partition,
     read_lists,
@@ -95,6 +96,11 @@ class Workspace:
         return self.config.data.test == "whole"
 
     @property
+    def test_split(self) -> str:
+        """Split of the evaluation images."""
+        return _test_split(self.config)
+
+    @property
     def step_names(self) -> list[list[str]]:
         """Class names that each step of `task` adds."""
         return [[self.task.classes[c] for c in step] for step in self.task.steps]
@@ -125,7 +131,7 @@ class Workspace:
 
     def tested_on(self, step: int) -> Images:
         """The evaluation images after a step of `learned`, as its checkpoint records them."""
-        return {i: self.images["val"][i] for i in self.evaluation_ids[step]}
+        return {i: self.images[self.test_split][i] for i in self.evaluation_ids[step]}
 
     def evaluation_sha256(self, step: int) -> str:
         """What the numbers and pictures after a step are measured on: images, labels, choice.
@@ -221,38 +227,61 @@ def open_workspace(
     source = open_source(config.dataset, config.data_root, progress)
     task = _open_task(config, source, run)
     learned = task.merged() if method.joint else task
-    train, val = (scan(source, split, progress=progress) for split in ("train", "val"))
-    for split, presence in (("train", train), ("val", val)):
+    test_split = _test_split(config)
+    found = {s: scan(source, s, progress=progress) for s in dict.fromkeys(["train", test_split])}
+    for split, presence in found.items():
         check_pairs(source, split, presence)
+    train, held = hold_out(found["train"], config.data.held_out)
+    test = held if test_split == "train" else found["val"]
     steps = range(learned.num_steps)
-    evaluated = {step: evaluation_ids(val, learned, step) for step in steps}
-    sizes = _sizes(val)
+    evaluated = {step: evaluation_ids(test, learned, step) for step in steps}
+    sizes = _sizes(test)
     if config.data.test == "whole":
         for image_id in sorted(set().union(*evaluated.values())):
-            name = f"photograph {source.photo('val', image_id)}"
+            name = f"photograph {source.photo(test_split, image_id)}"
             check_pixels(name, sizes[image_id], ", or use data.test=crop")
     # Lists name the training images, whatever these show.
     listed = config.data.splits is not None
-    ruled = {"test": val} if listed else {"training": train, "test": val}
-    ids = _training_ids(config, train, task, run, trained)
+    ruled = {"test": test} if listed else {"training": train, "test": test}
+    ids = _training_ids(config, found["train"], task, run, trained)
+    by_rule = not listed or method.joint
     return Workspace(
         config=config,
         task=task,
         learned=learned,
         source=source,
         method=method,
-        train_ids=ids,
+        train_ids=_without(ids, held, config, trained),
         evaluation_ids=evaluated,
-        picture_ids=_choose_pictures(val, task, evaluated[steps[-1]]),
+        picture_ids=_choose_pictures(test, task, evaluated[steps[-1]]),
         train_reader=ImageReader(source, "train", config.data.cache),
-        evaluation_reader=ImageReader(source, "val", config.data.cache),
+        evaluation_reader=ImageReader(source, test_split, config.data.cache),
         evaluation_sizes=sizes,
         remarks=(
             *_unused_images(ruled, task),
             *list_remarks(source, published=not is_yaml(config.task)),
-            *(step_remarks(ids, train, task, config.setup) if listed and not method.joint else ()),
+            *(() if by_rule else step_remarks(ids, found["train"], task, config.setup)),
         ),
     )
+
+
+def _test_split(config: RunConfig) -> str:
+    return "train" if config.data.held_out else "val"
+
+
+def _without(
+    steps: Mapping[int, list[str]], held: Presence, config: RunConfig, trained: Container[int]
+) -> dict[int, list[str]]:
+    """Step -> images that are not held out. Raises UserError for a step that has none left."""
+    out = frozenset(held.ids)
+    left = {step: [i for i in ids if i not in out] for step, ids in steps.items()}
+    for step, ids in left.items():
+        if steps[step] and not ids and step not in trained:
+            raise UserError(
+                f"data.held_out={config.data.held_out:g} leaves step {step} of task {config.task} "
+                f"no image of {len(steps[step])}: set a smaller share"
+            )
+    return left
 
 
 def _sizes(presence: Presence) -> dict[str, Size]:

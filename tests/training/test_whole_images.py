@@ -67,13 +67,13 @@ def test_every_labelled_pixel_of_every_test_image_counts(root, run):
     )
     assert run.confusion().sum() == labelled
     assert run.confusion()[3].sum() == 36 * 6  # of the class at the edge
-    assert run.metrics["test"] == {"images": "whole", "size": None}
+    assert run.metrics["test"] == {"images": "whole", "size": None, "held_out": 0}
 
 
 def test_squares_leave_pixels_and_a_class_out(root, tmp_path):
     metrics = train(configured(root), tmp_path, accelerator="cpu")
     confusion = load_run(tmp_path).confusion()
-    assert metrics["test"] == {"images": "crop", "size": 32}
+    assert metrics["test"] == {"images": "crop", "size": 32, "held_out": 0}
     assert confusion[3].sum() == 0 and confusion.sum() <= 6 * 32 * 32
 
 
