@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import NoReturn
 
+from sparcl_lib.errors import Terminated, stops_come_out
+
 _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = 128 + signal.SIGTERM
 _CLEARED = "\x1b[K"
@@ -23,13 +25,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if arguments is None:
         _use_utf8()
     try:
-        with _raising_at_sigterm():
+        with _raising_at_sigterm(), stops_come_out():
             from sparcl_lib.cli.program import run  # here: Ctrl-C may come while it is imported
 
             status = run(arguments)
     except KeyboardInterrupt:
         status = _INTERRUPTED
-    except _Terminated:
+    except Terminated:
         status = _TERMINATED
     if status in _ENDS and _is_first_on_machine():
         given = sys.argv[1:] if arguments is None else arguments
@@ -64,12 +66,8 @@ def _is_first_on_machine() -> bool:
     return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
-class _Terminated(BaseException):
-    """SIGTERM, as an exception: what is half-written is taken away, as after Ctrl-C."""
-
-
 def _raise_terminated(*_: object) -> NoReturn:
-    raise _Terminated
+    raise Terminated
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from sparcl_lib.cli.options import (
 from sparcl_lib.cli.predict import predict
 from sparcl_lib.cli.reproduce import complete_recipe, recipes, reproduce
 from sparcl_lib.cli.split import split
-from sparcl_lib.errors import FailedElsewhere, UserError, printable, shown
+from sparcl_lib.errors import FailedElsewhere, UserError, printable, shown, stops_come_out
 from sparcl_lib.method_table import METHODS
 from sparcl_lib.published.tables import get_recipe
 
@@ -248,7 +248,8 @@ def run(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         _check_values(arguments)
-        status = command.main(arguments, prog_name="sparcl", standalone_mode=False)
+        with stops_come_out():
+            status = command.main(arguments, prog_name="sparcl", standalone_mode=False)
     except FailedElsewhere:
         return 2  # it has said why
     except UserError as error:

@@ -25,7 +25,7 @@ from sparcl_lib.config import RunConfig
 from sparcl_lib.cores import cores
 from sparcl_lib.data import Source, open_source, read_lists, scan
 from sparcl_lib.data.remarks import list_remarks, step_remarks
-from sparcl_lib.errors import UserError, printable
+from sparcl_lib.errors import UserError, printable, stops_come_out
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
 from sparcl_lib.plain import is_yaml
@@ -202,8 +202,9 @@ def _of_this_machine(calls: int, jobs: int | None, terms: Iterable[str], usual: 
 def attempt(call: Call, files: Mapping[str, Path] | None = None) -> CallResult:
     """What a call returns or raises. files: of terms that this process may not know."""
     try:
-        load_terms(files or {})
-        return CallResult(call())
+        with stops_come_out():
+            load_terms(files or {})
+            return CallResult(call())
     except UserError as error:
         return CallResult(error=str(error))
     except Exception as error:  # a bug in one run must not cost the others

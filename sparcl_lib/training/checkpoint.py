@@ -16,7 +16,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from sparcl_lib.errors import UserError, shown
+from sparcl_lib.errors import UserError, chain, shown, stops_come_out
 from sparcl_lib.models import NetworkSpec, build_segmenter
 from sparcl_lib.plain import build
 from sparcl_lib.training.content import content_from_plain
@@ -41,7 +41,8 @@ def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:
     """
     with file.open("w+b") as stream:
         try:
-            torch.save(dict(state), stream)
+            with stops_come_out():
+                torch.save(dict(state), stream)
         except RuntimeError as error:
             raise _cause(error) from error
         stream.seek(-2, 2)
@@ -52,14 +53,10 @@ def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:
         stream.write(_MARK + digest.encode())
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What ended the writing, which torch's error hides: what the system said, or Ctrl-C."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) or not isinstance(cause, Exception):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return OSError(str(error).splitlines()[0])
+def _cause(error: BaseException) -> OSError:
+    """What the system said, which torch's error hides."""
+    said = next((cause for cause in chain(error) if isinstance(cause, OSError)), None)
+    return said or OSError(str(error).splitlines()[0])
 
 
 def read_checkpoint(file: Path, step: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from sparcl_lib.cli.options import given
 from sparcl_lib.cli.program import app
 from sparcl_lib.course import copies, lab
 from sparcl_lib.data.minivoc import generate
+from sparcl_lib.errors import Terminated, UserError
 from sparcl_lib.methods import METHODS
 from sparcl_lib.plain import flatten
 from sparcl_lib.tasks import MINIVOC_CLASSES
@@ -296,6 +297,25 @@ def test_an_interruption_is_one_line_and_status_130(capsys, monkeypatch):
     monkeypatch.setattr("sparcl_lib.environment.check_environment", interrupt)
     status, out, errors = sparcl(capsys, "env")
     assert (status, out) == (130, "") and errors.startswith("sparcl: interrupted; the same")
+
+
+@pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+@pytest.mark.parametrize("error", [RuntimeError, OSError(2, "gone", "x.lock"), UserError("full")])
+def test_what_an_interruption_broke_is_no_error_of_its_own(
+    capsys, monkeypatch, stop, status, error
+):
+    """A class body ended in a RuntimeError, a journal in a lock that was gone: a traceback."""
+
+    def interrupt():
+        try:
+            raise stop
+        finally:
+            raise error
+
+    monkeypatch.setattr("sparcl_lib.environment.check_environment", interrupt)
+    found, out, errors = sparcl(capsys, "env")
+    assert (found, out) == (status, "")
+    assert errors.endswith("goes on from here") and "\n" not in errors
 
 
 INTERRUPTED_IMPORT = """

@@ -276,6 +276,22 @@ def test_calls_after_others_begin_once_these_are_back_and_fail_with_them(capsys)
     assert "2/4" in shown.split("\r")[-1]  # what failed is not called done
 
 
+def test_ctrl_c_that_a_call_broke_on_ends_them_all():
+    """The journal of a search lacked its lock, closing: one failed trial, and the next began."""
+    asked = []
+
+    def interrupted() -> None:
+        asked.append(1)
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise FileNotFoundError("journal.lock")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_calls({1: interrupted, 2: interrupted}, 1, "trials")
+    assert asked == [1]
+
+
 @pytest.mark.slow
 def test_in_a_terminal_the_bars_of_the_processes_are_seen(monkeypatch, tmp_path):
     """A pool of two stood at 0/5 for minutes, without a sign of what it did."""
@@ -499,6 +515,7 @@ def test_a_single_choice_is_a_value_for_one_method(space, base):
         ("methods: {FT: [1]}", "FT: expected a group of settings, got .1"),
         ("setup: [overlapped]", "space.yaml, setup: give the option --setup, it cannot vary"),
         ("methods: {FT: {seed: [1, 2]}}", "space.yaml, seed: give the option --seeds"),
+        ("data.held_out: [0, 0.2]", "space.yaml, data.held_out: it says what is measured"),
         ("1: [1, 2]", "space.yaml as YAML: line 1: the key '1' is no name"),
     ],
 )

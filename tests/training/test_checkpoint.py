@@ -13,7 +13,7 @@ import torch
 from states import SPEC, make_state
 
 from sparcl_lib.course.runs import SHIPPED
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import Terminated, UserError
 from sparcl_lib.models import build_segmenter
 from sparcl_lib.training.checkpoint import (
     CheckpointProblem,
@@ -64,7 +64,7 @@ class Stopping(io.BufferedRandom):
         return super().write(data)
 
 
-@pytest.mark.parametrize("what", [KeyboardInterrupt(), SystemExit(3), OSError(28, "no space")])
+@pytest.mark.parametrize("what", [KeyboardInterrupt(), Terminated(), OSError(28, "no space")])
 def test_what_ends_the_writing_comes_out_as_it_is(tmp_path, monkeypatch, what):
     """torch closes its archive then, and hides Ctrl-C behind `unexpected pos`: a full disk."""
     file = tmp_path / "c.pt"
