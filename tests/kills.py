@@ -229,7 +229,8 @@ def begin(place: Place, cache: Path) -> None:
 def fault_of_the_killed(done: Done, kind: int) -> str:
     if kind == signal.SIGKILL:
         return "" if done.status == -signal.SIGKILL else f"status {done.status}"
-    lines = [line for line in done.errors.replace("\r", "\n").splitlines() if "sparcl:" in line]
+    said = done.errors.replace("\r", "\n").splitlines()
+    lines = [line for line in said if "sparcl: interrupted" in line or "sparcl: terminated" in line]
     fine = done.status == 128 + kind and len(lines) == 1 and "Traceback" not in done.errors
     return "" if fine else f"status {done.status}: {done.errors[-900:]}"
 

@@ -38,8 +38,8 @@ from sparcl_lib.training.stopping import stops_put_off
 SCORES = ("miou_old_no_bg", "miou_new", "miou_all")
 OBJECTIVE = "miou_all"
 _BY_TEST_IMAGES = (
-    f"sparcl: {OBJECTIVE} of the test images chooses here, and will look better than it is where "
-    "these are tested again: --set data.held_out=0.2 chooses by images that are held out of train"
+    f"sparcl: {OBJECTIVE} of the test images chooses here, so it will look better on them than it "
+    "is; --set data.held_out=0.2 chooses by images held out of train"
 )
 _STARTUP = 5
 _ATTEMPTS = 3
