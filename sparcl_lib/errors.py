@@ -1,8 +1,6 @@
 """The one exception that is meant for the person at the keyboard."""
 
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 _MOST = 120
 """Characters of a value in a message."""
@@ -60,35 +58,6 @@ def lacks_memory(error: BaseException) -> bool:
     """What torch and Python say in several ways, of a GPU's memory and of the machine's."""
     said = isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
     return said or isinstance(error, MemoryError)
-
-
-class Terminated(BaseException):
-    """SIGTERM, as an exception: what is half-written is taken away, as after Ctrl-C."""
-
-
-@contextmanager
-def stops_come_out() -> Iterator[None]:
-    """Ctrl-C or SIGTERM inside, hidden by an error that it led to, comes out as what it is.
-
-    It may be raised anywhere: what was at work, a class body or an archive that is closed, then
-    fails in its own words.
-    """
-    try:
-        yield
-    except Exception as error:
-        for cause in chain(error):
-            if isinstance(cause, KeyboardInterrupt | Terminated):
-                raise cause from None
-        raise
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, then what led to it, and so on."""
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        yield error
-        seen.append(error)
-        error = error.__cause__ or error.__context__
 
 
 class FailedElsewhere(UserError):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import NoReturn
 
-from sparcl_lib.errors import Terminated, stops_come_out
+from sparcl_lib.stops import Terminated, stops_come_out
 
 _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = 128 + signal.SIGTERM

@@ -35,9 +35,10 @@ from sparcl_lib.cli.options import (
 from sparcl_lib.cli.predict import predict
 from sparcl_lib.cli.reproduce import complete_recipe, recipes, reproduce
 from sparcl_lib.cli.split import split
-from sparcl_lib.errors import FailedElsewhere, UserError, printable, shown, stops_come_out
+from sparcl_lib.errors import FailedElsewhere, UserError, printable, shown
 from sparcl_lib.method_table import METHODS
 from sparcl_lib.published.tables import get_recipe
+from sparcl_lib.stops import stops_come_out
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _LONGEST = 2000

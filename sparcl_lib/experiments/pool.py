@@ -25,12 +25,13 @@ from sparcl_lib.config import RunConfig
 from sparcl_lib.cores import cores
 from sparcl_lib.data import Source, open_source, read_lists, scan
 from sparcl_lib.data.remarks import list_remarks, step_remarks
-from sparcl_lib.errors import UserError, printable, stops_come_out
+from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
 from sparcl_lib.plain import is_yaml
 from sparcl_lib.progress import BarsOfOthers, one_line, ticking, tqdm
 from sparcl_lib.run import Run
+from sparcl_lib.stops import stops_come_out
 from sparcl_lib.tasks import get_task
 
 DIED = "its process died, perhaps for lack of memory, or one beside it did: try fewer jobs"

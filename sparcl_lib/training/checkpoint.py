@@ -16,9 +16,10 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from sparcl_lib.errors import UserError, chain, shown, stops_come_out
+from sparcl_lib.errors import UserError, shown
 from sparcl_lib.models import NetworkSpec, build_segmenter
 from sparcl_lib.plain import build
+from sparcl_lib.stops import stops_come_out
 from sparcl_lib.training.content import content_from_plain
 
 _MARK = b"sparcl-sha256:"
@@ -55,8 +56,10 @@ def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:
 
 def _cause(error: BaseException) -> OSError:
     """What the system said, which torch's error hides."""
-    said = next((cause for cause in chain(error) if isinstance(cause, OSError)), None)
-    return said or OSError(str(error).splitlines()[0])
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    return OSError(str(error).splitlines()[0]) if cause is None else cause
 
 
 def read_checkpoint(file: Path, step: int) -> dict[str, Any]:

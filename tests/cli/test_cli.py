@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from sparcl_lib.cli.options import given
 from sparcl_lib.cli.program import app
 from sparcl_lib.course import copies, lab
 from sparcl_lib.data.minivoc import generate
-from sparcl_lib.errors import Terminated, UserError
+from sparcl_lib.errors import UserError
 from sparcl_lib.methods import METHODS
 from sparcl_lib.plain import flatten
 from sparcl_lib.tasks import MINIVOC_CLASSES
@@ -299,18 +300,22 @@ def test_an_interruption_is_one_line_and_status_130(capsys, monkeypatch):
     assert (status, out) == (130, "") and errors.startswith("sparcl: interrupted; the same")
 
 
-@pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("error", [RuntimeError, OSError(2, "gone", "x.lock"), UserError("full")])
+@pytest.mark.parametrize("traced", [True, False])
 def test_what_an_interruption_broke_is_no_error_of_its_own(
-    capsys, monkeypatch, stop, status, error
+    capsys, monkeypatch, number, status, error, traced
 ):
-    """A class body ended in a RuntimeError, a journal in a lock that was gone: a traceback."""
+    """A class body ended in a RuntimeError, a journal in a lock that was gone, and a reader of
+    tables in C in an error without a trace of it."""
 
     def interrupt():
         try:
-            raise stop
-        finally:
-            raise error
+            signal.raise_signal(number)
+        except BaseException as stop:
+            if traced:
+                raise error from stop
+        raise error
 
     monkeypatch.setattr("sparcl_lib.environment.check_environment", interrupt)
     found, out, errors = sparcl(capsys, "env")

@@ -283,7 +283,7 @@ def test_ctrl_c_that_a_call_broke_on_ends_them_all():
     def interrupted() -> None:
         asked.append(1)
         try:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         finally:
             raise FileNotFoundError("journal.lock")
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2] / "sparcl_lib"
 FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up: a room, or a file beside the rooms, knows what stands in a line above its own.
 LAYERS = (
-    {"cores", "digests", "errors", "labels", "lazy"},
+    {"cores", "digests", "errors", "labels", "lazy", "stops"},
     {"yaml_text"},
     {"plain", "writing", "seeding", "fields", "method_table", "progress"},
     {"tasks"},

@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM come out as what they are, whatever they broke on their way."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception: what is half-written is taken away, as after Ctrl-C."""
+
+
+@contextmanager
+def stops_come_out() -> Iterator[None]:
+    """An error inside, after Ctrl-C or SIGTERM came there, is that stop.
+
+    A handler raises it wherever the program is: a class body, an archive that is closed or a reader
+    in C then fails in words of its own, some without a trace of the stop.
+    """
+    came: list[BaseException] = []
+    before = _note(came)
+    try:
+        yield
+    except Exception:
+        if came:
+            raise came[0] from None
+        raise
+    finally:
+        for number, (handler, ours) in before.items():
+            if signal.getsignal(number) is ours:
+                signal.signal(number, handler)
+
+
+def _note(came: list[BaseException]) -> dict[int, tuple[Any, Any]]:
+    """Have what the handlers raise noted; number of a signal -> its handler before, and now."""
+    handlers: dict[int, tuple[Any, Any]] = {}
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # signals are the main thread's
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+        if not callable(before):
+            continue  # it raises nothing
+
+        def handle(number: int, frame: FrameType | None, before: Any = before) -> None:
+            try:
+                before(number, frame)
+            except BaseException as stop:
+                came.append(stop)
+                raise
+
+        signal.signal(number, handle)
+        handlers[number] = before, handle
+    return handlers
