@@ -21,7 +21,7 @@ from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.methods.context import nearest_grid
 from sparcl_lib.models import Segmenter, label_map
-from sparcl_lib.prototypes.class_sums import flatten_features
+from sparcl_lib.prototypes.sums import flatten_features
 
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]

@@ -79,7 +79,7 @@ def files_of(settings: dict[str, Any]) -> list[str]:
     found = [module.removeprefix("sparcl_lib.").replace(".", "/") for module in modules]
     found += [f"methods/{file}" for key, file in MECHANISMS.items() if settings.get(key)]
     pseudo = any(o.get("pseudo") or o.get("threshold") for o in settings["terms"].values())
-    found += ["methods/pseudo_labels"] * pseudo
+    found += ["losses/pseudo_labels"] * pseudo
     found += ["models/classifier"] * ("classifier_init" in settings)
     return [f"{file}.py" for file in dict.fromkeys(found)]
 

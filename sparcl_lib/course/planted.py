@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparcl_lib import losses
-from sparcl_lib.prototypes.class_sums import class_means, class_sums, count_classes
+from sparcl_lib.prototypes.sums import class_means, class_sums, count_classes
 
 __all__ = ["planted_attraction", "planted_matching", "planted_repulsion"]
 

@@ -1,6 +1,7 @@
 """Loss functions: tensors in, scalar out, nothing else. Lift any of them into another codebase.
 
-Each module lists its own in `__all__`; all of them are names of this package.
+Each module lists its own in `__all__`; all of them are names of this package. `pseudo_labels` has
+no loss, but what PLOP's is of.
 """
 
 from sparcl_lib.losses import distillation, latent, released, segmentation

@@ -1,7 +1,7 @@
 """Distillation from the frozen model of the previous step, of its outputs or its features.
 
 B images, K classes now, K_old <= K classes of the teacher (background first in both), H x W pixels,
-D channels, h x w feature map.
+D channels, h x w feature map. No gradient flows into what is the teacher's, and 0 images cost 0.
 """
 
 import math
@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparcl_lib.losses.precision import full_precision
+from sparcl_lib.losses.segmentation import check_num_old
+from sparcl_lib.prototypes.sums import shape_of
 
 __all__ = [
     "binary_knowledge_distillation",
@@ -38,7 +40,7 @@ def knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> Tensor:
     _check_shapes(logits, teacher_logits)
     num_old = teacher_logits.shape[1]
     log_student = F.log_softmax(logits[:, :num_old], dim=1)
-    return -(F.softmax(teacher_logits, dim=1) * log_student).mean()
+    return -_mean(F.softmax(teacher_logits.detach(), dim=1) * log_student)
 
 
 @full_precision
@@ -55,12 +57,12 @@ def unbiased_knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> T
     """
     _check_shapes(logits, teacher_logits)
     num_old = teacher_logits.shape[1]
-    teacher = F.softmax(teacher_logits, dim=1)
+    teacher = F.softmax(teacher_logits.detach(), dim=1)
     log_prob = F.log_softmax(logits, dim=1)
     background_or_new = torch.cat([log_prob[:, :1], log_prob[:, num_old:]], dim=1)
     background = teacher[:, 0] * background_or_new.logsumexp(dim=1)
     old = teacher[:, 1:] * log_prob[:, 1:num_old]
-    return -(background.sum() + old.sum()) / teacher.numel()
+    return -(background.sum() + old.sum()) / max(teacher.numel(), 1)
 
 
 @full_precision
@@ -73,7 +75,7 @@ def feature_distillation(features: Tensor, teacher_features: Tensor) -> Tensor:
     ValueError when the shapes differ.
     """
     _check_same(features, teacher_features)
-    return F.mse_loss(features, teacher_features)
+    return _mean((features - teacher_features.detach()).square())
 
 
 @full_precision
@@ -89,7 +91,7 @@ def binary_knowledge_distillation(logits: Tensor, teacher_logits: Tensor) -> Ten
     """
     _check_shapes(logits, teacher_logits)
     old = logits[:, : teacher_logits.shape[1]]
-    return (F.softplus(old) - torch.sigmoid(teacher_logits) * old).sum(dim=1).mean()
+    return _mean((F.softplus(old) - torch.sigmoid(teacher_logits.detach()) * old).sum(dim=1))
 
 
 @full_precision
@@ -108,12 +110,12 @@ def entropy_weighted_distillation(
     pixels. Returns a scalar, 0 for an empty mask. Raises ValueError when the shapes do not fit.
     """
     _check_shapes(logits, teacher_logits)
-    if mask.shape != logits[:, 0].shape:
-        raise ValueError(
-            f"mask must be (B, H, W) as the logits, got {tuple(mask.shape)} "
-            f"for {tuple(logits.shape)}"
-        )
-    log_teacher = F.log_softmax(teacher_logits, dim=1)
+    pixels = (len(logits), *logits.shape[2:])
+    if not isinstance(mask, Tensor) or mask.shape != pixels:
+        raise ValueError(f"mask must be (B, H, W) = {pixels}, got {shape_of(mask)}")
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask must be of torch.bool, got {mask.dtype}: mask.bool() is")
+    log_teacher = F.log_softmax(teacher_logits.detach(), dim=1)
     teacher = log_teacher.exp()
     weight = 1 - strength / math.log(2) * (teacher * log_teacher).sum(dim=1)
     log_student = F.log_softmax(logits, dim=1)[:, : teacher.shape[1]]
@@ -136,38 +138,54 @@ def local_pod(
     pooling), the same thing otherwise.
     features and teacher_features (B, D, h, w) of any layer. Returns a scalar; no location is left
     out.
-    Raises ValueError when the shapes differ.
+    Raises ValueError when the shapes differ, and for scales that are not whole numbers from 1 on.
     """
     _check_same(features, teacher_features)
+    if not scales or not all(isinstance(s, int) and s > 0 for s in scales):
+        raise ValueError(f"scales must be whole numbers from 1 on, as (1, 2, 4), got {scales}")
     # Pooling is linear: the difference is pooled once instead of both maps.
-    difference = features.square() - teacher_features.square()
+    difference = features.square() - teacher_features.detach().square()
     height, width = difference.shape[2:]
     sizes = [size for s in scales for size in ((height, s), (s, width))]
     pooled = [F.adaptive_avg_pool2d(difference, size).flatten(1) for size in sizes]
     distances: Tensor = torch.linalg.vector_norm(torch.cat(pooled, dim=1), dim=1)
-    return distances.mean()
+    return _mean(distances)
 
 
+@full_precision
 def fold_new_classes(logits: Tensor, num_old: int) -> Tensor:
-    """(B, K, h, w) -> (B, num_old, h, w): the logits of new classes are added to background's."""
+    """(B, K, h, w) -> (B, num_old, h, w): the logits of new classes are added to background's.
+
+    Source: PLOP's released code, which distils such logits by `local_pod`, too. Raises ValueError
+    when num_old is outside 1..K.
+    """
+    check_num_old(num_old, logits)
     background = logits[:, :1] + logits[:, num_old:].sum(dim=1, keepdim=True)
     return torch.cat([background, logits[:, 1:num_old]], dim=1)
 
 
+def _mean(values: Tensor) -> Tensor:
+    return values.mean() if values.numel() else values.sum()
+
+
 def _check_same(features: Tensor, teacher_features: Tensor) -> None:
-    if features.shape != teacher_features.shape:
+    tensors = all(isinstance(value, Tensor) for value in (features, teacher_features))
+    if not tensors or features.ndim != 4 or features.shape != teacher_features.shape:
         raise ValueError(
             f"expected features of one shape (B, D, h, w), "
-            f"got {tuple(features.shape)} and {tuple(teacher_features.shape)}"
+            f"got {shape_of(features)} and {shape_of(teacher_features)}"
         )
 
 
 def _check_shapes(logits: Tensor, teacher_logits: Tensor) -> None:
-    same_pixels = logits.shape[0] == teacher_logits.shape[0] and (
-        logits.shape[2:] == teacher_logits.shape[2:]
-    )
-    if not same_pixels or teacher_logits.shape[1] > logits.shape[1]:
-        raise ValueError(
-            f"expected logits (B, K, H, W) and teacher_logits (B, K_old <= K, H, W), "
-            f"got {tuple(logits.shape)} and {tuple(teacher_logits.shape)}"
+    tensors = all(isinstance(x, Tensor) and x.ndim > 1 for x in (logits, teacher_logits))
+    if tensors:
+        same_pixels = logits.shape[0] == teacher_logits.shape[0] and (
+            logits.shape[2:] == teacher_logits.shape[2:]
         )
+        if same_pixels and 1 <= teacher_logits.shape[1] <= logits.shape[1]:
+            return
+    raise ValueError(
+        f"expected logits (B, K, H, W) and teacher_logits (B, K_old <= K, H, W), "
+        f"got {shape_of(logits)} and {shape_of(teacher_logits)}"
+    )

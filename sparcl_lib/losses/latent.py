@@ -14,14 +14,16 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sparcl_lib.losses.precision import full_precision
-from sparcl_lib.prototypes.class_sums import (
+from sparcl_lib.prototypes.sums import (
     check_same_locations,
     class_means,
     class_sums,
     count_classes,
     flatten_features,
+    has_class,
 )
 
 __all__ = [
@@ -48,6 +50,7 @@ MIN_ACTIVITY = 1.0
 MANY_GAPS = 2**22
 
 
+@full_precision
 def vector_distance(difference: Tensor, distance: Distance) -> Tensor:
     """(..., D) -> (...): Euclidean norm ("l2") or mean of squares over the channels ("mse").
 
@@ -85,10 +88,20 @@ def prototypes_matching(
     return matching_from_sums(sums, counts, prototypes, distance)
 
 
+@full_precision
 def matching_from_sums(
     sums: Tensor, counts: Tensor, prototypes: Tensor, distance: Distance = "l2"
 ) -> Tensor:
-    """`prototypes_matching` from class sums (C, D) and counts (C,) that are already there."""
+    """`prototypes_matching` from class sums (C, D) and counts (C,) that are already there.
+
+    Raises ValueError where these and the prototypes are not of as many classes.
+    """
+    if sums.shape != prototypes.shape or counts.shape != sums.shape[:1]:
+        raise ValueError(
+            f"sums (C, D), counts (C,) and prototypes (C, D) must be of the same classes, got "
+            f"{tuple(sums.shape)}, {tuple(counts.shape)} and {tuple(prototypes.shape)}: take the "
+            f"rows of the old classes of each"
+        )
     distances = vector_distance(class_means(sums, counts) - prototypes.detach(), distance)
     present = counts > 0
     not_background = torch.arange(len(counts), device=counts.device) > 0
@@ -129,7 +142,9 @@ def distance_shares(
     """The parts of `attraction`, before the mean over the classes."""
     _check_prototypes(features, labels, prototypes)
     num_classes, ids = prototypes.shape[0], labels.flatten()
-    known = (ids >= 0) & (ids < num_classes)
+    known = has_class(ids, num_classes)
+    if num_classes == 0:  # one row to look up, which nothing is measured by
+        prototypes, num_classes = F.pad(prototypes, (0, 0, 0, 1)), 1
     ids = torch.where(known, ids, 0)
     targets = prototypes.detach()[ids]  # (N, D)
     distances = vector_distance(flatten_features(features) - targets, distance)  # (N,)
@@ -156,6 +171,7 @@ def repulsion(features: Tensor, labels: Tensor, num_classes: int | None = None) 
     return repulsion_from_sums(sums, counts)
 
 
+@full_precision
 def repulsion_from_sums(sums: Tensor, counts: Tensor) -> Tensor:
     """`repulsion` from class sums (C, D) and counts (C,) that are already there."""
     means, present = class_means(sums, counts), counts > 0
@@ -186,7 +202,7 @@ def sparsification(features: Tensor, labels: Tensor, num_classes: int | None = N
     check_same_locations(features, labels)
     num_classes = number_of_classes(labels, num_classes)
     rows, ids = flatten_features(features).clamp(min=0), labels.flatten()
-    known = (ids >= 0) & (ids < num_classes)
+    known = has_class(ids, num_classes)
     ids = torch.where(known, ids, num_classes)
     largest = rows.amax(1)  # (N,)
     active = known & ~(largest <= 0)  # NaN is to be seen

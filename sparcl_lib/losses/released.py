@@ -25,11 +25,12 @@ from sparcl_lib.losses.latent import (
     repulsion_from_sums,
 )
 from sparcl_lib.losses.precision import full_precision
-from sparcl_lib.prototypes.class_sums import (
+from sparcl_lib.prototypes.sums import (
     check_same_locations,
     class_means,
     class_sums,
     flatten_features,
+    has_class,
 )
 
 __all__ = [
@@ -151,7 +152,7 @@ def released_sparsification(
     num_classes = number_of_classes(labels, num_classes)
     rows, ids = flatten_features(features), labels.flatten()
     rows = rows if signed else rows.clamp(min=0)
-    known = (ids >= 0) & (ids < num_classes)
+    known = has_class(ids, num_classes)
     chosen = known | (ids == VOID) if void else known
     ids = torch.where(known, ids, num_classes)
     active = chosen & ((rows.detach().abs().sum(1) > 0) | (floor == 0))

@@ -1,4 +1,8 @@
-"""Cross-entropy on a step's labels. B images, K classes with background first, H x W pixels."""
+"""Cross-entropy on a step's labels. B images, K classes with background first, H x W pixels.
+
+A label is a class, 0..K-1, or ignore_index: what else it may be, -100 or K, is an IndexError or a
+RuntimeError of torch's.
+"""
 
 import torch
 from torch import Tensor
@@ -6,7 +10,7 @@ from torch.nn import functional as F
 
 from sparcl_lib.labels import VOID
 from sparcl_lib.losses.precision import full_precision
-from sparcl_lib.prototypes.class_sums import check_labels
+from sparcl_lib.prototypes.sums import check_labels, shape_of
 
 __all__ = [
     "adaptive_cross_entropy",
@@ -18,11 +22,22 @@ __all__ = [
 
 def _check_pixels(logits: Tensor, target: Tensor) -> None:
     check_labels(target, "target")
+    if not isinstance(logits, Tensor) or logits.ndim < 2:
+        raise ValueError(f"logits must be a tensor (B, K, H, W), got {shape_of(logits)}")
     pixels = (logits.shape[0], *logits.shape[2:])
     if target.shape != pixels:
         raise ValueError(
             f"target must label the pixels of the logits: expected {tuple(pixels)}, "
             f"got {tuple(target.shape)}"
+        )
+
+
+def check_num_old(num_old: int, logits: Tensor) -> None:
+    """Raise ValueError for a number of old classes that logits (B, K, H, W) cannot have."""
+    if not 1 <= num_old <= logits.shape[1]:
+        raise ValueError(
+            f"num_old counts the old classes with background: expected 1..{logits.shape[1]} "
+            f"(channels of the logits), got {num_old}"
         )
 
 
@@ -56,11 +71,7 @@ def unbiased_cross_entropy(
     other pixels or is not int64.
     """
     _check_pixels(logits, target)
-    if not 1 <= num_old <= logits.shape[1]:
-        raise ValueError(
-            f"num_old counts the old classes with background: expected 1..{logits.shape[1]} "
-            f"(channels of the logits), got {num_old}"
-        )
+    check_num_old(num_old, logits)
     log_prob = F.log_softmax(logits, dim=1)
     log_background = log_prob[:, :num_old].logsumexp(dim=1)  # background or old
     ignored = target == ignore_index
@@ -97,15 +108,14 @@ def adaptive_cross_entropy(
 
     Source: PLOP (Douillard et al., CVPR 2021), section 3.3, the pseudo-label loss with its
     adaptive factor nu.
-    logits (B, K, H, W); target (B, H, W) int64; share (B,) in 0..1. Returns a scalar, 0 if all
-    pixels are ignored.
+    logits (B, K, H, W); target (B, H, W) int64 and share (B,), 0 to 1, as `pseudo_labels.fill_in`
+    makes them. Returns a scalar, 0 if all pixels are ignored.
     Raises ValueError when share is not one number per image, or the target has other pixels or is
     not int64.
     """
     _check_pixels(logits, target)
-    if share.shape != target.shape[:1]:
-        raise ValueError(
-            f"share must be (B,) with B = {len(target)} images, got {tuple(share.shape)}"
-        )
+    if not isinstance(share, Tensor) or share.shape != target.shape[:1]:
+        raise ValueError(f"share must be (B,) with B = {len(target)} images, got {shape_of(share)}")
     losses = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="none")
-    return (losses.mean(dim=(1, 2)) * share).mean()
+    weighed = losses.mean(dim=(1, 2)) * share.to(losses)
+    return weighed.mean() if len(weighed) else weighed.sum()

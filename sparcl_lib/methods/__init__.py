@@ -4,6 +4,7 @@ from sparcl_lib.method_table import METHODS, method_name
 
 from sparcl_lib.methods import terms as _terms  # noqa: F401  # isort: skip
 from sparcl_lib.methods import released_terms as _released  # noqa: F401  # isort: skip
+from sparcl_lib.losses.pseudo_labels import entropy_histogram, entropy_thresholds
 from sparcl_lib.methods.context import StepContext, labelled_sums
 from sparcl_lib.methods.fusion import new_share
 from sparcl_lib.methods.mechanism import LossValues, Mechanism, state_of
@@ -15,7 +16,6 @@ from sparcl_lib.methods.method import (
     method_to_plain,
 )
 from sparcl_lib.methods.plugins import can_travel, files_of, load_plugins, load_terms
-from sparcl_lib.methods.pseudo_labels import entropy_histogram, entropy_thresholds
 from sparcl_lib.methods.registry import TERMS, RegisteredTerm, get_term, term, term_options
 from sparcl_lib.methods.regularisers import RegulariserSettings, WeightPenalty
 from sparcl_lib.methods.saliency import salient

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from sparcl_lib.labels import BACKGROUND, VOID
-from sparcl_lib.losses.precision import full_precision
-from sparcl_lib.methods.pseudo_labels import Pseudo, confident_guess, entropy
+from sparcl_lib.losses.pseudo_labels import Pseudo, confident_guess, entropy, fill_in
 from sparcl_lib.methods.strips import mean_over_pixels, unbiased_means
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
-from sparcl_lib.prototypes.class_sums import class_sums
+from sparcl_lib.prototypes.sums import class_sums
 
 
 def nearest_grid(size: Sequence[int], grid: Sequence[int], device: torch.device) -> list[Tensor]:
@@ -118,18 +117,12 @@ class StepContext:
         return torch.where(known, self.completed_labels, VOID)
 
     def pseudo_target(self, rule: Pseudo) -> tuple[Tensor, Tensor]:
-        """(B, H, W) target with the teacher's sure guesses where it is background, 255 where they
-        are not sure; (B,) share of an image's background that is sure. Where there is none it is 1,
-        and 0 by the released rule, whose image then does not count.
-        """
+        """The target with the teacher's sure guesses, and their share, as `fill_in` has them."""
         strips = self.teacher_output.strips()
         guesses, entropies = zip(*((x.argmax(dim=1), entropy(x)) for (x,) in strips), strict=True)
-        guess, background = torch.cat(guesses, dim=1), self.target == BACKGROUND
-        sure = background & (torch.cat(entropies, dim=1) < self.extras["thresholds"][guess])
-        filled = torch.where(sure, guess, torch.where(background, VOID, self.target))
-        pixels = background.sum(dim=(1, 2))
-        share = sure.sum(dim=(1, 2)) / pixels.clamp(min=1)
-        return filled, torch.where(pixels > 0, share, 0 if rule == "released" else 1)
+        guess = torch.cat(guesses, dim=1)
+        sure = torch.cat(entropies, dim=1) < self.extras["thresholds"][guess]
+        return fill_in(self.target, guess, sure, rule)
 
     def binary_target(self, threshold: float) -> Tensor:
         """(B, H, W) target of `output.binary_logits`: salient background is K, the unknown object;
@@ -153,19 +146,13 @@ class StepContext:
     @cached_property
     def sums(self) -> tuple[Tensor, Tensor]:
         """Class sums (K, D) and counts (K,) of `completed_labels`, with gradient."""
-        return class_sums_of(self.output.features, self.completed_labels, self.num_classes)
+        return class_sums(self.output.features, self.completed_labels, self.num_classes)
 
     @cached_property
     def anchored_sums(self) -> tuple[Tensor, Tensor]:
         """`sums` without the classes that have no prototype."""
         sums, counts = self.sums
         return sums, torch.where(self.bank.counts > 0, counts, 0)
-
-
-@full_precision
-def class_sums_of(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """`class_sums` in float32, whatever precision the network runs in."""
-    return class_sums(features, labels, num_classes)
 
 
 def labelled_sums(

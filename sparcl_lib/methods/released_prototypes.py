@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from sparcl_lib.losses.released import reshaped_features
-from sparcl_lib.methods.context import StepContext, class_sums_of
+from sparcl_lib.methods.context import StepContext
 from sparcl_lib.methods.mechanism import Mechanism
+from sparcl_lib.prototypes.sums import class_sums
 
 if TYPE_CHECKING:
     from sparcl_lib.methods.method import Method
@@ -30,7 +31,7 @@ class ReleasedPrototypes(Mechanism):
     def prototype_sums(self, context: StepContext) -> tuple[Tensor, Tensor] | None:
         labels = context.completed_labels
         read = reshaped_features(context.output.features.detach(), labels)
-        sums, counts = class_sums_of(read, labels, context.num_classes)
+        sums, counts = class_sums(read, labels, context.num_classes)
         if context.hides_old:
             index = torch.arange(len(counts), device=counts.device)
             counts = torch.where(index == context.labels.min(), 0, counts)

@@ -9,8 +9,8 @@ from torch import Tensor
 from sparcl_lib import losses
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.losses.latent import Distance
+from sparcl_lib.losses.pseudo_labels import Pseudo
 from sparcl_lib.methods.context import StepContext
-from sparcl_lib.methods.pseudo_labels import Pseudo
 from sparcl_lib.methods.registry import term
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sparcl_lib.prototypes.class_sums import check_same_locations, class_sums
+from sparcl_lib.prototypes.sums import check_same_locations, class_sums
 
 
 class PrototypeBank(nn.Module):
@@ -28,10 +28,12 @@ class PrototypeBank(nn.Module):
         self.register_buffer("counts", torch.zeros(num_classes, dtype=torch.int64))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PrototypeBank":
-        exact = self.sums
+        exact = {"sums": self.sums, "counts": self.counts}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has none
-        if self.sums.dtype != exact.dtype:  # moved it may be, cast not
-            self.sums = exact.to(self.sums.device)
+        for name, value in exact.items():
+            found = getattr(self, name)
+            if found.dtype != value.dtype:  # moved it may be, cast not
+                setattr(self, name, value.to(found.device))
         return self
 
     @property
@@ -41,8 +43,10 @@ class PrototypeBank(nn.Module):
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Add a batch of features (B, D, h, w) under labels (B, h, w) int64; labels >= C are
-        skipped. Raises ValueError for other shapes and labels."""
+        """Add a batch of features (B, D, h, w) under labels (B, h, w) int64. Labels outside 0..C-1
+        are skipped, and so is a whole batch with a feature that is infinite or NaN, as one is whose
+        step a `GradScaler` passes over. With several processes each calls it, as `add`. Raises
+        ValueError for other shapes and labels."""
         check_same_locations(features, labels)
         if features.shape[1] != self.sums.shape[1]:
             raise ValueError(
@@ -54,7 +58,8 @@ class PrototypeBank(nn.Module):
 
     @torch.no_grad()
     def add(self, sums: Tensor, counts: Tensor) -> None:
-        """Add class sums (C, D) and counts (C,), summed over all ranks when there are several.
+        """Add class sums (C, D) and counts (C,), of all ranks when there are several: each has to
+        call it, also one whose counts are zero. A class whose sums are not finite is left as it is.
 
         Raises ValueError for other shapes.
         """
@@ -68,8 +73,9 @@ class PrototypeBank(nn.Module):
             sums, counts = sums.clone(), counts.clone()
             torch.distributed.all_reduce(sums)
             torch.distributed.all_reduce(counts)
-        self.sums += sums
-        self.counts += counts
+        finite = sums.isfinite().all(dim=1)  # else the class would be lost for good
+        self.sums += torch.where(finite.unsqueeze(1), sums, 0)
+        self.counts += torch.where(finite, counts, 0)
 
     def grow(self, num_classes: int) -> "PrototypeBank":
         """A bank for num_classes >= C classes that remembers what this one knows."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from sparcl_lib import losses
 from sparcl_lib.labels import VOID
 from sparcl_lib.losses.released import RELEASED_EPSILON, nested_weights
-from sparcl_lib.prototypes.class_sums import class_means, class_sums
+from sparcl_lib.prototypes.sums import class_means, class_sums
 
 
 def column(*values) -> Tensor:

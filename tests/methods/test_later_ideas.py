@@ -10,8 +10,8 @@ from sparcl_lib import losses
 from sparcl_lib.config import first_step_settings, parse_settings, resolve
 from sparcl_lib.data.minivoc import generate
 from sparcl_lib.errors import UserError
+from sparcl_lib.losses.pseudo_labels import confident_guess
 from sparcl_lib.methods import METHODS, TERMS, StepContext, build_method, new_share, salient
-from sparcl_lib.methods.pseudo_labels import confident_guess
 from sparcl_lib.models import (
     NetworkSpec,
     Segmenter,

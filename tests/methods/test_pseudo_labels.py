@@ -9,8 +9,8 @@ from torch import nn
 
 from sparcl_lib.config import OptimConfig
 from sparcl_lib.data.loading.dataset import StepBatch
+from sparcl_lib.losses.pseudo_labels import EXACT_BINS, LOWEST, entropy
 from sparcl_lib.methods import METHODS, build_method, entropy_histogram, entropy_thresholds
-from sparcl_lib.methods.pseudo_labels import EXACT_BINS, LOWEST, entropy
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.plan import StepPlan

@@ -9,7 +9,7 @@ from conftest import PATIENCE
 from torch import distributed, multiprocessing, nn
 
 from sparcl_lib.prototypes import PrototypeBank
-from sparcl_lib.prototypes.class_sums import class_means, class_sums, count_classes
+from sparcl_lib.prototypes.sums import class_means, class_sums, count_classes
 
 CLASSES, DIM = 5, 7
 

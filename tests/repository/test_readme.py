@@ -23,6 +23,7 @@ from sparcl_lib.data import Presence, partition
 from sparcl_lib.data.minivoc import default_root, generate
 from sparcl_lib.method_table import METHODS
 from sparcl_lib.metrics import format_mean
+from sparcl_lib.models.classifier import GrowingClassifier
 from sparcl_lib.tasks import get_task, task_names
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ LIFTED = [text for text in blocks("python", ENGINEER) if "sparcl_lib.losses" in 
 
 
 def test_losses_can_be_lifted_out():
-    alone, together = LIFTED
+    alone, together, plop = LIFTED
     scope: dict = {}
     exec(alone, scope)
     assert scope["loss"].item() > 0 and scope["features"].grad.abs().sum() > 0
@@ -53,6 +54,23 @@ def test_losses_can_be_lifted_out():
     scope["features"].grad = None
     scope["latent"].backward()
     assert scope["latent"].item() > 0 and scope["features"].grad.abs().sum() > 0
+    exec(plop, scope)
+    scope["loss"].backward()
+    assert scope["loss"].item() > 0 and scope["logits"].grad.abs().sum() > 0
+    assert ((scope["filled"] > 0) & (scope["filled"] < 5)).any(), "sure guesses are labels"
+
+
+def test_a_classifier_starts_as_the_page_says():
+    (start,) = [text for text in blocks("python", ENGINEER) if "background's probability" in text]
+    old = GrowingClassifier(64, [5])
+    given = start.replace("torch.rand(num_old, 64)", "W").replace("torch.rand(num_old)", "B")
+    weight, bias = (value.detach() for value in (old.steps[0].weight, old.steps[0].bias))
+    scope = {"torch": torch, "W": weight[:, :, 0, 0], "B": bias, "num_old": 5, "num_classes": 8}
+    exec(given, scope)
+    x = torch.rand(2, 64, 3, 3)
+    expected = old.grow(3, "mib")(x)
+    found = torch.nn.functional.conv2d(x, scope["w"][:, :, None, None], scope["b"])
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_a_loss_imports_what_the_page_says():

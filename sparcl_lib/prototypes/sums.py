@@ -3,8 +3,11 @@
 Shapes: B images, D channels, h x w feature map, C classes, N = B * h * w locations.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sparcl_lib.labels import VOID
 
@@ -17,19 +20,63 @@ def flatten_features(features: Tensor) -> Tensor:
 def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Sum and count of the feature vectors of each class.
 
-    features (B, D, h, w); labels (B, h, w) int64. Labels outside 0..num_classes-1 (255 above all)
-    belong to no class and get exactly zero gradient.
-    Returns sums (C, D) and counts (C,), both in the dtype of the features.
+    features (B, D, h, w); labels (B, h, w) int64. 255, and labels outside 0..num_classes-1, belong
+    to no class and get exactly zero gradient.
+    Returns sums (C, D) and counts (C,), both float32, or float64 as the features; also inside
+    autocast. A feature that is infinite or NaN, under whatever label, makes all sums so.
     Raises ValueError when features and labels differ in B, h or w, or labels are not int64.
     """
     check_same_locations(features, labels)
     rows, ids = flatten_features(features), labels.flatten()
-    known = (ids >= 0) & (ids < num_classes)
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    known = has_class(ids, num_classes)
     # By hand: F.one_hot looks through all labels for one out of range, which a GPU has to wait for.
     column, found = torch.where(known, ids, 0).unsqueeze(1), known.unsqueeze(1).to(rows)
     members = rows.new_zeros(len(ids), max(num_classes, 1)).scatter_(1, column, found)  # (N, C)
     members = members[:, :num_classes]  # none at all where no location has a class
-    return members.T @ rows, members.sum(0)
+    sums: Tensor = _Sums.apply(rows, members, torch.where(known, ids, num_classes))
+    return sums, members.sum(0)
+
+
+class _Sums(torch.autograd.Function):
+    """members.T @ rows, (N, C) and (N, D) to (C, D), whose gradient is looked up, not multiplied.
+
+    The gradient of a product is a product, which runs in 16 bits where `backward` is called, or was
+    compiled, inside autocast: with weights as small as SDR's, float16 then loses two thirds of it.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(rows: Tensor, members: Tensor, places: Tensor) -> Tensor:
+        """places (N,): the class of each row, C for those without one."""
+        with torch.autocast(rows.device.type, enabled=False):
+            return members.T @ rows
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        _, members, places = inputs
+        ctx.save_for_backward(places)
+        ctx.save_for_forward(members)
+
+    @staticmethod
+    def backward(ctx: Any, sums: Tensor) -> tuple[Tensor, None, None]:
+        (places,) = ctx.saved_tensors
+        return F.pad(sums, (0, 0, 0, 1)).index_select(0, places), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, rows: Tensor, *_: None) -> Tensor:
+        (members,) = ctx.saved_tensors
+        with torch.autocast(rows.device.type, enabled=False):
+            product: Tensor = members.T @ rows
+        return product
+
+
+def has_class(ids: Tensor, num_classes: int) -> Tensor:
+    """Which labels are a class: 0..num_classes-1, but for 255, which is void however many there
+    are."""
+    known = (ids >= 0) & (ids < num_classes)
+    return known & (ids != VOID) if num_classes > VOID else known
 
 
 def class_means(sums: Tensor, counts: Tensor) -> Tensor:
@@ -58,6 +105,11 @@ def check_labels(labels: Tensor, name: str) -> None:
         )
 
 
+def shape_of(value: object) -> str:
+    """What a message says that was given in place of a tensor of another shape."""
+    return f"{tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
 def _kind(value: object) -> str:
     dtype = getattr(value, "dtype", None)
     return type(value).__name__ + (f" of {dtype}" if dtype is not None else "")
@@ -70,4 +122,4 @@ def count_classes(labels: Tensor) -> int:
     """
     check_labels(labels, "labels")
     known = labels[labels != VOID]
-    return int(known.max()) + 1 if known.numel() else 0
+    return max(int(known.max()) + 1, 0) if known.numel() else 0
