@@ -13,6 +13,7 @@ from sparcl_lib.report.runs import ReportRun, by_method
 _NAMED = 4
 _LEARNED = 1.0
 """Points of mIoU below which step 0 has learned nothing that a later step could lose."""
+_BOUND = "Joint training, which sees all classes at once, reaches"
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -41,6 +42,9 @@ def verdict(runs: Sequence[ReportRun]) -> list[str]:
     """
     found = ranking(runs)
     if found is None:
+        joint = _joint(runs)
+        if joint is not None and all(run.joint for run in runs):
+            return [f"{_BOUND} {points(joint)}; no method that learns step by step is beside it."]
         return ["No run of a continual method has finished the last step."]
     return [*_lost(runs), *_helped(found, _joint(runs))]
 
@@ -127,7 +131,7 @@ def _joint(runs: Sequence[ReportRun]) -> float | None:
 def _helped(found: Ranking, joint: float | None) -> list[str]:
     bound = ""
     if joint is not None:
-        bound = f" Joint training, which sees all classes at once, reaches {points(joint)}."
+        bound = f" {_BOUND} {points(joint)}."
     value = points(found.mean)
     if not found.ahead:
         return [f"{found.first} reaches {value} in all classes after the last step.{bound}"]

@@ -126,6 +126,9 @@ def test_one_method_or_none_still_has_a_verdict():
     assert verdict([make_run("MiB", last=0)]) == [
         "No run of a continual method has finished the last step."
     ]
+    (bound,) = verdict([make_run("Joint"), make_run("Joint", 1)])
+    assert bound.startswith("Joint training, which sees all classes at once, reaches 7")
+    assert bound.endswith("; no method that learns step by step is beside it.")
     single = verdict([make_run("FT", classes=[["disc", "bar"]])])
     assert single == ["FT reaches 76.7 in all classes after the last step."]
 
