@@ -43,9 +43,9 @@ def entropy(logits: Tensor) -> Tensor:
 def entropy_histogram(logits: Tensor, unlabelled: Tensor, num_classes: int, rule: Pseudo) -> Tensor:
     """Entropies of the unlabelled pixels, counted per class that the old model guesses.
 
-    logits (B, K_old, H, W); unlabelled (B, H, W) bool; num_classes: K, old and new; rule: "exact"
-    or "released". Returns int64 (K_old, bins). Raises ValueError for another rule, and for a mask
-    of other pixels or type.
+    logits (B, K_old, H, W), those of NaN are not counted; unlabelled (B, H, W) bool; num_classes:
+    K, old and new; rule: "exact" or "released". Returns int64 (K_old, bins). Raises ValueError for
+    another rule, and for a mask of other pixels or type.
     """
     _check_rule(rule)
     pixels = (len(logits), *logits.shape[2:])
@@ -60,7 +60,8 @@ def entropy_histogram(logits: Tensor, unlabelled: Tensor, num_classes: int, rule
     index = logits.argmax(dim=1) * bins + (position * bins).long().clamp(0, bins - 1)
     # What is not counted goes to a bin of its own: no host sync for its number, nor one for the
     # length of the result, as bincount needs.
-    index = torch.where(unlabelled, index, num_old * bins).flatten()
+    counted = unlabelled & ~position.isnan()
+    index = torch.where(counted, index, num_old * bins).flatten()
     counts = torch.zeros(num_old * bins + 1, dtype=torch.int64, device=index.device)
     return counts.scatter_add_(0, index, torch.ones_like(index))[:-1].view(num_old, bins)
 

@@ -231,6 +231,16 @@ def test_no_image_costs_nothing(name):
     assert total == 0
 
 
+def test_a_guess_without_numbers_is_none_of_the_sure_ones():
+    """NaN was counted as the least entropy of all."""
+    logits = torch.rand(1, 3, 4, 4)
+    logits[0, :, 0] = torch.nan
+    unlabelled = torch.ones(1, 4, 4, dtype=torch.bool)
+    counts = entropy_histogram(logits, unlabelled, 4, "exact")
+    assert torch.equal(counts, entropy_histogram(logits[:, :, 1:], unlabelled[:, 1:], 4, "exact"))
+    assert counts.sum() == 12
+
+
 # One line for what cannot be
 LOGITS, MAPS = torch.rand(1, 3, 2, 2), torch.rand(1, 3, 2, 2)
 HISTOGRAM = entropy_histogram(LOGITS, torch.ones(1, 2, 2, dtype=torch.bool), 4, "released")
