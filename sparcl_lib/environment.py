@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from sparcl_lib.cores import cores
+from sparcl_lib.stops import stops_come_out
 
 DISTRIBUTION = "sparcl-lib"
 
@@ -90,7 +91,8 @@ def _version(requirement: Requirement) -> str | None:
 
 def _check_device() -> tuple[bool, str]:
     try:
-        import torch
+        with stops_come_out():
+            import torch
     except Exception as error:  # a broken install fails in many ways
         return False, f"torch does not import: {error}"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

@@ -17,15 +17,16 @@ def stops_come_out() -> Iterator[None]:
     """An error inside, after Ctrl-C or SIGTERM came there, is that stop.
 
     A handler raises it wherever the program is: a class body, an archive that is closed or a reader
-    in C then fails in words of its own, some without a trace of the stop.
+    in C then fails in words of its own, some without a trace of the stop. The error is its cause.
+    Code that catches every error and goes on needs one around what it tries.
     """
     came: list[BaseException] = []
     before = _note(came)
     try:
         yield
-    except Exception:
+    except Exception as error:
         if came:
-            raise came[0] from None
+            raise came[0] from error
         raise
     finally:
         for number, (handler, ours) in before.items():

@@ -11,6 +11,7 @@ from sparcl_lib.config.keys import check_keys, known_keys
 from sparcl_lib.config.resolving import OPTIONS, parse_settings, resolve, with_absolute_paths
 from sparcl_lib.config.settings import (
     CONTENT,
+    MEASURED,
     DataConfig,
     ModelConfig,
     OptimConfig,
@@ -23,6 +24,7 @@ from sparcl_lib.fields import at_step
 
 __all__ = [
     "CONTENT",
+    "MEASURED",
     "OPTIONS",
     "DataConfig",
     "ModelConfig",

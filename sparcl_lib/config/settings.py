@@ -23,6 +23,8 @@ from sparcl_lib.tasks import Setup
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 CONTENT = "content"
 """Beside the settings in a run's config.yaml: what the files that they name held."""
+MEASURED = ("data.future", "data.held_out", "data.test", "data.zero")
+"""Settings that say which images and pixels are tested: no table has two of them."""
 Side = Annotated[int, Range(16, 8192, "pixels")]
 Rate = Annotated[float, Range(0, 1e37, "(float32)", open_low=True)]
 Passes = Annotated[float, Range(0, 1_000_000, open_low=True)]

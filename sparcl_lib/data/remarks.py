@@ -20,13 +20,13 @@ _SPLITS = {"voc": {"train": "train_aug.txt", "val": "val.txt"},
 """Which of them the published tasks are trained and tested on."""
 
 
-def list_remarks(source: Source, published: bool) -> list[str]:
+def list_remarks(source: Source, published: bool, tests_val: bool = True) -> list[str]:
     """Images that are trained and tested on, and splits that have not as many as were published.
 
-    published: whether the task is one of the published ones.
+    published: whether the task is one of the published ones; tests_val: whether val is tested.
     """
     said = []
-    shared = in_both(source)
+    shared = in_both(source) if tests_val else []
     if shared:
         number = number_of(len(shared), "image is", "images are")
         said.append(
@@ -34,6 +34,8 @@ def list_remarks(source: Source, published: bool) -> list[str]:
             f"{first_few(shared)}; take them off one list"
         )
     for split, name in _SPLITS.get(source.name, {}).items() if published else ():
+        if split == "val" and not tests_val:
+            continue
         listing, count = source.split(split).listing, len(source.ids(split))
         wanted = PUBLISHED[source.name][name]
         if count != wanted:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparcl_lib.config import RunConfig
+from sparcl_lib.config import MEASURED, RunConfig, all_settings
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.base import RunBase, Variant
 from sparcl_lib.experiments.pool import run_all
@@ -88,9 +88,11 @@ def forgetting_table(table: pd.DataFrame) -> pd.DataFrame:
 def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -> Comparison:
     """Run all blocks; runs that the store holds are not trained again.
 
-    A run that two blocks ask for is there once. Raises UserError when no run finished.
+    A run that two blocks ask for is there once. Raises UserError where one table would hold numbers
+    of two tests, and when no run finished.
     """
     configs = [config for block in blocks for config in block.configs()]
+    _check_one_test(configs)
     runs, errors = run_all(configs, store, jobs)
     finished: dict[Path, Run] = {r.directory.path: r for r in runs if r is not None}
     if not finished:
@@ -100,6 +102,20 @@ def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -
         for run in finished.values()
     ]
     return Comparison(told_apart(reported), [path.name for path in finished], errors)
+
+
+def _check_one_test(configs: Iterable[RunConfig]) -> None:
+    firsts: dict[tuple[object, ...], RunConfig] = {}
+    for config in configs:
+        first = firsts.setdefault((config.dataset, config.task, config.setup), config)
+        settings, those = all_settings(config), all_settings(first)
+        for key in MEASURED:
+            if settings[key].value != those[key].value:
+                raise UserError(
+                    f"{first.method.name} has {key}={those[key].value} and {config.method.name} "
+                    f"{settings[key].value}, so they are not tested alike and cannot share a "
+                    "table: compare them one by one"
+                )
 
 
 def _joint_matrices(runs: Iterable[ReportRun]) -> dict[Group, StepMatrix]:

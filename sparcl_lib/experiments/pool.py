@@ -107,10 +107,14 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
 def tell_of_data(configs: Iterable[RunConfig]) -> None:
     """What each run would say of its lists, once for all: what they print is not seen."""
     said: dict[str, None] = {}
-    places = {(c.dataset, c.data_root, c.task, c.setup, c.data.splits): c for c in configs}
+    places = {
+        (c.dataset, c.data_root, c.task, c.setup, c.data.splits, c.data.held_out > 0): c
+        for c in configs
+    }
     for config in places.values():
         source = open_source(config.dataset, config.data_root)
-        said |= dict.fromkeys(list_remarks(source, published=not is_yaml(config.task)))
+        published, tests_val = not is_yaml(config.task), config.data.held_out == 0
+        said |= dict.fromkeys(list_remarks(source, published, tests_val))
         if config.data.splits is not None and not config.method.joint:
             said |= dict.fromkeys(_of_splits(config, source))
     for line in said:

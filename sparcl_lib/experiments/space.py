@@ -20,13 +20,19 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from sparcl_lib.config import OPTIONS, RunConfig, at_step, check_keys, parse_settings, to_plain
+from sparcl_lib.config import (
+    MEASURED,
+    OPTIONS,
+    RunConfig,
+    at_step,
+    check_keys,
+    parse_settings,
+    to_plain,
+)
 from sparcl_lib.errors import UserError, shown
 from sparcl_lib.methods import method_name
 from sparcl_lib.plain import build, flatten, read_yaml
 
-_MEASURE = ("data.future", "data.held_out", "data.test")
-"""Settings that say what is measured: the best of them is the easiest."""
 _MOST_STEPS = 254
 """Places of a setting per step: a class needs a mask value, and a step a class."""
 _WHOLE = 2**53
@@ -90,7 +96,7 @@ def _group(path: str | Path, name: str, rows: Any) -> Mapping[str, Any]:
 def _read_row(path: str | Path, key: str, row: Any) -> Range | tuple[Any, ...]:
     if key in OPTIONS:
         raise UserError(f"{path}, {key}: give the option {OPTIONS[key]}, it cannot vary in a sweep")
-    if key in _MEASURE:
+    if key in MEASURED or key == "data.test_size":  # the best of them would be the easiest
         raise UserError(
             f"{path}, {key}: it says what is measured, and cannot vary in a sweep; --set {key}=..."
         )

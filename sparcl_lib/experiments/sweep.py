@@ -116,18 +116,20 @@ def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame
 
 def run_one(plan: Sweep, method: str, store: RunStore) -> None:
     """Claim the method's next trial and run it; nothing if no trial is left."""
-    with stops_put_off():
-        claim = _claim(plan, method)
-    if claim is None:
-        return
+    claim = None
     try:
+        with stops_put_off():
+            claim = _claim(plan, method)
+        if claim is None:
+            return
         notes = _measure(plan, method, store, claim.values)
         with stops_put_off():
             for name, value in notes.items():
                 claim.trial.set_user_attr(name, value)
             claim.trial.study.tell(claim.number, notes[OBJECTIVE])
     finally:
-        claim.lock.release()
+        if claim is not None:
+            claim.lock.release()
 
 
 def _measure(

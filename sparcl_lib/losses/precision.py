@@ -7,6 +7,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from sparcl_lib.prototypes.sums import outside_autocast
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -32,7 +34,7 @@ def full_precision(loss: F) -> F:
 
     @functools.wraps(loss)
     def wrapper(*args: Any, **options: Any) -> Any:
-        with torch.autocast(_device_type([*args, *options.values()]), enabled=False):
+        with outside_autocast(_device_type([*args, *options.values()])):
             return loss(
                 *(_promote(a) for a in args),
                 **{name: _promote(value) for name, value in options.items()},

@@ -113,7 +113,7 @@ class StepContext:
     @cached_property
     def anchored_labels(self) -> Tensor:
         """(B, h, w): `completed_labels` with 255 for classes that have no prototype yet."""
-        known = self.bank.counts[self.completed_labels.clamp(max=self.num_classes - 1)] > 0
+        known = self.bank.counts[self.completed_labels.clamp(0, self.num_classes - 1)] > 0
         return torch.where(known, self.completed_labels, VOID)
 
     def pseudo_target(self, rule: Pseudo) -> tuple[Tensor, Tensor]:

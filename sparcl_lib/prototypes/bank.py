@@ -53,8 +53,7 @@ class PrototypeBank(nn.Module):
                 f"this bank is of features with {self.sums.shape[1]} channels (B, D, h, w), "
                 f"got {tuple(features.shape)}"
             )
-        with torch.autocast(features.device.type, enabled=False):
-            self.add(*class_sums(features.double(), labels, len(self.counts)))
+        self.add(*class_sums(features.double(), labels, len(self.counts)))
 
     @torch.no_grad()
     def add(self, sums: Tensor, counts: Tensor) -> None:

@@ -3,6 +3,7 @@
 Shapes: B images, D channels, h x w feature map, C classes, N = B * h * w locations.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ class _Sums(torch.autograd.Function):
 
     The gradient of a product is a product, which runs in 16 bits where `backward` is called, or was
     compiled, inside autocast: with weights as small as SDR's, float16 then loses two thirds of it.
+    Without a `jvp`, which `torch.compile` does not take: derivatives are of the backward kind.
     """
 
     generate_vmap_rule = True
@@ -50,26 +52,23 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(rows: Tensor, members: Tensor, places: Tensor) -> Tensor:
         """places (N,): the class of each row, C for those without one."""
-        with torch.autocast(rows.device.type, enabled=False):
+        with outside_autocast(rows.device.type):
             return members.T @ rows
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        _, members, places = inputs
-        ctx.save_for_backward(places)
-        ctx.save_for_forward(members)
+        ctx.save_for_backward(inputs[2])
 
     @staticmethod
     def backward(ctx: Any, sums: Tensor) -> tuple[Tensor, None, None]:
         (places,) = ctx.saved_tensors
         return F.pad(sums, (0, 0, 0, 1)).index_select(0, places), None, None
 
-    @staticmethod
-    def jvp(ctx: Any, rows: Tensor, *_: None) -> Tensor:
-        (members,) = ctx.saved_tensors
-        with torch.autocast(rows.device.type, enabled=False):
-            product: Tensor = members.T @ rows
-        return product
+
+def outside_autocast(device: str) -> AbstractContextManager[Any]:
+    """Inside, nothing is cast; where a kind of device, as `meta`, knows no autocast, nothing is."""
+    there = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if there else nullcontext()
 
 
 def has_class(ids: Tensor, num_classes: int) -> Tensor:

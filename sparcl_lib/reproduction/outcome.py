@@ -10,7 +10,7 @@ import pandas as pd
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.published.differences import row_differences
 from sparcl_lib.published.tables import PublishedTable, RowRecipe
-from sparcl_lib.report.runs import ReportRun
+from sparcl_lib.report.runs import ReportRun, protocol_of_test
 from sparcl_lib.reproduction.planning import PlannedRun
 from sparcl_lib.training.run_directory import RunDirectory
 
@@ -45,6 +45,8 @@ def _by_row(planned: Sequence[PlannedRun]) -> Iterator[tuple[RowRecipe, list[Fin
 
 def _outcome(table: PublishedTable, row: RowRecipe, runs: Sequence[Finished]) -> dict[str, Any]:
     found: dict[str, Any] = {"row": row.name, "seeds": len(runs)}
+    tests = {protocol_of_test(result.metrics) for _, result in runs}
+    published = row.published if tests == {"crop"} else None  # of other images, or other parts
     for name in MEASURES:
         # The new classes never hold the background.
         ending = "_no_bg" if table.without_background and name != "new" else ""
@@ -52,8 +54,8 @@ def _outcome(table: PublishedTable, row: RowRecipe, runs: Sequence[Finished]) ->
         known = [value for value in values if value is not None]
         found[name] = mean(known) if known else None
         found[f"{name}_std"] = stdev(known) if len(known) > 1 else None
-        found[f"published_{name}"] = getattr(row.published, name, None)
-    found["published_source"] = getattr(row.published, "source", None)
+        found[f"published_{name}"] = getattr(published, name, None)
+    found["published_source"] = getattr(published, "source", None)
     if found["all"] is not None and found["published_all"] is not None:
         found["difference"] = found["all"] - found["published_all"]
     return found

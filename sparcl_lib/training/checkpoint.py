@@ -41,11 +41,11 @@ def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:
     Raises OSError, for a full disk too, which torch tells in words of its own.
     """
     with file.open("w+b") as stream:
-        try:
-            with stops_come_out():
+        with stops_come_out():
+            try:
                 torch.save(dict(state), stream)
-        except RuntimeError as error:
-            raise _cause(error) from error
+            except RuntimeError as error:
+                raise _cause(error) from error
         stream.seek(-2, 2)
         stream.write(struct.pack("<H", _TRAILER))  # how long the comment is
         stream.seek(0)
@@ -57,9 +57,11 @@ def write_checkpoint(state: Mapping[str, Any], file: Path) -> None:
 def _cause(error: BaseException) -> OSError:
     """What the system said, which torch's error hides."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
+    seen: list[BaseException] = []  # a stop and what it broke may be each other's cause
+    while cause is not None and not isinstance(cause, OSError) and cause not in seen:
+        seen.append(cause)
         cause = cause.__cause__ or cause.__context__
-    return OSError(str(error).splitlines()[0]) if cause is None else cause
+    return cause if isinstance(cause, OSError) else OSError(str(error).splitlines()[0])
 
 
 def read_checkpoint(file: Path, step: int) -> dict[str, Any]:
@@ -90,9 +92,10 @@ def read_progress(file: Path, step: int) -> dict[str, Any]:
 
 def _read(file: Path, verify: Callable[[object], None]) -> dict[str, Any]:
     try:
-        _verify_bytes(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        verify(state)
+        with stops_come_out():  # else the file would be called damaged
+            _verify_bytes(file)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            verify(state)
     except CheckpointProblem:
         raise
     except Exception as error:  # unpickling a damaged file can raise anything

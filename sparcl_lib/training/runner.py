@@ -36,7 +36,7 @@ from sparcl_lib.training.plan import StepPlan, make_plan
 from sparcl_lib.training.restore import load_step, restore_model, start_step, step_record
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.step import StepTrainer, share_statistics
-from sparcl_lib.training.stopping import stops_put_off
+from sparcl_lib.training.stopping import STOPS, stops_put_off
 from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.writing import write_atomically
 
@@ -339,7 +339,7 @@ def _train_step(
     anew = begun is None
     del begun  # a copy of the network
     trainer.begin(batches)  # before there is anything that a stop could wait for
-    with stops_put_off() as put_off:
+    with stops_put_off(STOPS) as put_off:
         took = before + time.perf_counter() - started
         saver = StepSaver(fabric, directory, facts, config.save_minutes, put_off, anew, took)
         with _logging(fabric, directory, step, config.tensorboard) as log:

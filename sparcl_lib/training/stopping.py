@@ -15,13 +15,14 @@ from sparcl_lib.training.devices import is_first_process
 _INSISTS = {signal.SIGTERM: 3.0, signal.SIGINT: 0.5}
 """Seconds after which another one is not a copy of the first: systems send SIGTERM by several ways
 at once, and torchrun passes on the interrupt that a terminal has sent to everyone."""
-_STOPS = "\nsparcl: stops when this iteration is done and saved; Ctrl-C again stops at once\n"
+STOPS = "\nsparcl: stops when this iteration is done and saved; Ctrl-C again stops at once\n"
 
 
 class PutOff:
     """A SIGTERM or SIGINT that may have come, and has not had its effect yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, said: str = "") -> None:
+        self._said = said
         self.came = 0
         """Its number, or 0."""
         self._at = 0.0
@@ -51,19 +52,21 @@ class PutOff:
         if not self.came:
             self.came, self._at = number, now
             terminal = sys.__stderr__
-            if number == signal.SIGINT and terminal and terminal.isatty() and is_first_process():
-                os.write(terminal.fileno(), _STOPS.encode())  # a print may be under way
+            seen = terminal and terminal.isatty() and is_first_process()
+            if number == signal.SIGINT and self._said and terminal and seen:
+                os.write(terminal.fileno(), self._said.encode())  # a print may be under way
         elif now - self._at > _INSISTS[signal.Signals(number)]:
             self.take_effect(number)
 
 
 @contextmanager
-def stops_put_off() -> Iterator[PutOff]:
+def stops_put_off(said: str = "") -> Iterator[PutOff]:
     """Inside, a signal is only noted, and has its effect at the end; a second one has it at once.
 
-    In a thread that is not the main one it is left alone, for signals are the main thread's.
+    said: what a terminal shows at Ctrl-C, where the end may be far. In a thread that is not the
+    main one it is left alone, for signals are the main thread's.
     """
-    put_off = PutOff()
+    put_off = PutOff(said)
     if threading.current_thread() is threading.main_thread():
         put_off.install()
     try:

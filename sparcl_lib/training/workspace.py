@@ -259,7 +259,7 @@ def open_workspace(
         evaluation_sizes=sizes,
         remarks=(
             *_unused_images(ruled, task),
-            *list_remarks(source, published=not is_yaml(config.task)),
+            *list_remarks(source, not is_yaml(config.task), test_split == "val"),
             *(() if by_rule else step_remarks(ids, found["train"], task, config.setup)),
         ),
     )

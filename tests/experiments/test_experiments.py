@@ -28,7 +28,7 @@ from sparcl_lib.data import minivoc
 from sparcl_lib.errors import LossDiverged, UserError, printable
 from sparcl_lib.experiments import pool
 from sparcl_lib.experiments.ablation import Ablation, ablate, switches, variant_name
-from sparcl_lib.experiments.base import RunBase, open_store
+from sparcl_lib.experiments.base import RunBase, Variant, open_store
 from sparcl_lib.experiments.cluster import open_cluster
 from sparcl_lib.experiments.comparison import Block, Comparison, compare
 from sparcl_lib.experiments.pool import DIED, run_all, run_calls
@@ -292,6 +292,17 @@ def test_ctrl_c_that_a_call_broke_on_ends_them_all():
     assert asked == [1]
 
 
+@pytest.mark.parametrize("setting", ["data.held_out=0.3", "data.test=whole", "data.zero=ignore"])
+def test_two_tests_share_no_table(base, recorder, setting):
+    """One table had both, under the heading of the last."""
+    others = Variant(name="other", method="FT", settings=parse_settings([setting]))
+    plain = Variant(name="plain", method="FT", settings={})
+    message = rf"plain has {setting.split('=')[0]}=\w+.* and other .*: compare them one by one"
+    with pytest.raises(UserError, match=message):
+        compare([Block(base, [plain, others], [0])], recorder.store, jobs=1)
+    assert recorder.asked == []
+
+
 @pytest.mark.slow
 def test_in_a_terminal_the_bars_of_the_processes_are_seen(monkeypatch, tmp_path):
     """A pool of two stood at 0/5 for minutes, without a sign of what it did."""
@@ -516,6 +527,8 @@ def test_a_single_choice_is_a_value_for_one_method(space, base):
         ("setup: [overlapped]", "space.yaml, setup: give the option --setup, it cannot vary"),
         ("methods: {FT: {seed: [1, 2]}}", "space.yaml, seed: give the option --seeds"),
         ("data.held_out: [0, 0.2]", "space.yaml, data.held_out: it says what is measured"),
+        ("data.test_size: [32, 64]", "space.yaml, data.test_size: it says what is measured"),
+        ("data.zero: [background, ignore]", "space.yaml, data.zero: it says what is measured"),
         ("1: [1, 2]", "space.yaml as YAML: line 1: the key '1' is no name"),
     ],
 )
@@ -605,6 +618,25 @@ def test_a_search_that_is_stopped_at_any_line_of_its_journal_draws_the_same(plan
         with pytest.raises(KeyboardInterrupt):
             search(f"{stop}", stop)
         assert search(f"{stop}")[:2] == undisturbed, f"stopped after line {stop} of the journal"
+
+
+def test_ctrl_c_while_a_trial_is_claimed_leaves_it_to_the_next(plan, monkeypatch):
+    """Its lock was held for as long as a notebook kept the traceback: the trial ran elsewhere."""
+    optuna = pytest.importorskip("optuna")
+    module = "sparcl_lib.experiments.sweep"
+    monkeypatch.setattr(f"{module}._measure", lambda *_: dict.fromkeys((*SCORES, "seconds"), 1.0))
+    ask = optuna.study.Study.ask
+
+    def asked(study, *arguments):
+        signal.raise_signal(signal.SIGINT)
+        return ask(study, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as kept:
+        patch.setattr(optuna.study.Study, "ask", asked)
+        run_one(plan(2), "MiB", None)
+    for _ in range(2):
+        run_one(plan(2), "MiB", None)
+    assert trials_table(plan(2)).state.tolist() == ["complete", "complete"], kept
 
 
 def test_a_term_that_only_the_space_names_goes_to_the_processes(plan, tmp_path):

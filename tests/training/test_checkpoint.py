@@ -82,6 +82,20 @@ def test_what_ends_the_writing_comes_out_as_it_is(tmp_path, monkeypatch, what):
             write_checkpoint(make_state(), file)
 
 
+def test_ctrl_c_that_the_reading_broke_on_is_no_damaged_file(file, monkeypatch):
+    """A save would be removed, and the one before it taken."""
+
+    def load(*_, **__):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            raise RuntimeError("Error calling __set_name__")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(KeyboardInterrupt):
+        read_checkpoint(file, 0)
+
+
 def test_every_flipped_bit_is_refused(file):
     """Nine of twenty gave another step 1, silently."""
     whole, draw = file.read_bytes(), random.Random(16)

@@ -31,16 +31,17 @@ def root(tmp_path_factory) -> Path:
             name, folder = f"{split}{n}.png", root / f"{split}annot"
             save_pair(root / split / name, folder / name, street_mask(n, [0, 1, 2, 3]))
     describe(root, classes=["background", "a", "b", "c"])
-    (root / "task.yaml").write_text("name: mine\nsteps: [[a], [b, c]]\n", "utf-8")
     return root
 
 
 @pytest.fixture
 def configured(root) -> Callable[..., RunConfig]:
-    def make(*settings: str, method: str = "FT", setup: str = "overlapped") -> RunConfig:
+    def make(*settings: str, method: str = "FT", steps: str = "[[a], [b, c]]") -> RunConfig:
         plain = parse_settings([*SMALL, "model.weights=null", *settings])
-        task = str(root / "task.yaml")
-        return resolve(str(root / "data.yaml"), method, [plain], task=task, setup=setup)
+        task = root / f"task{len(steps)}.yaml"
+        task.write_text(f"name: mine\nsteps: {steps}\n", "utf-8")
+        data = str(root / "data.yaml")
+        return resolve(data, method, [plain], task=str(task), setup="overlapped")
 
     return make
 
@@ -85,7 +86,13 @@ def test_no_image_is_trained_and_tested_and_none_of_val_is_touched(configured):
 
 @pytest.mark.parametrize(
     ("others", "names"),
-    [((), {"method": "SDR"}), ((), {"method": "Joint"}), (("seed=7",), {})],
+    [
+        ((), {"method": "SDR"}),
+        ((), {"method": "Joint"}),
+        ((), {"steps": "[[b, c], [a]]"}),
+        ((), {"steps": "[[c], [b], [a]]"}),
+        (("seed=7",), {}),
+    ],
 )
 def test_they_are_the_same_for_all(configured, others, names):
     ours = opened(configured(SHARE, *others, **names))
