@@ -138,6 +138,17 @@ def test_run_trains_what_is_missing_and_sets_ours_beside_theirs(voc, tmp_path, c
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint.pt")}
 
 
+def test_no_published_number_stands_beside_another_test(voc, tmp_path, capsys):
+    out = tmp_path / "runs"
+    status, text, _ = sparcl(
+        capsys, "reproduce", "--table", "sdr-voc", "--rows", "voc-19-1-disjoint-FT", "--out", out,
+        "--data-root", voc, "--run", "--accelerator", "cpu", *SET, "--set", "data.test=whole",
+    )  # fmt: skip
+    table = pd.read_csv(out / "sdr-voc.csv")
+    assert status == 0 and table["all"].notna().all() and "data.test=whole" in text
+    assert table[["published_all", "published_source", "difference"]].isna().all(axis=None)
+
+
 def test_a_row_that_fails_is_named_and_the_others_go_on(voc, tmp_path, capsys):
     out = tmp_path / "runs"
     taken = out / "mib-voc-19-1-disjoint-FT-seed-0"

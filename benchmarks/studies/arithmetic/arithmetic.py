@@ -11,6 +11,7 @@ results.csv a run, written at once; a run that has one is not trained again.
 import argparse
 import csv
 import itertools
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,6 +122,9 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--arithmetics", default="as it is,tf32,noise-1,noise-2,noise-3")
     options = parser.parse_args()
+    for name in options.arithmetics.split(","):
+        if not re.fullmatch(r"as it is|tf32|noise-\d+(@\d+(\.\d+)?(e-?\d+)?)?", name):
+            parser.error(f"{name!r} is none: as it is, tf32, noise-1 or noise-1@1e-7")
     torch.set_num_threads(1)
     rows = list(csv.DictReader(RESULTS.open(encoding="utf-8"))) if RESULTS.exists() else []
     done = {(row["arithmetic"], row["seed"]) for row in rows}
