@@ -693,7 +693,7 @@ explore(
 #
 # MiniVOC, 6-4, disjoint. First on a base where nothing else holds the old classes: **UCE**, the unbiased cross-entropy alone, MiB without its
 # distillation (chapter 05). Weights are 0.03 for attraction and 0.5 for repulsion, in step 1: at its start the push of each on the encoder is then
-# a seventh and a quarter of that of cross-entropy (chapter 08 prints both). For repulsion that is a large weight: SDR's own
+# a seventh and a quarter of that of cross-entropy (chapter 08 prints both; [the study](../benchmarks/studies/latent_chapters/README.md)). For repulsion that is a large weight: SDR's own
 # settings for MiniVOC have 0.0043 (attraction 0.021). It shows the force; the whole method with its small weights is for chapter 08.
 #
 # **Predict before you run.** Under $M_0$ the median distance of the means of two object classes is 6.7 on test images. What is it after step 1 with repulsion
