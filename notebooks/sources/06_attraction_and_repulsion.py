@@ -862,7 +862,8 @@ repelled = inside.loc[["UCE + repulsion", "MiB + repulsion"]]
 attracted = inside.loc[["UCE + attraction", "LwF + attraction", "MiB + attraction"]]
 ratio = measured.groupby("method")["fisher"].mean()
 ratios = {base: (ratio[base], ratio[f"{base} + repulsion"]) for base in ("UCE", "LwF", "MiB")}
-print("Fisher ratio, with repulsion:", "; ".join(f"{b} {x:.2f}, {y:.2f}" for b, (x, y) in ratios.items()))
+told = (f"{base} {x:.2f}, {y:.2f}" for base, (x, y) in ratios.items())
+print("Fisher ratio alone, with repulsion:", "; ".join(told))
 gains_text(inside, {"Fisher": 2})
 assert (repelled[[("Fisher", "low"), ("probe, old", "low"), ("drift, old", "low")]] > 0).all(axis=None)
 assert (attracted["probe, old", "low"] < 0).all() and (attracted["probe, old", "high"] > 0).all()
