@@ -97,7 +97,7 @@ class Method:
     """Each step's classifier, and the unknown one, has a 3x3 convolution, batch norm and ReLU
     before its 1x1."""
     fuse: Annotated[float, Range(0, 1000)] = later(0.0)
-    """After a later step the network is (1 - s) * old + s * new, s = (new classes / all classes) **
+    """After a later step the network is (1 - γ) * old + γ * new, γ = (new classes / all classes) **
     fuse, background counted: 0.5 in EWF, 0 for no fusion."""
 
     def __post_init__(self) -> None:
