@@ -1,6 +1,7 @@
 """Commands killed at random moments, then given again: the result is that of an undisturbed one.
 
-    python tests/kills.py        40 kills and the table of docs/reliability.md
+    python tests/kills.py                 40 kills and the table of docs/reliability.md
+    python tests/kills.py --times 200     1,400, twenty minutes
 
 Each command is run once undisturbed, in a process forked from this one, which has imported all that
 it needs: so the moment, drawn over the time that this took, falls into its work. SIGKILL, SIGTERM
@@ -286,6 +287,7 @@ def make_place(root: Path) -> Place:
 def run_from_shell() -> int:
     parser = argparse.ArgumentParser(description="Commands killed at random moments.")
     parser.add_argument("--only", choices=COMMANDS)
+    parser.add_argument("--times", type=int, help="How often each is killed, in place of its own.")
     chosen = parser.parse_args()
     faults: list[Any] = []
     print("| what | kills | the same result after | faults | seconds undisturbed |")
@@ -295,7 +297,8 @@ def run_from_shell() -> int:
         os.environ["XDG_CACHE_HOME"] = str(cache)
         place = make_place(Path(folder).resolve() / "place")
         for name in [chosen.only] if chosen.only else COMMANDS:
-            t, seconds = try_all(place, name, range(COMMANDS[name][0]), cache)
+            times = chosen.times or COMMANDS[name][0]
+            t, seconds = try_all(place, name, range(times), cache)
             cells = (name, t.cases, t.outcomes["same"], len(t.faults), f"{seconds:.1f}")
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
             faults += t.faults
