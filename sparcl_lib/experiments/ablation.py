@@ -16,7 +16,7 @@ from sparcl_lib.metrics import format_mean
 from sparcl_lib.report import ReportRun
 from sparcl_lib.report.differences import Interval, interval
 from sparcl_lib.report.page import figure_block, picture, section, write_page
-from sparcl_lib.report.tables import MEASURES
+from sparcl_lib.report.tables import MEASURES, other_tests
 from sparcl_lib.report.verdict import points, range_text, verdict
 from sparcl_lib.run import Run
 from sparcl_lib.viz import switch_heat_map, to_png
@@ -157,7 +157,9 @@ def ablation_text(ablation: Ablation) -> str:
         "a term adds": ablation.effects(),
     }
     texts = [_readable(t, name).to_string(index=False) for name, t in tables.items() if len(t)]
-    return "\n\n".join(["mIoU in percent after the last step, old without background", *texts])
+    tests = "".join(f", {test}" for test in other_tests(ablation.runs).values())
+    heading = f"mIoU in percent after the last step, old without background{tests}"
+    return "\n\n".join([heading, *texts])
 
 
 def _readable(table: pd.DataFrame, title: str) -> pd.DataFrame:

@@ -161,7 +161,7 @@ def markdown_table(runs: Iterable[ReportRun]) -> str:
 
 def _notes(runs: list[ReportRun], table: pd.DataFrame) -> list[str]:
     """What to know of a table, a line each, as Markdown."""
-    notes = [f"{_as_it_is(' '.join(key))}: {test}" for key, test in _other_tests(runs).items()]
+    notes = [f"{_as_it_is(' '.join(key))}: {test}" for key, test in other_tests(runs).items()]
     for group in by_group(runs).values():
         notes += map(_as_it_is, other_first_steps(group))
     return notes + [f"Published, {line}" for line in sources(table)]
@@ -209,7 +209,7 @@ def results_text(runs: Iterable[ReportRun]) -> str:
     runs = list(runs)
     table, groups = results_table(runs), by_group(runs)
     names = list(KEYS[:3])
-    tests = {key: f", {test}" for key, test in _other_tests(runs).items()}
+    tests = {key: f", {test}" for key, test in other_tests(runs).items()}
     return "\n\n".join(
         f"{' '.join(key)}, mIoU in percent{tests.get(key, '')}\n"
         f"{rows.drop(columns=names).to_string(index=False)}"
@@ -218,7 +218,7 @@ def results_text(runs: Iterable[ReportRun]) -> str:
     )
 
 
-def _other_tests(runs: Iterable[ReportRun]) -> dict[tuple[str, ...], str]:
+def other_tests(runs: Iterable[ReportRun]) -> dict[tuple[str, ...], str]:
     """Dataset, task and setup of what was not tested as the published numbers were -> how."""
     return {
         run.group: f"tested on {tested_on(run.metrics)}"

@@ -4,7 +4,13 @@ import pandas as pd
 import pytest
 from fabricated_runs import scored_run
 
-from sparcl_lib.experiments.ablation import Ablation, ablation_verdict, variant_name, write_ablation
+from sparcl_lib.experiments.ablation import (
+    Ablation,
+    ablation_text,
+    ablation_verdict,
+    variant_name,
+    write_ablation,
+)
 from sparcl_lib.report.tables import MEASURES
 
 
@@ -35,6 +41,17 @@ def test_the_page_says_what_each_term_adds(tmp_path):
     assert "Not beyond the spread: matching 0.2 (" in page
     assert page.index("Beyond the spread: kd") < page.index("<h2>Contents") < page.index("<table>")
     assert 'href="results.csv"' in page
+
+
+def test_a_terminal_says_what_was_tested_where_it_is_not_as_published():
+    squares = ablation({"matching": [1.0], "kd": [25.0]})
+    assert ablation_text(squares).startswith(
+        "mIoU in percent after the last step, old without background\n"
+    )
+    for run in squares.runs:
+        run.metrics["test"] = {"images": "whole", "size": None}
+    words = "background, tested on whole images at their own resolution\n"
+    assert words in ablation_text(squares)
 
 
 def test_one_seed_of_an_ablation_claims_nothing(tmp_path):
