@@ -90,8 +90,8 @@ print("all checks OK" if all(fine for fine, _ in checks) else "see above")
 # %% [markdown]
 # ## The data
 #
-# MiniVOC is drawn by a program: 2,500 training and 400 test pictures of 64 x 64 pixels, ten kinds of objects, clutter, occlusion, and the
-# folder layout of Pascal VOC2012. It is generated on first use, the same on every machine.
+# MiniVOC is drawn by a program: 2,500 training and 400 test pictures of 64 x 64 pixels, ten kinds of objects, clutter (dots and thin lines, which belong to
+# background), occlusion, and the folder layout of Pascal VOC2012. It is generated on first use, the same on every machine.
 #
 # A **task** says which classes are learned when. In `6-4`, step 0 teaches six classes and step 1 the other four. The setup, here `disjoint`, says which
 # photographs a step gets; chapter 01 explains it.

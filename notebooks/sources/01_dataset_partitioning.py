@@ -219,7 +219,7 @@ show(draw_steps(example), "One photograph, its mask, and its target at every ste
 
 # %% [markdown]
 # In sequential and disjoint the photograph is used once, at the step of its last class. In overlapped it comes back three times, each time
-# with one object labelled and the other two gone. Nothing in the photograph says that the answer has changed.
+# with one class labelled and the other two gone. Nothing in the photograph says that the answer has changed.
 #
 # What is hidden in a target's 0? Give every raw value one of these kinds:
 
@@ -482,8 +482,8 @@ print(f"left out of +diningtable: {sum(n for _, n in left_out)}, with a person: 
 assert sum(n for _, n in left_out) == 528 - 188 and with_person > 0.7 * (528 - 188)
 
 # %% [markdown]
-# Most often `person`. A method compared across the two setups meets other labels and, at this step, a third of the data. Never put numbers
-# of two setups into one column.
+# Most often `person`. A method compared across the two setups meets other images, at this step in disjoint a third of those of overlapped, and
+# with them other things hidden in the background. Never put numbers of two setups into one column.
 #
 # ## Two rules that published codes do not share
 #
@@ -770,7 +770,7 @@ quiz(
 quiz(
     "A paper reports 15-1 overlapped, another 15-1 disjoint, on the same test images. May the numbers stand in one column?",
     [
-        ("They may not, for the training differs", "Right. Images and labels both differ: 9,568 against 8,437 images at step 0, and future classes inside the background of the first. Check the label rules of the two codes as well."),
+        ("They may not, for the training differs", "Right. The images differ, 9,568 against 8,437 at step 0, and with them what background hides: future classes in the first, none in the second. The rule for labels is the same; check that the two codes keep it."),
         ("They may, for classes and test are the same", "The training differs: 9,568 against 8,437 images at step 0, and future classes inside the background of the first."),
     ],
     right=0,

@@ -457,7 +457,7 @@ assert on_new["background"]["random"] < 0.5 * on_new["old"]["random"] and on_new
 
 # %% [markdown]
 # MiB's start moves four fifths of the background's probability to the new classes. On new objects themselves that is less than it sounds: $M_0$
-# gives most of them to old classes, whose share no start of the new rows touches. Whether it pays after training is a question for chapter 04; what it
+# gives most of them to old classes, whose share MiB's start leaves as it is and a random one lowers by four points. Whether it pays after training is a question for chapter 04; what it
 # is worth in the first batches is measured in the further part.
 #
 # There is one thing that MiB's start does not keep. Every old class has its probability, but background has a fifth: where background won
