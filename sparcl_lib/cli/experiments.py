@@ -131,6 +131,10 @@ def compare(
         typer.Option(help="Rows NAME: {method: MiB, set: [key=value, ...]} in a YAML file."),
     ] = None,
     setups: Annotated[str, typer.Option(help="Setups, as in disjoint,overlapped.")] = "disjoint",
+    orders: Annotated[
+        str,
+        typer.Option(help="Class orders, as in 0,1,2: the task's own (0), and shuffled ones."),
+    ] = "0",
     seeds: Seeds = "0",
     data_root: DataRoot = None,
     config: ConfigFile = None,
@@ -141,7 +145,7 @@ def compare(
     cluster: ClusterName = None,
     accelerator: Accelerator = "cpu",
 ) -> None:
-    """Every method on every task, setup and seed, step 0 shared: tables, a CSV and a page."""
+    """Every method on every task, setup, class order and seed, step 0 shared: tables, CSV, page."""
     from sparcl_lib.experiments import comparison
     from sparcl_lib.experiments.base import RunBase, Variant, open_store, read_variants
     from sparcl_lib.methods import load_plugins
@@ -153,15 +157,16 @@ def compare(
     compared += [] if methods is None else names(methods, "--methods")
     compared += read_variants(variants) if variants else []
     overrides = tuple(layers(config, settings))
-    blocks = [
-        comparison.Block(
-            RunBase(dataset=dataset, task=task, setup=setup, data_root=data_root,
-                    overrides=overrides),
-            compared, numbers(seeds, "--seeds"),
-        )
+    bases = [
+        RunBase(dataset=dataset, task=task, setup=setup, data_root=data_root, overrides=overrides)
         for task in names(tasks, "--tasks")
         for setup in names(setups, "--setups")
-    ]  # fmt: skip
+    ]
+    blocks = [
+        comparison.Block(in_order, compared, numbers(seeds, "--seeds"))
+        for base in bases
+        for in_order in comparison.in_orders(base, numbers(orders, "--orders"))
+    ]
     with _opened(cluster, jobs) as workers:
         kept = open_store(store or out / "runs", accelerator, workers)
         result = comparison.compare(blocks, kept, jobs)

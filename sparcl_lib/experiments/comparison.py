@@ -1,5 +1,6 @@
 """Methods side by side: the same data, tasks, setups, seeds and step 0 for each."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sparcl_lib.config import MEASURED, RunConfig, all_settings
+from sparcl_lib.data import open_source
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.base import RunBase, Variant
 from sparcl_lib.experiments.pool import run_all
@@ -20,6 +22,7 @@ from sparcl_lib.report.page import curves, figure_block, picture, section, write
 from sparcl_lib.report.runs import by_group, by_method, mean_matrix
 from sparcl_lib.report.tables import step_rows
 from sparcl_lib.run import Run
+from sparcl_lib.tasks import get_task, shuffled_order
 from sparcl_lib.viz import trade_off
 from sparcl_lib.writing import write_csv
 
@@ -83,6 +86,30 @@ def forgetting_table(table: pd.DataFrame) -> pd.DataFrame:
     last = table.groupby("run", sort=False).tail(1)
     groups = last.groupby(["dataset", "task", "setup", "method"], sort=False)[list(FORGETTING)]
     return pd.concat([groups.mean(), groups.std().add_suffix("_std")], axis=1)
+
+
+def in_orders(base: RunBase, numbers: Iterable[int]) -> list[RunBase]:
+    """The same base with its classes in several learning orders: 0 is the task's own, each other
+    number one of `shuffled_order`.
+
+    Raises UserError for a negative number, and where a setting gives an order already.
+    """
+    orders = {}
+    for number in numbers:
+        if number < 0:
+            raise UserError(f"order {number}: give 0, the task's own, or any number above it")
+        orders[number] = base if number == 0 else _in_order(base, number)
+    return list(orders.values())
+
+
+def _in_order(base: RunBase, number: int) -> RunBase:
+    if any(layer.get("class_order") is not None for layer in base.overrides):
+        raise UserError(
+            f"class_order is set, so order {number} would not be used: leave one of the two out"
+        )
+    source = open_source(base.dataset, base.data_root)
+    order = shuffled_order(get_task(source.name, base.task, classes=source.classes), number)
+    return dataclasses.replace(base, overrides=(*base.overrides, {"class_order": list(order)}))
 
 
 def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -> Comparison:

@@ -1,7 +1,7 @@
 """Tasks, setups and label rules of class-incremental segmentation. Imports no torch."""
 
 from sparcl_lib.labels import BACKGROUND, VOID
-from sparcl_lib.tasks.catalog import get_task, task_names
+from sparcl_lib.tasks.catalog import get_task, shuffled_order, task_names
 from sparcl_lib.tasks.classes import (
     ADE_CLASSES,
     DATASET_CLASSES,
@@ -38,6 +38,7 @@ __all__ = [
     "dataset_classes",
     "evaluation_table",
     "get_task",
+    "shuffled_order",
     "task_names",
     "training_table",
 ]

@@ -1,5 +1,6 @@
 """Tasks by name, and tasks of one's own from a YAML file."""
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -27,6 +28,8 @@ _RULES: dict[str, dict[str, tuple[int, int]]] = {
     "ade20k": {"100-50": (100, 50), "100-10": (100, 10), "50-50": (50, 50), "100-5": (100, 5)},
 }  # fmt: skip
 _ALIASES = {"15-5s": "15-1", "10-10s": "10-1"}
+"""Names in released codes; 15-5s_b is 15-1b."""
+_PUBLISHED = {"voc": "voc_tasks.yaml", "ade20k": "ade_tasks.yaml"}
 _LEARNED_LAST = {"19-1b": "bottle"}
 _LONGEST_NAME = 100
 _FILE_KEYS = ("name", "dataset", "steps", "unused")
@@ -54,8 +57,8 @@ def get_task(
     Raises:
         UserError: unknown data set, task, class or key; an order that is no permutation.
 
-    Source: MiB, SDR and PLOP for the named tasks; ``published/ade_tasks.yaml`` for ADE20K's
-        permutations.
+    Source: MiB, SDR and PLOP for the named tasks; ``published/ade_tasks.yaml`` and
+        ``voc_tasks.yaml`` for the published permutations.
 
     >>> task = get_task("voc", "15-5")
     >>> task.num_steps, task.class_names(1)[-5:]
@@ -77,12 +80,29 @@ def get_task(
 
 def task_names(dataset: str) -> tuple[str, ...]:
     """Names that ``get_task`` knows for a data set; every data set has ``offline``."""
-    published = _published_ade() if dataset == "ade20k" else {}
-    return tuple(dict.fromkeys(["offline", *_RULES.get(dataset, {}), *published]))
+    return tuple(dict.fromkeys(["offline", *_RULES.get(dataset, {}), *_published(dataset)]))
+
+
+def shuffled_order(task: Task, number: int) -> tuple[int, ...]:
+    """The task's classes (raw ids) in a random learning order, the same wherever it is drawn.
+
+    Not drawn from a generator, whose stream may change between versions: classes are sorted by the
+    SHA-256 of ``number`` and id.
+
+    >>> shuffled_order(get_task("minivoc", "6-4"), 1)
+    (1, 6, 3, 5, 7, 4, 9, 8, 10, 2)
+    """
+
+    def place(raw_id: int) -> bytes:
+        return hashlib.sha256(f"{number} {raw_id}".encode()).digest()
+
+    return tuple(sorted(task.used, key=place))
 
 
 def _named_task(dataset: str, name: str, classes: tuple[str, ...]) -> Task:
-    name = _ALIASES.get(name, name) if dataset == "voc" else name
+    if dataset == "voc":
+        base, _, letter = name.partition("_")
+        name = _ALIASES[base] + letter if base in _ALIASES else name
     ids = list(range(1, len(classes)))
     rules = _RULES.get(dataset, {})
     if name == "offline":
@@ -91,7 +111,7 @@ def _named_task(dataset: str, name: str, classes: tuple[str, ...]) -> Task:
         last = _LEARNED_LAST.get(name)
         steps = _cut(sorted(ids, key=lambda c: classes[c] == last), *rules[name])
     elif name in task_names(dataset):
-        steps = _published_ade()[name]
+        steps = _published(dataset)[name]
     else:
         valid = [*task_names(dataset), "FILE.yaml"]
         raise unknown_name(f"task of {dataset}", name, valid)
@@ -116,8 +136,11 @@ def _reorder(task: Task, order: Sequence[int]) -> Steps:
 
 
 @cache
-def _published_ade() -> dict[str, Steps]:
-    text = (resources.files("sparcl_lib") / "published" / "ade_tasks.yaml").read_text("utf-8")
+def _published(dataset: str) -> dict[str, Steps]:
+    """Tasks that stand class by class in a file, for the order is not the classes' own."""
+    if dataset not in _PUBLISHED:
+        return {}
+    text = (resources.files("sparcl_lib") / "published" / _PUBLISHED[dataset]).read_text("utf-8")
     return {name: tuple(map(tuple, steps)) for name, steps in yaml.safe_load(text).items()}
 
 
