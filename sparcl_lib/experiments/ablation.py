@@ -15,7 +15,8 @@ from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.report import ReportRun
 from sparcl_lib.report.differences import Interval, interval
-from sparcl_lib.report.page import figure_block, picture, section, write_page
+from sparcl_lib.report.page import write_page
+from sparcl_lib.report.sections import figure_block, picture, section
 from sparcl_lib.report.tables import MEASURES, other_tests
 from sparcl_lib.report.verdict import points, range_text, verdict
 from sparcl_lib.run import Run

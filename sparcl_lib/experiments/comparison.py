@@ -18,8 +18,11 @@ from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
 from sparcl_lib.report import ReportRun, results_text
 from sparcl_lib.report.loading import told_apart
-from sparcl_lib.report.page import curves, figure_block, picture, section, write_page
+from sparcl_lib.report.order_sections import order_sections
+from sparcl_lib.report.orders import orders_text
+from sparcl_lib.report.page import write_page
 from sparcl_lib.report.runs import by_group, by_method, mean_matrix
+from sparcl_lib.report.sections import curves, figure_block, picture, section
 from sparcl_lib.report.tables import step_rows
 from sparcl_lib.run import Run
 from sparcl_lib.tasks import get_task, shuffled_order
@@ -171,7 +174,9 @@ def comparison_text(comparison: Comparison) -> str:
     """Both tables for a terminal."""
     shown = _readable(comparison.forgetting().reset_index())
     forgetting = f"points of IoU after the last step\n{shown.to_string(index=False)}"
-    return f"{results_text(comparison.runs)}\n\n{forgetting}"
+    over_orders = orders_text(comparison.runs)
+    blocks = [results_text(comparison.runs), forgetting, *([over_orders] if over_orders else [])]
+    return "\n\n".join(blocks)
 
 
 def _readable(forgetting: pd.DataFrame) -> pd.DataFrame:
@@ -205,7 +210,8 @@ def write_comparison_page(
 ) -> None:
     """The page alone. table: of `Comparison.table`, about the same runs; links: as `write_page`."""
     forgetting = forgetting_table(table).sort_index()  # so that pandas finds a group at once
-    sections = [
+    runs = list(runs)
+    sections = order_sections(runs) + [
         _section(members, forgetting.loc[group]) for group, members in by_group(runs).items()
     ]
     write_page(page, "Methods compared", sections, commands, links=links)

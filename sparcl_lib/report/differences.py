@@ -7,7 +7,7 @@ each stands for itself: among many methods one in twenty is out of its interval 
 
 from collections.abc import Hashable, Iterable, Mapping
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -21,8 +21,8 @@ _QUANTILES = (
     2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
 )  # fmt: skip
 
-Scores = Mapping[int, float]
-"""Seed -> mIoU in percent."""
+Scores = Mapping[Any, float]
+"""Seed, or class order -> mIoU in percent."""
 
 
 class Interval(NamedTuple):
@@ -53,7 +53,7 @@ def interval(values: Iterable[float]) -> Interval:
 
 
 def paired(one: Scores, other: Scores) -> Interval:
-    """`one` minus `other` over the seeds that both have, in points."""
+    """`one` minus `other` over the seeds, or orders, that both have, in points."""
     return interval(one[seed] - other[seed] for seed in one if seed in other)
 
 
@@ -159,8 +159,12 @@ def ranking(runs: Iterable[ReportRun]) -> Ranking | None:
 
     Joint training, which sees all classes at once, is what methods are measured against.
     """
-    continual = [run for run in runs if not run.joint]
-    known = {m: values for m, values in scores(continual).items() if values}
+    return rank(scores(run for run in runs if not run.joint))
+
+
+def rank(known: Mapping[str, Scores]) -> Ranking | None:
+    """By the mean of each method's scores; methods without any do not count, and None is left."""
+    known = {method: values for method, values in known.items() if values}
     if not known:
         return None
     order = sorted(known, key=lambda method: -mean(known[method].values()))

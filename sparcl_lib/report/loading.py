@@ -22,6 +22,7 @@ _OF_EACH_RUN = ("seed", "method.name", "class_order", *KEYS[:3])
 _RELEASED = "released_"
 _OF_VARIANT = ("method.prototypes", "model.head", "model.batch_norm")
 """What `method.variant` sets beside terms."""
+_ORDER = ", order "
 _NAMED = 2
 _BEGINS = 4
 """Classes by which an order is described."""
@@ -119,8 +120,13 @@ def _with_order(run: ReportRun) -> ReportRun:
         return run
     begins = " ".join(map(str, order[:_BEGINS]))
     digest = hashlib.sha256(json.dumps(classes).encode()).hexdigest()[:4]
-    task = f"{run.metrics['task']}, order {begins} ... ({digest})"
+    task = f"{run.metrics['task']}{_ORDER}{begins} ... ({digest})"
     return run._replace(metrics={**run.metrics, "task": task})
+
+
+def own_task(task: str) -> str:
+    """The task's name without its order, which `told_apart` adds."""
+    return task.partition(_ORDER)[0]
 
 
 def standard_classes(dataset: str, task: str) -> list[list[str]] | None:

@@ -42,11 +42,11 @@ def verdict(runs: Sequence[ReportRun]) -> list[str]:
     """
     found = ranking(runs)
     if found is None:
-        joint = _joint(runs)
+        joint = joint_miou(runs)
         if joint is not None and all(run.joint for run in runs):
             return [f"{_BOUND} {points(joint)}; no method that learns step by step is beside it."]
         return ["No run of a continual method has finished the last step."]
-    return [*_lost(runs), *_helped(found, _joint(runs))]
+    return [*_lost(runs), *helped(found, joint_miou(runs))]
 
 
 def first_step_miou(run: ReportRun) -> dict[int, float]:
@@ -122,13 +122,17 @@ def _moved(before: float, after: float) -> str:
     return f"{verb} from {points(before)} to {points(after)}"
 
 
-def _joint(runs: Sequence[ReportRun]) -> float | None:
+def joint_miou(runs: Sequence[ReportRun]) -> float | None:
     """mIoU of joint training; of the best of several that have names of their own."""
     found = scores(run for run in runs if run.joint)
     return max((mean(values.values()) for values in found.values() if values), default=None)
 
 
-def _helped(found: Ranking, joint: float | None) -> list[str]:
+def helped(found: Ranking, joint: float | None, unit: str = "seed") -> list[str]:
+    """Which method is ahead, and whether beyond the spread of the units it was ranked over.
+
+    joint: mIoU of joint training, if it is known.
+    """
     bound = ""
     if joint is not None:
         bound = f" {_BOUND} {points(joint)}."
@@ -140,39 +144,40 @@ def _helped(found: Ranking, joint: float | None) -> list[str]:
     known = [(method, lead) for method, lead in found.ahead.items() if lead.seeds > 1]
     if not known:
         few = (
-            "With one seed"
+            f"With one {unit}"
             if all(lead.seeds == 1 for lead in found.ahead.values())
-            else "Without two seeds in common"
+            else f"Without two {unit}s in common"
         )
         return [
             f"{found.first} has the highest mIoU of all classes, {value}.{bound}",
-            f"{few} no method is called best: another seed may turn a difference of a few points "
+            f"{few} no method is called best: another {unit} may turn a difference of a few points "
             "round.",
         ]
     second, lead = next(((m, x) for m, x in known if m in found.level), known[0])
     nearest = (
-        f"seed by seed, {second} is {points(lead.mean)} lower (95 % interval {range_text(lead)}, "
-        f"{lead.seeds} seeds)"
+        f"{unit} by {unit}, {second} is {points(lead.mean)} lower (95 % interval "
+        f"{range_text(lead)}, {lead.seeds} {unit}s)"
     )
     if found.best:
         return [
             f"Best in all classes is {found.first} with {value}, ahead of every other method "
-            f"beyond the spread of the seeds: the nearest to it, {nearest}.{bound}"
+            f"beyond the spread of the {unit}s: the nearest to it, {nearest}.{bound}"
         ]
     return [
         f"{found.first} has the highest mean in all classes, {value}, but is not ahead of "
-        f"{listed(found.level)} beyond the spread of the seeds: {nearest}.{bound}"
+        f"{listed(found.level)} beyond the spread of the {unit}s: {nearest}.{bound}"
     ]
 
 
-def lead_table(runs: Sequence[ReportRun]) -> pd.DataFrame | None:
+def lead_table(found: Ranking | None, unit: str = "seed") -> pd.DataFrame | None:
     """How far the method with the highest mean is ahead of the others; None for single seeds."""
-    found = ranking(runs)
     if found is None or not any(lead.seeds > 1 for lead in found.ahead.values()):
         return None
     rows = [
         (m, points(lead.mean), range_text(lead), str(lead.seeds), "yes" if lead.low > 0 else "no")
         for m, lead in found.ahead.items()
     ]
-    titles = ["method", f"behind {found.first}", "95 % interval", "seeds", "beyond the spread"]
+    titles = [
+        "method", f"behind {found.first}", "95 % interval", f"{unit}s", "beyond the spread"
+    ]  # fmt: skip
     return pd.DataFrame(rows, columns=titles)

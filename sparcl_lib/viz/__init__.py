@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sparcl_lib.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from sparcl_lib.viz.experiments import forest_plot, switch_heat_map, trade_off
+    from sparcl_lib.viz.experiments import forest_plot, order_lines, switch_heat_map, trade_off
     from sparcl_lib.viz.figures import (
         ALL_CLASSES,
         FIRST_CLASSES,
@@ -39,6 +39,7 @@ __all__ = [
     "method_colors",
     "method_styles",
     "miou_curves",
+    "order_lines",
     "prediction_strips",
     "row_shares",
     "small_png",
@@ -60,6 +61,7 @@ _HOMES = {
     "method_colors": "sparcl_lib.viz.palette",
     "method_styles": "sparcl_lib.viz.palette",
     "miou_curves": "sparcl_lib.viz.figures",
+    "order_lines": "sparcl_lib.viz.experiments",
     "prediction_strips": "sparcl_lib.viz.figures",
     "row_shares": "sparcl_lib.viz.flows",
     "small_png": "sparcl_lib.viz.png",

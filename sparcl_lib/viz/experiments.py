@@ -96,6 +96,35 @@ def trade_off(table: pd.DataFrame) -> Figure:
 
 
 @plain_text
+def order_lines(table: pd.DataFrame) -> Figure:
+    """A method per row, a mark per class order, best mean on top; a line joins the marks of one
+    order: where it leans to the right on its way down, the lower method is ahead in that order.
+
+    table: index order, columns methods; mIoU in percent, NaN where there is none.
+    """
+    means = table.mean().dropna().sort_values()
+    figure = Figure(figsize=(4.2, 1.3 + 0.42 * len(means)), layout="constrained")  # a telephone's
+    axes = figure.subplots()
+    rows = np.arange(len(means))
+    for _, values in table[means.index].iterrows():
+        axes.plot(values, rows, color=MUTED_COLOR, linewidth=0.8, alpha=0.6, zorder=1)
+    for row, (method, style) in zip(rows, method_styles(means.index).items()):
+        axes.scatter(
+            table[method], np.full(len(table), row), s=44, color=style.color, marker=style.marker,
+            edgecolor="white", linewidth=0.6, alpha=0.9,
+        )  # fmt: skip
+        axes.plot(2 * [means[method]], [row - 0.3, row + 0.3], color=TEXT_COLOR, linewidth=1.6)
+    axes.set_yticks(rows, list(means.index))
+    axes.set_ylim(-0.6, len(means) - 0.4)
+    axes.set_xlabel("mIoU of all classes (%)", color=TEXT_COLOR)
+    axes.grid(axis="x", color=GRID_COLOR, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=TEXT_COLOR, length=0)
+    seaborn.despine(ax=axes, left=True)
+    return figure
+
+
+@plain_text
 def forest_plot(gains: pd.DataFrame, xlabel: str = "points more", width: float = 9.0) -> Figure:
     """Differences as marks with their intervals, one scale for all.
 

@@ -30,7 +30,9 @@ NEEDS = {
     "experiments/worker": "cluster",
     "exporting": "export",
     "latent_space": "course",
+    "report/order_sections": "report",
     "report/page": "report",
+    "report/sections": "report",
     "viz": "report",
 }
 # Rooms whose pages and pictures are the point of the module; they import those above.

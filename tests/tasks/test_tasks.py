@@ -26,6 +26,7 @@ from sparcl_lib.tasks import (
     dataset_classes,
     evaluation_table,
     get_task,
+    shuffled_order,
     task_names,
     training_table,
 )
@@ -124,6 +125,29 @@ def test_ade_rule_is_the_published_natural_order(name):
 def test_names_in_code_are_the_same_task():
     assert get_task("voc", "15-5s") == get_task("voc", "15-1")
     assert get_task("voc", "10-10s") == get_task("voc", "10-1")
+    assert get_task("voc", "15-5s_b") == get_task("voc", "15-1b")
+
+
+def test_the_other_orders_of_15_1_are_all_different():
+    tasks = [get_task("voc", f"15-1{letter}") for letter in ("", *"bcdefghijklmnopqrstuvw")]
+    assert len({task.used for task in tasks}) == 23
+    for task in tasks:
+        assert sizes(task) == [15, 1, 1, 1, 1, 1]
+        assert sorted(task.used) == list(range(1, 21))
+    assert tasks[1].class_names(5)[-5:] == ("sheep", "bird", "bus", "sofa", "cow")
+
+
+def test_a_shuffled_order_is_the_same_everywhere_and_another_for_each_number():
+    task = get_task("minivoc", "6-4")
+    assert shuffled_order(task, 1) == (1, 6, 3, 5, 7, 4, 9, 8, 10, 2)
+    orders = {shuffled_order(task, number) for number in range(200)}
+    assert len(orders) == 200
+    last = [order[-1] for order in orders]
+    assert all(8 <= last.count(c) <= 34 for c in task.used)  # 20 of 200 on average
+    # The order that a task has already does not matter, nor do its sizes.
+    assert shuffled_order(get_task("minivoc", "6-1", order=[*range(10, 0, -1)]), 1) == (
+        shuffled_order(task, 1)
+    )
 
 
 def test_training_indices():
@@ -182,7 +206,7 @@ def test_unknown_names():
         UserError, match="unknown data set 'vox'; did you mean 'voc'. Valid: .*minivoc"
     ):
         get_task("vox", "15-5")
-    with pytest.raises(UserError, match="unknown task of voc '15-6'; did you mean '15-5'.*2-2, F"):
+    with pytest.raises(UserError, match="unknown task of voc '15-6'; did you mean '15-5'.*2-2, .*15-1w, F"):
         get_task("voc", "15-6")
     with pytest.raises(UserError, match="unknown task of minivoc '15-5s'"):
         get_task("minivoc", "15-5s")
