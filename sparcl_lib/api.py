@@ -127,6 +127,7 @@ def compare(
     *,
     tasks: Iterable[str | Path],
     setups: Iterable[str] = ("disjoint",),
+    orders: Iterable[int] = (0,),
     seeds: Iterable[int] = (0,),
     settings: Settings | None = None,
     data_root: str | Path | None = None,
@@ -135,11 +136,14 @@ def compare(
     accelerator: str = "cpu",
     cluster: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Every method on every task, setup and seed; runs that the store holds are not trained again.
+    """Every method on every task, setup, class order and seed; runs that the store holds are not
+    trained again.
 
     Args:
         methods: names; or name -> (method, settings) for variants of methods under names of
             their own, as {"SDR, no kd": ("SDR", {"method.terms.kd.weight": 0})}.
+        orders: 0 is a task's own order of its classes, any other number a shuffled one, named in
+            the column task.
         jobs: processes of one thread each, a run in each; None: one per core or GPU, 1: none
             beside this one. Processes import a script again: call this under
             `if __name__ == "__main__":`.
@@ -167,12 +171,14 @@ def compare(
     from sparcl_lib.experiments import comparison  # needs the extra `report`
 
     asked = _variants(methods)
-    blocks = [
-        comparison.Block(
-            _base(dataset, task, setup, settings, data_root), asked, _several(seeds, "seeds")
-        )
+    bases = [
+        _base(dataset, task, setup, settings, data_root)
         for task in _several(tasks, "tasks")
         for setup in _several(setups, "setups")
+    ]
+    blocks = [
+        comparison.Block(base, asked, _several(seeds, "seeds"))
+        for base in comparison.in_orders(bases, _several(orders, "orders"))
     ]
     with open_cluster(cluster) as workers:
         kept = open_store(_folder(store), accelerator, workers)

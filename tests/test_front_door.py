@@ -518,6 +518,7 @@ def test_many_runs_want_at_least_one_of_each():
         ("tasks", lambda: compare(["FT"], tasks=[])),
         ("setups", lambda: compare(["FT"], tasks=["6-4"], setups=())),
         ("seeds", lambda: compare(["FT"], tasks=["6-4"], seeds=[])),
+        ("orders", lambda: compare(["FT"], tasks=["6-4"], orders=[])),
         ("seeds", lambda: ablate(["kd"], seeds=[])),
         ("terms", lambda: ablate([])),
     ):

@@ -163,9 +163,8 @@ def compare(
         for setup in names(setups, "--setups")
     ]
     blocks = [
-        comparison.Block(in_order, compared, numbers(seeds, "--seeds"))
-        for base in bases
-        for in_order in comparison.in_orders(base, numbers(orders, "--orders"))
+        comparison.Block(base, compared, numbers(seeds, "--seeds"))
+        for base in comparison.in_orders(bases, numbers(orders, "--orders"))
     ]
     with _opened(cluster, jobs) as workers:
         kept = open_store(store or out / "runs", accelerator, workers)

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pandas as pd
 
 from sparcl_lib.config import MEASURED, RunConfig, all_settings
 from sparcl_lib.data import open_source
-from sparcl_lib.errors import UserError
-from sparcl_lib.experiments.base import RunBase, Variant
+from sparcl_lib.errors import UserError, shown
+from sparcl_lib.experiments.base import RunBase, Variant, unique
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
@@ -91,18 +92,17 @@ def forgetting_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([groups.mean(), groups.std().add_suffix("_std")], axis=1)
 
 
-def in_orders(base: RunBase, numbers: Iterable[int]) -> list[RunBase]:
-    """The same base with its classes in several learning orders: 0 is the task's own, each other
-    number one of `shuffled_order`.
+def in_orders(bases: Iterable[RunBase], numbers: Iterable[int]) -> list[RunBase]:
+    """Each base with its classes in several learning orders: 0 is its task's own, any other number
+    one of `shuffled_order`.
 
     Raises UserError for a negative number, and where a setting gives an order already.
     """
-    orders = {}
+    numbers = unique(numbers)
     for number in numbers:
-        if number < 0:
-            raise UserError(f"order {number}: give 0, the task's own, or any number above it")
-        orders[number] = base if number == 0 else _in_order(base, number)
-    return list(orders.values())
+        if not isinstance(number, Integral) or number < 0:
+            raise UserError(f"order {shown(number)}: give 0, the task's own, or a number above it")
+    return [_in_order(base, n) if n else base for base in bases for n in numbers]
 
 
 def _in_order(base: RunBase, number: int) -> RunBase:

@@ -140,7 +140,8 @@ def _kept(store: RunStore, config: RunConfig, keys: RunKeys) -> CallResult:
 
 def title(config: RunConfig) -> str:
     """What a run is, in a few words."""
-    return f"{config.method.name}, {config.task} {config.setup}, seed {config.seed}"
+    order = "" if config.class_order is None else f" in the order {config.class_order}"
+    return f"{config.method.name}, {config.task} {config.setup}{order}, seed {config.seed}"
 
 
 def terms_of(configs: Iterable[RunConfig]) -> list[str]:

@@ -84,8 +84,8 @@ def _order_figure(each: pd.DataFrame) -> dict[str, Any]:
     )
     caption = (
         "mIoU of all classes after the last step, a mark per class order; a grey line joins the "
-        "marks of one order, an upright one is the mean. Where a line leans to the right on its way "
-        "down, the lower method is ahead in that order."
+        "marks of one order, an upright one is the mean. Where a line leans to the right on its "
+        "way down, the lower method is ahead in that order."
     )
     drawn = picture(order_lines(each), f"Marks of mIoU, a row per method: {said}.")
     return figure_block("What the order does", caption, [drawn])

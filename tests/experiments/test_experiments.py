@@ -30,7 +30,7 @@ from sparcl_lib.experiments import pool
 from sparcl_lib.experiments.ablation import Ablation, ablate, switches, variant_name
 from sparcl_lib.experiments.base import RunBase, Variant, open_store
 from sparcl_lib.experiments.cluster import open_cluster
-from sparcl_lib.experiments.comparison import Block, Comparison, compare
+from sparcl_lib.experiments.comparison import Block, Comparison, compare, in_orders
 from sparcl_lib.experiments.pool import DIED, run_all, run_calls
 from sparcl_lib.experiments.space import Range, read_space, recipe_values, settings_of, suggest
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
@@ -47,6 +47,7 @@ from sparcl_lib.experiments.sweep import (
 from sparcl_lib.method_table import NO_BREAK
 from sparcl_lib.methods import load_plugins
 from sparcl_lib.progress import one_line, tell
+from sparcl_lib.tasks import get_task, shuffled_order
 
 QUICK = ("optim.iterations=2", "data.size=32", "data.batch_size=4")
 
@@ -758,6 +759,39 @@ def test_compare_command_writes_a_row_per_run_and_step_and_a_page(tiny, tmp_path
     assert "Predictions" not in page  # no photographs
     printed = capsys.readouterr().out
     assert printed.count("mIoU in percent") == 4 and "intransigence" in printed
+
+
+def test_compare_command_takes_class_orders(tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    asked = ["--tasks", "6-2", "--methods", "FT,MiB,Joint", "--orders", "0,2,2", "--out", out]
+    assert sparcl("compare", *quick(tiny), *asked) == 0
+    table = pd.read_csv(out / "results.csv")
+    own, other = table.task.unique()
+    assert own == "6-2" and other.startswith("6-2, order ") and len(table) == 2 * (3 + 3 + 1)
+    orders = set()
+    for folder in (out / "runs").iterdir():
+        config = folder / "config.yaml"
+        if config.is_file() and folder.name.startswith("FT"):
+            orders.add(str(yaml.safe_load(config.read_text("utf-8"))["class_order"]))
+    assert orders == {"None", str([*shuffled_order(get_task("minivoc", "6-2"), 2)])}
+    assert "minivoc 6-2 disjoint, over 2 class orders" in capsys.readouterr().out
+    assert "What the order does" in (out / "report.html").read_text("utf-8")
+
+
+def test_orders_that_are_none(base, tiny, tmp_path, capsys):
+    asked = ["--tasks", "6-2", "--methods", "FT", "--out", tmp_path / "out"]
+    for orders, words in (
+        ("-1", "order -1: give 0, the task's own, or a number above it"),
+        ("b", "--orders b: expected numbers with commas"),
+    ):
+        assert sparcl("compare", *quick(tiny), *asked, "--orders", orders) == 2
+        assert words in capsys.readouterr().err
+    with pytest.raises(UserError, match="order 'b': give 0"):
+        in_orders([base], ["b"])
+    ordered = dataclasses.replace(base, overrides=({"class_order": [*range(1, 11)]},))
+    assert in_orders([ordered], [0]) == [ordered]
+    with pytest.raises(UserError, match="class_order is set, so order 1 would not be used"):
+        in_orders([ordered], [0, 1])
 
 
 VARIANTS = """
