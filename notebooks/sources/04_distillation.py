@@ -940,7 +940,7 @@ def draw_real(picture):
         seen = np.where(hidden[place], values[place], np.nan)
         drawn = panel.imshow(seen, cmap="PuOr", vmin=-1, vmax=1, interpolation="nearest")
         panel.set_facecolor("#707070")
-    figure.colorbar(drawn, ax=axes[3], label="push")
+    figure.colorbar(drawn, ax=axes[3], label="push").ax.set_ylim(-1, 0.4)
     for panel, title in zip(axes, ("truth", "label of step 1", "plain", "unbiased")):
         panel.set(title=title, xticks=[], yticks=[])
         panel.grid(False)

@@ -1099,6 +1099,7 @@ quiz(
 # %%
 study = pd.read_csv("../benchmarks/studies/voc_cost/voc_cost.csv").set_index("step")
 of_an_image = study["10^12 operations an image"]
+print("10^12 operations an image:", of_an_image.to_dict())
 operations = epochs * (  # in 10^12
     counts[0] * of_an_image["without a teacher"] + sum(counts[1:]) * of_an_image["with a teacher"]
 )
@@ -1115,7 +1116,7 @@ assert abs(operations / 54 / 3600 / by_hand - 1) < 0.1
 
 # %% [markdown]
 # The first line is a check, if a partial one: by seconds and by operations the row takes the same within a tenth. (The 54 was worked out from a later iteration of SDR, so it is step 0 that is checked.) The last line says why this chapter is small: two weeks. To know $R$ for your GPU, train twenty iterations of the row, `--steps 0 --set optim.iterations=20`, and look at `seconds` in
-# `metrics.json`. Do it twice, with 20 and with 120, and take the difference: the start drops out.
+# `metrics.json`. Do it twice, with 20 and with 120, and take the difference: the start drops out. Your $R$ is then 100 iterations times 8 images times the operations of an image without a teacher, over the seconds of the difference.
 #
 # ### A night of jobs
 #
@@ -1141,7 +1142,8 @@ assert jobs(0.69, 4) == 1 and jobs(3.9, 4) == 1 and jobs(3.95, 4) == 2
 # %% [markdown]
 # ### Memory and the batch
 #
-# The line through two batches, for three methods: memory in use, and what PyTorch held (hollow). Where does a GPU of 24 GB end? In `tf32`, for SDR: what is in use meets it at 24.9 images, what is held at 22. PyTorch
+# The line through two batches, for three methods: memory in use, and what PyTorch held (hollow). Where does a GPU of 24 GB end? Count 22.4 GiB, which is 24 GB in powers of ten; makers tend to mean powers of two, but
+# the driver, or error correction, keeps a part. `torch.cuda.mem_get_info()` says what yours has. In `tf32`, for SDR: what is in use meets that line at 24.9 images, what is held at 22. PyTorch
 # gives back what it holds without need before it fails, so 22 images should fit and 25 do not; in between it was not tried. FT, with no teacher, has its two ends at 28 and 27.
 
 # %% tags=["draw"]
