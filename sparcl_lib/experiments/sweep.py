@@ -41,6 +41,7 @@ _BY_TEST_IMAGES = (
     f"sparcl: {OBJECTIVE} of the test images chooses here, so it will look better on them than it "
     "is; --set data.held_out=0.2 chooses by images held out of train"
 )
+_TEST_IMAGES = "test images"
 _STARTUP = 5
 _ATTEMPTS = 3
 
@@ -67,6 +68,11 @@ class Sweep:
         first = run_keys(self.base.config(method, self.seeds[0])).run
         given = {**base, "settings": settings, "seeds": list(self.seeds), "space": space}
         return given | {"recipe, data and code": first}
+
+    def chosen_by(self, method: str) -> str:
+        """The images that decide which trial is best: `test images`, or `held out 0.2`."""
+        share = self.base.config(method, self.seeds[0]).data.held_out
+        return f"held out {share:g}" if share else _TEST_IMAGES
 
     def lock(self, name: str) -> FileLock:
         """A lock beside the journal, for all who share it."""
@@ -95,15 +101,15 @@ def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame
     """Run what is left of every method's budget and return the table of all trials.
 
     Columns: method, trial, state, SCORES (mean over seeds, percent), seconds, settings (as for
-    --set), runs (their folders), error. Raises UserError without Optuna, or for a journal that
-    holds another sweep.
+    --set), runs (their folders), chosen_by (of `Sweep`), error. Raises UserError without Optuna, or
+    for a journal that holds another sweep.
     """
     left = {method: plan.trials - len(_done(_study(plan, method))) for method in plan.spaces}
     turns = [(n, method) for n in range(plan.trials) for method in plan.spaces if n < left[method]]
     calls = {turn: partial(run_one, plan, turn[1], store) for turn in turns}
     configs = [plan.base.config(method, plan.seeds[0]) for method in plan.spaces]
     tell_of_data(configs)
-    if any(config.data.held_out == 0 for config in configs):
+    if any(plan.chosen_by(method) == _TEST_IMAGES for method in plan.spaces):
         tell(_BY_TEST_IMAGES)
     terms = terms_of(configs)
     terms += [name for space in plan.spaces.values() for name in searched_terms(space)]
@@ -265,7 +271,8 @@ def trials_table(plan: Sweep) -> pd.DataFrame:
             listed = {name: " ".join(notes.get(name, ())) for name in ("settings", "runs")}
             numbers = {name: notes.get(name) for name in (*SCORES, "seconds")}
             state = {"method": method, "trial": trial.number, "state": trial.state.name.lower()}
-            rows.append({**state, **numbers, **listed, "error": notes.get("error", "")})
+            ended = {"chosen_by": plan.chosen_by(method), "error": notes.get("error", "")}
+            rows.append({**state, **numbers, **listed, **ended})
     table = pd.DataFrame(rows)
     return table.astype(dict.fromkeys((*SCORES, "seconds"), float))
 
@@ -281,6 +288,7 @@ def sweep_text(table: pd.DataFrame) -> str:
         options = " ".join(f"--set {setting}" for setting in best["settings"].split(" "))
         blocks.append(
             f"{method}: {len(rows)} trials, {rows['seconds'].sum():.0f} s of training\n{listing}\n"
-            f"best: trial {best['trial']}, {OBJECTIVE} {best[OBJECTIVE]:.1f}: {options}"
+            f"best by {best['chosen_by']}: trial {best['trial']}, {OBJECTIVE} "
+            f"{best[OBJECTIVE]:.1f}: {options}"
         )
     return "\n\n".join(blocks)

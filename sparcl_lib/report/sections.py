@@ -20,6 +20,7 @@ from sparcl_lib.report.runs import (
     by_method,
     label_policy,
     mean_matrix,
+    protocol_of_test,
     tested_on,
     trained_on,
 )
@@ -246,14 +247,15 @@ def _strips(runs: list[ReportRun]) -> list[dict[str, Any]]:
         return prediction_strips(images, truth, predictions, names, new, upright)
 
     wide = strips(None, upright=len(same) > _METHODS_ABREAST)
+    tested = "held-out images" if "held out" in protocol_of_test(runs[0].metrics) else "test images"
     alt = (
-        f"{len(first['images'])} test images, on a narrow screen {_NARROW} of them at most; beside "
+        f"{len(first['images'])} {tested}, on a narrow screen {_NARROW} of them at most; beside "
         f"each the true classes, and the classes predicted by {', '.join(same)}."
     )
     drawn = picture(wide, alt, narrow=strips(_NARROW, upright=True), encode=to_png)
     caption = (
-        "Test images after the last step, of the first seed. Hatched pixels, such as object "
-        "borders, do not count."
+        f"{tested.capitalize()} after the last step, of the first seed. Hatched pixels, such as "
+        "object borders, do not count."
     )
     return [figure_block("Predictions", caption, [drawn])]
 

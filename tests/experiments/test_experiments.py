@@ -708,11 +708,11 @@ def test_without_optuna_one_line(tiny, space, tmp_path, capsys, monkeypatch):
 def test_sweep_command_prints_the_best_and_writes_every_trial(tiny, space, tmp_path, capsys):
     asked = ["--task", "6-4", "--method", "FT", "--space", space, "--trials", "2"]
     assert sparcl("sweep", *quick(tiny), *asked, "--storage", tmp_path / "j.log") == 0
-    assert len(pd.read_csv(tmp_path / "j-results" / "trials.csv")) == 2
+    trials = pd.read_csv(tmp_path / "j-results" / "trials.csv")
+    assert trials.chosen_by.tolist() == ["test images"] * 2
     printed = capsys.readouterr().out
-    assert "FT: 2 trials" in printed and re.search(
-        r"best: trial \d.*--set optim.lr=\[0.05", printed
-    )
+    best = r"best by test images: trial \d.*--set optim.lr=\[0.05"
+    assert "FT: 2 trials" in printed and re.search(best, printed)
 
 
 # Comparison

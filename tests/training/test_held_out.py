@@ -156,6 +156,8 @@ def test_reports_say_what_was_tested():
     assert f"Tested are {words}." in render([run], "html")
     assert words in results_text([run]) and words in render([run], "md")
     assert results_table([run])["test"].tolist() == ["crop, held out 0.2"]
+    page = render([make_run("FT", **HELD)], "html")
+    assert "6 held-out images" in page and "est images" not in page
 
 
 def test_no_published_number_stands_beside_one_of_held_out_images():
