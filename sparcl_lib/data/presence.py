@@ -62,7 +62,7 @@ class Presence:
         return Presence(ids, self.table[chosen], None if self.sizes is None else self.sizes[chosen])
 
 
-def scan(source: Source, split: str, workers: int | None = None, progress: bool = True) -> Presence:
+def scan(source: Source, split: str, progress: bool = True) -> Presence:
     """Class presence and mask sizes of a split; masks that did not change are not read again.
 
     The result is kept in the user's cache folder. A mask counts as changed when its id or its
@@ -72,7 +72,6 @@ def scan(source: Source, split: str, workers: int | None = None, progress: bool 
     Args:
         source: data set; only its lists and masks are needed.
         split: name of one of its splits.
-        workers: decoding threads; None = one per core.
         progress: show a progress bar on stderr while decoding.
 
     Returns:
@@ -90,7 +89,7 @@ def scan(source: Source, split: str, workers: int | None = None, progress: bool 
     known = _load(cache)
     changed = {key: path for key, path in zip(keys, paths, strict=True) if key not in known}
     if changed:
-        known.update(zip(changed, _read_masks(changed.values(), workers, progress), strict=True))
+        known.update(zip(changed, _read_masks(changed.values(), progress), strict=True))
         _save(cache, {key: known[key] for key in keys})
     table, sizes = zip(*(known[key] for key in keys), strict=True)
     shown = np.stack(table)
@@ -148,14 +147,14 @@ def _save(path: Path, rows: dict[Key, Row]) -> None:
     )
 
 
-def _read_masks(paths: Iterable[str], workers: int | None, progress: bool) -> list[Row]:
-    """Decode masks in threads, in the order of ``paths``."""
+def _read_masks(paths: Iterable[str], progress: bool) -> list[Row]:
+    """Decode masks in threads, one per core, in the order of ``paths``."""
     from sparcl_lib.progress import tqdm  # here because it is slow to import and mostly not needed
 
     paths = list(paths)
     # Threads, not processes: Pillow releases the GIL while it decodes and counts, and threads are
     # safe beside torch, in a notebook and in a script without a __main__ guard.
-    with ThreadPool(workers or cores()) as pool:
+    with ThreadPool(cores()) as pool:
         rows = pool.imap(_read_mask, paths, chunksize=16)
         return list(tqdm(rows, "scanning masks", len(paths), leave=False, disable=not progress))
 

@@ -65,15 +65,15 @@ class Ablation:
                 rows[term] = pairs | dict(gains.mean()) | dict(gains.std().add_suffix("_std"))
         return pd.DataFrame.from_dict(rows, orient="index")
 
-    def gains(self, measure: str = "miou_all") -> dict[str, Interval]:
-        """Term -> what switching it on adds to the measure, over seeds.
+    def gains(self) -> dict[str, Interval]:
+        """Term -> what switching it on adds to mIoU of all classes, over seeds.
 
         The pairs of a seed share its images and step 0, so their mean counts once.
         """
         found = {}
         for term in self.terms:
             others = [t for t in self.terms if t != term]
-            wide = self.table.pivot(index=[*others, "seed"], columns=term, values=measure)
+            wide = self.table.pivot(index=[*others, "seed"], columns=term, values="miou_all")
             if {True, False} <= set(wide):
                 pairs = (wide[True] - wide[False]).dropna()
                 found[term] = interval(pairs.groupby("seed").mean())
