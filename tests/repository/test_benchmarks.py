@@ -84,6 +84,30 @@ def test_links_between_the_measurements_exist():
             assert (file.parent / link).exists(), f"{file}: {link}"
 
 
+def test_the_orders_are_as_measured():
+    text, last = page("class_orders"), table("class_orders", "results.csv").query("step == 4")
+    each = last.pivot(index="task", columns="method", values="miou_all")
+    assert each.shape == (8, 6) and (last.seed == 0).all()
+    own = table("minivoc_comparison", "results.csv").query(
+        "task == '6-1' and step == 4 and setup == 'overlapped'"
+    )
+    for method, scores in each.items():
+        over_seeds = own[own.method == method].miou_all.std()
+        ends = f"{scores.min():.1f} to {scores.max():.1f}"
+        row = (method, f"{scores['6-1']:.1f}", cell(scores), ends, f"{over_seeds:.1f}")
+        assert line(*row) in text and f"{method} {ends}" in text  # in the picture's words, too
+    rows = re.findall(r"^\| ([\w+-]+) over ([\w+-]+) \| (.*) \|$", text, re.MULTILINE)
+    assert len(rows) == 5
+    for one, other, said in rows:
+        gaps = each[one] - each[other]
+        found, ahead = interval(gaps), (gaps > 0).sum()
+        low = f"{found.low:.1f}".replace("-", "\N{MINUS SIGN}")
+        over = f"{found.mean:.1f} ({low} to {found.high:.1f})"
+        assert said == f"{gaps['6-1']:.1f} | {over} | {ahead} of 8"
+    places = each.rank(axis=1, ascending=False)[["SSUL-like", "CIL", "MiB"]]
+    assert (places == [1, 2, 3]).all(axis=None)
+
+
 def test_the_parts_of_mib_are_as_measured():
     runs = table("mib_parts", "results.csv").query("step == 1")
     for variant, rows in runs.groupby("method"):
