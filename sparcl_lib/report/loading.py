@@ -124,7 +124,7 @@ def _with_order(run: ReportRun) -> ReportRun:
     return run._replace(metrics={**run.metrics, "task": task})
 
 
-def own_task(task: str) -> str:
+def task_without_order(task: str) -> str:
     """The task's name without its order, which `told_apart` adds."""
     return task.partition(_ORDER)[0]
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.report.differences import Ranking, rank, scores
-from sparcl_lib.report.loading import own_task
+from sparcl_lib.report.loading import task_without_order
 from sparcl_lib.report.runs import ReportRun, by_group, label_policy, ordered, protocol_of_test
 from sparcl_lib.report.tables import MEASURES, results_table
 from sparcl_lib.report.verdict import helped, points
@@ -27,7 +27,7 @@ def by_family(runs: Iterable[ReportRun]) -> dict[tuple[str, str, str], list[Repo
     for members in families.values():
         if len({run.group for run in members}) > 1:
             dataset, task, setup = members[0].group
-            found[dataset, own_task(task), setup] = members
+            found[dataset, task_without_order(task), setup] = members
     return found
 
 
