@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sparcl_lib.errors import number_of
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.report.differences import Ranking, rank, scores
 from sparcl_lib.report.loading import task_without_order
@@ -108,23 +109,37 @@ def miou_by_order(runs: Iterable[ReportRun]) -> pd.DataFrame:
 
 
 def orders_ranking(runs: Iterable[ReportRun]) -> Ranking | None:
-    """The continual methods of one family by their mean over orders, paired order by order."""
-    table = miou_by_order(run for run in runs if not run.joint)
-    return rank({method: values.dropna().to_dict() for method, values in table.items()})
+    """The continual methods of one family by their mean over the orders that all of them have,
+    paired order by order; None without such an order."""
+    shared = _shared(runs)
+    return rank({method: of.to_dict() for method, of in shared.items()}) if len(shared) else None
+
+
+def _shared(runs: Iterable[ReportRun]) -> pd.DataFrame:
+    """`miou_by_order` of the continual methods, in the orders that all of them have."""
+    return miou_by_order(run for run in runs if not run.joint).dropna()
 
 
 def orders_verdict(runs: Sequence[ReportRun]) -> list[str]:
-    """What the runs of one family say: who is ahead over the orders, and what an order alone does,
-    a sentence or two for each."""
-    found = orders_ranking(runs)
+    """What the runs of one family say: who is ahead over the orders, and what an order does, a
+    sentence or two for each."""
+    found, shared = orders_ranking(runs), _shared(runs)
+    if found is None and all(run.joint for run in runs):
+        return ["No method that learns step by step is among these runs."]
     if found is None:
-        return ["No run of a continual method has finished."]
-    table = miou_by_order(run for run in runs if not run.joint)
-    joint = miou_by_order(run for run in runs if run.joint).mean().max()
+        return ["The methods share no class order in which they could be compared."]
+    joint = miou_by_order(run for run in runs if run.joint).reindex(shared.index).mean().max()
     says = helped(found, None if pd.isna(joint) else joint, "order")
+    if len(shared) < len(orders_of(runs)):
+        of_all = f"{len(shared)} of the {number_of(len(orders_of(runs)), 'order')}"
+        says.insert(0, f"All methods share {of_all}, and are compared in these.")
     if found.ahead:
-        firsts = (table.idxmax(axis=1) == found.first).sum()
-        says.append(f"{found.first} is first in {firsts} of {len(table)} orders.")
-    widest = (table.max() - table.min()).idxmax()
-    ends = f"from {points(table[widest].min())} to {points(table[widest].max())}"
-    return [*says, f"From order to order {widest} differs most, {ends}."]
+        places = shared.rank(axis=1, ascending=False, method="max")  # two that are level: no first
+        firsts = (places[found.first] == 1).sum()
+        says.append(f"{found.first} is first in {firsts} of {number_of(len(shared), 'order')}.")
+    widest = (shared.max() - shared.min()).idxmax()
+    low, high = points(shared[widest].min()), points(shared[widest].max())
+    if low != high:
+        differs = "differs most" if found.ahead else "differs"
+        says.append(f"From order to order {widest} {differs}, from {low} to {high}.")
+    return says
