@@ -6,6 +6,7 @@ Pages are `sparcl_lib.report.page`; they need the extra `report`, tables do not.
 from collections.abc import Callable
 
 from sparcl_lib.report.loading import load_runs
+from sparcl_lib.report.orders import orders_latex, orders_markdown
 from sparcl_lib.report.runs import ReportRun
 from sparcl_lib.report.tables import (
     class_table,
@@ -33,6 +34,7 @@ __all__ = [
 def render(runs: list[ReportRun], format: str) -> str:
     """The runs as `html` (the page), `md` (a GitHub table), `latex` (a table for booktabs), `csv`
     (numbers to 4 decimals) or `classes` (CSV, the IoU of every class after every step of each run).
+    A page, `md` and `latex` have tables over class orders, too, where a task has several.
 
     Raises UserError for another format.
     """
@@ -44,8 +46,8 @@ def render(runs: list[ReportRun], format: str) -> str:
 
     writers: dict[str, Callable[[], str]] = {
         "html": page,
-        "md": lambda: markdown_table(runs),
-        "latex": lambda: latex_table(runs),
+        "md": lambda: markdown_table(runs) + orders_markdown(runs),
+        "latex": lambda: latex_table(runs) + orders_latex(runs),
         "csv": lambda: csv_text(results_table(runs).round(4)),
         "classes": lambda: csv_text(class_table(runs).round(4)),
     }

@@ -3,7 +3,7 @@
 An order counts once, as the mean over its seeds; then means and deviations are over orders.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import mean
 from typing import Any
 
@@ -14,7 +14,7 @@ from sparcl_lib.metrics import format_mean
 from sparcl_lib.report.differences import Ranking, rank, scores
 from sparcl_lib.report.loading import task_without_order
 from sparcl_lib.report.runs import ReportRun, by_group, label_policy, ordered, protocol_of_test
-from sparcl_lib.report.tables import MEASURES, results_table
+from sparcl_lib.report.tables import MEASURES, as_it_is, as_latex, as_markdown, results_table
 from sparcl_lib.report.verdict import helped, points
 
 
@@ -87,16 +87,34 @@ def readable_orders(table: pd.DataFrame) -> pd.DataFrame:
 
 def orders_text(runs: Iterable[ReportRun]) -> str:
     """A block for a terminal for each task that was trained in several orders; empty without."""
-    runs = list(runs)
-    table = orders_table(runs)
-    blocks = []
+    return "\n\n".join(
+        "\n".join([title, shown.to_string(index=False), *says])
+        for title, shown, says in _said(runs)
+    )
+
+
+def orders_markdown(runs: Iterable[ReportRun]) -> str:
+    """The same as GitHub tables, each after an empty line and its title."""
+    return "".join(
+        f"\n{as_it_is(title)}:\n\n{as_markdown(shown, 1)}\n{as_it_is(' '.join(says))}\n"
+        for title, shown, says in _said(runs)
+    )
+
+
+def orders_latex(runs: Iterable[ReportRun]) -> str:
+    """The same as tables for booktabs, what to know of each before it, as comments."""
+    return "".join(
+        f"\n% {title}\n" + "".join(f"% {line}\n" for line in says) + as_latex(shown, 1)
+        for title, shown, says in _said(runs)
+    )
+
+
+def _said(runs: Iterable[ReportRun]) -> Iterator[tuple[str, pd.DataFrame, list[str]]]:
+    """For each task in several orders a title, a table of text, and what it says."""
     for (dataset, task, setup), members in by_family(runs).items():
-        here = (table.dataset == dataset) & (table.task == task) & (table.setup == setup)
         number = len(orders_of(members))
         title = f"{dataset} {task} {setup}, over {number} class orders, mIoU in percent"
-        shown = readable_orders(table[here]).to_string(index=False)
-        blocks.append("\n".join([title, shown, *orders_verdict(members)]))
-    return "\n\n".join(blocks)
+        yield title, readable_orders(_family_table(members)), orders_verdict(members)
 
 
 def miou_by_order(runs: Iterable[ReportRun]) -> pd.DataFrame:

@@ -152,18 +152,23 @@ def markdown_table(runs: Iterable[ReportRun]) -> str:
     are from."""
     runs = list(runs)
     table = results_table(runs)
-    shown = readable(table)
-    rows = [list(shown), ["---"] * 4 + ["---:"] * (shown.shape[1] - 4), *shown.values.tolist()]
-    lines = ["| " + " | ".join(map(_as_it_is, row)) + " |" for row in rows]
     notes = [f"- {line}" for line in _notes(runs, table)]
-    return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
+    shown = as_markdown(readable(table), len(KEYS))
+    return "\n".join([shown, *notes]) + "\n" if notes else shown
+
+
+def as_markdown(shown: pd.DataFrame, names: int) -> str:
+    """Text as a GitHub table, whose first columns are names and the others numbers."""
+    rule = ["---"] * names + ["---:"] * (shown.shape[1] - names)
+    rows = [list(shown), rule, *shown.values.tolist()]
+    return "".join("| " + " | ".join(map(as_it_is, row)) + " |\n" for row in rows)
 
 
 def _notes(runs: list[ReportRun], table: pd.DataFrame) -> list[str]:
     """What to know of a table, a line each, as Markdown."""
-    notes = [f"{_as_it_is(' '.join(key))}: {test}" for key, test in other_tests(runs).items()]
+    notes = [f"{as_it_is(' '.join(key))}: {test}" for key, test in other_tests(runs).items()]
     for group in by_group(runs).values():
-        notes += map(_as_it_is, other_first_steps(group))
+        notes += map(as_it_is, other_first_steps(group))
     return notes + [f"Published, {line}" for line in sources(table)]
 
 
@@ -172,11 +177,16 @@ def latex_table(runs: Iterable[ReportRun]) -> str:
     before it, as comments."""
     runs = list(runs)
     table = results_table(runs)
-    shown = readable(table).map(_for_latex)
-    ends = "l" * len(KEYS) + "r" * (shown.shape[1] - len(KEYS))
-    rows = [" & ".join(row) + r" \\" for row in [list(shown), *shown.values.tolist()]]
-    notes = [f"% {line}" for line in _notes(runs, table)]
-    lines = [*notes, rf"\begin{{tabular}}{{{ends}}}", r"\toprule", rows[0], r"\midrule", *rows[1:],
+    notes = [f"% {line}\n" for line in _notes(runs, table)]
+    return "".join(notes) + as_latex(readable(table), len(KEYS))
+
+
+def as_latex(shown: pd.DataFrame, names: int) -> str:
+    """Text as a table for booktabs, whose first columns are names and the others numbers."""
+    ends = "l" * names + "r" * (shown.shape[1] - names)
+    cells = [list(shown), *shown.map(_for_latex).values.tolist()]
+    rows = [" & ".join(row) + r" \\" for row in cells]
+    lines = [rf"\begin{{tabular}}{{{ends}}}", r"\toprule", rows[0], r"\midrule", *rows[1:],
              r"\bottomrule", r"\end{tabular}"]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -199,7 +209,7 @@ def class_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _as_it_is(cell: str) -> str:
+def as_it_is(cell: str) -> str:
     """A cell of a Markdown table that shows what it says: `<b>`, `a|b` and `*` mean themselves."""
     return cell if set(cell) == {"-"} or cell == "---:" else _MARKDOWN.sub(r"\\\g<0>", cell)
 

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from fabricated_runs import make_run, voc_run
 
+from sparcl_lib.report import render
 from sparcl_lib.report.orders import by_family, miou_by_order, orders_table, orders_text
 from sparcl_lib.report.page import page_html
 
@@ -95,6 +96,21 @@ def test_methods_are_compared_in_the_orders_that_all_of_them_have():
     assert "No method that learns step by step is among these runs." in alone
     level = orders_text(runs_of({"MiB": (50.0, 50.0, 50.0), "SDR": (50.0, 50.0, 50.0)}))
     assert "MiB is first in 0 of 3 orders." in level and "All methods end with 50.0" in level
+
+
+def test_a_table_for_github_and_one_for_latex():
+    runs = runs_of({"MiB": (50.0, 60.0, 40.0), "a|b_c": (48.0, 58.0, 38.5)})
+    table, over = render(runs, "md").split("\n\nminivoc mine disjoint, over 3 class orders")
+    assert table == render(runs, "md").partition("\n\n")[0] and table.count("\n") == 1 + 3 * 2
+    assert "| MiB | 3 |" in over and r"| a\|b\_c | 3 |" in over
+    assert r"order by order, a\|b\_c is 1.8 lower (95 % interval 1.1 to 2.6, 3 orders)" in over
+    text = render(runs, "latex")
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    assert (
+        "% minivoc mine disjoint, over 3 class orders" in text and r"MiB & 3 & 76.5 $\pm$" in text
+    )
+    alone = [make_run("MiB", pictures=False)]
+    assert render(alone, "latex").count("tabular") == 2 and "orders" not in render(alone, "md")
 
 
 def test_the_page_begins_with_the_orders():
