@@ -178,7 +178,7 @@ def compare(
     ]
     blocks = [
         comparison.Block(base, asked, _several(seeds, "seeds"))
-        for base in comparison.in_orders(bases, _several(orders, "orders"))
+        for base in comparison.in_orders(bases, _several(orders, "orders"), asked)
     ]
     with open_cluster(cluster) as workers:
         kept = open_store(_folder(store), accelerator, workers)

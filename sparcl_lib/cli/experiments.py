@@ -164,7 +164,7 @@ def compare(
     ]
     blocks = [
         comparison.Block(base, compared, numbers(seeds, "--seeds"))
-        for base in comparison.in_orders(bases, numbers(orders, "--orders"))
+        for base in comparison.in_orders(bases, numbers(orders, "--orders"), compared)
     ]
     with _opened(cluster, jobs) as workers:
         kept = open_store(store or out / "runs", accelerator, workers)

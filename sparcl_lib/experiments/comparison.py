@@ -17,6 +17,8 @@ from sparcl_lib.experiments.base import RunBase, Variant, unique
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
+from sparcl_lib.plain import flatten
+from sparcl_lib.progress import tell
 from sparcl_lib.report import ReportRun, results_text
 from sparcl_lib.report.loading import told_apart
 from sparcl_lib.report.order_sections import order_sections
@@ -26,7 +28,7 @@ from sparcl_lib.report.runs import by_group, by_method, mean_matrix
 from sparcl_lib.report.sections import curves, figure_block, picture, section
 from sparcl_lib.report.tables import step_rows
 from sparcl_lib.run import Run
-from sparcl_lib.tasks import get_task, shuffled_order
+from sparcl_lib.tasks import Task, get_task, shuffled_order
 from sparcl_lib.viz import trade_off
 from sparcl_lib.writing import write_csv
 
@@ -92,27 +94,58 @@ def forgetting_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([groups.mean(), groups.std().add_suffix("_std")], axis=1)
 
 
-def in_orders(bases: Iterable[RunBase], numbers: Iterable[int]) -> list[RunBase]:
+def in_orders(
+    bases: Iterable[RunBase], numbers: Iterable[int], methods: Iterable[str | Variant] = ()
+) -> list[RunBase]:
     """Each base with its classes in several learning orders: 0 is its task's own, any other number
-    one of `shuffled_order`.
+    one of `shuffled_order`. An order that is there already, as few classes have few, is left out.
 
-    Raises UserError for a negative number, and where a setting gives an order already.
+    methods: what will be trained on them. Raises UserError for a negative number, and where a
+    setting, of a method too, gives an order or the image lists of one.
     """
-    numbers = unique(numbers)
+    bases, numbers = list(bases), unique(numbers)
     for number in numbers:
         if not isinstance(number, Integral) or number < 0:
             raise UserError(f"order {shown(number)}: give 0, the task's own, or a number above it")
-    return [_in_order(base, n) if n else base for base in bases for n in numbers]
+    if not any(numbers):
+        return bases
+    for base in bases:
+        _check_no_order(base, methods)
+    found: list[RunBase] = []
+    known = {_place(base, _in_order(base, 0)[1]) for base in bases if 0 in numbers}
+    for base, number in itertools.product(bases, numbers):
+        ordered, task = _in_order(base, int(number))
+        place = _place(base, task)
+        if number and place in known:
+            tell(f"sparcl: order {number} of {base.task} is there already, and left out")
+            continue
+        known.add(place)
+        found.append(ordered)
+    return found
 
 
-def _in_order(base: RunBase, number: int) -> RunBase:
-    if any(layer.get("class_order") is not None for layer in base.overrides):
-        raise UserError(
-            f"class_order is set, so order {number} would not be used: leave one of the two out"
-        )
+def _place(base: RunBase, task: Task) -> Any:
+    """What orders share that are the same: in each step the same classes."""
+    return base.dataset, base.setup, tuple(map(frozenset, task.steps))
+
+
+def _check_no_order(base: RunBase, methods: Iterable[str | Variant]) -> None:
+    settings = [*base.overrides, *(m.settings for m in methods if isinstance(m, Variant))]
+    for layer in map(flatten, settings):
+        for key in ("class_order", "data.splits"):
+            if layer.get(key) is not None:
+                raise UserError(f"{key} is of one class order: leave it or --orders out")
+
+
+def _in_order(base: RunBase, number: int) -> tuple[RunBase, Task]:
     source = open_source(base.dataset, base.data_root)
-    order = shuffled_order(get_task(source.name, base.task, classes=source.classes), number)
-    return dataclasses.replace(base, overrides=(*base.overrides, {"class_order": list(order)}))
+    task = get_task(source.name, base.task, classes=source.classes)
+    if number == 0:
+        return base, task
+    order = shuffled_order(task, number)
+    overrides = (*base.overrides, {"class_order": list(order)})
+    task = get_task(source.name, base.task, order, source.classes)
+    return dataclasses.replace(base, overrides=overrides), task
 
 
 def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -> Comparison:

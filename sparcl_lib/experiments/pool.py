@@ -140,7 +140,8 @@ def _kept(store: RunStore, config: RunConfig, keys: RunKeys) -> CallResult:
 
 def title(config: RunConfig) -> str:
     """What a run is, in a few words."""
-    order = "" if config.class_order is None else f" in the order {config.class_order}"
+    begins = " ".join(map(str, (config.class_order or ())[:4]))
+    order = f", order {begins} ..." if begins else ""
     return f"{config.method.name}, {config.task} {config.setup}{order}, seed {config.seed}"
 
 

@@ -6,7 +6,7 @@ Pages are `sparcl_lib.report.page`; they need the extra `report`, tables do not.
 from collections.abc import Callable
 
 from sparcl_lib.report.loading import load_runs
-from sparcl_lib.report.orders import orders_latex, orders_markdown
+from sparcl_lib.report.orders import orders_latex, orders_markdown, orders_table
 from sparcl_lib.report.runs import ReportRun
 from sparcl_lib.report.tables import (
     class_table,
@@ -23,6 +23,7 @@ from sparcl_lib.writing import csv_text
 __all__ = [
     "ReportRun",
     "load_runs",
+    "orders_table",
     "render",
     "results_table",
     "results_text",

@@ -1,4 +1,5 @@
-"""Is a method better than another, or is it chance? Differences paired over seeds.
+"""Is a method better than another, or is it chance? Differences paired over seeds, or over orders
+of the classes.
 
 Two runs of one seed share their images, their order and step 0, so what a seed does to both drops
 out of their difference. Intervals are Student's t at 95 %, which says little for two seeds, and
@@ -26,7 +27,7 @@ Scores = Mapping[Any, float]
 
 
 class Interval(NamedTuple):
-    """A mean over seeds with its 95 % interval; NaN ends for fewer than two seeds."""
+    """A mean over seeds, or class orders, with its 95 % interval; NaN ends for fewer than two."""
 
     mean: float
     low: float

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from sparcl_lib.config import RunConfig, all_settings, first_step_settings
 from sparcl_lib.errors import UserError
 from sparcl_lib.method_table import METHODS
 from sparcl_lib.plain import as_plain
-from sparcl_lib.report.runs import KEYS, ReportRun, by_method, label_policy, protocol_of_test
+from sparcl_lib.report.runs import (
+    KEYS,
+    ReportRun,
+    by_method,
+    label_policy,
+    protocol_of_test,
+    tested_on,
+)
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training.content import MISSING, Content
 from sparcl_lib.training.run_directory import RunDirectory
@@ -23,10 +31,13 @@ _RELEASED = "released_"
 _OF_VARIANT = ("method.prototypes", "model.head", "model.batch_norm")
 """What `method.variant` sets beside terms."""
 _ORDER = ", order "
+_ADDED = re.compile(r", order [\d ]+ \.\.\. \([0-9a-f]{4}\)$")
 _NAMED = 2
 _BEGINS = 4
 """Classes by which an order is described."""
 
+Group = tuple[str, str, str]
+"""Data set, task, setup."""
 Experiment = dict[str, Any]
 """What seeds have in common: settings that act, images, data and backbone weights."""
 
@@ -91,25 +102,51 @@ def told_apart(runs: Iterable[ReportRun]) -> list[ReportRun]:
     A task whose classes come in another order says how it begins: `15-5, order 20 19 18 17 ...`. A
     library's method with other loss terms is named by them, as `MiB + mine`. Of several
     experiments of one name the first keeps it, and the others say what they have in place of it:
-    `MiB (optim.lr=[0.1], kd.weight=5)`. Runs whose configuration is not known keep their names.
+    `MiB (optim.lr=[0.1], kd.weight=5)`; in all class orders of a task alike. Runs whose
+    configuration is not known keep their names.
     """
     named = [_with_terms(_with_order(run)) for run in runs]
-    known: dict[tuple[str, ...], list[Experiment]] = {}
+    known: dict[Any, list[dict[Group, Experiment]]] = {}
     places = []
     for run in named:
-        met = known.setdefault((*run.group, run.metrics["method"]), [])
+        met = known.setdefault((family(run), run.metrics["method"]), [])
         experiment = _experiment(run)
         if experiment is None:
             places.append(0)  # of the first
             continue
-        alike = [n for n, other in enumerate(met) if not _differences(other, experiment)]
+        here = {run.group: experiment}
+        alike = [n for n, other in enumerate(met) if not _differences(*_beside(other, here))]
         places.append(alike[0] if alike else len(met))
-        met += [] if alike else [experiment]
+        if alike:
+            met[alike[0]].setdefault(run.group, experiment)
+        else:
+            met.append(here)
     names = {key: _names(met) for key, met in known.items()}
     return [
-        run.named(run.metrics["method"] + names[*run.group, run.metrics["method"]][place])
+        run.named(run.metrics["method"] + names[family(run), run.metrics["method"]][place])
         for run, place in zip(named, places, strict=True)
     ]
+
+
+def family(run: ReportRun) -> Any:
+    """What runs share that differ in the order of their task's classes alone: data set, setup,
+    classes in steps of these sizes, label rules and test."""
+    metrics = run.metrics
+    steps, (dataset, _, setup) = metrics["classes"], run.group
+    names = frozenset(name for step in steps for name in step)
+    rules = tuple(sorted(label_policy(metrics).items()))
+    unused = None if run.content is None else run.content.unused
+    return dataset, setup, tuple(map(len, steps)), names, rules, unused, tested_on(metrics)
+
+
+def _beside(
+    one: dict[Group, Experiment], other: dict[Group, Experiment]
+) -> tuple[Experiment, Experiment]:
+    """Two experiments where both were trained; else without what an order changes, their images."""
+    for group in one.keys() & other.keys():
+        return one[group], other[group]
+    ordered = dict.fromkeys(("images", "data"))
+    return {**next(iter(one.values())), **ordered}, {**next(iter(other.values())), **ordered}
 
 
 def _with_order(run: ReportRun) -> ReportRun:
@@ -125,8 +162,8 @@ def _with_order(run: ReportRun) -> ReportRun:
 
 
 def task_without_order(task: str) -> str:
-    """The task's name without its order, which `told_apart` adds."""
-    return task.partition(_ORDER)[0]
+    """The task's name without the order that `told_apart` adds."""
+    return _ADDED.sub("", task)
 
 
 def standard_classes(dataset: str, task: str) -> list[list[str]] | None:
@@ -191,10 +228,10 @@ def _shortest(values: Any) -> Any:
     return values
 
 
-def _names(experiments: Sequence[Experiment]) -> list[str]:
+def _names(experiments: Sequence[dict[Group, Experiment]]) -> list[str]:
     """What is added to the name of each: nothing to the first, its differences from that to the
     others, as few of them as do, two at least, and a number where these are all the same."""
-    said = [_differences(experiments[0], other) for other in experiments[1:]]
+    said = [_differences(*_beside(experiments[0], other)) for other in experiments[1:]]
     names = [""]
     for n, texts in enumerate(said):
         rest = [other for k, other in enumerate(said) if k != n]

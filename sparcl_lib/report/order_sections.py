@@ -7,15 +7,16 @@ import pandas as pd
 
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.report.orders import (
+    Family,
     by_family,
+    family_table,
     miou_by_order,
     orders_of,
     orders_ranking,
-    orders_table,
     orders_verdict,
     readable_orders,
 )
-from sparcl_lib.report.runs import ReportRun
+from sparcl_lib.report.runs import ReportRun, tested_on
 from sparcl_lib.report.sections import (
     LISTED_CLASSES,
     csv_link,
@@ -25,20 +26,21 @@ from sparcl_lib.report.sections import (
     shown_dataset,
     slug,
 )
+from sparcl_lib.report.tables import other_tests
 from sparcl_lib.report.verdict import lead_table, points
 from sparcl_lib.viz import order_lines
 
 
 def order_sections(runs: Iterable[ReportRun]) -> list[dict[str, Any]]:
     """A section for each task that was trained in several class orders."""
-    return [_section(key, members) for key, members in by_family(runs).items()]
+    return [_section(each) for each in by_family(runs)]
 
 
-def _section(key: tuple[str, str, str], runs: list[ReportRun]) -> dict[str, Any]:
-    dataset, task, setup = key
-    table, each, found = orders_table(runs), miou_by_order(runs), orders_ranking(runs)
-    shown = readable_orders(table)
-    name = f"{shown_dataset(dataset)}, task {task}, {setup}, over class orders"
+def _section(of: Family) -> dict[str, Any]:
+    runs, table, each = of.runs, family_table(of), miou_by_order(of.runs)
+    shown, found = readable_orders(table), orders_ranking(runs)
+    test = "".join(f", {said}" for said in [*other_tests(runs).values()][:1])
+    name = f"{shown_dataset(of.dataset)}, task {of.task}, {of.setup}, over class orders{test}"
     leads = lead_table(found, "order")
     tables = {
         **({} if leads is None else {"Beyond the spread? All classes, paired over orders": leads}),
@@ -49,7 +51,9 @@ def _section(key: tuple[str, str, str], runs: list[ReportRun]) -> dict[str, Any]
         "id": slug(name),
         "verdict": " ".join(orders_verdict(runs)),
         "about": f"The same classes in {len(each)} orders of learning, in steps of the same sizes. "
-        "An order counts once, as the mean over its seeds. Each order has a section of its own.",
+        "An order counts once, as the mean over its seeds; methods are compared in the orders and "
+        f"seeds that all of them have. Tested are {tested_on(runs[0].metrics)}. Each order has a "
+        "section of its own.",
         "steps": [],
         "titles": list(shown),
         "rows": [
@@ -57,7 +61,7 @@ def _section(key: tuple[str, str, str], runs: list[ReportRun]) -> dict[str, Any]
             for row in shown.values.tolist()
         ],
         "methods": [],
-        "spread": "Mean ± standard deviation over class orders.",
+        "spread": "Mean ± standard deviation over the class orders that a method has.",
         "sources": [],
         "csv": csv_link(table),
         "tables": page_tables(tables),

@@ -5,39 +5,66 @@ An order counts once, as the mean over its seeds; then means and deviations are 
 
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from sparcl_lib.errors import number_of
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.report.differences import Ranking, rank, scores
-from sparcl_lib.report.loading import task_without_order
-from sparcl_lib.report.runs import ReportRun, by_group, label_policy, ordered, protocol_of_test
-from sparcl_lib.report.tables import MEASURES, as_it_is, as_latex, as_markdown, results_table
+from sparcl_lib.report.loading import family, task_without_order
+from sparcl_lib.report.runs import ReportRun, by_group, by_method, ordered, protocol_of_test
+from sparcl_lib.report.tables import (
+    MEASURES,
+    as_it_is,
+    as_latex,
+    as_markdown,
+    other_tests,
+    results_table,
+)
 from sparcl_lib.report.verdict import helped, points
 
 
-def by_family(runs: Iterable[ReportRun]) -> dict[tuple[str, str, str], list[ReportRun]]:
-    """(dataset, task, setup) -> the finished runs of all tasks that are this one but for the order
-    of their classes, where there are two such tasks at least. The task is the first one's."""
-    families: dict[Any, list[ReportRun]] = {}
+class Family(NamedTuple):
+    """Finished runs of one task in several class orders."""
+
+    dataset: str
+    task: str
+    """The shortest name among those of the orders, such as 15-1 of 15-1 and 15-1b."""
+    setup: str
+    runs: list[ReportRun]
+    """Ordered; those whose steps have the same classes under one task's name."""
+
+    @property
+    def title(self) -> str:
+        """What it is, and what was tested if that is not what published numbers are of."""
+        tests = "".join(f", {test}" for test in [*other_tests(self.runs).values()][:1])
+        number = number_of(len(orders_of(self.runs)), "class order")
+        return f"{self.dataset} {self.task} {self.setup}, over {number}{tests}"
+
+
+def by_family(runs: Iterable[ReportRun]) -> list[Family]:
+    """The tasks that were trained in several orders of their classes, two at least.
+
+    Two orders are the same where each step has the same classes, whatever their order in it.
+    """
+    members: dict[Any, list[ReportRun]] = {}
     for run in ordered(run for run in runs if run.finished):
-        families.setdefault(_family(run), []).append(run)
-    found = {}
-    for members in families.values():
-        if len({run.group for run in members}) > 1:
-            dataset, task, setup = members[0].group
-            found[dataset, task_without_order(task), setup] = members
-    return found
+        members.setdefault(family(run), []).append(run)
+    found = [_family(together) for together in members.values()]
+    return [each for each in found if len(orders_of(each.runs)) > 1]
 
 
-def _family(run: ReportRun) -> Any:
-    metrics = run.metrics
-    steps, (dataset, _, setup) = metrics["classes"], run.group
-    names = frozenset(name for step in steps for name in step)
-    rules = tuple(sorted(label_policy(metrics).items())), protocol_of_test(metrics)
-    return dataset, setup, tuple(map(len, steps)), names, rules
+def _family(runs: list[ReportRun]) -> Family:
+    firsts: dict[Any, str] = {}
+    for run in runs:
+        firsts.setdefault(tuple(map(frozenset, run.metrics["classes"])), run.metrics["task"])
+    renamed = []
+    for run in runs:
+        task = firsts[tuple(map(frozenset, run.metrics["classes"]))]
+        renamed.append(run._replace(metrics={**run.metrics, "task": task}))
+    dataset, _, setup = runs[0].group
+    return Family(dataset, min(map(task_without_order, firsts.values()), key=len), setup, renamed)
 
 
 def orders_of(runs: Iterable[ReportRun]) -> dict[str, list[list[str]]]:
@@ -49,21 +76,18 @@ def orders_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
     """A row per dataset, task, setup and method that has finished in several class orders; mIoU of
     the last step in percent.
 
-    Columns: the four names, orders, the five means over orders, their deviations (`_std`), and the
-    lowest and highest miou_all. Empty without such runs.
+    Columns: the four names, test (as `protocol_of_test`), orders, the five means over orders, their
+    deviations (`_std`), and the lowest and highest miou_all. Empty without such runs.
     """
-    tables = [
-        _family_table(members).assign(dataset=dataset, task=task, setup=setup)
-        for (dataset, task, setup), members in by_family(runs).items()
-    ]
-    names = ["dataset", "task", "setup", "method", "orders"]
+    names = ["dataset", "task", "setup", "method", "test", "orders"]
     measures = [*MEASURES, *(f"{name}_std" for name in MEASURES)]
-    columns = [*names, *measures, "lowest", "highest"]
-    return pd.concat(tables)[columns] if tables else pd.DataFrame(columns=columns)
+    tables = [family_table(each) for each in by_family(runs)]
+    return pd.concat([pd.DataFrame(columns=[*names, *measures, "lowest", "highest"]), *tables])
 
 
-def _family_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
-    each = results_table(runs)
+def family_table(of: Family) -> pd.DataFrame:
+    """Of `orders_table`, the rows of one family."""
+    each = results_table(of.runs)
     groups = each.groupby("method", sort=False)
     last = groups["miou_all"]
     extremes = pd.DataFrame(
@@ -71,11 +95,13 @@ def _family_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
     )  # fmt: skip
     means = groups[list(MEASURES)].mean()
     deviations = groups[list(MEASURES)].std().add_suffix("_std")
-    return pd.concat([extremes, means, deviations], axis=1).reset_index()
+    table = pd.concat([extremes, means, deviations], axis=1).reset_index()
+    test = protocol_of_test(of.runs[0].metrics)
+    return table.assign(dataset=of.dataset, task=of.task, setup=of.setup, test=test)
 
 
 def readable_orders(table: pd.DataFrame) -> pd.DataFrame:
-    """A part of `orders_table` as text, one decimal, `mean ± deviation`."""
+    """`family_table` as text, one decimal, `mean ± deviation`."""
     shown = table[["method", "orders"]].astype(str)
     for column, title in MEASURES.items():
         pairs = zip(table[column], table[f"{column}_std"])
@@ -111,10 +137,9 @@ def orders_latex(runs: Iterable[ReportRun]) -> str:
 
 def _said(runs: Iterable[ReportRun]) -> Iterator[tuple[str, pd.DataFrame, list[str]]]:
     """For each task in several orders a title, a table of text, and what it says."""
-    for (dataset, task, setup), members in by_family(runs).items():
-        number = len(orders_of(members))
-        title = f"{dataset} {task} {setup}, over {number} class orders, mIoU in percent"
-        yield title, readable_orders(_family_table(members)), orders_verdict(members)
+    for each in by_family(runs):
+        says = orders_verdict(each.runs)
+        yield f"{each.title}, mIoU in percent", readable_orders(family_table(each)), says
 
 
 def miou_by_order(runs: Iterable[ReportRun]) -> pd.DataFrame:
@@ -134,30 +159,45 @@ def orders_ranking(runs: Iterable[ReportRun]) -> Ranking | None:
 
 
 def _shared(runs: Iterable[ReportRun]) -> pd.DataFrame:
-    """`miou_by_order` of the continual methods, in the orders that all of them have."""
-    return miou_by_order(run for run in runs if not run.joint).dropna()
+    """`miou_by_order` of the continual methods, of the orders and seeds that all of them have."""
+    continual = [run for run in runs if not run.joint]
+    methods = by_method(continual)
+    rows = {}
+    for (_, task, _), members in by_group(continual).items():
+        found = scores(members)
+        seeds = set.intersection(*(set(found.get(method, ())) for method in methods))
+        if seeds:
+            rows[task] = {m: mean(found[m][seed] for seed in sorted(seeds)) for m in methods}
+    return pd.DataFrame(rows).T
 
 
 def orders_verdict(runs: Sequence[ReportRun]) -> list[str]:
     """What the runs of one family say: who is ahead over the orders, and what an order does, a
     sentence or two for each."""
     found, shared = orders_ranking(runs), _shared(runs)
-    if found is None and all(run.joint for run in runs):
+    if all(run.joint for run in runs):
         return ["No method that learns step by step is among these runs."]
     if found is None:
-        return ["The methods share no class order in which they could be compared."]
-    joint = miou_by_order(run for run in runs if run.joint).reindex(shared.index).mean().max()
-    says = helped(found, None if pd.isna(joint) else joint, "order")
-    if len(shared) < len(orders_of(runs)):
-        of_all = f"{len(shared)} of the {number_of(len(orders_of(runs)), 'order')}"
+        return ["No class order and seed are there for every method, so none is compared."]
+    says = helped(found, _joint(runs, shared.index), "order")
+    everywhere = orders_of(runs)
+    if len(shared) < len(everywhere):
+        of_all = f"{len(shared)} of the {number_of(len(everywhere), 'order')}"
         says.insert(0, f"All methods share {of_all}, and are compared in these.")
-    if found.ahead:
+    if found.ahead and len(shared) > 1:
         places = shared.rank(axis=1, ascending=False, method="max")  # two that are level: no first
         firsts = (places[found.first] == 1).sum()
         says.append(f"{found.first} is first in {firsts} of {number_of(len(shared), 'order')}.")
-    widest = (shared.max() - shared.min()).idxmax()
-    low, high = points(shared[widest].min()), points(shared[widest].max())
+    spans = shared.max() - shared.min()
+    low, high = (points(value) for value in (shared[spans.idxmax()].agg(["min", "max"])))
     if low != high:
         differs = "differs most" if found.ahead else "differs"
-        says.append(f"From order to order {widest} {differs}, from {low} to {high}.")
+        says.append(f"From order to order {spans.idxmax()} {differs}, from {low} to {high}.")
     return says
+
+
+def _joint(runs: Iterable[ReportRun], orders: "pd.Index[str]") -> float | None:
+    """The best mean of joint training that has all these orders, if there is one."""
+    joint = miou_by_order(run for run in runs if run.joint).reindex(orders)
+    best = joint.mean(skipna=False).max()
+    return None if pd.isna(best) else best

@@ -13,6 +13,7 @@ from sparcl_lib.report.runs import ReportRun, by_method
 _NAMED = 4
 _LEARNED = 1.0
 """Points of mIoU below which step 0 has learned nothing that a later step could lose."""
+_ROUNDED = 0.05
 _BOUND = "Joint training, which sees all classes at once, reaches"
 _MINUS = "\N{MINUS SIGN}"
 
@@ -139,7 +140,7 @@ def helped(found: Ranking, joint: float | None, unit: str = "seed") -> list[str]
     value = points(found.mean)
     if not found.ahead:
         return [f"{found.first} reaches {value} in all classes after the last step.{bound}"]
-    if all(points(lead.mean) == points(0) for lead in found.ahead.values()):
+    if all(_level(lead) for lead in found.ahead.values()):
         return [f"All methods end with {value} in all classes.{bound}"]
     known = [(method, lead) for method, lead in found.ahead.items() if lead.seeds > 1]
     if not known:
@@ -167,6 +168,12 @@ def helped(found: Ranking, joint: float | None, unit: str = "seed") -> list[str]
         f"{found.first} has the highest mean in all classes, {value}, but is not ahead of "
         f"{listed(found.level)} beyond the spread of the {unit}s: {nearest}.{bound}"
     ]
+
+
+def _level(lead: Interval) -> bool:
+    """Whether two methods end alike, and not on average alone."""
+    ends = [] if np.isnan(lead.low) else [lead.low, lead.high]
+    return all(abs(value) < _ROUNDED for value in (lead.mean, *ends))
 
 
 def lead_table(found: Ranking | None, unit: str = "seed") -> pd.DataFrame | None:

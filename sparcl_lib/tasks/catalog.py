@@ -101,8 +101,9 @@ def shuffled_order(task: Task, number: int) -> tuple[int, ...]:
 
 def _named_task(dataset: str, name: str, classes: tuple[str, ...]) -> Task:
     if dataset == "voc":
-        base, _, letter = name.partition("_")
-        name = _ALIASES[base] + letter if base in _ALIASES else name
+        base, mark, letter = name.partition("_")
+        meant = _ALIASES.get(base, "") + letter
+        name = meant if bool(mark) == bool(letter) and meant in task_names(dataset) else name
     ids = list(range(1, len(classes)))
     rules = _RULES.get(dataset, {})
     if name == "offline":

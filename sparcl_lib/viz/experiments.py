@@ -107,7 +107,8 @@ def order_lines(table: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     rows = np.arange(len(means))
     for _, values in table[means.index].iterrows():
-        axes.plot(values, rows, color=MUTED_COLOR, linewidth=0.8, alpha=0.6, zorder=1)
+        there = values.notna().to_numpy()
+        axes.plot(values[there], rows[there], color=MUTED_COLOR, linewidth=0.8, alpha=0.6, zorder=1)
     for row, (method, style) in zip(rows, method_styles(means.index).items()):
         axes.scatter(
             table[method], np.full(len(table), row), s=44, color=style.color, marker=style.marker,

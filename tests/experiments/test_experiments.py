@@ -790,8 +790,29 @@ def test_orders_that_are_none(base, tiny, tmp_path, capsys):
         in_orders([base], ["b"])
     ordered = dataclasses.replace(base, overrides=({"class_order": [*range(1, 11)]},))
     assert in_orders([ordered], [0]) == [ordered]
-    with pytest.raises(UserError, match="class_order is set, so order 1 would not be used"):
-        in_orders([ordered], [0, 1])
+    row = Variant(name="FT back", method="FT", settings={"class_order": [*range(10, 0, -1)]})
+    lists = dataclasses.replace(base, overrides=({"data": {"splits": "lists"}},))
+    for key, bases, methods in (
+        ("class_order", [ordered], ["FT"]),
+        ("class_order", [base], [row]),
+        ("data.splits", [lists], ["FT"]),
+    ):
+        with pytest.raises(UserError, match=f"{key} is of one class order: leave it or --orders"):
+            in_orders(bases, [0, 1], methods)
+
+
+def test_an_order_that_is_there_already_is_left_out(tiny, tmp_path, capfd):
+    """Two classes have two orders; a task in another order has the same shuffled one."""
+    files = {"two": "[[disc], [square]]", "back": "[[square], [disc]]"}
+    for name, steps in files.items():
+        (tmp_path / f"{name}.yaml").write_text(f"steps: {steps}\n", "utf-8")
+    two, back = (
+        RunBase(dataset="minivoc", task=str(tmp_path / f"{name}.yaml"), data_root=str(tiny))
+        for name in files
+    )
+    assert in_orders([two, back], range(4)) == [two, back]  # what is asked for by name stays
+    assert capfd.readouterr().err.count("is there already, and left out") == 6
+    assert len(in_orders([two], range(4))) == 2 and len(in_orders([two, back], [1, 2, 3])) == 2
 
 
 VARIANTS = """

@@ -126,6 +126,9 @@ def test_names_in_code_are_the_same_task():
     assert get_task("voc", "15-5s") == get_task("voc", "15-1")
     assert get_task("voc", "10-10s") == get_task("voc", "10-1")
     assert get_task("voc", "15-5s_b") == get_task("voc", "15-1b")
+    for name in ("15-5s_", "15-5s_z", "10-10s_b", "15-5sb"):
+        with pytest.raises(UserError, match=f"unknown task of voc '{name}'"):
+            get_task("voc", name)
 
 
 def test_the_other_orders_of_15_1_are_all_different():
