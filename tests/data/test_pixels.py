@@ -123,7 +123,7 @@ def test_index_loader_and_check_agree_about_a_mask(tmp_path, name):
     (failed,) = [
         text for fine, text in check(source, partial=True, progress=False) if not fine
     ] or [None]
-    indexed = fault(scan, source, "train", None, False)
+    indexed = fault(scan, source, "train", False)
     if name not in READ:
         assert read == indexed == failed.removeprefix("train: ") and read.startswith(
             f"mask {path} "
