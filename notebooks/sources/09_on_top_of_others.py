@@ -1030,7 +1030,7 @@ MINE = (f"method.terms.hold_back.weight={WEIGHT}", "method.name=yours")
 yours = run_or_load(minivoc_config(ON, SHORT, *MINE))
 alone = run_or_load(minivoc_config(ON, SHORT))
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def scores(run):
     matrix = run.matrix
     return {"old": matrix.miou_old_no_bg(1), "new": matrix.miou_new(1), "all": matrix.miou_all(1)}
