@@ -20,7 +20,7 @@ from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
 from sparcl_lib.plain import flatten
 from sparcl_lib.progress import tell
 from sparcl_lib.report import ReportRun, results_text
-from sparcl_lib.report.loading import told_apart
+from sparcl_lib.report.loading import Group, told_apart
 from sparcl_lib.report.order_sections import order_sections
 from sparcl_lib.report.orders import orders_text
 from sparcl_lib.report.page import write_page
@@ -32,8 +32,6 @@ from sparcl_lib.tasks import Task, get_task, shuffled_order
 from sparcl_lib.viz import trade_off
 from sparcl_lib.writing import write_csv
 
-Group = tuple[str, str, str]
-"""Data set, task, setup."""
 FORGETTING = {
     "forgetting": "forgetting",
     "intransigence": "intransigence",

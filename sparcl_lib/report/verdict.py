@@ -43,11 +43,11 @@ def verdict(runs: Sequence[ReportRun]) -> list[str]:
     """
     found = ranking(runs)
     if found is None:
-        joint = joint_miou(runs)
+        joint = _joint(runs)
         if joint is not None and all(run.joint for run in runs):
             return [f"{_BOUND} {points(joint)}; no method that learns step by step is beside it."]
         return ["No run of a continual method has finished the last step."]
-    return [*_lost(runs), *helped(found, joint_miou(runs))]
+    return [*_lost(runs), *helped(found, _joint(runs))]
 
 
 def first_step_miou(run: ReportRun) -> dict[int, float]:
@@ -123,7 +123,7 @@ def _moved(before: float, after: float) -> str:
     return f"{verb} from {points(before)} to {points(after)}"
 
 
-def joint_miou(runs: Sequence[ReportRun]) -> float | None:
+def _joint(runs: Sequence[ReportRun]) -> float | None:
     """mIoU of joint training; of the best of several that have names of their own."""
     found = scores(run for run in runs if run.joint)
     return max((mean(values.values()) for values in found.values() if values), default=None)
