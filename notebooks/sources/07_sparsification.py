@@ -137,17 +137,17 @@ show(
 # 1. Activity has no scale of its own, and classes differ. So divide each feature vector by the **peak** of its class $c$, the largest
 #    entry of any channel at any location of that class in the batch:
 #
-#    $$\bar f_{ij} = \frac{f_{ij}}{P_c}, \qquad P_c = \max_{i : y^*_i = c} \max_j f_{ij}, \qquad 0 \le \bar f_{ij} \le 1$$
+#    $$\bar f_{ij} = \frac{f_{ij}}{P_c}, \qquad P_c = \max_{i : \tilde y_i = c} \max_j f_{ij}, \qquad 0 \le \bar f_{ij} \le 1$$
 #
 # 2. At each location compare the sum of the exponentials with the sum itself, and take the mean over the $N$ locations (SDR, section 4):
 #
 #    $$\mathcal L_{sp} = \frac1N \sum_i r_i, \qquad r_i = \frac{E_i}{A_i}, \qquad
 #    E_i = \sum_{j=1}^{D} e^{\bar f_{ij}}, \qquad A_i = \sum_{j=1}^{D} \bar f_{ij}$$
 #
-# 3. The labels $y^*$ are those of the step at the resolution of the features, with the old model's guess where they say background, as for
+# 3. The labels $\tilde y$ are those of the step at the resolution of the features, with the old network's guess where they say background, as for
 #    the other latent losses.
-# 4. The library adds one thing: $A_i$ is taken as at least 1, so that an almost silent location does not divide by almost zero. The
-#    further part is about that floor.
+# 4. The library adds two things. Locations in which every channel is silent are left out of the mean: they have no pattern. And $A_i$ is taken as at
+#    least 1, so that an almost silent location does not divide by almost zero; the further part is about that floor.
 
 # %%
 def normalised(features, labels):  # (N, D), (N,) -> (N, D): divided by the peak of the class
@@ -595,7 +595,7 @@ assert log.iloc[0] > 15 and log.iloc[-1] < 6
 # ## Terms of your own
 #
 # What do features look like under a loss that does ask for few channels? With `@term` a function becomes a term of every method. It gets the *context* of
-# an iteration: `context.output.features` are the student's, `context.completed_labels` the labels $y^*$ at their resolution. Two of the four:
+# an iteration: `context.output.features` are the student's, `context.completed_labels` the labels $\tilde y$ at their resolution. Two of the four:
 
 # %%
 def active_rows(context):
@@ -606,7 +606,7 @@ def active_rows(context):
     return rows[active], ids[active]
 
 
-@term(needs_teacher=True, first_step=0)  # the teacher fills in y*; at step 0 y* are the labels
+@term(needs_teacher=True, first_step=0)  # the teacher completes the labels from step 1 on
 def hoyer(context):
     rows, _ = active_rows(context)
     root = rows.shape[1] ** 0.5

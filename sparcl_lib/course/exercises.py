@@ -50,7 +50,8 @@ def check(
     """Call `answer` on every case; show what is wrong with the first that fails, then a hint.
 
     An answer that raises NotImplementedError is not started, and gets no hint. What was found is
-    appended to `results`.
+    appended to `results`. An answer gets copies of tensors and arrays: to write into them spoils no
+    later case.
 
     cases: pairs (arguments, expected); an expected whole number, also in a list, a dictionary or an
     array, is met by nothing else, 2.0 by what is close. tolerance: relative and absolute, for
@@ -97,7 +98,7 @@ def _problem(
     answer: Callable[..., Any], arguments: tuple[Any, ...], expected: Any, tolerance: float
 ) -> str | None:
     try:
-        got = answer(*arguments)
+        got = answer(*map(_copied, arguments))
     except NotImplementedError:
         return _NOT_STARTED
     except Exception as error:  # whatever the reader's code does
@@ -107,6 +108,12 @@ def _problem(
     if isinstance(expected, Property):
         return _missing(got, expected)
     return _difference(got, expected, tolerance)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value if value.requires_grad else value.clone()
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _missing(got: Any, wanted: Property) -> str | None:

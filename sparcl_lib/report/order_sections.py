@@ -26,7 +26,6 @@ from sparcl_lib.report.sections import (
     shown_dataset,
     slug,
 )
-from sparcl_lib.report.tables import other_tests
 from sparcl_lib.report.verdict import lead_table, points
 from sparcl_lib.viz import order_lines
 
@@ -39,8 +38,7 @@ def order_sections(runs: Iterable[ReportRun]) -> list[dict[str, Any]]:
 def _section(of: Family) -> dict[str, Any]:
     runs, table, each = of.runs, family_table(of), miou_by_order(of.runs)
     shown, found = readable_orders(table), orders_ranking(runs)
-    test = "".join(f", {said}" for said in [*other_tests(runs).values()][:1])
-    name = f"{shown_dataset(of.dataset)}, task {of.task}, {of.setup}, over class orders{test}"
+    name = f"{shown_dataset(of.dataset)}, task {of.task}, {of.setup}, over class orders{of.test}"
     leads = lead_table(found, "order")
     tables = {
         **({} if leads is None else {"Beyond the spread? All classes, paired over orders": leads}),

@@ -37,10 +37,14 @@ class Family(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What it is, and what was tested if that is not what published numbers are of."""
-        tests = "".join(f", {test}" for test in [*other_tests(self.runs).values()][:1])
+        """What it is, and how it was tested where published numbers were not."""
         number = number_of(len(orders_of(self.runs)), "class order")
-        return f"{self.dataset} {self.task} {self.setup}, over {number}{tests}"
+        return f"{self.dataset} {self.task} {self.setup}, over {number}{self.test}"
+
+    @property
+    def test(self) -> str:
+        """How it was tested, after a comma, where published numbers were not; else nothing."""
+        return "".join(f", {test}" for test in [*other_tests(self.runs).values()][:1])
 
 
 def by_family(runs: Iterable[ReportRun]) -> list[Family]:
@@ -154,7 +158,10 @@ def miou_by_order(runs: Iterable[ReportRun]) -> pd.DataFrame:
 def orders_ranking(runs: Iterable[ReportRun]) -> Ranking | None:
     """The continual methods of one family by their mean over the orders that all of them have,
     paired order by order; None without such an order."""
-    shared = _shared(runs)
+    return _ranking(_shared(runs))
+
+
+def _ranking(shared: pd.DataFrame) -> Ranking | None:
     return rank({method: of.to_dict() for method, of in shared.items()}) if len(shared) else None
 
 
@@ -174,7 +181,8 @@ def _shared(runs: Iterable[ReportRun]) -> pd.DataFrame:
 def orders_verdict(runs: Sequence[ReportRun]) -> list[str]:
     """What the runs of one family say: who is ahead over the orders, and what an order does, a
     sentence or two for each."""
-    found, shared = orders_ranking(runs), _shared(runs)
+    shared = _shared(runs)
+    found = _ranking(shared)
     if all(run.joint for run in runs):
         return ["No method that learns step by step is among these runs."]
     if found is None:

@@ -105,6 +105,17 @@ def test_check_names_the_first_wrong_case(capsys, results):
     assert results == [Result("1.1", "wrong", "case 2 of 3: is 2, expected 3")]
 
 
+@pytest.mark.parametrize("zeros", [torch.zeros, np.zeros])
+def test_an_answer_that_writes_into_what_it_is_given_spoils_no_later_case(zeros, results):
+    def one_more(x):
+        x += 1
+        return x
+
+    given = zeros(2)
+    check("1.1", one_more, [((given,), zeros(2) + 1), ((given,), zeros(2) + 1)])
+    assert results[-1].outcome == "right" and given.sum() == 0
+
+
 def test_every_check_is_recorded_in_order(results):
     check("1.1", unfinished, [((1,), 1)])
     check("1.2", abs, [((1,), 1)])
