@@ -638,8 +638,8 @@ def moved(name):  # of each old class, (6, D)
 def looked_at(name):
     here, way = found[name], moved(name)
     y = here.labels  # (N,), all classes of the task
-    some_features, some_labels = fitted[name]
-    probed = linear_probe((some_features, only_old(some_labels)), (here.features, only_old(y)), at_most=12_000)
+    rows, ids = fitted[name]
+    probed = linear_probe((rows, only_old(ids)), (here.features, only_old(y)), at_most=12_000)
     return {
         "drift (%)": drift(origin, origin + way),
         "drift among themselves (%)": drift(origin, origin + way - way.mean(axis=0)),
@@ -1120,9 +1120,8 @@ def confident_matching(features, guesses, confidence, prototypes):
 
 # %% tags=["check"]
 rows_of = torch.tensor([[0.0, 0], [2, 2], [6, 6], [1, 3], [9, 9]])
-ids_of = torch.tensor([0, 1, 1, 2, 255])
+ids_of, alike = torch.tensor([0, 1, 1, 2, 255]), torch.ones(5)
 anchors_of = torch.tensor([[5.0, 5], [2, 3], [1, 1]])
-alike, graded = torch.ones(5), torch.tensor([1.0, 1.0, 0.0, 0.5, 1.0])
 
 
 def value_and_push(features, *others):  # the loss, then minus its gradient, (1 + N * D,)
@@ -1134,11 +1133,12 @@ def value_and_push(features, *others):  # the loss, then minus its gradient, (1 
 
 check(
     "5.3", value_and_push,
-    [((rows_of, ids_of, alike, anchors_of), torch.tensor([2.25, 0, 0, -0.5, -0.25, -0.5, -0.25, 0, -1, 0, 0])),
-     ((rows_of, ids_of, graded, anchors_of), torch.tensor([1.25, 0, 0, 0, 0.5, 0, 0, 0, -1, 0, 0])),
+    [((rows_of, ids_of, alike, anchors_of),
+      torch.tensor([2.25, 0, 0, -0.5, -0.25, -0.5, -0.25, 0, -1, 0, 0])),
      ((rows_of, ids_of, torch.tensor([1.0, 1, 0.25, 0.5, 1]), anchors_of),
       torch.tensor([1.17, 0, 0, -0.32, 0.08, -0.08, 0.02, 0, -1, 0, 0])),
-     ((rows_of, ids_of, torch.tensor([1.0, 1, 0, 0, 0]), anchors_of), torch.tensor([0.5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0])),
+     ((rows_of, ids_of, torch.tensor([1.0, 1, 0, 0, 0]), anchors_of),
+      torch.tensor([0.5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0])),
      ((rows_of, ids_of * 0, alike, anchors_of), torch.zeros(11))],
     hint="divide the weighted sum by the sum of the weights of that class, not by its locations; "
     "start at class 1, take the mean over the classes that have any weight, and keep the path to the "
@@ -1331,36 +1331,27 @@ def moved_within(before, after, labels, num_classes):
 
 # %% tags=["check"]
 unmoved = np.array([[0.0, 1], [0, 2], [3, 1], [3, 3], [7, 7]])
-of_class = np.array([0, 0, 2, 2, 255])
-split_up = unmoved + np.array([[0, 0], [0, 0], [-1, 0], [1, 0], [5, 5]])
-further = unmoved + np.array([[0, 0], [0, 0], [-2, 0], [2, 0], [5, 5]])
-half_moved, half_after = unmoved, unmoved + np.array([[0, 0], [0, 0], [0, 0], [1, 0], [5, 5]])
-elsewhere = unmoved + np.array([[0, 0], [0, 0], [0, 0], [0, 0], [90, 9]])  # the row of no class
+of_class, none = np.array([0, 0, 2, 2, 255]), [[0, 0], [0, 0]]
+ways = {"parted": [[-1, 0], [1, 0]], "further": [[-2, 0], [2, 0]], "one": [[0, 0], [1, 0]], "none": none}
 
 
+def answers():
+    there = {name: unmoved + [*none, *way, [5, 5]] for name, way in ways.items()}
+    found = {name: moved_within(unmoved, after, of_class, 3) for name, after in there.items()}
+    found["other"] = moved_within(10 * unmoved[::-1], 10 * there["one"][::-1], of_class[::-1], 3)
+    found["255"] = moved_within(unmoved + [*none * 2, [90, 9]], there["parted"], of_class, 3)
+    return found
+
+
+wanted = {
+    "three numbers, NaN for class 1": lambda a: np.isnan(a["parted"]).tolist() == [False, True, False],
+    "zero where nothing moved": lambda a: np.nanmax(np.abs(a["none"])) < 1e-9 > abs(a["parted"][0]),
+    "above zero for halves that part": lambda a: a["parted"][2] > 1e-6,
+    "more for halves that part further": lambda a: a["further"][2] > a["parted"][2] + 1e-6,
+    "the same in other units and order": lambda a: np.allclose(a["other"], a["one"], equal_nan=True),
+    "blind to the row labelled 255": lambda a: np.allclose(a["255"], a["parted"], equal_nan=True),
+}
 check(
-    "5.4", moved_within,
-    [((unmoved, split_up, of_class, 3), Property(
-        "three numbers, the one of class 1, which has no location, NaN",
-        lambda got: len(got) == 3 and np.isnan(got[1]) and not np.isnan(got[0]))),
-     ((unmoved, unmoved, of_class, 3), Property(
-         "zero where nothing moved", lambda got: np.abs(np.delete(got, 1)).max() < 1e-9)),
-     ((unmoved, split_up, of_class, 3), Property(
-         "zero for a class that has not moved", lambda got: abs(got[0]) < 1e-9)),
-     ((unmoved, split_up, of_class, 3), Property(
-         "above zero for halves that part", lambda got: got[2] > 1e-6)),
-     ((unmoved, further, of_class, 3), Property(
-         "more for halves that part further",
-         lambda got: got[2] > moved_within(unmoved, split_up, of_class, 3)[2] + 1e-6)),
-     ((half_moved[::-1], half_after[::-1], of_class[::-1], 3), Property(
-         "the same in another order",
-         lambda got: np.allclose(got, moved_within(half_moved, half_after, of_class, 3), equal_nan=True))),
-     ((elsewhere, split_up, of_class, 3), Property(
-         "the same wherever the row labelled 255 is",
-         lambda got: np.allclose(got, moved_within(unmoved, split_up, of_class, 3), equal_nan=True))),
-     ((10 * unmoved, 10 * split_up, of_class, 3), Property(
-         "the same in other units",
-         lambda got: np.allclose(got, moved_within(unmoved, split_up, of_class, 3), equal_nan=True)))],
-    hint="compare each location with itself before taking the mean over the class, and divide by a "
-    "length that grows with the units, such as the width of the class before",
+    "5.4", answers, [((), Property(*one)) for one in wanted.items()],
+    hint="compare each location with itself, then take the mean; divide by the width of the class",
 )  # fmt: skip

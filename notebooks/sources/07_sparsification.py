@@ -26,7 +26,7 @@
 # %% [markdown]
 # Chapter 06 pushed class means apart. One idea of SDR is left, and it looks ahead. A network that responds to every location with all of its
 # $D$ channels has used up its space when the first classes are learned: a class that comes later has to share every channel with all that
-# are there. If each class lit only a few channels, others would be free. So SDR's third force is to make features **sparse**: few active
+# are there. If each class lit only a few channels, others would be free. So SDR's last loss is to make features **sparse**: few active
 # channels for a location, and **room** for classes to come.
 #
 # The idea is older than the paper and a good one to test. This chapter writes the loss, asks its gradient which way it pushes, trains it,
@@ -220,7 +220,7 @@ assert torch.allclose(by_hand, -leaf.grad, atol=1e-5) and (by_hand >= 0).all()
 #
 # ## Four losses that do what the name says
 #
-# Each of these four gets smaller as channels fall silent (the last one as long as the total is above one peak; below that the floor is in it, too,
+# Each of these four gets smaller as weak channels fall silent (the last one as long as the total is above one peak; below that the floor is in it, too,
 # and turns its arrows):
 #
 # | loss | formula at a location | idea |
@@ -347,13 +347,13 @@ def draw_ends():
         for _ in range(80):
             points = move(points, loss, 0.1, 0.0)
         plot_points(axes, points, scene.labels)
-        axes.set(title=loss, ylabel="channel 1" if axes is grid[0] else "")
+        axes.set(title=loss, ylabel="channel 1" if axes is grid[0] else "", ylim=(-0.15, 4.2))
     return figure
 
 
 show(
     draw_ends(), "The same points after 80 steps of each of five losses: on the diagonal under the "
-    "paper's ratio, shrunk towards zero under the L1 share, on or near the axes under Hoyer's and the entropy, on the line where "
+    "paper's ratio, shrunk towards zero under the L1 share, nearly all on an axis under Hoyer's, under the entropy too but for most stars, on the line where "
     "the total is one peak under the turned ratio",
 )  # fmt: skip
 
@@ -369,7 +369,8 @@ show(
 # Now points that a network makes. Its inputs have eight numbers and five classes; a hidden layer, then $D$ features after a ReLU, then a classifier. Step 0
 # teaches three classes, step 1 the other two without a single point of the old. So that forgetting can come from the **features** alone, step 1
 # compares the new logits with each other only: nothing is said against an old class. If new classes used channels of their own, the old ones would be
-# left in peace. That is the idea of room at its best. Ten networks are trained at once, each with data of its own.
+# left in peace. That is the idea of room at its best. The loss under test acts in both steps, on the points that are there: in step 1 on those of the new classes alone, each class
+# with a peak of its own. Ten networks are trained at once, each with data of its own.
 
 # %%
 def make_points(each=40, networks=10):  # -> twice (networks, 5 classes, each, 8): training, test
@@ -472,7 +473,7 @@ def draw_small(network):
             color, marker = looks[c]
             panel.scatter(*f[c].T, marker=marker, s=20 if c < 3 else 48, edgecolors=color, linewidths=0.8,
                           facecolors="none" if c == 3 else color, label=f"old {c}" if c < 3 else f"new {c - 3}")  # fmt: skip
-        panel.set(title=f"after step 1: {name}", xlabel="channel 0")
+        panel.set(title=name, xlabel="channel 0")
     axes[0].set_ylabel("channel 1")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
@@ -495,8 +496,8 @@ explore(
 #
 # ## The real network
 #
-# Now step 1 of task 6-4 with MiB, the baseline to beat, and SDR's loss on top. At the weight 0.002, which the
-# [study](../benchmarks/studies/latent_chapters/README.md) chose on UCE, the gradient of the loss in the encoder begins with a third of
+# Now step 1 of task 6-4 with MiB, the baseline to beat, and SDR's loss on top. At the weight 0.002 of the
+# [study](../benchmarks/studies/latent_chapters/README.md) below the gradient of the loss in the encoder begins with a third of
 # cross-entropy's norm on MiB and two fifths on UCE; *Terms of your own* measures that. Without the loss, 29 of the
 # 64 channels of a location are active in the end.
 #
@@ -573,16 +574,22 @@ show(
 # %%
 after = [torch.from_numpy(class_means(*found, 11)[1:]) for found in looks.values()]  # (10, 64)
 nearest = [torch.cdist(*means.split([6, 4])).argmin(dim=0) for means in after]
-moved_by = (after[1] - after[0]).norm(dim=1).mean() / torch.pdist(after[0]).mean()
-print(f"the loss moves the class means by {moved_by:.1f} times their mean distance")
+ways = after[1] - after[0]  # of each class
+moved_by = ways.norm(dim=1).mean() / torch.pdist(after[0]).mean()
+common = len(ways) * ways.mean(dim=0).square().sum() / ways.square().sum()
+medians = [torch.pdist(means).median() for means in after]
+print(f"the loss moves the class means by {moved_by:.1f} times their mean distance,")
+print(f"{100 * common:.0f} % of it (of the squares) one way for all,")
+print(f"the median distance of two means is {medians[1]:.1f}, and {medians[0]:.1f} without the loss")
 assert [names[1 + c] for c in nearest[0]] == ["square", "triangle", "diamond", "cross"] and nearest[0].equal(nearest[1])
-assert 2.5 < moved_by < 3.5
+assert 2.5 < moved_by < 3.5 and common > 0.95 and medians[1] < 1.2 * medians[0]
 
 # %% [markdown]
 # (In the histograms on the left, how many of the 64 channels of a location lie in each fortieth of the range from silent to its strongest channel, which is in the last one.) The
 # gradient was right. With the loss called sparsification nearly every channel is active at every location, and each class uses more of them
-# than before. The loss moves the class means by three times their distance from each other, nearly all of it out of the plane of the picture (*drift* below). What stays is which old class
-# each of the four new ones lies beside. The log of the loss says the same as the histograms: its value falls from 24 to 4, where $e = 2.7$ is the least. Nothing looks wrong while that
+# than before. The loss moves the class means by three times their distance from each other (*drift* below), and nearly all of that is one way for all ten classes, out of the plane of the
+# picture: the whole space has been lifted, as every channel was made louder. To one another the classes lie nearly as before: their distances are a tenth larger, and
+# each of the four new ones lies beside the same old class. The log of the loss says the same as the histograms: its value falls from 24 to 4, where $e = 2.7$ is the least. Nothing looks wrong while that
 # happens; a loss that falls looks like success.
 
 # %%
@@ -656,7 +663,7 @@ loud.T.rename_axis("% of cross-entropy").round(0).astype(int)
 assert loud.loc["Hoyer's"].max() < 7 and loud.loc[["the paper's ratio", "L1 share"]].min(axis=None) > 30
 
 # %% [markdown]
-# The weights of this chapter do not make the losses equally loud. Ratio and L1 share begin with a third of cross-entropy's force on MiB and with two fifths on UCE, **Hoyer's with a
+# The weights are those of the study below; they were not searched, and do not make the losses equally loud. Ratio and L1 share begin with a third of cross-entropy's force on MiB and with two fifths on UCE, **Hoyer's with a
 # twentieth and a sixteenth**. So what follows does not rank the losses by what they cost. It shows what each does at its weight, and Hoyer's will not be short of effect.
 #
 # The two train here, live, each for a short step 1 of 60 iterations (a few seconds on an idle machine), on top of MiB. Beside them $M_0$, where both begin, and the mIoU of MiB alone after as short a step.
@@ -763,7 +770,8 @@ assert (by("probe_old", "Hoyer's") < by("probe_old", "nothing") - 3).all()
 # ask for. But see what a probe can still read: of the old classes seven points less than without the loss, and of the new ones no more. Sparse
 # features also spread in fewer directions, two to four in place of eight to fourteen; on MiB a probe of the new classes does not
 # miss them. Drift grows with every one of these losses, up
-# to six times; yet MiB with SDR's loss is within a point of MiB. Perhaps features may move far, as long as what reads them moves along; that was not tested.
+# to six times; yet MiB with SDR's loss is within a point of MiB. That need not surprise: of the drift of SDR's loss nearly all was one way for all classes (above, seed 0), and a way that all
+# go together can be taken back by the biases of what reads the features. How it is with the other losses was not measured.
 #
 # And mIoU: first the three bases alone, then differences to the base on the same seed, with their 95 % interval over three seeds and a star where it leaves
 # zero out. (Of the 27 intervals one or two may do so by chance.)
@@ -802,8 +810,8 @@ show(
 # forgotten, Hoyer's costs the old classes nine points, and
 # filling channels is worth five points to them on one seed and nothing on the other two. That seed alone would have told another story.
 #
-# Note what this says of both directions. A loss that does the opposite of its name cost less than a point; and the losses that keep the promise
-# did not keep the classes.
+# Note what this says of both directions. The loss that does the opposite of its name cost less than a point on MiB; of those that keep the promise two cost no more than it, the
+# one that keeps it best cost most, and none of them kept the classes better than MiB alone.
 #
 # ## The idea at its best
 #
@@ -848,7 +856,8 @@ assert all(outcome.loc["Hoyer's", (f"mIoU after step 1, {what}", "high")] < 0 fo
 #    location shares less than half of its active channels with the next one of its class. Under the ratio a location has more active channels than without, as before; what its three seeds say of used channels and of
 #    room goes both ways.
 # 2. **No better place for new classes.** That a probe finds the classes to come more easily in a sparse $M_0$ than in the plain one, three seeds do not show; nor
-#    the opposite, for the interval is twenty points wide.
+#    the opposite, for the interval is twenty points wide. (The classes that $M_0$ has learned itself a probe finds a point more easily under Hoyer's loss, and that interval leaves zero out:
+#    one of ten.)
 # 3. **Step 1 does worse.** New classes lose three points and all classes together nearly three; old ones lose as well, though not beyond the spread of three
 #    seeds.
 #
@@ -890,9 +899,10 @@ def value_of(n, dim, x=1.0):
 # %% tags=["check"]
 check(
     "7.1", value_of,
-    [((1, 64), math.e + 63), ((64, 64), math.e), ((16, 64), math.e + 3), ((16, 64, 0.5), 9.297443)],
+    [((1, 64), math.e + 63), ((64, 64), math.e), ((16, 64), math.e + 3), ((16, 64, 0.5), 9.297443),
+     ((1, 64, 0.5), 129.297443)],
     hint="a silent channel is not absent: exp(0) = 1 counts in the upper sum and nothing in the "
-    "lower",
+    "lower; and no floor below the line",
 )  # fmt: skip
 
 # %% [markdown]
@@ -915,7 +925,8 @@ vectors = torch.tensor([[0, 3, 0, 0], [2, 2, 2, 2], [1, 2, 3, 4], [0, 0, 0, 0]])
 check(
     "7.2", sparseness,
     [((vectors,), torch.tensor([1.0, 0.0, 0.174258, 0.0])),
-     ((10 * vectors[2:3],), torch.tensor([0.174258]))],  # the same at any scale
+     ((10 * vectors[2:3],), torch.tensor([0.174258])),  # the same at any scale
+     ((torch.tensor([[1.0, 2, 3, 4, 5, 0, 0, 0, 0]]),), torch.tensor([0.4887]))],  # D = 9
     hint="two norms for each row; the last case is silent: 0 / 0 must not come out as nan",
 )  # fmt: skip
 
@@ -1011,7 +1022,7 @@ quiz(
 # ### The derivative of the peak
 #
 # Above, the peak was held fixed. It is not: $P_c$ is the largest entry of the class in the batch, and a gradient flows into it. With
-# $\bar f_{ij} = f_{ij} / P_c$ and $g_{ij} = \partial r_i / \partial \bar f_{ij} \le 0$ for the $N_c$ locations of a class,
+# $\bar f_{ij} = f_{ij} / P_c$ and $g_{ij} = \partial r_i / \partial \bar f_{ij} \le 0$ for the $\hat n_c$ locations of a class,
 #
 # $$\frac{\partial}{\partial f_{ij}} \sum_i r_i = \frac{g_{ij}}{P_c} - [\,(i, j) \text{ is the peak}\,] \; \frac{1}{P_c} \sum_{i', j'} g_{i'j'} \bar f_{i'j'}$$
 #
@@ -1109,8 +1120,9 @@ check(
 # a class use the same few channels. (Whether all classes should use the *same* few is another matter: it leaves room and makes poor features. The sample
 # solution does not ask; yours may.) Then measure with it, in your own way, whether room helps.
 #
-# The check can only test what any such loss must have: it is a number with a gradient, it prefers a class on few channels to one on many,
-# it sees the difference between locations that agree and such that do not, takes each class by itself, and does not simply ask for silence. The
+# The check can only test what any such loss must have: it is a number with a gradient that says how it changes, it prefers a class on few channels to one on many,
+# it sees the difference between locations that agree and such that do not, takes each class by itself, and does not simply ask for silence. (A mean or a sum over classes, as you
+# like.) The
 # measurement is judged by this rubric (two points each):
 #
 # | | 0 | 1 | 2 |
@@ -1137,28 +1149,28 @@ def channel_loss(features, labels):
 
 # %% tags=["check"]
 def properties(loss):  # on eight locations and sixteen channels
-    one, few, many = torch.zeros(8, dtype=torch.int64), torch.zeros(8, 16), torch.ones(8, 16)
-    few[:, :2] = 1.0
+    one, two, many = torch.zeros(8, dtype=torch.int64), torch.arange(8) // 4, torch.ones(8, 16)
+    few = many * (torch.arange(16) < 2)
     apart = torch.eye(16)[:8]  # each location has one channel, all different
-    two = torch.arange(8) // 4
     own = torch.where(two[:, None] == 1, few.roll(2, dims=1), few)  # each class has two
-    leaf = (few + 0.1).requires_grad_()
-    loss(leaf, one).backward()
-    return {
-        "has a gradient": bool(leaf.grad.abs().sum() > 0),
-        "prefers few channels": bool(loss(few, one) < loss(many, one)),
-        "sees whether locations agree": bool(loss(few, one) < loss(apart, one)),
-        "takes each class by itself": bool(loss(own, two) < loss(own, one)),
-        "does not ask for silence": bool(loss(few, one) < loss(0.01 * few, one) + 1e-3),
+    mixed = own[[0, 4, 1, 5, 2, 6, 3, 7]]  # the same locations, half of each class with the other's
+    at = torch.rand(8, 16, generator=torch.Generator().manual_seed(0)) + 0.1
+    leaf = at.clone().requires_grad_()
+    loss(leaf, two).backward()
+    small = 0.01 * leaf.grad / leaf.grad.norm().clamp(min=1e-12)
+    rise = (loss(at + small, two) - loss(at - small, two)) / 0.02  # along the gradient
+    holds = {
+        "has a gradient that says how it changes": abs(rise - leaf.grad.norm()) < 0.2 * rise,
+        "prefers few channels": loss(few, one) < loss(many, one),
+        "sees whether locations agree": loss(few, one) < loss(apart, one),
+        "takes each class by itself": loss(own, two) < loss(mixed, two),
+        "does not ask for silence": loss(few, one) < loss(0.01 * few, one) + 1e-3,
     }
+    return "; ".join(f"{name}: no" for name, there in holds.items() if not there) or "all hold"
 
 
-kept = (
-    "has a gradient", "prefers few channels", "sees whether locations agree",
-    "takes each class by itself", "does not ask for silence",
-)  # fmt: skip
 check(
-    "7.5", properties, [((channel_loss,), dict.fromkeys(kept, True))],
+    "7.5", properties, [((channel_loss,), "all hold")],
     hint="take a class's mean first, then its sparsity; divide by the total, or silence pays",
 )  # fmt: skip
 

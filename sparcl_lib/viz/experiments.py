@@ -126,8 +126,10 @@ def order_lines(table: pd.DataFrame) -> Figure:
 
 
 @plain_text
-def forest_plot(gains: pd.DataFrame, xlabel: str = "points more", width: float = 9.0) -> Figure:
-    """Differences as marks with their intervals, one scale for all.
+def forest_plot(
+    gains: pd.DataFrame, xlabel: str = "points more", width: float = 9.0, one_scale: bool = True
+) -> Figure:
+    """Differences as marks with their intervals.
 
     An interval may be shorter than its mark, so the mark says whether 0 is outside: it is full.
 
@@ -136,6 +138,7 @@ def forest_plot(gains: pd.DataFrame, xlabel: str = "points more", width: float =
             the parts mean, low and high. The first level of a MultiIndex parts the rows in groups.
         xlabel: below each panel; there is one for each title.
         width: of the figure, in inches.
+        one_scale: for all panels; False where one panel's intervals would be hidden at another's.
     """
     names = [", ".join(row) if isinstance(row, tuple) else str(row) for row in gains.index]
     groups = pd.factorize(gains.index.get_level_values(0))[0]
@@ -143,7 +146,7 @@ def forest_plot(gains: pd.DataFrame, xlabel: str = "points more", width: float =
     places = np.arange(len(names)) + 0.6 * groups
     titles = gains.columns.unique(level=0)
     figure = Figure(figsize=(width, 1.5 + 0.3 * (places[-1] + 1)), layout="constrained")
-    grid = figure.subplots(1, len(titles), sharex=True, sharey=True, squeeze=False)[0]
+    grid = figure.subplots(1, len(titles), sharex=one_scale, sharey=True, squeeze=False)[0]
     for axes, title in zip(grid, titles):
         mean, low, high = (gains[title, part].to_numpy() for part in ("mean", "low", "high"))
         beyond = (low > 0) | (high < 0)

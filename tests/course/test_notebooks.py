@@ -2,7 +2,6 @@
 
 import ast
 import base64
-import contextlib
 import io
 import json
 import re
@@ -12,6 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from chapter_exercises import EXERCISES, exercise_id, run_check
 from nbval.plugin import get_sanitize_patterns
 from PIL import Image
 
@@ -249,41 +249,6 @@ def test_times_stand_in_the_header_and_the_index(chapter):
     else:
         assert times.empty is None
     assert index_table(CHAPTERS, read_times()) in (NOTEBOOKS / "README.md").read_text("utf-8")
-
-
-def exercises() -> list:
-    """(chapter, exercise cell, the check cell that follows)."""
-    found = []
-    for chapter in CHAPTERS:
-        waiting = []
-        for cell in chapter.cells:
-            if "exercise" in tags_of(cell):
-                waiting.append(cell)
-            if "check" in tags_of(cell):
-                assert len(waiting) == 1, "one check after each exercise"
-                found.append((chapter, waiting.pop(), cell))
-        assert not waiting
-    return found
-
-
-def run_check(chapter, answer: str, check: str) -> str:
-    """What the check prints for this answer, in a namespace with the chapter's set-up alone."""
-    names: dict = {"__name__": chapter.name}
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        for cell in chapter.cells:
-            if "setup" in tags_of(cell):
-                exec(cell.source, names)
-        exec(answer, names)
-        exec(check, names)
-    return printed.getvalue()
-
-
-EXERCISES = exercises()
-
-
-def exercise_id(entry) -> str:
-    return re.search(r"check\(\s*\"([\d.]+)\"", entry[2].source).group(1)
 
 
 @pytest.mark.parametrize("entry", EXERCISES, ids=exercise_id)

@@ -1,0 +1,152 @@
+"""Answers that a reader may well give: the wrong ones are found, the right ones are not refused.
+
+Each was given by somebody; an answer stands after the sample solution and may call it.
+"""
+
+import pytest
+from chapter_exercises import EXERCISES, exercise_id, run_check
+
+from sparcl_lib.course.chapter import solution
+
+CHECKS = {exercise_id(entry): entry for entry in EXERCISES}
+
+RIGHT = {
+    "written in place": ("5.1", """
+def merge_banks(p_a, n_a, p_b, n_b):
+    p_a *= n_a[:, None]
+    p_a += p_b * n_b[:, None]
+    n_a += n_b
+    p_a /= n_a.clamp(min=1)[:, None]
+    return p_a, n_a
+"""),
+    "a sum over classes": ("7.5", """
+def channel_loss(features, labels):
+    means = [features[labels == c].mean(dim=0) for c in labels.unique()]
+    return sum(mean.sum() / mean.norm() for mean in means)
+"""),
+    "the largest channel of a class": ("7.5", """
+def channel_loss(features, labels):
+    means = [features[labels == c].mean(dim=0) for c in labels.unique()]
+    return torch.stack([1 - mean.max() / mean.sum() for mean in means]).mean()
+"""),
+}  # fmt: skip
+
+WRONG = {
+    "two old classes whatever the batch has": ("5.2", """
+right = distance_at_rest
+def distance_at_rest(p, u, kappa, weight, distance, num_present):
+    return right(p, u, kappa, weight, distance, 2 if distance == "l2" else num_present)
+"""),
+    "three channels whatever the features have": ("5.2", """
+right = distance_at_rest
+def distance_at_rest(p, u, kappa, weight, distance, num_present):
+    longer = [torch.cat([x, torch.zeros(3 - len(x))]) for x in (p, u)]
+    return right(*longer, kappa, weight, distance, num_present)
+"""),
+    "a loss without a gradient": ("5.3", """
+right = confident_matching
+def confident_matching(features, *others):
+    return right(features.detach(), *others)
+"""),
+    "a loss that is a number of Python": ("5.3", """
+right = confident_matching
+def confident_matching(*arguments):
+    return right(*arguments).item()
+"""),
+    "the first location of a class alone": ("5.4", """
+def moved_within(before, after, labels, num_classes):
+    found = np.full(num_classes, np.nan)
+    for c in set(labels) - {255}:
+        rows, way = before[labels == c], (after - before)[labels == c]
+        found[c] = np.linalg.norm(way[0]) / np.linalg.norm(rows - rows.mean(axis=0), axis=1).mean()
+    return found
+"""),
+    "whether anything has moved": ("5.4", """
+def moved_within(before, after, labels, num_classes):
+    found = np.full(num_classes, np.nan)
+    for c in set(labels) - {255}:
+        found[c] = float((before != after)[labels == c].any())
+    return found
+"""),
+    "the first two classes alone": ("6.5", """
+right = separation
+def separation(features, labels):
+    two = np.isin(labels, [c for c in np.unique(labels) if c != 255][:2])
+    return right(features[two], labels[two])
+"""),
+    "with the floor": ("7.1", """
+def value_of(n, dim, x=1.0):
+    return (n * math.exp(x) + dim - n) / max(n * x, 1)
+"""),
+    "four channels whatever the features have": ("7.2", """
+def sparseness(features):
+    length = features.norm(dim=1)
+    return torch.where(length > 0, 2 - features.sum(dim=1) / length.clamp(min=1e-12), 0)
+"""),
+    "a gradient of something else": ("7.5", """
+right = channel_loss
+def channel_loss(features, labels):
+    return right(features.detach(), labels) + 1e-6 * features.sum()
+"""),
+    "each location by itself": ("7.5", """
+def channel_loss(features, labels):
+    return (features.sum(dim=1) / features.norm(dim=1)).mean()
+"""),
+    "all classes as one": ("7.5", """
+right = channel_loss
+def channel_loss(features, labels):
+    return right(features, torch.zeros_like(labels))
+"""),
+    "a median": ("8.1", """
+def main_effect(runs, term):
+    means = runs.groupby(["seed", term])["score"].median().unstack()
+    return means[True] - means[False]
+"""),
+    "without seeds": ("8.1", """
+right = main_effect
+def main_effect(runs, term):
+    return right(runs, term).tolist()
+"""),
+    "a spread that is ignored": ("8.4", """
+right = luck
+def luck(few, many, s):
+    return right(few, many, 1.0)
+"""),
+    "more than a point": ("8.5", """
+def by_rule(runs, one, other, holds):
+    means = runs.groupby(["seed", one, other])["score"].mean().unstack([one, other])
+    gain = means[True] - means[False]
+    late = means.xs(True, level=other, axis=1) - means.xs(False, level=other, axis=1)
+    found = {one: gain.mean(axis=1), other: late.mean(axis=1)}
+    found["interaction"] = (gain[True] - gain[False]) / 2
+    return {
+        name: ("helps" if x.mean() > 0 else "harms") if holds(x) else "not shown"
+        for name, x in found.items()
+    }
+def analyse(runs, one, other):
+    return by_rule(runs, one, other, lambda x: abs(x.mean()) > 1)
+"""),
+}  # fmt: skip
+for deviations, title in ((1.0, "one deviation"), (2 / 4**0.5, "two standard errors")):
+    WRONG[f"beyond {title}"] = ("8.5", WRONG["more than a point"][1] + f"""
+def analyse(runs, one, other):
+    return by_rule(runs, one, other, lambda x: abs(x.mean()) > {deviations} * x.std())
+""")  # fmt: skip
+
+
+def verdict(number: str, answer: str) -> str:
+    chapter, exercise, check = CHECKS[number]
+    return run_check(chapter, f"{solution(exercise.source)}\n{answer}", check.source)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_another_right_answer_is_right(name):
+    number, answer = RIGHT[name]
+    assert f"Exercise {number}: right." in verdict(number, answer)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_answer_is_not(name):
+    number, answer = WRONG[name]
+    told = verdict(number, answer)
+    assert f"Exercise {number}: " in told and "Hint: " in told
