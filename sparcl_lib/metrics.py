@@ -1,10 +1,10 @@
 """From one int64 confusion matrix per step to mIoU old / new / all, forgetting and the step matrix.
 
 IoU is taken per class over all pixels of the evaluation images (never per image), in percent.
-A class that neither truth nor prediction holds has no IoU (NaN, null in JSON) and enters no mean.
-Nor has the background where no pixel of the truth is background, as when data.zero and data.future
-leave all such pixels out: what is predicted as background is then a miss of some class, which is
-counted there. Other classes without truth that are predicted have IoU 0.
+A class of which the truth holds no pixel has no IoU (NaN, null in JSON) and enters no mean,
+whatever is predicted: means of several runs are then over the same classes. What is predicted as
+such a class is a miss of another one, and counted there. The background is no exception: it has no
+IoU where data.zero and data.future leave all its pixels out.
 """
 
 import json
@@ -21,15 +21,13 @@ if TYPE_CHECKING:
 
 
 def class_iou(confusion: np.ndarray) -> np.ndarray:
-    """(K, K) counts, rows truth, columns prediction -> (K,) IoU in percent, NaN if there is none.
-
-    Class 0 is the background: without a pixel in the truth it has no IoU (see above).
+    """(K, K) counts, rows truth, columns prediction -> (K,) IoU in percent, NaN for a class without
+    a pixel in the truth.
     """
     confusion = np.asarray(confusion, dtype=np.float64)
     hit = np.diag(confusion)
     union = confusion.sum(0) + confusion.sum(1) - hit
-    known = union > 0
-    known[0] &= confusion[0].any()
+    known = confusion.any(axis=1)
     return np.where(known, 100 * hit / np.where(known, union, 1), np.nan)
 
 

@@ -99,7 +99,9 @@ class _BoundedLoader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if key.tag not in (_TEXT, _MERGE):
                 said = shown(key.value) if isinstance(key, yaml.ScalarNode) else "of a mapping"
-                raise YamlProblem(f"line {line}: the key {said} is no name; write it in quotes")
+                raise YamlProblem(
+                    f"line {line}: the key {said} is no name; write it in quotes, or the name first"
+                )
             if key.value in found:
                 raise YamlProblem(f"line {line}: the key {shown(key.value)} stands there twice")
             found.add(key.value)

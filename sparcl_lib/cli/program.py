@@ -109,7 +109,7 @@ def train(
     row = _row_of(recipe, dataset=dataset, task=task, setup=setup, method=method)
 
     from sparcl_lib.config import resolve
-    from sparcl_lib.methods import load_plugins
+    from sparcl_lib.methods import load_plugins, tell_of_unused
     from sparcl_lib.training import train as train_run
 
     load_plugins(plugins or [])
@@ -121,6 +121,7 @@ def train(
         overrides.insert(-1, {"model": {"weights": weights}})
     fixed = {"task": row.task, "setup": row.setup, "data_root": data_root}
     run_config = resolve(row.dataset, row.method, [row.settings, *overrides], **fixed)
+    tell_of_unused([run_config.method])
     metrics = train_run(
         run_config,
         out,

@@ -3,13 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sparcl_lib.cli.options import DataRoot, Dataset, Setup, TaskName
-from sparcl_lib.errors import printable
+from sparcl_lib.errors import UserError, number_of, printable
 from sparcl_lib.writing import csv_text
+
+if TYPE_CHECKING:
+    from sparcl_lib.data import Presence, Source
 
 Steps = dict[int, list[str]]
 
@@ -38,20 +41,20 @@ def split(
 ) -> None:
     """Print or write the images of every step, or check lists; needs masks and id lists only."""
     from sparcl_lib.data import lists, open_source, partition, scan
-    from sparcl_lib.data.remarks import list_remarks
+    from sparcl_lib.data.remarks import class_remarks, list_remarks
     from sparcl_lib.plain import is_yaml
     from sparcl_lib.tasks import check_setup, get_task
     from sparcl_lib.tasks.classes import unknown_name
 
-    for kind, name, known in (("format", format, _WRITERS), ("list format", form, lists.FORMS)):
+    formats = [*_WRITERS, "counts"]
+    for kind, name, known in (("format", format, formats), ("list format", form, lists.FORMS)):
         if name not in known:
             raise unknown_name(kind, name, known)
     check_setup(setup)
     source = open_source(dataset, data_root)
     chosen = get_task(source.name, task, classes=source.classes)
     presence = scan(source, "train")
-    for line in list_remarks(source, published=not is_yaml(task)):
-        print(f"sparcl: {line}", file=sys.stderr)
+    remarks = list_remarks(source, published=not is_yaml(task))
     if published is None:
         steps = partition(presence, chosen, setup)
     else:
@@ -60,10 +63,23 @@ def split(
     if export is not None:
         for file in lists.write_lists(steps, presence.ids, export, form):
             print(f"{file}: sha256 {lists.file_checksum(file)}")
+    for line in [*remarks, *class_remarks(presence, steps, _tested(source), chosen)]:
+        print(f"sparcl: {line}", file=sys.stderr)
     if published is None and export is None:
-        print(_WRITERS[format](steps))
+        names = {k: ", ".join(chosen.classes[c] for c in chosen.steps[k]) for k in steps}
+        print(_counts(steps, names) if format == "counts" else _WRITERS[format](steps))
     else:
         print(f"all steps: sha256 {lists.split_checksum(steps)}")
+
+
+def _tested(source: "Source") -> "Presence | None":
+    """What the test images of one's own data show, if their masks are there; None without."""
+    from sparcl_lib.data import scan
+
+    try:
+        return scan(source, "val") if source.files else None
+    except UserError:
+        return None
 
 
 def _json(steps: Steps) -> str:
@@ -81,8 +97,10 @@ def _txt(steps: Steps) -> str:
     return "\n".join(f"{k} {printable(i)}" for k, ids in steps.items() for i in ids)
 
 
-def _counts(steps: Steps) -> str:
-    return "\n".join(f"step {k}: {len(ids)} images" for k, ids in steps.items())
+def _counts(steps: Steps, names: dict[int, str]) -> str:
+    return "\n".join(
+        f"step {k}: {number_of(len(ids), 'image')}, {names[k]}" for k, ids in steps.items()
+    )
 
 
-_WRITERS = {"json": _json, "csv": _csv, "txt": _txt, "counts": _counts}
+_WRITERS = {"json": _json, "csv": _csv, "txt": _txt}

@@ -22,7 +22,7 @@ from sparcl_lib.data.pixels import (
     check_two_files,
 )
 from sparcl_lib.data.presence import Presence, raw_ids_shown
-from sparcl_lib.data.remarks import PUBLISHED, in_both
+from sparcl_lib.data.remarks import PUBLISHED, class_remarks, in_both, photos_without_mask
 from sparcl_lib.data.sources.source import Source, format_ranges
 from sparcl_lib.data.splits import without_classes
 from sparcl_lib.errors import UserError, number_of
@@ -79,6 +79,10 @@ def check(
                 lines.append((False, f"{split}: {error}"))
                 continue
             lines.append(_count(source, split, len(ids), partial))
+            absent = [i for i in ids if not os.path.exists(source.mask(split, i))]
+            if absent:
+                text = f"{len(absent)} of {len(ids)} masks are missing: {first_few(absent)}"
+                lines.append((False, f"{split}: {text}; add them, or take the ids off the list"))
             missing = _without_photo(source, split, ids)
             photos = len(missing) < len(ids)
             if not photos and not partial:
@@ -87,6 +91,7 @@ def check(
             found[split] = _inspect_split(source, split, ids, photos, pool, progress)
             lines += _about_images(source, split, found[split], photos, task)
     lines += _shared(source, found)
+    lines += _of_task(source, found, task)
     if source.name in EDITIONS:
         lines.append(_as_generated(source.root))
     return lines
@@ -131,9 +136,16 @@ def _inspect_split(
 def _inspect(source: Source, split: str, photos: bool, image_id: str) -> _Found:
     problems: list[str] = []
     mask, size, counts = source.mask(split, image_id), None, None
+    where = source.split(split)
+    others = [p for p in source.masks(split, image_id)[1:] if p not in where.photos_of(image_id)]
+    if others:
+        text = f"mask {mask} of id {image_id!r} is there as {first_few(others)} too; keep one"
+        problems.append(text)
     try:
-        counts, size = count_values(mask)
-        bad = [int(v) for v in np.flatnonzero(counts) if v not in source.legal]
+        if os.path.exists(mask):  # else it is among those that `check` says are missing
+            counts, size = count_values(mask)
+        values = [] if counts is None else np.flatnonzero(counts)
+        bad = [int(v) for v in values if v not in source.legal]
         if bad:
             shown = first_few([f"{v} ({number_of(counts[v], 'pixel')})" for v in bad])
             legal = format_ranges(source.legal)
@@ -184,8 +196,12 @@ def _about_images(
     """What is to be said of the images of a split, all of which were looked at."""
     problems = [problem for image in found.values() for problem in image.problems]
     yield from ((False, f"{split}: {problem}") for problem in problems)
+    bare = photos_without_mask(source, split)
+    if bare:
+        number = number_of(len(bare), "photograph has", "photographs have")
+        yield True, f"{split}: {number} no mask, and no part: {first_few(bare)}"
     counts = {i: image.counts for i, image in found.items() if image.counts is not None}
-    if not problems:
+    if len(counts) == len(found) and not problems:
         shown = np.stack(list(counts.values())) > 0
         yield True, f"{split}: {len(found)} masks decode, with values {_values_text(shown)}"
         if photos:
@@ -257,6 +273,22 @@ def _about_classes(
     elif none.any():
         text = "show no class but background and are left out"
         yield True, f"{split}: {none.sum()} of {len(counts)} images {text}"
+
+
+def _of_task(
+    source: Source, found: Mapping[str, Mapping[str, _Found]], task: Task | None
+) -> Iterator[Line]:
+    """Classes of the task that no image shows, to train on or to test."""
+    shown = {}
+    for split, images in found.items():
+        counts = {i: image.counts for i, image in images.items() if image.counts is not None}
+        if counts:
+            table = raw_ids_shown(source, np.stack(list(counts.values())) > 0)
+            shown[split] = Presence(tuple(counts), table)
+    if task is not None and "train" in shown:
+        steps = dict.fromkeys([0], shown["train"].ids)
+        said = class_remarks(shown["train"], steps, shown.get("val"), task.merged())
+        yield from ((True, f"task {task.name}: {line}") for line in said)
 
 
 def _shared(source: Source, found: Mapping[str, Mapping[str, _Found]]) -> list[Line]:

@@ -1,10 +1,15 @@
 """What makes a run on these lists another one than it looks: said in a line, and not refused."""
 
+import os
+import unicodedata
 from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from sparcl_lib.data.lists import beside_rule, first_few
 from sparcl_lib.data.presence import Presence
-from sparcl_lib.data.sources.source import Source
+from sparcl_lib.data.sources.files import PHOTO_SUFFIXES, stems, visible_names
+from sparcl_lib.data.sources.source import Source, Split
 from sparcl_lib.errors import number_of
 from sparcl_lib.tasks.task import Task
 
@@ -33,6 +38,11 @@ def list_remarks(source: Source, published: bool, tests_val: bool = True) -> lis
             f"{number} in train and in val, so that a network is tested on what it was trained on: "
             f"{first_few(shared)}; take them off one list"
         )
+    for split in ("train", "val") if tests_val else ("train",):
+        bare = photos_without_mask(source, split)
+        if bare:
+            number = number_of(len(bare), "photograph has", "photographs have")
+            said.append(f"{number} no mask in {split}, and no part: {first_few(bare)}")
     for split, name in _SPLITS.get(source.name, {}).items() if published else ():
         if split == "val" and not tests_val:
             continue
@@ -47,11 +57,54 @@ def list_remarks(source: Source, published: bool, tests_val: bool = True) -> lis
     return said
 
 
+def photos_without_mask(source: Source, split: str) -> list[str]:
+    """Names of photographs without a mask, sorted, where no list says which images count: then the
+    folder of masks does."""
+    where = source.split(split)
+    if not isinstance(where, Split) or where.listing or not where.photos.is_dir():
+        return []
+    masked = {unicodedata.normalize("NFC", i) for i in where.ids()}
+    names = stems(visible_names(where.photos), PHOTO_SUFFIXES)
+    return sorted({n for n in names if unicodedata.normalize("NFC", n) not in masked})
+
+
 def in_both(source: Source) -> list[str]:
-    """Ids of images that are in train and in val, sorted. By the file of the mask, for frames of
-    two folders may have the same id."""
-    masks = {source.mask("val", image_id) for image_id in source.ids("val")}
-    return sorted(i for i in source.ids("train") if source.mask("train", i) in masks)
+    """Ids of images that are in train and in val, sorted. By the file of the mask, links followed,
+    for frames of two folders may have the same id."""
+    masks = {os.path.realpath(source.mask("val", image_id)) for image_id in source.ids("val")}
+    return sorted(
+        i for i in source.ids("train") if os.path.realpath(source.mask("train", i)) in masks
+    )
+
+
+def class_remarks(
+    train: Presence, steps: Mapping[int, Sequence[str]], test: Presence | None, task: Task
+) -> list[str]:
+    """Classes of the task that no image of their step shows, and those that no test image does.
+
+    steps: step -> its training images, as of `partition`; of joint training with the merged task.
+    test: None where it is not known.
+    """
+    said = []
+    for step, ids in steps.items():
+        absent = _absent(train, task.steps[step], task, ids)
+        if absent:
+            where = f"of step {step} " if task.num_steps > 1 else ""
+            said.append(f"no training image {where}shows {first_few(absent)}: never learned")
+    absent = [] if test is None else _absent(test, task.used, task)
+    if absent:
+        said.append(f"no test image shows {first_few(absent)}: no IoU, and not in any mean")
+    return said
+
+
+def _absent(
+    presence: Presence, classes: Sequence[int], task: Task, ids: Sequence[str] | None = None
+) -> list[str]:
+    """Names of the classes that none of these images shows; ids: None for all of a presence."""
+    chosen = None if ids is None else frozenset(ids)
+    rows = [chosen is None or i in chosen for i in presence.ids]
+    shown = presence.table[np.array(rows, dtype=bool)].any(axis=0)
+    return [task.classes[c] for c in classes if not shown[c]]
 
 
 def step_remarks(

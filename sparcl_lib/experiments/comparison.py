@@ -16,6 +16,7 @@ from sparcl_lib.errors import UserError, shown
 from sparcl_lib.experiments.base import RunBase, Variant, unique
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
+from sparcl_lib.methods import tell_of_unused
 from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
 from sparcl_lib.plain import flatten
 from sparcl_lib.progress import tell
@@ -150,10 +151,12 @@ def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -
     """Run all blocks; runs that the store holds are not trained again.
 
     A run that two blocks ask for is there once. Raises UserError where one table would hold numbers
-    of two tests, and when no run finished.
+    of two tests or of two tasks of one name, and when no run finished.
     """
     configs = [config for block in blocks for config in block.configs()]
     _check_one_test(configs)
+    _check_one_task(configs)
+    tell_of_unused(config.method for config in configs)
     runs, errors = run_all(configs, store, jobs)
     finished: dict[Path, Run] = {r.directory.path: r for r in runs if r is not None}
     if not finished:
@@ -177,6 +180,21 @@ def _check_one_test(configs: Iterable[RunConfig]) -> None:
                     f"{settings[key].value}, so they are not tested alike and cannot share a "
                     "table: compare them one by one"
                 )
+
+
+def _check_one_task(configs: Iterable[RunConfig]) -> None:
+    firsts: dict[Any, tuple[str, list[list[str]]]] = {}
+    for config in {(c.dataset, c.data_root, c.task, c.class_order): c for c in configs}.values():
+        source = open_source(config.dataset, config.data_root)
+        task = get_task(source.name, config.task, config.class_order, source.classes)
+        classes = [[task.classes[c] for c in step] for step in task.steps]
+        key = (source.name, task.name, config.class_order)
+        file, first = firsts.setdefault(key, (config.task, classes))
+        if first != classes:
+            raise UserError(
+                f"{file} and {config.task} are both called {task.name}, and their steps differ: "
+                "give one of them another name"
+            )
 
 
 def _joint_matrices(runs: Iterable[ReportRun]) -> dict[Group, StepMatrix]:

@@ -23,8 +23,9 @@ import torch
 
 from sparcl_lib.config import RunConfig
 from sparcl_lib.cores import cores
-from sparcl_lib.data import Source, open_source, read_lists, scan
-from sparcl_lib.data.remarks import list_remarks, step_remarks
+from sparcl_lib.data import Source, open_source, partition, read_lists, scan
+from sparcl_lib.data.remarks import class_remarks, list_remarks, step_remarks
+from sparcl_lib.data.splits import hold_out
 from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.methods import can_travel, files_of, load_terms
@@ -108,7 +109,7 @@ def tell_of_data(configs: Iterable[RunConfig]) -> None:
     """What each run would say of its lists, once for all: what they print is not seen."""
     said: dict[str, None] = {}
     places = {
-        (c.dataset, c.data_root, c.task, c.setup, c.data.splits, c.data.held_out > 0): c
+        (c.dataset, c.data_root, c.task, c.class_order, c.setup, c.data.splits, c.data.held_out): c
         for c in configs
     }
     for config in places.values():
@@ -117,6 +118,7 @@ def tell_of_data(configs: Iterable[RunConfig]) -> None:
         said |= dict.fromkeys(list_remarks(source, published, tests_val))
         if config.data.splits is not None and not config.method.joint:
             said |= dict.fromkeys(_of_splits(config, source))
+        said |= dict.fromkeys(_of_classes(config, source))
     for line in said:
         print(f"sparcl: {line}", file=sys.stderr)
 
@@ -128,6 +130,21 @@ def _of_splits(config: RunConfig, source: Source) -> list[str]:
     return step_remarks(
         read_lists(config.data.splits, presence, task), presence, task, config.setup
     )
+
+
+def _of_classes(config: RunConfig, source: Source) -> list[str]:
+    task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
+    try:
+        listed = scan(source, "train")
+        train, held = hold_out(listed, config.data.held_out)
+        test = held if config.data.held_out else scan(source, "val")
+        if config.data.splits is None:
+            steps = partition(train, task, config.setup)
+        else:
+            steps = read_lists(config.data.splits, listed, task)
+    except UserError:
+        return []  # the runs say it
+    return class_remarks(train, steps, test, task)
 
 
 def _kept(store: RunStore, config: RunConfig, keys: RunKeys) -> CallResult:

@@ -15,7 +15,13 @@ from sparcl_lib.methods.method import (
     build_method,
     method_to_plain,
 )
-from sparcl_lib.methods.plugins import can_travel, files_of, load_plugins, load_terms
+from sparcl_lib.methods.plugins import (
+    can_travel,
+    files_of,
+    load_plugins,
+    load_terms,
+    tell_of_unused,
+)
 from sparcl_lib.methods.registry import TERMS, RegisteredTerm, get_term, term, term_options
 from sparcl_lib.methods.regularisers import RegulariserSettings, WeightPenalty
 from sparcl_lib.methods.saliency import salient
@@ -48,6 +54,7 @@ __all__ = [
     "new_share",
     "salient",
     "state_of",
+    "tell_of_unused",
     "term",
     "term_options",
     "with_variant",

@@ -6,15 +6,19 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods.registry import TERMS, get_term, reading_plugin
+
+if TYPE_CHECKING:
+    from sparcl_lib.methods.method import Method
 
 
 def load_plugins(files: Iterable[str | Path]) -> None:
     """Run each file once, so that its terms are registered. It may import modules beside it.
 
-    Raises UserError, one line that names the file, for one that is missing or fails.
+    Raises UserError, one line that names the file, for one that is missing, fails or has no term.
     """
     for file in files:
         _load(Path(file).expanduser().resolve())
@@ -32,9 +36,12 @@ def _load(file: Path) -> None:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     if str(file.parent) not in sys.path:  # last, so that it hides nothing; a term may import later
         sys.path.append(str(file.parent))
+    before = dict(TERMS)
     try:
         with reading_plugin(file):
             spec.loader.exec_module(module)
+        if before == TERMS:
+            raise UserError("it defines no term: put @term above a function")
     except UserError as error:
         del sys.modules[name]
         raise UserError(f"--plugin {file}: {error}") from error
@@ -45,6 +52,18 @@ def _load(file: Path) -> None:
         line = f", line {where[-1]}" if where else ""
         text = " ".join(str(error).split())
         raise UserError(f"--plugin {file}{line}: {type(error).__name__}: {text}") from error
+
+
+def tell_of_unused(methods: Iterable["Method"]) -> None:
+    """Say on stderr which terms of plugin files have no weight in any of these methods."""
+    used = {t.name for method in methods for t in method.terms if t.weight > 0}
+    for found in TERMS.values():
+        if found.plugin is not None and found.name not in used:
+            print(
+                f"sparcl: the term {found.name} of {found.plugin} has no weight and takes no part: "
+                f"--set method.terms.{found.name}.weight=1, or another one",
+                file=sys.stderr,
+            )
 
 
 def can_travel(names: Iterable[str]) -> bool:

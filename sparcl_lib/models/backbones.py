@@ -132,6 +132,9 @@ def load_weights(net: nn.Module, name: str, weights: str | None) -> None:
             f"weights {weights} do not fit backbone {name}: {problem}; "
             f"give a state dict with torchvision's key names for {name}"
         )
+    broken = next((key for key, value in state.items() if not value.isfinite().all()), None)
+    if broken:
+        raise UserError(f"weights {weights}: {broken} holds what is not a number: save them again")
     net.load_state_dict(state, strict=False)
 
 

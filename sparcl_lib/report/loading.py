@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,18 @@ def _load(directory: RunDirectory) -> ReportRun:
         config, content = directory.config(), directory.content()
     except UserError:
         return ReportRun(metrics, predictions)
-    return ReportRun(metrics, predictions, config, content)
+    return ReportRun(metrics, predictions, config, content, own_terms=_own_terms(directory, config))
+
+
+def _own_terms(directory: RunDirectory, config: RunConfig) -> dict[int, Any] | None:
+    """None where checkpoints are gone; they are opened for terms of one's own alone."""
+    terms = [t for t in config.method.terms if t.weight > 0]
+    if all(t.registered is not None and t.registered.of_library for t in terms):
+        return {}
+    try:
+        return {k: directory.record(k).get("terms", {}) for k in directory.steps_done()} or None
+    except UserError:
+        return None
 
 
 def _check_pair(
@@ -200,7 +211,15 @@ def _experiment(run: ReportRun) -> Experiment | None:
         "images": run.metrics.get("images_sha256"),
         "data": content and content.data,
         "weights": content and (None if content.weights == MISSING else content.weights or "none"),
+        "terms": _of_all_steps(run.own_terms),
     }
+
+
+def _of_all_steps(own_terms: Mapping[int, Mapping[str, Any]] | None) -> dict[str, Any] | None:
+    """What is known of each term that is active in a step that was trained."""
+    if own_terms is None:
+        return None
+    return {name: facts for of in own_terms.values() for name, facts in of.items()}
 
 
 def _acting(config: RunConfig) -> dict[str, Any]:
@@ -263,7 +282,10 @@ def _differences(first: Experiment, other: Experiment) -> list[str]:
     return found + contents
 
 
-_CONTENTS = {"images": "other images", "data": "other data", "weights": "other weights"}
+_CONTENTS = {
+    "images": "other images", "data": "other data", "weights": "other weights",
+    "terms": "other code of a term",
+}  # fmt: skip
 
 
 def _is_released(key: str) -> bool:
@@ -281,16 +303,23 @@ def other_first_steps(runs: Iterable[ReportRun]) -> list[str]:
     """A line for each method that does not begin with the step 0 of the first one, of runs of one
     group: what they reach is then not what their later steps did alone. Joint training has none."""
     methods = by_method(run for run in runs if not run.joint)
-    known = {m: of[0].config for m, of in methods.items() if of[0].config is not None}
-    continual = {m: config for m, config in known.items() if not config.method.joint}
+    continual = {
+        m: _first_step(of[0])
+        for m, of in methods.items()
+        if of[0].config is not None and not of[0].config.method.joint
+    }
     return [line for method in continual for line in _other_first_step(continual, method)]
 
 
-def _other_first_step(known: dict[str, RunConfig], method: str) -> Iterator[str]:
+def _first_step(run: ReportRun) -> dict[str, Any]:
+    assert run.config is not None
+    trained = (run.own_terms or {}).get(0)
+    return first_step_settings(dataclasses.replace(run.config, seed=0), trained=trained)
+
+
+def _other_first_step(known: dict[str, dict[str, Any]], method: str) -> Iterator[str]:
     base = next(iter(known))
-    here, there = (
-        first_step_settings(dataclasses.replace(known[name], seed=0)) for name in (method, base)
-    )
+    here, there = known[method], known[base]
     for key in dict.fromkeys([*here, *there]):
         if here.get(key) != there.get(key):
             values = f"{as_plain(here.get(key))} in place of {as_plain(there.get(key))}"

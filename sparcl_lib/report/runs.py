@@ -1,6 +1,6 @@
 """Runs as they come from disk, checked, ordered and grouped."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -27,6 +27,9 @@ class ReportRun(NamedTuple):
     """What the files of the configuration held; None: not known."""
     known_as: str | None = None
     """The method in published tables; None: its name."""
+    own_terms: Mapping[int, Mapping[str, Any]] | None = None
+    """Step -> what its checkpoint says of the terms that are not the library's, as of
+    `training.identity.read_terms`; None: not known."""
 
     @property
     def settings(self) -> dict[str, Any] | None:

@@ -9,9 +9,14 @@ from typing import Any
 
 import yaml
 
-from sparcl_lib.errors import UserError, printable
+from sparcl_lib.errors import UserError, printable, shown
 from sparcl_lib.plain import is_yaml
-from sparcl_lib.tasks.classes import dataset_classes, unknown_name
+from sparcl_lib.tasks.classes import (
+    BACKGROUND_NAME,
+    DATASET_CLASSES,
+    dataset_classes,
+    unknown_name,
+)
 from sparcl_lib.tasks.task import Task
 from sparcl_lib.yaml_text import load_yaml
 
@@ -43,8 +48,9 @@ def get_task(
 ) -> Task:
     """The task of this name on a data set, or the one that a YAML file describes.
 
-    A task file has the keys ``steps`` (lists of class names or raw ids), and optionally ``name``
-    (the file's if not; kept runs are found by it), ``dataset`` (must be the one asked for) and
+    A task file has the keys ``steps`` (lists of class names; of raw ids too where the data set is
+    one of the library's), and optionally ``name`` (the file's if not; kept runs are found by it),
+    ``dataset`` (must be the one asked for) and
     ``unused`` (``background`` or ``ignore``).
 
     Args:
@@ -128,9 +134,10 @@ def _cut(ids: Sequence[int], first: int, later: int) -> Steps:
 def _reorder(task: Task, order: Sequence[int]) -> Steps:
     """Another learning order in steps of the same sizes."""
     if sorted(order) != sorted(task.used):
+        ids = ", ".join(f"{c} {task.classes[c]}" for c in sorted(task.used))
         raise UserError(
             f"order is not a permutation of the {len(task.used)} class ids of task "
-            f"{task.name!r}; list each of these once: {sorted(task.used)}"
+            f"{task.name!r}; list the number of each of these once: {ids}"
         )
     rest = iter(map(int, order))
     return tuple(tuple(next(rest) for _ in step) for step in task.steps)
@@ -158,7 +165,8 @@ def _read_task(path: Path, dataset: str, classes: tuple[str, ...]) -> Task:
     steps = content.get("steps")
     if not isinstance(steps, list) or not all(isinstance(step, list) for step in steps):
         raise UserError(f"task file {path}: 'steps' must be a list of lists of class names or ids")
-    ids = tuple(tuple(_class_id(c, classes, path) for c in step) for step in steps)
+    known = dataset in DATASET_CLASSES  # whose ids are those of its masks, and published
+    ids = tuple(tuple(_class_id(c, classes, path, known) for c in step) for step in steps)
     name = printable(str(content.get("name", path.stem)))
     if len(name) > _LONGEST_NAME:
         raise UserError(f"task file {path}: the name is longer than {_LONGEST_NAME} characters")
@@ -175,10 +183,18 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _class_id(entry: Any, classes: tuple[str, ...], path: Path) -> Any:
-    """Raw id of a class name; ids pass through and are checked by the task."""
+def _class_id(entry: Any, classes: tuple[str, ...], path: Path, known: bool) -> Any:
+    """Raw id of a class name; ids of a known data set pass through and are checked by the task. Of
+    another one they are refused, for its masks may hold other numbers than they are."""
     if not isinstance(entry, str):
-        return entry
+        if known:
+            return entry
+        raise UserError(
+            f"task file {path}: {shown(entry)} is no class name, and numbers could mean masks or "
+            f"places: write names (in quotes where one is a number), such as {classes[-1]!r}"
+        )
+    if entry == BACKGROUND_NAME:
+        raise UserError(f"task file {path}: every step learns {entry}; leave it out")
     if entry not in classes:
         raise unknown_name(f"class in task file {path}:", entry, classes[1:])
     return classes.index(entry)

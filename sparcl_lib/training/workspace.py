@@ -38,7 +38,7 @@ from sparcl_lib.data.loading.transforms import (
     whole_image,
 )
 from sparcl_lib.data.pixels import Size, check_pixels
-from sparcl_lib.data.remarks import list_remarks, step_remarks
+from sparcl_lib.data.remarks import class_remarks, list_remarks, step_remarks
 from sparcl_lib.data.splits import without_classes
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Method
@@ -245,13 +245,14 @@ def open_workspace(
     ruled = {"test": test} if listed else {"training": train, "test": test}
     ids = _training_ids(config, found["train"], task, run, trained)
     by_rule = not listed or method.joint
+    ids = _without(ids, held, config, trained)
     return Workspace(
         config=config,
         task=task,
         learned=learned,
         source=source,
         method=method,
-        train_ids=_without(ids, held, config, trained),
+        train_ids=ids,
         evaluation_ids=evaluated,
         picture_ids=_choose_pictures(test, task, evaluated[steps[-1]]),
         train_reader=ImageReader(source, "train", config.data.cache),
@@ -261,6 +262,7 @@ def open_workspace(
             *_unused_images(ruled, task),
             *list_remarks(source, not is_yaml(config.task), test_split == "val"),
             *(() if by_rule else step_remarks(ids, found["train"], task, config.setup)),
+            *class_remarks(found["train"], ids, test, learned),
         ),
     )
 

@@ -1,6 +1,7 @@
 """Figures as PNG files: as drawn, and small with the colours that mean something unchanged."""
 
 import io
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,9 @@ _COLOURED_BY = ("get_facecolor", "get_edgecolor", "get_color", "get_markerfaceco
 def to_png(figure: Figure, dpi: int = 110) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    with warnings.catch_warnings():  # a letter that the font lacks is a box, and seen as one
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 

@@ -549,6 +549,30 @@ def test_damaged_data_is_named(voc, train_voc, damage, message):
     assert re.search(message, errors), errors
 
 
+def test_a_loader_process_says_it_in_one_line_too(voc, train_voc):
+    """Its traceback of thirty lines came in one, and what was wrong stood at its end."""
+    _cut_tail(voc / "JPEGImages" / "a3.jpg")
+    status, _, errors = train_voc("--set", "optim.iterations=5", "--set", "data.workers=1")
+    assert status == 2 and "Traceback" not in errors, errors
+    said = r"sparcl: photograph \S*a3.jpg cannot be read .*truncated.*"
+    assert re.fullmatch(said, errors.strip()), errors
+
+
+def test_a_plugin_that_takes_no_part_is_said(tmp_path, train_mini):
+    """Whoever forgot the weight had trained the method as it is."""
+    file = tmp_path / "forgotten_weight.py"
+    file.write_text(
+        "from sparcl_lib import term\n\n@term\ndef forgotten(context):\n"
+        "    return context.output.logits.square().mean()\n", "utf-8",
+    )  # fmt: skip
+    status, _, errors = train_mini("--plugin", file)
+    assert status == 0 and f"the term forgotten of {file} has no weight and takes no part" in errors
+    file = tmp_path / "empty.py"
+    file.write_text("x = 1\n", "utf-8")
+    status, _, errors = train_mini("--plugin", file)
+    assert status == 2 and "empty.py: it defines no term: put @term above a function" in errors
+
+
 def test_a_mask_of_another_size_or_with_a_value_outside_the_classes(voc, train_voc):
     save_mask(voc / "SegmentationClassAug" / "a3.png", np.zeros((10, 10), dtype=np.uint8))
     status, _, errors = train_voc()

@@ -91,7 +91,7 @@ def to_grey_levels(root: Path) -> None:
 
 
 DAMAGES = [
-    (lambda r: mask(r, "a2").unlink(), "mask .*a2.png cannot be read"),
+    (lambda r: mask(r, "a2").unlink(), "1 of 6 masks are missing: a2; add them"),
     (lambda r: cut(mask(r, "a2")), "mask .*a2.png cannot be read"),
     (lambda r: mask(r, "a2").write_text("<html>", "utf-8"), "mask .*a2.png is no image"),
     (
@@ -354,8 +354,29 @@ def test_two_photographs_and_no_mask_for_one_id(tmp_path):
     with Image.open(source.photo("train", "train0")) as image:
         image.save(tmp_path / "train/train0.JPG", format="JPEG")
     Path(source.mask("train", "train0")).unlink()
-    both = "\n".join(failures(source))
-    assert "mask " in both and "is there as" in both, both
+    missing, twice = failures(source)
+    assert "1 of 2 masks are missing: train0; add them" in missing and "is there as" in twice
+
+
+def test_two_masks_for_one_id(tmp_path):
+    """A list took the one that ends in .png, and nobody heard of the other."""
+    (tmp_path / "train.txt").write_text("train0\n", "utf-8")
+    own_data(tmp_path, [shows(0, 1)], [shows(1, 2)])
+    Image.fromarray(shows(0, 2)).save(tmp_path / "trainannot/train0.tif")
+    listed = {"photos": "train", "masks": "trainannot", "list": "train.txt"}
+    described = describe(tmp_path, classes=["background", "x", "y"], train=listed)
+    (failed,) = failures(open_source(str(described)))
+    assert re.search("train0.png of id 'train0' is there as .*train0.tif too; keep one", failed)
+
+
+def test_masks_that_are_missing_are_one_line(tmp_path):
+    (tmp_path / "train.txt").write_text("a\nb\ntrain0\n", "utf-8")
+    own_data(tmp_path, [shows(0, 1)], [shows(1, 2)])
+    listed = {"photos": "train", "masks": "trainannot", "list": "train.txt"}
+    described = describe(tmp_path, classes=["background", "x", "y"], train=listed)
+    masks, *photos = failures(open_source(str(described)))
+    assert "train: 2 of 3 masks are missing: a, b; add them" in masks
+    assert all("photograph" in line for line in photos)
 
 
 def test_images_without_a_class_are_counted(tmp_path):

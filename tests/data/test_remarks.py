@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from conftest import make_voc_tree, write_list
-from custom_data import SMALL
+from custom_data import SMALL, camvid_tree, describe
 
 from sparcl_lib.cli import main
 from sparcl_lib.config import parse_settings
-from sparcl_lib.data import Presence, voc_source
+from sparcl_lib.data import Presence, open_source, voc_source
 from sparcl_lib.data.remarks import PUBLISHED, in_both, list_remarks, step_remarks
 from sparcl_lib.experiments.base import RunBase, open_store
 from sparcl_lib.experiments.pool import run_all
@@ -74,3 +74,65 @@ def test_split_train_and_compare_say_it(tree, tmp_path, capsys):
     )
     run_all([base.config("FT", seed) for seed in (0, 1)], open_store(tmp_path / "s"), jobs=1)
     assert capsys.readouterr().err.count(NUMBERS) == 2  # once for all
+
+
+OWN = ["background", "road", "car", *(f"class {k}" for k in range(3, 12))]
+
+
+def own_data(root: Path, task: str, **content: object) -> tuple[Path, Path]:
+    """A description of twelve classes and one that is nowhere, and a task."""
+    tree = camvid_tree(root)
+    file = describe(tree, classes=[*OWN, "unicorn"], **content)
+    steps = tree / "task.yaml"
+    steps.write_text(task, "utf-8")
+    return file, steps
+
+
+def test_classes_that_no_image_shows_are_said_by_split_check_train_and_compare(tmp_path, capsys):
+    """A class without a test image had an IoU of 0 in the runs that saw it somewhere, and none in
+    the others, which moved means by ten points."""
+    file, task = own_data(tmp_path, "steps: [[road], [car, unicorn]]")
+    asked = ["--dataset", str(file), "--task", str(task)]
+    learned = "no training image of step 1 shows unicorn: never learned"
+    tested = "no test image shows unicorn: no IoU, and not in any mean"
+    sparcl("split", *asked, "--setup", "overlapped", "--format", "counts")
+    out, said = capsys.readouterr()
+    assert out == "step 0: 6 images, road\nstep 1: 6 images, car, unicorn\n"
+    assert learned in said and tested in said
+    sparcl("data", "check", *asked)
+    assert f"task task: {tested}" in capsys.readouterr().out
+    settings = [f"--set={setting}" for setting in QUICK]
+    run = ["--method", "FT", "--accelerator", "cpu", "--out", str(tmp_path / "r")]
+    sparcl("train", *asked, "--setup", "overlapped", *run, *settings)
+    said = capsys.readouterr().err
+    assert learned in said and tested in said
+    base = RunBase(
+        dataset=str(file), task=str(task), setup="overlapped", overrides=(parse_settings(QUICK),)
+    )
+    run_all([base.config("FT", seed) for seed in (0, 1)], open_store(tmp_path / "s"), jobs=1)
+    assert capsys.readouterr().err.count(tested) == 1
+
+
+def test_photographs_without_a_mask_are_said(tmp_path, capsys):
+    file, _ = own_data(tmp_path, "steps: [[road], [car]]")
+    for n in (1, 3):
+        (tmp_path / "trainannot" / f"0001TP_{n:06d}.png").unlink()
+    said = "2 photographs have no mask in train, and no part: 0001TP_000001, 0001TP_000003"
+    (line,) = list_remarks(open_source(str(file)), published=False)
+    assert line == said
+    sparcl("data", "check", "--dataset", str(file))
+    assert (
+        "train: 2 photographs have no mask, and no part: 0001TP_000001" in capsys.readouterr().out
+    )
+    (tmp_path / "train.txt").write_text("0001TP_000000\n", "utf-8")  # a list says which count
+    listed = {"photos": "train", "masks": "trainannot", "list": "train.txt"}
+    file = describe(tmp_path, classes=OWN, train=listed)
+    assert list_remarks(open_source(str(file)), published=False) == []
+
+
+def test_the_same_folder_by_a_link_is_the_same_images(tmp_path):
+    file, _ = own_data(tmp_path, "steps: [[road], [car]]")
+    (tmp_path / "linked").symlink_to(tmp_path / "trainannot", target_is_directory=True)
+    val = {"photos": "train", "masks": "linked"}
+    file = describe(tmp_path, classes=OWN, val=val)
+    assert len(in_both(open_source(str(file)))) == 6

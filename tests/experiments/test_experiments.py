@@ -745,6 +745,19 @@ def test_blocks_share_runs(base, recorder):
     assert recorder.asked.count("first") == before  # joint training knows no setup
 
 
+def test_two_tasks_of_one_name_are_refused(base, recorder, tmp_path):
+    """They were averaged as two seeds: a task file was copied, and its name stayed."""
+    files = [tmp_path / "one.yaml", tmp_path / "other.yaml"]
+    for file, steps in zip(files, ("[[disc, ring], [bar]]", "[[disc, bar], [ring]]")):
+        file.write_text(f"name: mine\nsteps: {steps}\n", "utf-8")
+    blocks = [Block(dataclasses.replace(base, task=str(file)), ["FT"], [0]) for file in files]
+    with pytest.raises(
+        UserError, match="one.yaml and .*other.yaml are both called mine, and their"
+    ):
+        compare(blocks, recorder.store, jobs=1)
+    assert recorder.asked == []
+
+
 def test_compare_command_writes_a_row_per_run_and_step_and_a_page(tiny, tmp_path, capsys):
     out = tmp_path / "out"
     asked = ["--tasks", "6-4,6-2", "--setups", "disjoint,overlapped", "--methods", "FT,MiB,Joint"]

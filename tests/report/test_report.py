@@ -12,6 +12,8 @@ from fabricated_runs import THREE_STEPS, make_run, voc_run
 
 from sparcl_lib.config import parse_settings, resolve
 from sparcl_lib.errors import UserError
+from sparcl_lib.methods import term
+from sparcl_lib.methods.registry import TERMS
 from sparcl_lib.published.tables import get_recipe
 from sparcl_lib.report import (
     ReportRun,
@@ -319,6 +321,35 @@ def test_another_step_0_is_told(tmp_path):
     assert other_first_steps([mini("FT"), mini("MiB", 1)]) == []  # seeds are no difference
     faster = told_apart([mini("MiB"), mini("MiB", 1, "optim.lr=0.2")])
     assert ["optim.lr=0.2 in place of" in line for line in other_first_steps(faster)] == [True]
+
+
+@pytest.fixture
+def own_run(monkeypatch):
+    """FT with a term that nobody defines here, as its checkpoints tell of it."""
+
+    def run(seed: int, code: str):
+        @term(needs_teacher=True)
+        def gone_since(context):
+            return context.output.logits.mean()
+
+        made = mini("FT", seed, "method.terms.gone_since.weight=10")
+        monkeypatch.delitem(TERMS, "gone_since")
+        return made._replace(own_terms={0: {}, 1: {"gone_since": {"source": code}}})
+
+    return run
+
+
+def test_another_code_of_a_loss_is_another_experiment(own_run):
+    """Three losses of one name were reported as three seeds of one."""
+    apart = told_apart([own_run(0, "one"), own_run(1, "one"), own_run(2, "other")])
+    name = "FT + gone_since"
+    assert [r.method for r in apart] == [name, name, f"{name} (other code of a term)"]
+
+
+def test_a_term_that_began_with_step_1_does_not_part_the_first_steps(own_run):
+    assert other_first_steps(told_apart([mini("FT"), own_run(0, "one")])) == []
+    began = own_run(0, "one")._replace(own_terms={0: {"gone_since": {"source": "one"}}})
+    assert len(other_first_steps(told_apart([mini("FT"), began]))) == 1
 
 
 def test_a_latex_table_has_a_row_per_method_and_no_character_that_means_something():

@@ -166,7 +166,7 @@ def test_the_battery_asks_for_a_new_loss(copy):
 def test_a_data_set(copy):
     make_voc_tree(copy / "farm", {"a": [1], "b": [2, 3], "c": [3], "d": [1]}, val=["d"])
     printed, tested = follow("A data set", copy)
-    assert printed == "step 0: 2 images\nstep 1: 2 images\n"
+    assert printed == "step 0: 2 images, cow, sheep\nstep 1: 2 images, horse\n"
     assert int(re.search(r"(\d+) passed", tested)[1]) >= 10
 
 

@@ -264,7 +264,8 @@ def test_task_file(tmp_path):
         ({"steps": ["cat"]}, "'steps' must be a list of lists"),
         ({"name": "x"}, "'steps' must be a list of lists"),
         ({"steps": [["cat"], ["cat"]]}, r"t.yaml: task 't' on 'voc': class 8 \(cat\) is learned"),
-        ({"steps": [["background"]]}, "0 is not a class id"),
+        ({"steps": [["background"]]}, "t.yaml: every step learns background; leave it out"),
+        ({"steps": [[0]]}, "0 is not a class id"),
         ({"steps": [["cat"]], "unused": "drop"}, "unused is 'drop'"),
         ({"steps": [["cat", [1]]]}, r"\[1\] is not a class id"),
         ("- cat\n", "must hold keys: name, dataset, steps, unused"),
@@ -275,6 +276,13 @@ def test_bad_task_files(tmp_path, content, message):
     with pytest.raises(UserError, match=message) as caught:
         get_task("voc", write(tmp_path / "t.yaml", content))
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_in_a_task_file_of_ones_own_data_are_refused(tmp_path):
+    """They were places in the list of classes; whoever meant mask values learned other classes."""
+    file = write(tmp_path / "t.yaml", {"steps": [["a"], [5]]})
+    with pytest.raises(UserError, match="5 is no class name, and numbers could mean masks or plac"):
+        get_task("mine", file, classes=TINY)
 
 
 def test_missing_task_file(tmp_path):

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from sparcl_lib.data.masks import lookup, read_values
 from sparcl_lib.data.pixels import Size, check_sizes, read_photo
 from sparcl_lib.data.sources.source import Source
 from sparcl_lib.data.splits import remap_labels
+from sparcl_lib.errors import UserError
 
 Pair = tuple[Tensor, Tensor]
 """uint8 image (3, H, W) and uint8 mask (H, W) of raw ids."""
@@ -177,9 +178,18 @@ class StepLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[StepBatch]:
-        for pixels in self.loader:
+        for pixels in _in_its_words(self.loader):
             images, masks = (x.to(self.device, non_blocking=True) for x in pixels)
             yield StepBatch(normalise(images), remap_labels(masks, self.table))
+
+
+def _in_its_words(loader: Iterable[Pair]) -> Iterator[Pair]:
+    """The batches; a mistake of the user's that a loader process found is the line that says it,
+    which torch wraps in a traceback."""
+    try:
+        yield from loader
+    except UserError as error:
+        raise UserError(str(error).strip().rpartition(f"{UserError.__name__}: ")[2]) from error
 
 
 def _end_with_the_training(_: int) -> None:

@@ -125,6 +125,12 @@ def _class_values(file: _File, entry: Any, coloured: bool) -> dict[str, list[Any
             raise file.wrong("classes", f"{name!r} is no name; write it in quotes")
         if name == _VOID_NAME:
             raise file.wrong("classes", "void is no class; leave it out and list its value in void")
+        if name != BACKGROUND_NAME and name.strip(" _-.").casefold() == BACKGROUND_NAME:
+            raise file.wrong(
+                "classes", f"{name!r}: write {BACKGROUND_NAME}, as it is known by that"
+            )
+        if name != name.strip():
+            raise file.wrong("classes", f"{name!r} has a space at an end; take it off")
         if name in seen:
             raise file.wrong("classes", f"{name!r} stands there twice; make names unique")
         seen.add(name)
@@ -149,6 +155,7 @@ def _by_value(
     if not isinstance(void, list):
         void = [void]
     found: dict[int, int] = {}
+    keys: dict[int, str] = {}
     named = [
         (f"classes.{name}", value, ids[name])
         for name, listed in classes.items()
@@ -160,8 +167,10 @@ def _by_value(
         if value == VOID and raw_id != VOID:
             raise file.wrong(key, f"{VOID} is always left out; save the masks with another value")
         if value in found:
-            raise file.wrong(key, f"mask value {value} is named twice; keep it once")
-        found[value] = raw_id
+            listed = " (a list of classes counts from 0)" if key == "void" else ""
+            text = f"mask value {value} is that of {keys[value]} already{listed}; keep it once"
+            raise file.wrong(key, text)
+        found[value], keys[value] = raw_id, key
     return {**found, VOID: VOID}
 
 

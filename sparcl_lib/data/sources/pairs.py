@@ -41,6 +41,10 @@ class PairList:
         """Path of a mask (it need not exist)."""
         return self.pairs[image_id][1]
 
+    def masks_of(self, image_id: str) -> list[str]:
+        """Where the mask may be: in one place."""
+        return [self.pairs[image_id][1]]
+
     def photos_of(self, image_id: str) -> list[str]:
         """Where the photograph may be: in one place."""
         return [self.pairs[image_id][0]]

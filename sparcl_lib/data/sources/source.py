@@ -53,8 +53,12 @@ class Split:
 
     def mask(self, image_id: str) -> str:
         """Path of a mask (it need not exist)."""
-        paths = spellings(self.masks, image_id, MASK_SUFFIXES)
+        paths = self.masks_of(image_id)
         return next(filter(os.path.exists, paths), paths[0])
+
+    def masks_of(self, image_id: str) -> list[str]:
+        """Where the mask may be."""
+        return spellings(self.masks, image_id, MASK_SUFFIXES)
 
     def photos_of(self, image_id: str) -> list[str]:
         """Where the photograph may be."""
@@ -121,6 +125,11 @@ class Source:
     def mask(self, split: str, image_id: str) -> str:
         """Path of the mask of an image (it need not exist)."""
         return self.split(split).mask(image_id)
+
+    def masks(self, split: str, image_id: str) -> list[str]:
+        """Paths of all files that could be the mask of an image, the one that is read first; none
+        where there is none."""
+        return files_of(self.split(split).masks_of(image_id))
 
     def photo(self, split: str, image_id: str) -> str:
         """Path of the photograph of an image, the first that is there.
