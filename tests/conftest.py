@@ -28,7 +28,7 @@ def own_cache(tmp_path_factory, monkeypatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_terms() -> Iterator[None]:
+def other_terms() -> Iterator[None]:
     """A term that a test defines, and the file it came from, are gone after it."""
     before, modules = dict(TERMS), set(sys.modules)
     yield

@@ -66,7 +66,7 @@ def split(
     for line in [*remarks, *class_remarks(presence, steps, _tested(source), chosen)]:
         print(f"sparcl: {line}", file=sys.stderr)
     if published is None and export is None:
-        names = {k: ", ".join(chosen.classes[c] for c in chosen.steps[k]) for k in steps}
+        names = {k: lists.first_few([chosen.classes[c] for c in chosen.steps[k]]) for k in steps}
         print(_counts(steps, names) if format == "counts" else _WRITERS[format](steps))
     else:
         print(f"all steps: sha256 {lists.split_checksum(steps)}")

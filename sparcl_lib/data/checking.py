@@ -144,10 +144,10 @@ def _inspect(source: Source, split: str, photos: bool, image_id: str) -> _Found:
     try:
         if os.path.exists(mask):  # else it is among those that `check` says are missing
             counts, size = count_values(mask)
-        values = [] if counts is None else np.flatnonzero(counts)
-        bad = [int(v) for v in values if v not in source.legal]
+        numbers = {} if counts is None else dict(enumerate(counts.tolist()))
+        bad = [v for v, number in numbers.items() if number and v not in source.legal]
         if bad:
-            shown = first_few([f"{v} ({number_of(counts[v], 'pixel')})" for v in bad])
+            shown = first_few([f"{v} ({number_of(numbers[v], 'pixel')})" for v in bad])
             legal = format_ranges(source.legal)
             problems.append(
                 f"mask {mask} holds {shown}, no class of {source.name} ({legal}); give these "

@@ -71,10 +71,12 @@ def _load(directory: RunDirectory) -> ReportRun:
         config, content = directory.config(), directory.content()
     except UserError:
         return ReportRun(metrics, predictions)
-    return ReportRun(metrics, predictions, config, content, own_terms=_own_terms(directory, config))
+    return ReportRun(
+        metrics, predictions, config, content, other_terms=_other_terms(directory, config)
+    )
 
 
-def _own_terms(directory: RunDirectory, config: RunConfig) -> dict[int, Any] | None:
+def _other_terms(directory: RunDirectory, config: RunConfig) -> dict[int, Any] | None:
     """None where checkpoints are gone; they are opened for terms of one's own alone."""
     terms = [t for t in config.method.terms if t.weight > 0]
     if all(t.registered is not None and t.registered.of_library for t in terms):
@@ -211,15 +213,15 @@ def _experiment(run: ReportRun) -> Experiment | None:
         "images": run.metrics.get("images_sha256"),
         "data": content and content.data,
         "weights": content and (None if content.weights == MISSING else content.weights or "none"),
-        "terms": _of_all_steps(run.own_terms),
+        "terms": _of_all_steps(run.other_terms),
     }
 
 
-def _of_all_steps(own_terms: Mapping[int, Mapping[str, Any]] | None) -> dict[str, Any] | None:
+def _of_all_steps(other_terms: Mapping[int, Mapping[str, Any]] | None) -> dict[str, Any] | None:
     """What is known of each term that is active in a step that was trained."""
-    if own_terms is None:
+    if other_terms is None:
         return None
-    return {name: facts for of in own_terms.values() for name, facts in of.items()}
+    return {name: facts for of in other_terms.values() for name, facts in of.items()}
 
 
 def _acting(config: RunConfig) -> dict[str, Any]:
@@ -313,7 +315,7 @@ def other_first_steps(runs: Iterable[ReportRun]) -> list[str]:
 
 def _first_step(run: ReportRun) -> dict[str, Any]:
     assert run.config is not None
-    trained = (run.own_terms or {}).get(0)
+    trained = (run.other_terms or {}).get(0)
     return first_step_settings(dataclasses.replace(run.config, seed=0), trained=trained)
 
 

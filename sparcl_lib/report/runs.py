@@ -27,7 +27,7 @@ class ReportRun(NamedTuple):
     """What the files of the configuration held; None: not known."""
     known_as: str | None = None
     """The method in published tables; None: its name."""
-    own_terms: Mapping[int, Mapping[str, Any]] | None = None
+    other_terms: Mapping[int, Mapping[str, Any]] | None = None
     """Step -> what its checkpoint says of the terms that are not the library's, as of
     `training.identity.read_terms`; None: not known."""
 

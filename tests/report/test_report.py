@@ -334,7 +334,7 @@ def own_run(monkeypatch):
 
         made = mini("FT", seed, "method.terms.gone_since.weight=10")
         monkeypatch.delitem(TERMS, "gone_since")
-        return made._replace(own_terms={0: {}, 1: {"gone_since": {"source": code}}})
+        return made._replace(other_terms={0: {}, 1: {"gone_since": {"source": code}}})
 
     return run
 
@@ -348,7 +348,7 @@ def test_another_code_of_a_loss_is_another_experiment(own_run):
 
 def test_a_term_that_began_with_step_1_does_not_part_the_first_steps(own_run):
     assert other_first_steps(told_apart([mini("FT"), own_run(0, "one")])) == []
-    began = own_run(0, "one")._replace(own_terms={0: {"gone_since": {"source": "one"}}})
+    began = own_run(0, "one")._replace(other_terms={0: {"gone_since": {"source": "one"}}})
     assert len(other_first_steps(told_apart([mini("FT"), began]))) == 1
 
 

@@ -46,7 +46,10 @@ def test_the_walk_through(tmp_path, monkeypatch, capsys):
     assert status == 0 and "OK   train: 6 masks decode, with values 0 in 6, 1 in 6" in out
     assert "train: 6 images; sky 6, building 6" in index and "background" not in index
     status, out, _ = sparcl(capsys, counts[0])
-    assert status == 0 and out == "".join(f"step {k}: 6 images\n" for k in range(3))
+    assert status == 0 and [line.partition(", ")[0] for line in out.splitlines()] == [
+        f"step {k}: 6 images" for k in range(3)
+    ]
+    assert out.splitlines()[1].endswith("6 images, car, pedestrian")
     status, _, errors = sparcl(capsys, disjoint[0])
     assert status == 2 and "step 0 of task 'streets' (disjoint) has no image" in errors
 
