@@ -90,6 +90,8 @@ def _lost(runs: Sequence[ReportRun]) -> list[str]:
     lost = f"{classes} {_moved(*kept[most])}"
     if len(kept) == 1:
         return [f"{most}: {lost}."]
+    if [points(x) for x in kept[least]] == [points(x) for x in kept[most]]:
+        return [f"{listed(order)} lost alike: {lost}."]
     return [
         f"Most was lost by {names}: {lost}.",
         f"Least was lost by {least}: it {_moved(*kept[least])}.",
@@ -113,7 +115,7 @@ def _old_classes(runs: Sequence[ReportRun]) -> list[str]:
         f"background, is {points(old[order[0]])} after the last one."
     )
     least = f"Least was lost by {order[-1]}: it is {points(old[order[-1]])}."
-    return [lost, least] if len(order) > 1 else [lost]
+    return [lost] if order[-1] in alike else [lost, least]
 
 
 def _moved(before: float, after: float) -> str:

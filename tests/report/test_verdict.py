@@ -204,3 +204,17 @@ def test_what_neither_fell_nor_rose_stayed():
     assert any(
         "Least was lost by MiB: it stayed at 50.0." in sentence for sentence in verdict(runs)
     )
+
+
+def test_methods_that_end_alike_lost_alike():
+    """It said "Most was lost by FT and MiB ... Least was lost by FT", of the same numbers."""
+    runs = [make_run("FT", 0), make_run("FT", 0).named("MiB")]
+    (said,) = [sentence for sentence in verdict(runs) if "lost" in sentence]
+    assert (
+        said.startswith("FT and MiB lost alike: the mIoU of the classes of step 0") and "70" in said
+    )
+    for run in runs:
+        for entry in run.metrics["steps"]:
+            entry["class_iou"] = {}
+    (said,) = [sentence for sentence in verdict(runs) if "lost" in sentence]
+    assert said.startswith("Most was lost by FT and MiB: ")
