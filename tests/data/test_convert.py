@@ -59,6 +59,20 @@ def test_converted_masks_mean_the_same(root, description, tmp_path):
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["ids"]
 
 
+def test_a_folder_moves_with_the_photographs_beside_it(root, description, tmp_path):
+    """Their paths were whole: a project that was moved had lost all photographs."""
+    project = tmp_path / "project"
+    project.mkdir()
+    root = root.rename(project / "painted")
+    convert(root / description.name, project / "ids", progress=False)
+    moved = project.rename(tmp_path / "elsewhere")
+    source = open_source(str(moved / "ids" / "dataset.yaml"))
+    assert Path(source.photo("train", source.ids("train")[0])).is_file()
+    convert(moved / "painted" / description.name, tmp_path / "far" / "ids", progress=False)
+    text = (tmp_path / "far" / "ids" / "train.csv").read_text("utf-8")
+    assert str(moved / "painted") in text  # it is not beside them
+
+
 @pytest.mark.parametrize("mode", ["P", "RGBA"])
 def test_other_ways_to_save_colours(tmp_path, mode):
     pixels = COLOURS[np.arange(4).reshape(2, 2)]

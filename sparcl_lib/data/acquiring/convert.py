@@ -5,6 +5,7 @@ reading of every epoch.
 """
 
 import csv
+import os
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def convert(
     """Write the masks of a data set as PNG files of class ids into a new folder.
 
     The folder appears whole or not at all, with a description of its own; photographs stay where
-    they are. The masks keep their colours, as palette images.
+    they are, and those that lie beside the folder may move with it. The masks keep their colours, as palette images.
 
     Args:
         path: YAML file with a palette, as in `colour_source`.
@@ -49,18 +50,19 @@ def convert(
         raise UserError(f"{out} is there already: remove it, or name another --out")
     with appearing_whole(out, "free some space or name another --out") as stage:
         for split in source.splits:
-            _convert_split(source, split, colours, stage, progress)
+            _convert_split(source, split, colours, stage, out, progress)
         _describe(source, stage / DESCRIPTION)
     return out / DESCRIPTION
 
 
 def _convert_split(
-    source: Source, split: str, colours: dict[Colour, int], stage: Path, progress: bool
+    source: Source, split: str, colours: dict[Colour, int], stage: Path, out: Path, progress: bool
 ) -> None:
     ids, palette = source.ids(split), _palette(colours)
 
     def one(image_id: str) -> tuple[str, str, str]:
-        photo, name = source.photo(split, image_id), f"masks/{split}/{image_id}{MASK_SUFFIXES[0]}"
+        photo = _seen_from(out, source.photo(split, image_id))
+        name = f"masks/{split}/{image_id}{MASK_SUFFIXES[0]}"
         mask = Image.fromarray(read_colours(source.mask(split, image_id), colours))
         mask.putpalette(palette)
         (stage / name).parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +75,14 @@ def _convert_split(
         rows = list(tqdm(jobs, f"converting {split}", len(ids), leave=False, disable=not progress))
     with (stage / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
+
+
+def _seen_from(out: Path, photo: str) -> str:
+    """Its path from the new folder where it lies beside that, so that both may move; else whole."""
+    path = Path(photo).resolve()
+    if not path.is_relative_to(out.parent.resolve()):
+        return str(path)
+    return Path(os.path.relpath(path, out.resolve())).as_posix()
 
 
 def _palette(colours: dict[Colour, int]) -> bytes:
