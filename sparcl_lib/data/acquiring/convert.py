@@ -30,8 +30,9 @@ def convert(
 ) -> Path:
     """Write the masks of a data set as PNG files of class ids into a new folder.
 
-    The folder appears whole or not at all, with a description of its own; photographs stay where
-    they are, and those that lie beside the folder may move with it. The masks keep their colours, as palette images.
+    The folder appears whole or not at all, with a description of its own. Photographs stay where
+    they are, and those that lie beside the folder may move with it. The masks keep their colours,
+    as palette images.
 
     Args:
         path: YAML file with a palette, as in `colour_source`.
