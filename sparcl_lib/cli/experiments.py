@@ -128,7 +128,7 @@ def compare(
     methods: Annotated[str | None, typer.Option(help="Methods, as in FT,MiB,Joint.")] = None,
     variants: Annotated[
         Path | None,
-        typer.Option(help="Rows NAME: {method: MiB, set: [key=value, ...]} in a YAML file."),
+        typer.Option(help="Rows NAME: {method: MiB, set: LIST} in a YAML file, LIST of key=value."),
     ] = None,
     setups: Annotated[str, typer.Option(help="Setups, as in disjoint,overlapped.")] = "disjoint",
     orders: Annotated[

@@ -112,6 +112,18 @@ def test_help_and_docs_name_every_method():
     assert all(re.search(rf"[` ]{re.escape(name)}[` ]", page) for name in METHODS)
 
 
+def test_help_is_shown_whole():
+    """What stands in square brackets is taken for markup, and left out."""
+    waiting, seen = [typer.main.get_command(app)], 0
+    while waiting:
+        command = waiting.pop()
+        waiting += getattr(command, "commands", {}).values()
+        texts = [command.help, *(getattr(option, "help", None) for option in command.params)]
+        seen += len(texts)
+        assert not [text for text in texts if "[" in (text or "")], command.name
+    assert seen > 100
+
+
 def test_train_then_evaluate_then_report(train_mini, tmp_path, capsys):
     status, out, errors = train_mini()
     assert (status, errors) == (0, "")
