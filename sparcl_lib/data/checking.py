@@ -22,7 +22,7 @@ from sparcl_lib.data.pixels import (
     check_two_files,
 )
 from sparcl_lib.data.presence import Presence, raw_ids_shown
-from sparcl_lib.data.remarks import PUBLISHED, class_remarks, in_both, photos_without_mask
+from sparcl_lib.data.remarks import PUBLISHED, class_remarks, in_both, unmasked
 from sparcl_lib.data.sources.source import Source, format_ranges
 from sparcl_lib.data.splits import without_classes
 from sparcl_lib.errors import UserError, number_of
@@ -196,10 +196,7 @@ def _about_images(
     """What is to be said of the images of a split, all of which were looked at."""
     problems = [problem for image in found.values() for problem in image.problems]
     yield from ((False, f"{split}: {problem}") for problem in problems)
-    bare = photos_without_mask(source, split)
-    if bare:
-        number = number_of(len(bare), "photograph has", "photographs have")
-        yield True, f"{split}: {number} no mask, and no part: {first_few(bare)}"
+    yield from ((True, f"{split}: {line}") for line in unmasked(source, split))
     counts = {i: image.counts for i, image in found.items() if image.counts is not None}
     if len(counts) == len(found) and not problems:
         shown = np.stack(list(counts.values())) > 0

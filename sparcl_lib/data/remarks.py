@@ -39,10 +39,7 @@ def list_remarks(source: Source, published: bool, tests_val: bool = True) -> lis
             f"{first_few(shared)}; take them off one list"
         )
     for split in ("train", "val") if tests_val else ("train",):
-        bare = photos_without_mask(source, split)
-        if bare:
-            number = number_of(len(bare), "photograph has", "photographs have")
-            said.append(f"{number} no mask in {split}, and no part: {first_few(bare)}")
+        said += [f"{split}: {line}" for line in unmasked(source, split)]
     for split, name in _SPLITS.get(source.name, {}).items() if published else ():
         if split == "val" and not tests_val:
             continue
@@ -57,15 +54,17 @@ def list_remarks(source: Source, published: bool, tests_val: bool = True) -> lis
     return said
 
 
-def photos_without_mask(source: Source, split: str) -> list[str]:
-    """Names of photographs without a mask, sorted, where no list says which images count: then the
-    folder of masks does."""
+def unmasked(source: Source, split: str) -> list[str]:
+    """A line about photographs without a mask, or none. Where a list says which images count, the
+    others need none; without one the folder of masks says it."""
     where = source.split(split)
     if not isinstance(where, Split) or where.listing or not where.photos.is_dir():
         return []
     masked = {unicodedata.normalize("NFC", i) for i in where.ids()}
     names = stems(visible_names(where.photos), PHOTO_SUFFIXES)
-    return sorted({n for n in names if unicodedata.normalize("NFC", n) not in masked})
+    bare = sorted({n for n in names if unicodedata.normalize("NFC", n) not in masked})
+    number = number_of(len(bare), "photograph has", "photographs have")
+    return [f"{number} no mask, and no part: {first_few(bare)}"] if bare else []
 
 
 def in_both(source: Source) -> list[str]:
@@ -87,7 +86,7 @@ def class_remarks(
     """
     said = []
     for step, ids in steps.items():
-        absent = _absent(train, task.steps[step], task, ids)
+        absent = _absent(train, task.steps[step], task, ids) if ids else []  # trained already
         if absent:
             where = f"of step {step} " if task.num_steps > 1 else ""
             said.append(f"no training image {where}shows {first_few(absent)}: never learned")

@@ -117,7 +117,7 @@ def test_photographs_without_a_mask_are_said(tmp_path, capsys):
     file, _ = own_data(tmp_path, "steps: [[road], [car]]")
     for n in (1, 3):
         (tmp_path / "trainannot" / f"0001TP_{n:06d}.png").unlink()
-    said = "2 photographs have no mask in train, and no part: 0001TP_000001, 0001TP_000003"
+    said = "train: 2 photographs have no mask, and no part: 0001TP_000001, 0001TP_000003"
     (line,) = list_remarks(open_source(str(file)), published=False)
     assert line == said
     sparcl("data", "check", "--dataset", str(file))
