@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sparcl_lib import losses
+from sparcl_lib.losses.latent import MIN_DISTANCE
 from sparcl_lib.prototypes.sums import class_means, class_sums, count_classes
 
 __all__ = ["planted_attraction", "planted_matching", "planted_repulsion"]
@@ -47,6 +48,7 @@ def planted_repulsion(features: Tensor, labels: Tensor, prototypes: Tensor) -> T
     sums, counts = class_sums(features, labels, count_classes(labels))
     means = class_means(sums, counts)[counts > 0]
     inverse = [
-        1 / (means[j] - means[k].detach()).norm() for j, k in combinations(range(len(means)), 2)
+        1 / (means[j] - means[k].detach()).norm().clamp(min=MIN_DISTANCE)
+        for j, k in combinations(range(len(means)), 2)
     ]
     return torch.stack(inverse).mean() if inverse else 0 * features.sum()
