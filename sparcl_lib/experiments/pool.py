@@ -135,9 +135,9 @@ def _of_splits(config: RunConfig, source: Source) -> list[str]:
 def _of_classes(config: RunConfig, source: Source) -> list[str]:
     task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
     try:
-        listed = scan(source, "train")
+        listed = scan(source, "train", sys.stderr.isatty())
         train, held = hold_out(listed, config.data.held_out)
-        test = held if config.data.held_out else scan(source, "val")
+        test = held if config.data.held_out else scan(source, "val", sys.stderr.isatty())
         if config.data.splits is None:
             steps = partition(train, task, config.setup)
         else:
