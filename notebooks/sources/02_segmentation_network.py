@@ -572,7 +572,7 @@ assert drift["frozen"] == 0
 assert math.isclose(drift["slow"] / drift["train"], 3e-4 / 0.1, rel_tol=0.01)  # the momenta
 
 # %% [markdown]
-# Less than half a percent in one batch looks harmless; a step has 300 of them. Chapter 03 comes back to it.
+# Less than half a percent in one batch looks harmless. A step has 300 of them, over which a running mean goes all the way to where the new batches are. Chapter 03 comes back to it.
 
 # %% [markdown]
 # ## Joint training, the upper bound
@@ -702,6 +702,7 @@ check(
     [
         ((even, 4, 2), even[:, ::2, ::2]),
         ((odd, 3, 4), torch.tensor([[[0, 1, 3, 5], [7, 8, 10, 12], [21, 22, 24, 26]]])),
+        ((odd, 2, 4), torch.tensor([[[0, 1, 3, 5], [14, 15, 17, 19]]])),
         ((even, 4, 2), Property("of dtype int64, as labels are", lambda y: y.dtype == torch.int64)),
     ],
     hint="row r is r * H // h, from 0; a slice with a fixed step fails when h does not divide H",
@@ -929,7 +930,7 @@ show(draw_redrawn(busiest), "A mask redrawn from its centre pixels at strides 4,
 # %% [markdown]
 # At stride 16 our small pictures would have 4 x 4 locations, and thin shapes fall through the grid. So the mini network stops at 4. (At 512
 # pixels stride 16 leaves 32 x 32 locations, a finer grid than ours.) A network is not bound by the first column: at strides 4 and 8 shares are
-# better, since they can put a border between two locations. At 16 it is worse: a small object need not have the largest share of any cell.
+# better, since they can put a border between two locations. At 16 it is worse; one reason is that the border, which is left out elsewhere, counts as background here.
 
 # %% [markdown]
 # ### What one location sees

@@ -8,7 +8,7 @@
 # summary:
 #   - Fine-tuning is cross-entropy on the labels of the new step and nothing else; a loop of about ten lines retraces the losses of the library's run.
 #   - All six old classes end at 0 IoU. One update with 16 images takes more than half of what they had, and in the end more than nine in ten of their pixels are called background.
-#   - No label of step 1 speaks for an old class, so the loss only ever pushes its logits down; with the labels put back, the classes recover most of it. Backbone, head and classifier have all moved, so that restoring one of them restores nothing. The features lose more than half of what step 0 had added to an untrained network.
+#   - No label of step 1 speaks for an old class, so the loss only ever pushes its logits down; with the labels put back, the classes come back. Backbone, head and classifier have all moved, so that restoring one of them restores nothing. The features lose more than a third of what step 0 had added to an untrained network.
 #   - Over five seeds fine-tuning has 0.0 mIoU on the old classes and 57.1 on the new ones, joint training 68.0 and 63.9. A smaller learning rate does not help.
 # ends_with: the lower bound, and three measured reasons for it
 # reading_minutes: 55
@@ -268,9 +268,9 @@ alt = "Old mIoU falls from 58 to below 20 after one iteration and stays near zer
 show(draw_curves({"fine-tuning": curve}, "The first 20 of 300 iterations"), alt)
 
 # %% [markdown]
-# One update, with one batch, takes most of it. "Forgetting" sounds like something that fades; this is an accident in the first second, and
-# the other 299 iterations only keep it so. (At iteration 0 the old classes stand below the 75 that $M_0$ has on these images where pixels of new objects are left
-# out, which is printed further down, because the test images show those too, and $M_0$ calls them something old.)
+# One update, with one batch, takes more than half of it, and three take nearly all. "Forgetting" sounds like something that fades; this is an accident in the first second, and
+# the rest of the 300 iterations only keeps it so. (At iteration 0 the old classes have 58, and not the 75 that is printed further down: these images also show new objects, which $M_0$ calls something old. Without the pixels of
+# those it is 75.)
 #
 # ## Where the lost pixels go
 #
@@ -428,13 +428,13 @@ called_new = {k: row_shares(h[20])[1:NUM_OLD, NUM_OLD:].sum(axis=1).mean() for k
 assert called_new["background"] < 0.4 and called_new["ignored"] > 0.6
 
 # %% [markdown]
-# So the network does not need the background shift to forget. Without it the old classes are gone just as well, a few iterations later,
-# pushed down by all the pixels that are something else. What the shift decides is where they go: mostly into background when the labels say
-# so, mostly into new classes when they say nothing. With their labels back, the old classes stumble in the first updates and come back to 46 of the 58 that they had:
+# So the network does not need the background shift to forget. Without it the old classes are gone just as well, a few iterations later:
+# by reason 1 below, all the pixels that are something else push them down. What the shift decides is where they go: mostly into background when the labels say
+# so, more into new classes than anywhere else when they say nothing. With their labels back, the old classes stumble in the first updates and come back, here to 46 of the 58 that they had (how far hangs on the order of the images):
 # what had been missing was a reason to keep them.
 #
-# The published numbers agree with the last control at full scale: with old classes labelled, fine-tuning keeps far more. (None stands for the control without any labels of
-# them, so they do not say whether the shift is needed.) Fine-tuning on VOC2012 with ResNet-101, mIoU over all classes, from the SDR authors'
+# The published numbers agree with the last control at full scale: with old classes labelled, fine-tuning keeps far more. (No published row corresponds to the
+# control with ignored labels, so they do not say whether the shift is needed.) Fine-tuning on VOC2012 with ResNet-101, mIoU over all classes, from the SDR authors'
 # slides. *Sequential* is the setup in which old classes are labelled.
 
 # %%
@@ -509,7 +509,7 @@ assert (z0.diagonal()[1:NUM_OLD] > z0[0, 1:NUM_OLD] + 1).all() and (background >
 assert (background > z1[NUM_OLD:, 1:NUM_OLD].amax(dim=0)).all()
 
 # %% [markdown]
-# A classifier that has turned a little gives the opposite answer, so its input must have changed too. The network is a chain of three
+# The classifier has turned a little, and gives the opposite answer. Has it done so alone, or has its input changed too? The network is a chain of three
 # parts: backbone, head, classifier. Each of them can be taken from the network after step 0 or after step 1, which makes eight networks. We
 # compare them on the seven old outputs alone, so that no new class can win a pixel, and leave out the pixels of new objects, on the same 96 test
 # images.
@@ -543,8 +543,8 @@ assert eight["old mIoU"][[3, 5, 6, 7]].max() < 2  # one part of step 0, or none
 # %% [markdown]
 # Read it in two directions. From the top: one part of step 1 in the network of step 0 is enough to do harm. Even the small turn of the
 # classifier costs 40 points, head or backbone nearly everything. From the bottom: one part of step 0 put back into the network of
-# step 1 brings back nothing. The three have moved together, each fitting the others, and none of them alone holds the memory. A remedy for
-# the classifier only, such as rescaling its weights, comes too late here.
+# step 1 brings back nothing. The three have moved together, each fitting the others, and none of them alone holds the memory. To put the
+# old classifier back comes too late here.
 #
 # There is a third reason, in the features themselves. It takes a few more tools and has the further part of this chapter to itself.
 #
@@ -701,9 +701,10 @@ generator = torch.Generator().manual_seed(3)
 z = (3 * torch.randn(2, 4, 3, 5, generator=generator)).requires_grad_()
 t = torch.randint(0, 4, (2, 3, 5), generator=generator)
 t[:, 0] = 255
+t[1, 1, :3] = 255  # fewer pixels count in the second image
 F.cross_entropy(z, t, ignore_index=255).backward()
 check(
-    "3.2", push_on_logits, [((z.detach(), t), z.grad), ((z.detach()[:1], t[:1]), 2 * z.grad[:1])],
+    "3.2", push_on_logits, [((z.detach(), t), z.grad), ((z.detach()[:1], t[:1]), 1.7 * z.grad[:1])],
     hint="(q - [y = c]) divided by the number of pixels that count, and exactly zero where the label "
     "is 255",
     tolerance=1e-5,
@@ -719,7 +720,7 @@ quiz(
         ("Because the batch norm of the backbone forgets their statistics",
          "It does not: in these runs it keeps the statistics of step 0. The further part shows that the other policies end at zero as well."),
         ("Because 20 iterations are too few to learn anything",
-         "They are enough to lose the old classes, and enough to keep them when their labels are there: the same images, with names, end above 40."),
+         "They are enough to lose the old classes, and enough to bring them back when their labels are there: see the same images with names."),
         ("Because all other pixels push their logits down and none pushes them up",
          "Right. The derivative by an old logit is $q_{ic}$, never negative, at every pixel that counts: on new objects most of all, since the old network takes them for old ones."),
     ],
@@ -792,8 +793,8 @@ assert (drift["to itself after"] - drift["to another before"]).abs().mean() < 0.
 
 # %% [markdown]
 # The first two columns are cosine similarities, the third is the mean of $\lVert f_i' - f_i \rVert$ divided by the mean of $\lVert f_i \rVert$, with $f_i'$ the
-# feature after step 1. A location resembles its former self hardly more than it resembled any other location of its class, and it
-# has moved by about its own length.
+# feature after step 1. A location resembles its former self little more than it resembled another location of its class before, and it
+# has moved by about its own length. (A way that all locations go together is in these numbers, too; chapter 05 takes it apart.)
 #
 # ### A map
 #
@@ -838,13 +839,13 @@ def draw_clouds():
     return figure
 
 
-show(draw_clouds(), "Clouds of the six classes fan out after step 0 and lie closer together after step 1")
+show(draw_clouds(), "Clouds of the six classes fan out after step 0; in the same plane their means lie closer together after step 1, and each cloud is no smaller")
 spread = [np.var([xy[y[few] == c].mean(axis=0) for c in OLD], axis=0).sum() for xy in planes]
 assert spread[1] < 0.7 * spread[0] and held[1] < 0.8 * held[0]
 
 # %% [markdown]
 # Arrows show the way of the class means: in this plane they have come closer, and the plane itself holds less of the features, which have
-# turned to other directions. But two dimensions of 64 cannot say whether the classes have been mixed or only carried elsewhere.
+# turned to other directions. The clouds themselves are no smaller. And two dimensions of 64 cannot say whether the classes have been mixed or only carried elsewhere.
 #
 # ### Can they still be read?
 #
@@ -889,9 +890,13 @@ def readable(model):
 
 
 # %% tolerance={"abs": 1, "spread": 0.28}
-def untrained(seed):
+def untrained(seed):  # random weights; its batch norm has seen the images
     seed_everything(seed)
-    return build_segmenter(before.spec).eval()
+    model = build_segmenter(before.spec).train()
+    with torch.no_grad():
+        for images, _ in probe_batches:
+            model(images)
+    return model.eval()
 
 
 floors = pd.DataFrame([readable(untrained(seed)) for seed in range(3)])
@@ -902,15 +907,16 @@ top, now, floor = read["linear probe"]
 lost = (top - now) / (top - floor)
 print(f"of what training had added to the floor, the linear probe has lost {100 * lost:.0f} %")
 read.round(0).astype(int)
-assert top > now + 8 and now > floor + 2 and 0.4 < lost < 0.9
-assert read["nearest class mean"].iloc[1] < read["nearest class mean"].iloc[2] + 3
+assert top > now + 8 and now > floor + 8 and 1 / 3 < lost < 1 / 2 and 45 < floor < 55
+assert 0.6 < np.ptp(read["nearest class mean"].iloc[:2]) / np.ptp(read["nearest class mean"]) < 0.73
 
 # %% [markdown]
 # 69 of 100 locations against 80: so most of it is still there? With this yardstick, Davari et al. found that networks which forget badly at
-# their outputs often lose little in their features. The floor changes the picture: 60 of 100 can be read from a network that has learned
-# nothing, because colour and texture tell much already. Step 0 had added 20 points to that, and step 1 has taken more than half of them.
+# their outputs often lose little in their features. The floor changes the picture: 51 of 100 can be read from a network that has learned
+# nothing, because colour and texture tell much already. Step 0 had added 29 points to that, and step 1 has taken more than a third of them.
+# (Its weights are random, but the running statistics of its batch norm are those of the images. With the ones that it is built with, mean 0 and deviation 1, it would read sixty, and the loss would look like more than half: a floor is an experiment, too.)
 # (Hess et al. argue for this yardstick: little in absolute terms can be nearly all of what was learned.) The nearest class mean, which
-# cannot weigh channels as the probe can, reads no more from the new features than from untrained ones.
+# cannot weigh channels as the probe can, has lost more: two thirds of what it had gained over the untrained network.
 #
 # ### To the end of the step, and other statistics
 #
@@ -943,7 +949,7 @@ assert ends_of["new"].iloc[0] > ends_of["new"].iloc[1] + 15 > ends_of["new"].ilo
 # last network has lost the old classes without having learned the new ones. None of the three keeps anything, because the push of reason 1 has
 # the same sign at every rate.
 #
-# Batch norm makes no difference to the old classes either; at zero there is none to see. `slow` costs the new ones 27 points: it trains
+# What batch norm does to the old classes cannot be seen here: they are at zero with each policy. `slow` costs the new ones 27 points. A likely reason, not tested: it trains
 # with the statistics of the batch and tests with running averages that are still 91 % those of step 0. The three points between `train` and
 # `frozen` are nothing that one seed can decide. Where a method keeps something, the policy may matter: MiB on real photographs, in
 # [docs/real_voc_subset.md](../docs/real_voc_subset.md), ends 0.4 points lower over all classes with `train`, which is within the spread; an earlier
@@ -970,10 +976,12 @@ def cosine_drift(before, after, labels, num_classes):
 first = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]], [[[1.0, 3.0]], [[1.0, 4.0]]]])  # (2, 2, 1, 2)
 then = torch.tensor([[[[0.0, 0.0]], [[1.0, 2.0]]], [[[-1.0, 4.0]], [[-1.0, 3.0]]]])
 where = torch.tensor([[[0, 1]], [[1, 255]]])  # (2, 1, 2)
+uneven = torch.tensor([[[1, 1]], [[1, 255]]])  # two locations in one image, one in the other
 check(
     "3.3", cosine_drift,
     [((first, then, where, 3), torch.tensor([1.0, 1.0, float("nan")])),
-     ((first, 5 * first, where, 2), torch.zeros(2))],
+     ((first, 5 * first, where, 2), torch.zeros(2)),
+     ((first, then, uneven, 2), torch.tensor([float("nan"), 1.0]))],
     hint="the channels are dimension 1; first the cosine of each location, then the mean; "
     "a feature that is only longer has not turned",
 )
@@ -1002,7 +1010,9 @@ asked = torch.tensor([[0.0, 9.0], [2.0, 3.0], [3.6, 6.5], [0.5, 0.1]])
 check(
     "3.4", nearest_class_mean,
     [((points, torch.tensor([0, 0, 2, 2, 2, 255]), asked, 4), torch.tensor([0, 2, 2, 2])),
-     ((points, torch.tensor([1, 1, 2, 2, 2, 255]), asked, 3), torch.tensor([1, 2, 2, 2]))],
+     ((points, torch.tensor([1, 1, 2, 2, 2, 255]), asked, 3), torch.tensor([1, 2, 2, 2])),
+     ((torch.tensor([[0.0, 3.5], [2.0, 2.0]]), torch.tensor([0, 1]), torch.zeros(1, 2), 2),
+      torch.tensor([1]))],
     hint="distances to the means, not to single features, not angles; 255 is no class, and a class "
     "without features has no mean (zeros would win near the origin)",
 )
@@ -1015,9 +1025,9 @@ quiz(
     "A linear probe reads 69 of 100 old locations from the features after step 1; by chance it would be 14. Do they remember step 0?",
     [
         ("A part: compare with an untrained network and with step 0",
-         "Right. On the scale from 60 (never trained) to 80 (after step 0) less than half is left."),
+         "Right. On the scale from 51 (never trained) to 80 (after step 0) less than two thirds are left."),
         ("Yes, 69 is far above chance",
-         "Chance is the wrong floor. The probe learns from labelled features and reads 60 of 100 even from a network that has never been trained."),
+         "Chance is the wrong floor. The probe learns from labelled features and reads half of them even from a network that has never been trained."),
     ],
     right=0,
 )

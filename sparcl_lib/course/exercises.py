@@ -50,8 +50,8 @@ def check(
     """Call `answer` on every case; show what is wrong with the first that fails, then a hint.
 
     An answer that raises NotImplementedError is not started, and gets no hint. What was found is
-    appended to `results`. An answer gets copies of tensors and arrays: to write into them spoils no
-    later case.
+    appended to `results`. An answer that writes into the tensors and arrays that it is given is
+    wrong, and told so.
 
     cases: pairs (arguments, expected); an expected whole number, also in a list, a dictionary or an
     array, is met by nothing else, 2.0 by what is close. tolerance: relative and absolute, for
@@ -97,14 +97,18 @@ _NOT_STARTED = "not started yet"
 def _problem(
     answer: Callable[..., Any], arguments: tuple[Any, ...], expected: Any, tolerance: float
 ) -> str | None:
+    before = [_copied(argument) for argument in arguments]
     try:
-        got = answer(*map(_copied, arguments))
+        got = answer(*arguments)
     except NotImplementedError:
         return _NOT_STARTED
     except Exception as error:  # whatever the reader's code does
         return f"raised {type(error).__name__}: {error}"
     if got is None and expected is not None:
         return "returned nothing; is there a return at the end?"
+    for place, pair in enumerate(zip(before, arguments), start=1):
+        if not _is_same(*pair):
+            return f"wrote into argument {place}; leave what is given as it is, and make a new one"
     if isinstance(expected, Property):
         return _missing(got, expected)
     return _difference(got, expected, tolerance)
@@ -112,8 +116,17 @@ def _problem(
 
 def _copied(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return value if value.requires_grad else value.clone()
+        return value.detach().clone()
     return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _is_same(before: Any, now: Any) -> bool:
+    """Whether a tensor or an array is what it was; other things are not looked at."""
+    if not isinstance(now, (torch.Tensor, np.ndarray)):
+        return True
+    then, values = np.asarray(_plain(before)), np.asarray(_plain(now))
+    same = np.asarray(then == values) | (then != then) & (values != values)  # NaN is itself
+    return then.shape == values.shape and bool(same.all())
 
 
 def _missing(got: Any, wanted: Property) -> str | None:

@@ -11,14 +11,6 @@ from sparcl_lib.course.chapter import solution
 CHECKS = {exercise_id(entry): entry for entry in EXERCISES}
 
 RIGHT = {
-    "written in place": ("5.1", """
-def merge_banks(p_a, n_a, p_b, n_b):
-    p_a *= n_a[:, None]
-    p_a += p_b * n_b[:, None]
-    n_a += n_b
-    p_a /= n_a.clamp(min=1)[:, None]
-    return p_a, n_a
-"""),
     "a sum over classes": ("7.5", """
 def channel_loss(features, labels):
     means = [features[labels == c].mean(dim=0) for c in labels.unique()]
@@ -32,6 +24,132 @@ def channel_loss(features, labels):
 }  # fmt: skip
 
 WRONG = {
+    "written in place": ("5.1", """
+def merge_banks(p_a, n_a, p_b, n_b):
+    p_a *= n_a[:, None]
+    p_a += p_b * n_b[:, None]
+    n_a += n_b
+    p_a /= n_a.clamp(min=1)[:, None]
+    return p_a, n_a
+"""),
+    "one ratio for rows and columns": (
+        "2.1",
+        """
+def labels_at_features(labels, h, w):
+    H, W = labels.shape[1:]
+    rows, columns = (torch.arange(n) * H // h for n in (h, w))
+    return labels[:, rows[:, None], columns.clamp(max=W - 1)]
+""",
+    ),
+    "a mean for each image first": (
+        "3.3",
+        """
+def cosine_drift(before, after, labels, num_classes):
+    drift = 1 - F.cosine_similarity(before, after, dim=1)
+    found = []
+    for c in range(num_classes):
+        each = [d[y == c].mean() for d, y in zip(drift, labels) if (y == c).any()]
+        found.append(torch.stack(each).mean() if each else torch.tensor(float("nan")))
+    return torch.stack(found)
+""",
+    ),
+    "another distance": (
+        "3.4",
+        """
+def nearest_class_mean(features, labels, queries, num_classes):
+    present = [c for c in range(num_classes) if (labels == c).any()]
+    means = torch.stack([features[labels == c].mean(dim=0) for c in present])
+    return torch.tensor(present)[torch.cdist(queries, means, p=1).argmin(dim=1)]
+""",
+    ),
+    "background alone may hide an old class": (
+        "4.2",
+        """
+right = unbiased_push
+def unbiased_push(logits, label, num_old):
+    if label == 0 or label >= num_old:
+        return right(logits, label, num_old)
+    return nn.functional.one_hot(torch.tensor(label), len(logits)) - logits.softmax(dim=0)
+""",
+    ),
+    "a division by nothing": (
+        "4.3",
+        """
+def equal_weight(teacher, c, mean_over_classes):
+    lead = float(teacher[c] - teacher[0])
+    return math.inf if lead < 0 else (len(teacher) if mean_over_classes else 1) / lead
+""",
+    ),
+    "more than there is": (
+        "9.1",
+        """
+def second_hold(kappa, nu, wanted):
+    alone = kappa / (kappa + nu)
+    return math.inf if wanted == alone else kappa / (alone - wanted) - kappa - nu
+""",
+    ),
+    "no ranks": (
+        "9.4",
+        """
+def by_chance(x, y):
+    first, second = (np.asarray(v, float) - np.mean(v) for v in (x, y))
+    sizes = np.abs(np.array(list(itertools.permutations(second))) @ first)
+    return float((sizes >= abs(second @ first) - 1e-9).mean())
+""",
+    ),
+    "blind to what was lost": (
+        "9.5",
+        """
+def predicted_gain(lost, gained, new):
+    return min(gained), max(gained)
+""",
+    ),
+    "one too many where it is exact": (
+        "10.1",
+        """
+def iterations_for(share, momentum):
+    return math.ceil(math.log(1 - share) / math.log(1 - momentum))
+""",
+    ),
+    "one decimal whatever is printed": (
+        "10.2",
+        """
+right = counts_background
+def counts_background(*row):
+    return right(*row[:5])
+""",
+    ),
+    "names in a circle": (
+        "10.3",
+        """
+def other_names(loss):
+    features, labels, prototypes = scene()
+    name = torch.tensor([0, 2, 3, 1])
+    renamed = torch.where(labels == 255, 255, name[labels.clamp(max=3)])
+    rows = torch.empty_like(prototypes)
+    rows[name] = prototypes
+    return loss(features, labels, prototypes), loss(features, renamed, rows)
+""",
+    ),
+    "the last two rows": (
+        "11.4",
+        """
+def loudest(log, weights):
+    weighted = {name: weight * log.tail(2)[name].mean() for name, weight in weights.items()}
+    name = max(weighted, key=weighted.get)
+    return name, weighted[name] / sum(weighted.values())
+""",
+    ),
+    "a median of the rows": (
+        "11.4",
+        """
+def loudest(log, weights):
+    last = log.tail(max(1, len(log) // 10))
+    weighted = {name: weight * last[name].median() for name, weight in weights.items()}
+    name = max(weighted, key=weighted.get)
+    return name, weighted[name] / sum(weighted.values())
+""",
+    ),
     "two old classes whatever the batch has": ("5.2", """
 right = distance_at_rest
 def distance_at_rest(p, u, kappa, weight, distance, num_present):
