@@ -361,6 +361,8 @@ show(
 )  # fmt: skip
 
 # %% [markdown]
+# (Each base has a scale of its own.)
+#
 # **On UCE.** Matching has by far the largest effect, seven and a half points, on every seed more than four. And its interval still holds zero: for three seeds
 # the quantile of Student's distribution is 4.3, so a mean of 7.5 does not leave zero out if the seeds spread by 3.34: the interval reaches 4.3 · 3.34 / √3 = 8.3 to either side. The interaction with attraction, minus two, *is*
 # beyond zero: whatever a seed adds to all runs, or adds alike to the gain of matching with and without attraction, cancels in it. Both tie features to the same prototypes, and the second finds the work done. The interaction with repulsion, plus
