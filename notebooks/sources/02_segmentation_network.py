@@ -670,7 +670,7 @@ assert abs(overall.loc[0, "Joint"] - joint.matrix.miou_all(1)) < 2  # the run ab
 #
 # - it was given another budget (700 iterations in all, against 600 + 300) and its own learning rate: not the same training with more labels;
 # - on the new classes alone a method that has a whole step for nothing else comes near it, and is ahead of it on one seed (last column);
-# - rates and weights were searched on MiniVOC's test images, as there are no others to spare: all levels are a little optimistic;
+# - rates and weights were searched on MiniVOC's test images, as it has no third split: all levels are a little optimistic;
 # - nothing says that a better loss, or a longer schedule, could not lift a continual method above this number. It might lift joint training too.
 #
 # So "distance to Joint" is a yardstick, mostly but not only of what is lost because classes come one after the other. Fine-tuning, at the other end, is the subject of
@@ -986,7 +986,7 @@ def draw_fields():
 show(draw_fields(), "Gradient of one location by pixel: bright in the middle, dark towards the white frame")
 
 # %% [markdown]
-# Three things to take along. The middle counts far more than the rim. With the head, a location sees nearly the whole picture. And the field
+# Three things to take along. The middle counts far more than the rim. With the head, a location in the middle sees nearly the whole picture, one in a corner a quarter of it. And the field
 # of location 8 is centred on pixel 32 = 4 x 8, which is the pixel that the label map $y^*$ takes for it (every fourth, from 0): features and
 # labels fit. The bilinear up-sampling, by the way, puts the same location at 33.5, a shift of 1.5 pixels that training has to absorb:
 

@@ -139,6 +139,8 @@ def _missing(got: Any, wanted: Property) -> str | None:
 def _difference(got: Any, expected: Any, tolerance: float) -> str | None:
     """What is different, in words, or None."""
     kind, wanted = _kind(got), _kind(expected)
+    if {kind, wanted} == {"a list", "a tuple"}:  # "returns two numbers" may be either
+        return _sequence_difference(got, expected, tolerance)
     if kind != wanted:
         return f"returned {kind}, expected {wanted}"
     if wanted == "a dictionary":

@@ -50,6 +50,7 @@ ANSWERS = {
     "real, small": (lambda x: x, 1.2004, 1.2, "is 1.2004, expected 1.2."),
     "infinite": (lambda x: x, np.inf, 31639, "is inf, expected 31639."),
     "truth": (lambda x: 1, 1, True, "returned a number, expected a truth value"),
+    "a list for a tuple": (lambda x: [x, 2 * x], 1.0, (1.0, 2.0), "right."),
     "kind": (lambda x: [x], 1, np.ones(1), "returned a list, expected an array"),
     "shape": (lambda x: np.ones(3), 1, np.ones(2), r"has shape (3,), expected (2,)"),
     "place": (lambda x: np.array([1, 5.0]), 1, np.ones(2), "is 5 at index (1,), expected 1"),
