@@ -245,14 +245,14 @@ def open_workspace(
     ruled = {"test": test} if listed else {"training": train, "test": test}
     ids = _training_ids(config, found["train"], task, run, trained)
     by_rule = not listed or method.joint
-    ids = _without(ids, held, config, trained)
+    left = _without(ids, held, config, trained)
     return Workspace(
         config=config,
         task=task,
         learned=learned,
         source=source,
         method=method,
-        train_ids=ids,
+        train_ids=left,
         evaluation_ids=evaluated,
         picture_ids=_choose_pictures(test, task, evaluated[steps[-1]]),
         train_reader=ImageReader(source, "train", config.data.cache),
@@ -262,7 +262,7 @@ def open_workspace(
             *_unused_images(ruled, task),
             *list_remarks(source, not is_yaml(config.task), test_split == "val"),
             *(() if by_rule else step_remarks(ids, found["train"], task, config.setup)),
-            *class_remarks(found["train"], ids, test, learned),
+            *class_remarks(train, left, test, learned),
         ),
     )
 
