@@ -125,8 +125,9 @@ def _is_same(before: Any, now: Any) -> bool:
     if not isinstance(now, (torch.Tensor, np.ndarray)):
         return True
     then, values = np.asarray(_plain(before)), np.asarray(_plain(now))
-    same = np.asarray(then == values) | (then != then) & (values != values)  # NaN is itself
-    return then.shape == values.shape and bool(same.all())
+    if then.shape != values.shape:
+        return False
+    return bool(((then == values) | (then != then) & (values != values)).all())  # NaN is itself
 
 
 def _missing(got: Any, wanted: Property) -> str | None:

@@ -120,6 +120,11 @@ def test_an_answer_that_writes_into_what_it_is_given_is_told_so(given, results):
     assert results[-1].problem.startswith("case 1 of 2: wrote into argument 1; leave what is given")
 
 
+def test_an_answer_that_gives_an_argument_another_shape_is_told_so(results):
+    check("1.1", lambda x: x.unsqueeze_(0).sum(), [((torch.zeros(2),), 0.0)])
+    assert results[-1].problem.startswith("wrote into argument 1")
+
+
 def test_every_check_is_recorded_in_order(results):
     check("1.1", unfinished, [((1,), 1)])
     check("1.2", abs, [((1,), 1)])
