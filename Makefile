@@ -16,6 +16,8 @@ ifeq ($(filter $(SPARCL_TEST_PROCESSOR),$(PROCESSORS)),)
 $(error SPARCL_TEST_PROCESSOR is $(SPARCL_TEST_PROCESSOR); valid: $(PROCESSORS))
 endif
 SETTINGS := $(SETTINGS_$(SPARCL_TEST_PROCESSOR))
+# Processes that test side by side, each on one thread. With two threads it is one process.
+WORKERS ?= $(if $(filter threads,$(SPARCL_TEST_PROCESSOR)),0,2)
 ifeq ($(SPARCL_TEST_PROCESSOR),oldest)
 VENV   := .venv-oldest
 CONSTRAINTS :=
@@ -38,10 +40,11 @@ check: $(READY)  ## lint, format and types
 test: test-units test-notebooks  ## unit tests, then every notebook: run, and its outputs compared
 
 test-units: $(READY)
-	$(SETTINGS) $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(SETTINGS) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 test-notebooks: $(READY)
 	$(FIXED) $(SETTINGS) $(BIN)/python -m pytest notebooks --nbval --nbval-current-env -W default \
+		--numprocesses $(WORKERS) --dist loadfile \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg \
 		--nbval-cell-timeout=300 --nbval-kernel-startup-timeout=120
 

@@ -594,7 +594,7 @@ study.groupby("method")[["old", "new"]].agg(["mean", "std"]).round(1)
 # %% [markdown]
 # Runs of one seed share all that the seed draws, so compare them seed by seed. (On the old classes that changes nothing: fine-tuning has
 # 0.0 on each.) The interval is the
-# mean of the five differences, plus and minus $t\, s / \sqrt 5$ with their standard deviation $s$ and $t = 2.78$ (95 %, four degrees of
+# mean of the five differences, plus and minus $2.78\, s / \sqrt 5$ with their standard deviation $s$ (2.78 is Student's factor for 95 % and four degrees of
 # freedom).
 
 # %%
@@ -792,8 +792,8 @@ assert drift["to itself after"].max() < 0.75 and drift["way / length"].min() > 0
 assert (drift["to itself after"] - drift["to another before"]).abs().mean() < 0.15
 
 # %% [markdown]
-# The first two columns are cosine similarities, the third is the mean of $\lVert f_i' - f_i \rVert$ divided by the mean of $\lVert f_i \rVert$, with $f_i'$ the
-# feature after step 1. A location resembles its former self little more than it resembled another location of its class before, and it
+# The first two columns are cosine similarities, the third is the mean of $\lVert f_i - f_i^{k-1} \rVert$ divided by the mean of $\lVert f_i^{k-1} \rVert$, with $f_i$ the
+# feature after step 1 and $f_i^{k-1}$ that of the same location before. A location resembles its former self little more than it resembled another location of its class before, and it
 # has moved by about its own length. (A way that all locations go together is in these numbers, too; chapter 05 takes it apart.)
 #
 # ### A map

@@ -551,10 +551,41 @@ assert parts_alike.to_list() == [True, True, False] and 0.15 < apart < 0.4  # ab
 
 # %% [markdown]
 # The same 240 crops in the same 60 iterations; each crop is seen by one of the two processes: the prototypes are over equally many locations of every class, to the last one. And yet the weights are apart, by about a quarter of their norm.
-# Who did that? **Batch norm**: each process normalises by the statistics of its own two images. That is not shown here but in a test of the library, of another method (PLOP with EWC): with batch norm that takes its statistics over
-# both processes, weights were within 2e-6 of each other after a step 0 of three iterations ([table](../docs/several_gpus.md#what-is-equal-to-one-process-and-what-is-not)). On GPUs `--set model.sync_batch_norm=true` does so.
+# Who did that? **Batch norm**: each process normalises by the statistics of its own two images. No process is needed to see that. One gradient, of four images at once and as the mean over two halves, with batch norm as it trains, and with its statistics held fixed
+# (void is background here, so that both halves have as many pixels):
+
+# %%
+def read(folder, ending):
+    files = [PLACE / f"data/{folder}/mini_{n:06d}{ending}" for n in range(1, 5)]
+    return torch.from_numpy(np.stack([np.array(Image.open(file)) for file in files]))
+
+
+four = read("JPEGImages", ".jpg").permute(0, 3, 1, 2) / 255
+their_labels = read("SegmentationClassAug", ".png").long() % 255  # void, 255, becomes 0
+torch.manual_seed(0)
+network = build_segmenter(NetworkSpec("mini", (21,), output_stride=4, head="conv", head_channels=64))
+
+
+def gradient(part):
+    network.zero_grad()
+    losses.cross_entropy(network(four[part]).logits, their_labels[part]).backward()
+    return torch.cat([weights.grad.flatten() for weights in network.parameters()])
+
+
+apart_by = {}
+for statistics, training in {"of the images it sees": True, "held fixed": False}.items():
+    network.train(training)
+    of_four, of_halves = gradient(slice(4)), (gradient(slice(2)) + gradient(slice(2, 4))) / 2
+    apart_by[statistics] = ((of_halves - of_four).norm() / of_four.norm()).item()
+print("\n".join(f"statistics {name}: {apart:.2f} of the gradient" for name, apart in apart_by.items()))
+assert apart_by["held fixed"] < 1e-4 and 0.85 < apart_by["of the images it sees"] < 0.95
+
+# %% [markdown]
+# With fixed statistics the halves make the same gradient, but for rounding. With those of two images it is another one, by nine tenths of its norm (an untrained network's, at the first step). So synchronised batch norm, which takes its
+# statistics over all processes, gives one run back: in a test of the library, of another method (PLOP with EWC), weights were within 2e-6 of each other after a step 0 of three iterations
+# ([table](../docs/several_gpus.md#what-is-equal-to-one-process-and-what-is-not)). On GPUs `--set model.sync_batch_norm=true` does so.
 #
-# SDR has a second reason. Its losses are not a mean over pixels, they are made of class means, and the mean of two halves is not the whole. No process is needed to see that:
+# SDR has a second reason. Its losses are not a mean over pixels, they are made of class means, and the mean of two halves is not the whole:
 
 # %%
 generator = torch.Generator().manual_seed(0)

@@ -39,7 +39,7 @@ NEEDS = {
 COMMANDS_WITH_PAGES = ("demo", "experiments/ablation", "experiments/comparison")
 # Imported by nobody, but run, or loaded by another package.
 RUN = {"tensorboard", "jupyterlab", "ruff", "mypy", "types-pyyaml", "pre-commit"}
-RUN |= {"pre-commit-hooks", "check-jsonschema", "coverage"}
+RUN |= {"pre-commit-hooks", "check-jsonschema", "coverage", "pytest-xdist"}
 RUN |= {"myst-nb", "sphinx-book-theme", "sphinx-copybutton", "sphinx-design", "ziamath", "bokeh"}
 
 

@@ -17,15 +17,16 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 
 
 def commands(processor: str) -> str:
-    """What `make test` would do there, with every environment made anew."""
-    outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "VENV", "PYTHON"}  # of the make that runs us
+    """What `make test` would do there, a line each, with every environment made anew."""
+    # Of the make that runs us:
+    outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "VENV", "PYTHON", "WORKERS"}
     environment = {name: text for name, text in os.environ.items() if name not in outer}
     made = subprocess.run(
         ["make", "--dry-run", "--always-make", "test"],
         cwd=ROOT, env=environment | {"SPARCL_TEST_PROCESSOR": processor},
         capture_output=True, text=True,
     )  # fmt: skip
-    return made.stdout + made.stderr
+    return (made.stdout + made.stderr).replace("\\\n", "")
 
 
 SAID = {
@@ -44,9 +45,12 @@ def test_every_processor_is_known():
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_unit_tests_and_notebooks_run_there(processor):
     lines = [line for line in commands(processor).splitlines() if "-m pytest" in line]
-    assert len(lines) == 2 and "pytest notebooks --nbval" in lines[1]
-    assert SAID[processor].removesuffix(" notebooks").strip() in lines[0]
-    assert SAID[processor] in lines[1]
+    units, notebooks = lines
+    assert SAID[processor].removesuffix(" notebooks").strip() in units
+    assert SAID[processor] in notebooks and "pytest notebooks --nbval" in notebooks
+    workers = "0" if processor == "threads" else "2"  # each on one thread, or one on two
+    assert all(f"--numprocesses {workers} " in line for line in lines)
+    assert "OMP_NUM_THREADS=1 " in units and "OMP_NUM_THREADS=1 " in notebooks
 
 
 def test_the_oldest_are_those_that_the_package_allows():
