@@ -1050,7 +1050,7 @@ assert kept.loc["MiB", "new_max"].iloc[-1] < 15 and kept.loc["LwF, ILT", "new_mi
 
 # %% tags=["draw"]
 def draw_threshold():
-    figure, (top, bottom) = panels(rows=2, width=8, height=4.6, sharex=True, height_ratios=[2, 1])
+    figure, (top, bottom) = panels(rows=2, width=7.4, height=4.4, sharex=True, height_ratios=[2, 1])
     grid, styles = np.geomspace(0.45, 32, 300), method_styles(["LwF", "MiB", "ILT"])
     for method, rows in pulled.groupby("method"):
         color, ok = styles[method].color, ~broken[rows.index]
