@@ -1,9 +1,11 @@
 """A mark for a folder of chapters: each exercise right, wrong or not started.
 
-Set-up and check cells are those of our sources; of a reader's notebook only the cells count that
-define what an exercise asks for, wherever they are now. They run in a process of their own, so that
-an endless loop, `exit()` or a crash costs that exercise alone. This is no protection against
-somebody who attacks the machine: run answers of strangers where you would run their programs.
+Set-up and check cells are those of our sources. Of a reader's notebook count the cells that define
+what an exercise asks for, wherever they are now, and what they may call: functions, classes,
+imports and plain constants of all other cells. What other cells compute is not there, for no
+chapter is run. Answers run in a process of their own, so that an endless loop, `exit()` or a crash
+costs that exercise alone. This is no protection against somebody who attacks the machine, or sets
+out to change the mark: run answers of strangers where you would run their programs.
 """
 
 import ast
@@ -20,11 +22,12 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 
 from sparcl_lib.cores import cores
 from sparcl_lib.course.chapter import (
@@ -38,6 +41,7 @@ from sparcl_lib.course.chapter import (
 from sparcl_lib.course.copies import chapters_of_the_course, choose
 from sparcl_lib.course.exercises import Result, results
 from sparcl_lib.course.lab import ONE_THREAD
+from sparcl_lib.data.lists import first_few
 from sparcl_lib.errors import UserError
 from sparcl_lib.plain import build
 from sparcl_lib.progress import tqdm
@@ -106,7 +110,9 @@ class Marks:
         rows += [(r.exercise, r.outcome, _one_line(r.problem)) for r in self.results]
         lines = [f"{a:<{_WIDTHS[0]}}{b:<{_WIDTHS[1]}}{c}".rstrip() for a, b, c in rows]
         lines += [*self.missing, *([str(self.project)] if self.project else [])]
-        return "\n".join([*lines, f"mark: {self.right} of {len(self.results)} right"])
+        chapters = dict.fromkeys(f"{int(r.exercise.split('.')[0]):02}" for r in self.results)
+        marked = f"chapter{'s' if len(chapters) > 1 else ''} {', '.join(chapters)}"
+        return "\n".join([*lines, f"mark: {self.right} of {len(self.results)} right, {marked}"])
 
 
 def mark(folder: Path, numbers: list[str], seconds: float = SECONDS, core: bool = False) -> Marks:
@@ -117,13 +123,14 @@ def mark(folder: Path, numbers: list[str], seconds: float = SECONDS, core: bool 
     Raises UserError for a folder without chapters and an unknown number.
     """
     chapters = choose(chapters_of_the_course(), numbers)
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; name the folder with the chapters, unpacked")
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; sparcl course start makes one")
     places = [(chapter, _notebook(folder, chapter)) for chapter in chapters]
     there = [(chapter, path) for chapter, path in places if path is not None or numbers]
     if not any(path for _, path in there):
-        names = ", ".join(chapter.notebook.name for chapter in chapters)
-        raise UserError(f"{folder} holds none of the chapters {names}")
+        raise UserError(_none_of(folder, chapters))
     with ThreadPoolExecutor(cores()) as pool:
         marking = pool.map(lambda pair: _mark_chapter(pair[0], pair[1], seconds, core), there)
         marked = list(tqdm(marking, "chapters", total=len(there)))
@@ -134,6 +141,17 @@ def mark(folder: Path, numbers: list[str], seconds: float = SECONDS, core: bool 
     return Marks(folder, tuple(found), missing, None if numbers else check_project(folder))
 
 
+def _none_of(folder: Path, chapters: list[Chapter]) -> str:
+    """What a folder without chapters holds instead, and where some are."""
+    wanted = f"{folder} holds no chapter, such as {chapters[0].notebook.name}"
+    below = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
+    inside = [name for name in below if any(_notebook(folder / name, c) for c in chapters)]
+    if inside:
+        return f"{wanted}; name a folder in it: {first_few(inside)}"
+    names = [path.name for path in sorted(folder.iterdir())]
+    return f"{wanted}; it holds {first_few(names)}" if names else f"{wanted}; it is empty"
+
+
 def _one_line(text: str) -> str:
     words = " ".join(text.split())
     return words if len(words) <= 160 else f"{words[:160]} ..."
@@ -142,11 +160,11 @@ def _one_line(text: str) -> str:
 def _notebook(folder: Path, chapter: Chapter) -> Path | None:
     """By its name, or else by its number."""
     named = folder / chapter.notebook.name
-    return (
-        named
-        if named.exists()
-        else next(iter(sorted(folder.glob(f"{chapter.number}_*.ipynb"))), None)
-    )
+    return named if named.exists() else next(iter(_of_number(folder, chapter)), None)
+
+
+def _of_number(folder: Path, chapter: Chapter) -> list[Path]:
+    return sorted(folder.glob(f"{chapter.number}_*.ipynb"))
 
 
 def exercises_of(chapter: Chapter, core: bool = False) -> list[Exercise]:
@@ -205,36 +223,93 @@ def _mark_chapter(
         cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     except Exception as error:  # whatever is wrong with a file that a person sends
         return not_started, f"{path.name} cannot be read as a notebook: {_one_line(str(error))}"
+    for cell in cells:
+        cell.source = as_python(cell.source)
     setup = "\n".join(cell.source for cell in chapter.cells if "setup" in tags_of(cell))
     given = [(exercise, _answer(cells, exercise)) for exercise in exercises]
     started = [(exercise, answer) for exercise, answer in given if answer is not None]
-    marked = dict(_run(path.parent, setup, started, seconds))
-    return [marked.get(result.exercise, result) for result in not_started], ""
+    callable_ = [text for cell in cells for text in _definitions(cell.source)]
+    marked = dict(_run(path.parent, setup, callable_, started, seconds))
+    found = [marked.get(result.exercise, result) for result in not_started]
+    return found, _odd(path, chapter, cells, exercises)
+
+
+def _odd(path: Path, chapter: Chapter, cells: list[Any], exercises: list[Exercise]) -> str:
+    """What a person should look at: a notebook of another chapter, or a second one."""
+    others = [other.name for other in _of_number(path.parent, chapter) if other != path]
+    if others:
+        return f"{path.name} was marked, and not {first_few(others)}"
+    places = {exercise.id for exercise in exercises}
+    names = {exercise.name for exercise in exercises}
+    if exercises and not any(c.get("id") in places or names & _defined(c.source) for c in cells):
+        return f"{path.name} holds no exercise of chapter {chapter.number}: is it another notebook?"
+    return ""
+
+
+def as_python(source: str) -> str:
+    """A cell without what only IPython understands: `%%time` above it goes, `x?` is a call."""
+    first, _, rest = source.lstrip().partition("\n")
+    text: str = TransformerManager().transform_cell(rest if first.startswith("%%") else source)
+    return text
+
+
+def _definitions(source: str) -> list[str]:
+    """What a cell defines without computing: functions, classes, imports and plain constants."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return []
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+    return [ast.unparse(node) for node in body if isinstance(node, kinds) or _is_constant(node)]
+
+
+def _is_constant(node: ast.stmt) -> bool:
+    if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+        return False
+    try:
+        ast.literal_eval(node.value)
+    except ValueError:
+        return False
+    return True
 
 
 def _answer(cells: list[Any], exercise: Exercise) -> str | None:
-    """The last cell that defines the function and is no stub, or the exercise's cell that does not
-    parse; None if there is neither."""
+    """The exercise's cell, if it was changed; else the last one that defines the function and is no
+    stub. None if there is neither."""
     found = None
     for cell in cells:
-        own = cell.get("id") == exercise.id
+        if cell.source.strip() in ("", exercise.stub.strip()):
+            continue
         defines = exercise.name in _defined(cell.source)
-        broken = own and not _defined(cell.source) and cell.source.strip()
-        if (defines or broken) and cell.source.strip() != exercise.stub.strip():
+        if cell.get("id") == exercise.id and (defines or not _defined(cell.source)):
+            return str(cell.source)
+        if defines:
             found = cell.source
     return found
 
 
 def _run(
-    folder: Path, setup: str, waiting: list[tuple[Exercise, str]], seconds: float
+    folder: Path,
+    setup: str,
+    definitions: list[str],
+    waiting: list[tuple[Exercise, str]],
+    seconds: float,
 ) -> Iterator[tuple[str, Result]]:
-    """Results by number. Where an answer ends the process, another goes on with the next one."""
+    """Results by number. Where an answer ends the process, another goes on with the next one.
+
+    definitions: what any answer may call, a statement each.
+    """
     before: list[str] = []
     while waiting:
         with tempfile.TemporaryDirectory() as place:
             job, said = Path(place, "job.json"), Path(place, "results.jsonl")
             asked = [(e.number, e.name, e.check, answer) for e, answer in waiting]
-            content = {"setup": setup, "before": before, "asked": asked, "seconds": seconds}
+            content = {
+                "setup": setup,
+                "before": [*definitions, *before],
+                "asked": asked,
+                "seconds": seconds,
+            }
             job.write_text(json.dumps(content), "utf-8")
             _start(folder, job, said, _STARTING + seconds * len(waiting))
             late = time.time() - job.stat().st_mtime >= seconds
@@ -312,7 +387,7 @@ def _one_result(
 ) -> Result:
     """Run an answer among those before it, then the check with nothing of theirs but the answer."""
     try:
-        exec(answer, names)
+        _run_cell(answer, names, name)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         return Result(number, "wrong", f"its cell raised {type(error).__name__}: {error}")
     if name not in names:
@@ -325,7 +400,26 @@ def _one_result(
         exec(check_cell, clean)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         return Result(number, "wrong", f"raised {type(error).__name__}: {error}")
-    return results[0]
+    found = results[0]
+    if "NameError" in found.problem:
+        why = "of other cells its answer may use functions, imports and constants, no results"
+        return replace(found, problem=f"{found.problem}; {why}")
+    return found
+
+
+def _run_cell(source: str, names: dict[str, Any], name: str) -> None:
+    """Run a cell. What is shown or tried out, or stands below the function, may fail: it may need
+    what other cells compute."""
+    body = ast.parse(source).body
+    defined = False
+    for node in body:
+        statement = compile(ast.Module([node], []), "<answer>", "exec")
+        if isinstance(node, ast.Expr) or defined:
+            with suppress(Exception):
+                exec(statement, names)
+        else:
+            exec(statement, names)
+        defined = defined or getattr(node, "name", None) == name
 
 
 if __name__ == "__main__":

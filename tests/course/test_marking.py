@@ -59,7 +59,28 @@ ANSWERS = {  # what was written, what is said of it
         "right", ""
     ),
     "earlier one": ("def f{n}(x):\n    return f1(x) + {n} - 1", "right", ""),
+    "timed": ("%%time\ndef f{n}(x):\n    return int(x) + {n}\n\nf{n}?", "right", ""),
+    "tried below": (
+        "print(computed)\ndef f{n}(x):\n    return int(x) + {n}\ntried = f{n}(computed)", "right", ""
+    ),
+    "another cell's": ("def f{n}(x):\n    return plus_zero(floor(x)) + ONE * {n}", "right", ""),
+    "another cell's result": ("def f{n}(x):\n    return int(x) + computed", "wrong", "no results"),
+    "not found": ("TABLE = computed\ndef f{n}(x):\n    return 1", "wrong", "its cell raised Name"),
 }  # fmt: skip
+OTHER_CELL = """%matplotlib inline
+from math import floor
+
+ONE, computed = 1, max(range(3))
+computed = max(range(9))
+ONE = 1
+
+
+def plus_zero(x):
+    return x + 0
+
+
+raise ValueError("no chapter is run")
+"""
 NUMBERS = {name: f"0.{n}" for n, name in enumerate(ANSWERS, start=1)}
 
 
@@ -109,6 +130,7 @@ def test_each_answer_gets_its_outcome_and_none_hangs_or_fools_the_marking(
         for n, (source, *_) in enumerate(ANSWERS.values(), start=1):
             if source is not None:
                 answer(cells, n, source)
+        cells.append(new_code_cell(OTHER_CELL))
 
     change(mine, write)
     marks = mark(mine, [], seconds=10)
@@ -120,7 +142,8 @@ def test_each_answer_gets_its_outcome_and_none_hangs_or_fools_the_marking(
         assert problem in line and line.startswith(NUMBERS[name])
         assert bool(result.problem) == (outcome == "wrong")
     assert list((tmp_path / "temporary").iterdir()) == []
-    assert table[-1] == f"mark: 3 of {len(ANSWERS)} right" and len(table) == len(ANSWERS) + 2
+    assert table[-1] == f"mark: 6 of {len(ANSWERS)} right, chapter 00"
+    assert len(table) == len(ANSWERS) + 2
 
 
 def test_answers_are_found_where_they_were_moved(mine):
@@ -147,11 +170,42 @@ def test_what_is_no_notebook_is_a_line(mine):
 
 
 def test_a_folder_without_chapters_is_refused(mine, tmp_path):
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(UserError, match="holds none of the chapters 00_numbers|is no folder"):
+    empty, other = tmp_path / "empty", tmp_path / "other"
+    empty.mkdir()
+    other.mkdir()
+    (other / "work.zip").write_bytes(b"")
+    said = {
+        empty: "holds no chapter, such as 00_numbers.ipynb; it is empty",
+        other: "holds no chapter, such as 00_numbers.ipynb; it holds work.zip",
+        other / "work.zip": "is a file; name the folder with the chapters, unpacked",
+        tmp_path: "holds no chapter, such as 00_numbers.ipynb; name a folder in it: mine",
+        tmp_path / "nowhere": "is no folder; sparcl course start makes one",
+    }
+    for folder, problem in said.items():
+        with pytest.raises(UserError) as refused:
             mark(folder, [])
+        assert str(refused.value) == f"{folder} {problem}"
     with pytest.raises(UserError, match="no chapter 07; there are 00"):
         mark(mine, ["07"])
+
+
+def test_another_notebook_under_the_name_and_a_second_one_are_said(mine):
+    path = mine / "00_numbers.ipynb"
+    (mine / "00_numbers (1).ipynb").write_bytes(path.read_bytes())
+    assert mark(mine, []).missing == (f"{path.name} was marked, and not 00_numbers (1).ipynb",)
+    (mine / "00_numbers (1).ipynb").unlink()
+    change(mine, lambda cells: cells.clear())
+    (line,) = mark(mine, []).missing
+    assert line == f"{path.name} holds no exercise of chapter 00: is it another notebook?"
+
+
+def test_the_cell_of_the_exercise_counts_before_another_try(mine):
+    def try_again(cells):
+        answer(cells, 1, "def f{n}(x):\n    return int(x) + 1")
+        cells.append(new_code_cell("def f1(x):\n    return 0"))
+
+    change(mine, try_again)
+    assert mark(mine, []).results[0].outcome == "right"
 
 
 def run(arguments, capsys) -> str:
