@@ -44,6 +44,8 @@ class StepMatrix:
     step_classes: names of the classes that each step adds, without background.
     "old" is everything learned before the step. SDR counts background as old, MiB's tables leave
     it out (`_no_bg`): both are given (method names as in results.json). At step 0 nothing is old.
+    Published tables of several steps part the classes otherwise, whatever step they are of: step 0
+    against all later ones (`miou_first`, `miou_later`).
     """
 
     step_classes: Sequence[Sequence[str]]
@@ -88,6 +90,20 @@ class StepMatrix:
     def miou_all_no_bg(self, step: int) -> float:
         """Percent, after step, of all classes seen so far."""
         return self._mean(step, self.seen(step))
+
+    def miou_first(self, step: int) -> float:
+        """Percent, after step, of background and the classes of step 0: what published tables, such
+        as those of 15-1, call old."""
+        return self._mean(step, [BACKGROUND_NAME, *self.step_classes[0]])
+
+    def miou_first_no_bg(self, step: int) -> float:
+        """Percent, after step, of the classes of step 0."""
+        return self._mean(step, self.step_classes[0])
+
+    def miou_later(self, step: int) -> float:
+        """Percent, after step, of the classes of all steps from 1 on, up to it: what published
+        tables call new; NaN at step 0."""
+        return self._mean(step, self.seen(step)[len(self.step_classes[0]) :])
 
     def average_miou(self) -> float:
         """Percent: mean over the recorded steps of miou_all ("avg" of the MiB and PLOP tables)."""

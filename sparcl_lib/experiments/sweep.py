@@ -31,6 +31,7 @@ from sparcl_lib.experiments.space import (
     suggest,
 )
 from sparcl_lib.experiments.store import RunStore, run_keys
+from sparcl_lib.methods import get_term
 from sparcl_lib.progress import tell
 from sparcl_lib.run import Run
 from sparcl_lib.training.stopping import stops_put_off
@@ -65,7 +66,10 @@ class Sweep:
         base = {name: getattr(self.base, name) for name in ("dataset", "task", "setup")}
         settings = json.loads(json.dumps(self.base.overrides))
         space = plain_space(self.spaces[method])
-        first = run_keys(self.base.config(method, self.seeds[0])).run
+        # A term of one's own that only the space names has its code in no run of the recipe alone.
+        own = [n for n in searched_terms(self.spaces[method]) if not get_term(n).of_library]
+        with_terms = parse_settings(f"method.terms.{name}.weight=1" for name in own)
+        first = run_keys(self.base.config(method, self.seeds[0], with_terms)).run
         given = {**base, "settings": settings, "seeds": list(self.seeds), "space": space}
         return given | {"recipe, data and code": first}
 

@@ -31,6 +31,12 @@ MEASURES = {
     "miou_old_no_bg": "old w/o bg",
     "miou_all_no_bg": "all w/o bg",
 }
+AS_PUBLISHED = {
+    "miou_first": "step 0",
+    "miou_later": "later steps",
+    "miou_first_no_bg": "step 0 w/o bg",
+}
+"""What published tables of more than two steps call old and new; with two it is the same."""
 PUBLISHED = {f"published_{name}": f"published {name}" for name in ("old", "new", "all")}
 _MIB_PROTOCOL = " [MiB protocol]"
 _UNSTATED = "unstated"
@@ -46,22 +52,31 @@ _IN_LATEX = {
 def results_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
     """One row per dataset, task, setup and method, FT first and Joint last; mIoU in percent.
 
-    Columns: the four names, seeds, the five means over seeds of the last step, their deviations
-    (`_std`, NaN for one seed), seconds of training (mean over seeds), test (as
-    `protocol_of_test`), published_old, _new, _all (NaN where nothing is known), published_source,
-    and published_unlike: what the first run has not as the recipe of that row has it.
+    Columns: the four names, seeds, the five means over seeds of the last step, those of step 0's
+    classes and of all later steps' (miou_first, miou_later), their deviations (`_std`, NaN for one
+    seed), seconds of training (mean over seeds), steps of the task, test (as `protocol_of_test`),
+    published_old, _new, _all (NaN where nothing is known), published_source, and
+    published_unlike: what the first run has not as the recipe of that row has it. Published old and
+    new are of step 0's classes and of all later steps'.
     """
     runs = ordered(runs)
-    labelled = [{**run.metrics, "method": run.method} for run in runs]
+    labelled = [{**run.metrics, "method": run.method, "steps": _last_step(run)} for run in runs]
     table = summarise(labelled)
     seconds = pd.DataFrame([{**{k: r[k] for k in KEYS}, "s": sum(r["seconds"])} for r in labelled])
     table["seconds"] = seconds.groupby(list(KEYS), sort=False)["s"].mean()
     firsts = {(*run.group, run.method): run for run in reversed(runs)}
+    table["steps"] = [len(firsts[key].metrics["classes"]) for key in table.index]
     table["test"] = [protocol_of_test(firsts[key].metrics) for key in table.index]
     known = [published_row(firsts[key]) for key in table.index]
     columns = [*PUBLISHED, "published_source", "published_unlike"]
     published = pd.DataFrame(known, index=table.index, columns=columns)
     return pd.concat([table, published], axis=1).reset_index()
+
+
+def _last_step(run: ReportRun) -> list[dict[str, Any]]:
+    """The last entry of a run's steps, with the means that published tables have."""
+    last = run.metrics["steps"][-1]
+    return [{**last, **{name: getattr(run.matrix(), name)(last["step"]) for name in AS_PUBLISHED}}]
 
 
 def published_row(run: ReportRun) -> dict[str, Any]:
@@ -129,18 +144,33 @@ def _published() -> pd.DataFrame:
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text, one decimal, `mean ± deviation`; published columns if one is known."""
     shown = table[[*KEYS, "seeds"]].astype(str)
-    for column, title in MEASURES.items():
+    published, several = table["published_source"].notna().any(), _several_steps(table)
+    for column, title in {**MEASURES, **(AS_PUBLISHED if several else {})}.items():
         pairs = zip(table[column], table[f"{column}_std"])
         shown[title] = [format_mean(mean, deviation) for mean, deviation in pairs]
-    if table["published_source"].notna().any():
+    if published:
+        parts = dict(zip(("old", "new"), AS_PUBLISHED.values())) if several else {}
         for column, title in PUBLISHED.items():
-            shown[title] = [format_mean(value) for value in table[column]]
+            part = column.removeprefix("published_")
+            named = f"published {parts[part]}" if part in parts else title
+            shown[named] = [format_mean(value) for value in table[column]]
     return shown
+
+
+def _several_steps(table: pd.DataFrame) -> bool:
+    """Whether a published row is of more than two steps, so that old and new are not ours."""
+    return bool((table["published_source"].notna() & (table["steps"] > 2)).any())
 
 
 def sources(table: pd.DataFrame) -> list[str]:
     """Where the published numbers are from, one line per source, and what is not as there."""
     lines = []
+    if _several_steps(table):
+        lines.append(
+            "step 0 and later steps: what the source calls old and new, the classes of step 0 and "
+            "those of all later steps; old and new here are the classes before the last step and "
+            "its own"
+        )
     for column, said in (("published_source", ""), ("published_unlike", "trained otherwise: ")):
         groups = table[table[column].notna()].groupby(column, sort=False)["method"].unique()
         lines += [f"{', '.join(methods)}: {said}{text}" for text, methods in groups.items()]

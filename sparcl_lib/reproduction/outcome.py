@@ -1,7 +1,8 @@
 """Our numbers beside the published ones, and in what the two runs differ."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from math import isnan
 from statistics import mean, stdev
 from typing import Any
 
@@ -14,7 +15,8 @@ from sparcl_lib.report.runs import ReportRun, protocol_of_test
 from sparcl_lib.reproduction.planning import PlannedRun
 from sparcl_lib.training.run_directory import RunDirectory
 
-MEASURES = ("old", "new", "all")
+MEASURES = {"old": "miou_first", "new": "miou_later", "all": "miou_all"}
+"""Of a published table: the classes of step 0, those of all later steps, and all."""
 _NAMED = 2
 
 Finished = tuple[PlannedRun, ReportRun]
@@ -25,8 +27,8 @@ def outcome_table(table: PublishedTable, planned: Sequence[PlannedRun]) -> pd.Da
 
     Columns: row, seeds, old, new, all (means over seeds), old_std, new_std, all_std,
     published_old, published_new, published_all, published_source, and difference (ours minus
-    theirs, of all). Numbers nobody knows are NaN. Where the published means leave out the
-    background, ours do.
+    theirs, of all). Numbers nobody knows are NaN. As in the published tables old are the classes
+    of step 0 and new those of all later steps; where their means leave out the background, ours do.
     """
     rows = [_outcome(table, row, runs) for row, runs in _by_row(planned)]
     columns = ["row", "seeds", *MEASURES, *(f"{name}_std" for name in MEASURES)]
@@ -47,11 +49,11 @@ def _outcome(table: PublishedTable, row: RowRecipe, runs: Sequence[Finished]) ->
     found: dict[str, Any] = {"row": row.name, "seeds": len(runs)}
     tests = {protocol_of_test(result.metrics) for _, result in runs}
     published = row.published if tests == {"crop"} else None  # of other images, or other parts
-    for name in MEASURES:
+    for name, measure in MEASURES.items():
         # The new classes never hold the background.
         ending = "_no_bg" if table.without_background and name != "new" else ""
-        values = [result.metrics["steps"][-1][f"miou_{name}{ending}"] for _, result in runs]
-        known = [value for value in values if value is not None]
+        values = [_at_the_end(result, f"{measure}{ending}") for _, result in runs]
+        known = [value for value in values if not isnan(value)]
         found[name] = mean(known) if known else None
         found[f"{name}_std"] = stdev(known) if len(known) > 1 else None
         found[f"published_{name}"] = getattr(published, name, None)
@@ -59,6 +61,12 @@ def _outcome(table: PublishedTable, row: RowRecipe, runs: Sequence[Finished]) ->
     if found["all"] is not None and found["published_all"] is not None:
         found["difference"] = found["all"] - found["published_all"]
     return found
+
+
+def _at_the_end(run: ReportRun, measure: str) -> float:
+    matrix = run.matrix()
+    mean_of: Callable[[int], float] = getattr(matrix, measure)
+    return mean_of(max(matrix.rows))
 
 
 def outcome_text(table: PublishedTable, planned: Sequence[PlannedRun]) -> str:
@@ -78,7 +86,8 @@ def outcome_text(table: PublishedTable, planned: Sequence[PlannedRun]) -> str:
         "–" if pd.isna(value) else f"{value:+.1f}" for value in outcome["difference"]
     ]
     measured = "means without background" if table.without_background else "background counted"
-    lines = [f"{table.title}: mIoU in percent after the last step, {measured}"]
+    parts = "old: classes of step 0, new: of all later steps"
+    lines = [f"{table.title}: mIoU in percent after the last step, {measured}; {parts}"]
     lines += [shown.to_string(index=False), "", "Differs from the published runs:"]
     lines += [f"- {line}" for line in differences(table, planned)]
     return "\n".join(lines)

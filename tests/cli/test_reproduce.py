@@ -127,8 +127,8 @@ def test_run_trains_what_is_missing_and_sets_ours_beside_theirs(voc, tmp_path, c
     table = pd.read_csv(out / "sdr-voc.csv")
     assert table["row"].tolist() == ["voc-19-1-disjoint-FT", "voc-19-1-disjoint-MiB"]
     last = json.loads((ft / "metrics.json").read_text("utf-8"))["steps"][-1]
-    assert table["all"][0] == pytest.approx(last["miou_all"])
-    assert table["difference"][0] == pytest.approx(last["miou_all"] - 34.2)
+    assert table["all"][0] == pytest.approx(last["miou_all"], abs=1e-3)
+    assert table["difference"][0] == pytest.approx(last["miou_all"] - 34.2, abs=1e-3)
 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint.pt")}
     status, text, _ = sparcl(capsys, *command)
@@ -163,7 +163,7 @@ def test_a_row_that_fails_is_named_and_the_others_go_on(voc, tmp_path, capsys):
     assert "means without background" in text and "disjoint-LwF" in text
     metrics = json.loads((out / "mib-voc-19-1-disjoint-LwF-seed-0/metrics.json").read_text("utf-8"))
     table = pd.read_csv(out / "mib-voc.csv")
-    assert table["all"][0] == pytest.approx(metrics["steps"][-1]["miou_all_no_bg"])
+    assert table["all"][0] == pytest.approx(metrics["steps"][-1]["miou_all_no_bg"], abs=1e-3)
     assert table["published_all"].tolist() == [50.8]
 
 

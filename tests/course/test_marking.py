@@ -61,7 +61,7 @@ ANSWERS = {  # what was written, what is said of it
     "earlier one": ("def f{n}(x):\n    return f1(x) + {n} - 1", "right", ""),
     "timed": ("%%time\ndef f{n}(x):\n    return int(x) + {n}\n\nf{n}?", "right", ""),
     "tried below": (
-        "print(computed)\ndef f{n}(x):\n    return int(x) + {n}\ntried = f{n}(computed)", "right", ""
+        "print(computed)\ndef f{n}(x):\n    return int(x) + {n}\nx = f{n}(computed)", "right", ""
     ),
     "another cell's": ("def f{n}(x):\n    return plus_zero(floor(x)) + ONE * {n}", "right", ""),
     "another cell's result": ("def f{n}(x):\n    return int(x) + computed", "wrong", "no results"),

@@ -45,7 +45,7 @@ from sparcl_lib.experiments.sweep import (
     trials_table,
 )
 from sparcl_lib.method_table import NO_BREAK
-from sparcl_lib.methods import load_plugins
+from sparcl_lib.methods import TERMS, load_plugins
 from sparcl_lib.progress import one_line, tell
 from sparcl_lib.tasks import get_task, shuffled_order
 
@@ -653,6 +653,23 @@ def test_a_term_that_only_the_space_names_goes_to_the_processes(plan, tmp_path):
     mine = dataclasses.replace(plan(2), spaces={"FT": searched})
     table = sweep(mine, open_store(tmp_path / "runs"), jobs=2)
     assert table.state.tolist() == ["complete", "complete"], table.error.tolist()
+
+
+def test_other_code_of_a_term_that_only_the_space_names_is_another_sweep(plan, tmp_path):
+    """The trials of the code before were the answer, and new ones came among them."""
+    searched = {"method.terms.mine.weight": Range(low=0.1, high=1)}
+    for number in (1, 2):
+        (tmp_path / f"mine{number}.py").write_text(
+            "from sparcl_lib import term\n\n@term\ndef mine(context):\n"
+            f"    return {number} * context.output.logits.square().mean()\n", "utf-8",
+        )  # fmt: skip
+    mine = dataclasses.replace(plan(2), spaces={"FT": searched})
+    load_plugins([tmp_path / "mine1.py"])
+    assert _study(mine, "FT") and _study(mine, "FT")
+    del TERMS["mine"]
+    load_plugins([tmp_path / "mine2.py"])
+    with pytest.raises(UserError, match="holds a sweep of FT with recipe, data and code"):
+        _study(mine, "FT")
 
 
 def test_a_loss_that_runs_off_scores_0_and_the_search_goes_on(plan, tmp_path):

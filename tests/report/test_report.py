@@ -85,11 +85,31 @@ def test_another_setup_task_or_class_order_has_no_published_row():
 def test_markdown_parses_as_a_table():
     text = render([run := voc_run("MiB"), make_run("FT", setup="a|b")], "md")
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line[:1] == "|"]
-    assert len(rows) == 4 and {len(row) for row in rows} == {13}
+    assert len(rows) == 4 and {len(row) for row in rows} == {16}
     cells = dict(zip([c.strip() for c in rows[0]], [c.strip() for c in rows[2]]))
     assert cells["method"] == "MiB" and cells["published all"] == "33.3"
     assert cells["all"] == f"{run.metrics['steps'][-1]['miou_all']:.1f}"
     assert "SDR authors' CVPR 2021 slides" in text
+
+
+def test_published_old_and_new_stand_beside_means_over_the_same_classes():
+    """15-1's published 44.7 and 21.8 are of classes 0 to 15 and 16 to 20; beside them stood means
+    of 0 to 19 and of class 20."""
+    run = voc_run("SDR", setup="overlapped")
+    last = run.metrics["steps"][-1]
+    last["class_iou"] = {name: float(k) for k, name in enumerate(last["class_iou"])}  # 0 to 20
+    table = results_table([run, two := voc_run("SDR", "15-5", setup="overlapped")])
+    of_15_1 = table[table["task"] == "15-1"].iloc[0]
+    assert of_15_1[["miou_first", "miou_later", "miou_first_no_bg"]].tolist() == [7.5, 18, 8]
+    assert of_15_1[["published_old", "published_new"]].tolist() == [44.7, 21.8]
+    text = render([run], "md")
+    titles, _, cells = (re.split(r" ?\| ?", line)[1:-1] for line in text.splitlines()[:3])
+    shown = dict(zip(titles, cells))
+    assert shown["step 0"] == "7.5" and shown["published step 0"] == "44.7"
+    assert shown["later steps"] == "18.0" and shown["published later steps"] == "21.8"
+    assert "what the source calls old and new" in text and "published old" not in text
+    of_two = render([two], "md")  # there it is the same, and nothing is to be said
+    assert "published old" in of_two and "later steps" not in of_two
 
 
 def test_csv_holds_the_numbers_of_the_table(runs):
@@ -381,7 +401,7 @@ def test_another_class_order_is_another_task():
         for order in ([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], [2, 1, 3, 4, 5, 6, 7, 8, 9, 10])
     ]
     runs = [mini("MiB"), *(mini("MiB")._replace(config=config) for config in orders)]
-    runs[2].metrics["classes"] = THREE_STEPS[::-1]
+    runs[2] = make_run("MiB", classes=THREE_STEPS[::-1])._replace(config=orders[1])
     tasks = results_table(told_apart(runs))["task"].tolist()
     assert re.fullmatch(
         r"mine mine, order 10 9 8 7 \.\.\. \(\w{4}\) mine, order 2 1 3 4 .*", " ".join(tasks)
