@@ -210,6 +210,14 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="File to write; standard output without.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="A method: how many points the others are above it, paired over seeds, with "
+            "intervals. As md, latex or csv.",
+            metavar="METHOD",
+        ),
+    ] = None,
 ) -> None:
     """One table or page over several runs, the published row beside each of ours."""
     from sparcl_lib.report import load_runs, render
@@ -217,14 +225,14 @@ def report(
 
     loaded = load_runs(runs)
     if out is None:
-        print(render(loaded, format))
+        print(render(loaded, format, against))
         return
-    if format == "html":
+    if format == "html" and against is None:
         from sparcl_lib.report.page import write_report
 
         write_report(loaded, out, "Results")  # with a link to the course
     else:
-        write_text(out, render(loaded, format))
+        write_text(out, render(loaded, format, against))
     print(f"wrote {out}")
 
 

@@ -56,6 +56,7 @@ def resolve(
         _check_options(layer, fixed)
     plain = with_variant(before, after, ModelConfig.head)
     config = read_config({**plain, **fixed})
+    _check_new_terms(plain["method"]["terms"], METHODS[method]["terms"], method)
     config.method.check_terms()
     return with_absolute_paths(config)
 
@@ -75,6 +76,20 @@ def _check_options(layer: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
                 f"{key}={value if isinstance(value, str) else shown(value)} would be ignored "
                 f"among the settings: give it by the option {OPTIONS[key]} (in Python by the "
                 f"argument {key}), or leave it out"
+            )
+
+
+def _check_new_terms(given: Mapping[str, Any], known: Mapping[str, Any], method: str) -> None:
+    """Raise UserError for an option of a term that the method lacks: it would come with weight 1.
+
+    given, known: term -> its settings, of a run and of the method's row.
+    """
+    for name, row in given.items():
+        if name not in known and row and "weight" not in row:
+            key = f"method.terms.{name}"
+            raise UserError(
+                f"{key}.{next(iter(row))} is of a term that {method} does not have; add the term "
+                f"by its weight, such as {key}.weight=1, or leave this out"
             )
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sparcl_lib.errors import UserError
-from sparcl_lib.report.runs import ReportRun, by_method
+from sparcl_lib.report.runs import KEYS, ReportRun, by_group, by_method
 from sparcl_lib.tasks.classes import unknown_name
 
 # The 97.5 % quantile of Student's t with 1, 2, ... degrees of freedom; the last serves all above.
@@ -21,6 +21,8 @@ _QUANTILES = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
     2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
 )  # fmt: skip
+
+_GAINS = {"old w/o bg": "miou_old_no_bg", "new": "miou_new", "all": "miou_all"}
 
 Scores = Mapping[Any, float]
 """Seed, or class order -> mIoU in percent."""
@@ -122,6 +124,33 @@ def gains_text(gains: pd.DataFrame, decimals: Mapping[str, int] | None = None) -
     return pd.DataFrame(
         {title: gains[title].apply(text, 1, args=(digits[title],)) for title in titles}
     )
+
+
+def gains_over(runs: Iterable[ReportRun], method: str) -> pd.DataFrame:
+    """How many points every other method is above `method` after the last step, paired over seeds.
+
+    Returns:
+        A row for each dataset, task, setup and method; columns as of `paired_gains`, for the old
+        classes without background, the new ones, and all.
+
+    Raises:
+        UserError: for a method that none of the finished runs has.
+    """
+    found, known = [], list(runs)
+    for group, members in by_group(known).items():
+        last = [{"method": run.method, "seed": run.metrics["seed"], **run.metrics["steps"][-1]}
+                for run in members if run.finished]  # fmt: skip
+        names = dict.fromkeys(row["method"] for row in last)
+        pairs: dict[Hashable, tuple[str, str]] = {
+            (*group, name): (name, method) for name in names if name != method
+        }
+        if method in names and pairs:
+            table = pd.DataFrame(last)
+            table[list(_GAINS.values())] = table[list(_GAINS.values())].astype(float)
+            found.append(paired_gains(table, pairs, _GAINS))
+    if not found:
+        raise unknown_name("method", method, by_method(known))
+    return pd.concat(found).rename_axis([*KEYS])
 
 
 class Ranking(NamedTuple):

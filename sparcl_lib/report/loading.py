@@ -5,12 +5,14 @@ import hashlib
 import itertools
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sparcl_lib.config import RunConfig, all_settings, first_step_settings
-from sparcl_lib.errors import UserError
+from sparcl_lib.data.lists import first_few
+from sparcl_lib.errors import UserError, number_of
 from sparcl_lib.method_table import METHODS
 from sparcl_lib.plain import as_plain
 from sparcl_lib.report.runs import (
@@ -32,6 +34,8 @@ _OF_VARIANT = ("method.prototypes", "model.head", "model.batch_norm")
 """What `method.variant` sets beside terms."""
 _ORDER = ", order "
 _ADDED = re.compile(r", order [\d ]+ \.\.\. \([0-9a-f]{4}\)$")
+_FIRST_STEP = re.compile("first-[0-9a-f]{12}")
+"""A folder's name, as a store gives it (`experiments.store.run_keys`)."""
 _NAMED = 2
 _BEGINS = 4
 """Classes by which an order is described."""
@@ -44,13 +48,14 @@ Experiment = dict[str, Any]
 
 def load_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
     """Read run directories; runs of one method that are no seeds of one experiment get names that
-    say what they differ in, by `told_apart`.
+    say what they differ in, by `told_apart`. First steps that a store keeps for several runs are
+    left out, and said.
 
     Raises:
         UserError: a path that is none, two runs that a table could not tell apart, or two of one
             dataset, task and setup with other classes or label rules.
     """
-    paths = list(paths)
+    paths = _without_first_steps(list(paths))
     runs = told_apart([_load(RunDirectory(path)) for path in paths])
     if not runs:
         raise UserError("no run to report: give at least one run directory")
@@ -60,9 +65,26 @@ def load_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
     return runs
 
 
+def _without_first_steps(paths: list[str | Path]) -> list[str | Path]:
+    """All but the step 0 that runs of a store share: as a row it would bear the name of the run
+    that trained it, by chance. One that is asked for alone is shown."""
+    shared = [path for path in paths if _FIRST_STEP.fullmatch(Path(path).name)]
+    if len(shared) in (0, len(paths)):
+        return paths
+    number = number_of(len(shared), "first step", "first steps")
+    line = f"sparcl: left out {number}, kept for several runs: {first_few(shared)}"
+    print(line, file=sys.stderr)
+    return [path for path in paths if path not in shared]
+
+
 def _load(directory: RunDirectory) -> ReportRun:
     if not directory.path.is_dir():
         raise UserError(f"{directory.path} is no run directory: give the --out of sparcl train")
+    for inside in ("*", "runs/*"):
+        if not directory.metrics_file.exists() and [*directory.path.glob(f"{inside}/metrics.json")]:
+            raise UserError(
+                f"{directory.path} is no run and holds some: give {directory.path}/{inside}"
+            )
     metrics = directory.metrics()
     if not metrics["steps"]:
         raise UserError(f"{directory.path} has no evaluated step: train it first")

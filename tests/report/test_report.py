@@ -17,6 +17,7 @@ from sparcl_lib.methods.registry import TERMS
 from sparcl_lib.published.tables import get_recipe
 from sparcl_lib.report import (
     ReportRun,
+    gains_over,
     load_runs,
     render,
     results_table,
@@ -166,6 +167,42 @@ def test_what_is_no_run_is_refused(tmp_path):
     for paths, words in (([nowhere], str(nowhere)), ([tmp_path], "metrics.json"), ([], "no run")):
         with pytest.raises(UserError, match=words):
             load_runs(paths)
+
+
+def test_methods_stand_against_one_of_them_paired_over_seeds():
+    """Whoever adds a loss asks what it adds to its base, and the page pairs with the best alone."""
+    runs = [make_run(m, s, pictures=False) for m in ("FT", "MiB", "SDR") for s in (0, 1, 2)]
+    for k, run in enumerate(runs):
+        run.metrics["steps"][-1]["miou_all"] = 50 + [0, 0, 0, 9, 9, 9, 10, 12, 14][k]
+    gains = gains_over(runs, "MiB")
+    assert [name for *_, name in gains.index] == ["FT", "SDR"]
+    sdr = gains.loc[("minivoc", "mine", "disjoint", "SDR"), "all"]
+    assert sdr.tolist() == pytest.approx([3, 3 - 4.303 * 2 / 3**0.5, 3 + 4.303 * 2 / 3**0.5])
+    text = render(runs, "md", "MiB")
+    assert "| minivoc | mine | disjoint | FT | " in text and r"| -9.0 (-9.0 to -9.0) \* |" in text
+    assert "points above MiB, mean and 95 % interval" in text
+    assert "FT & " in render(runs, "latex", "MiB")
+    csv = pd.read_csv(io.StringIO(render(runs, "csv", "MiB")))
+    assert csv["all, mean"].tolist() == [-9, 3]
+    for asked, words in ((("md", "PLOP"), "'PLOP'. Valid: FT, MiB, SDR"), (("html", "MiB"), "csv")):
+        with pytest.raises(UserError, match=words):
+            render(runs, *asked)
+
+
+def test_first_steps_of_a_store_are_no_rows(tmp_path, capsys):
+    """`sparcl report runs/*` gave the step 0 that four methods shared the name of one of them."""
+    store = tmp_path / "compared" / "runs"
+    store.mkdir(parents=True)
+    run = save(make_run("FT", pictures=False), store / "FT-0123456789ab")
+    first = save(make_run("SDR", last=0, pictures=False), store / "first-0123456789ab")
+    assert [r.method for r in load_runs([run, first])] == ["FT"]
+    said = f"sparcl: left out 1 first step, kept for several runs: {first}\n"
+    assert capsys.readouterr().err == said
+    assert [r.method for r in load_runs([first])] == ["SDR (until step 0)"]
+    for folder, inside in ((store, "*"), (store.parent, "runs/*")):
+        with pytest.raises(UserError) as refused:
+            load_runs([folder])
+        assert str(refused.value) == f"{folder} is no run and holds some: give {folder}/{inside}"
 
 
 def test_what_value_0_is_is_told_where_it_is_not_background(tmp_path):

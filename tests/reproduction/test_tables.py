@@ -84,7 +84,11 @@ def test_beside_them_stand_ours_over_the_same_classes():
     planned = SimpleNamespace(row=get_recipe("voc-15-1-overlapped-SDR"), result=lambda: run)
     outcome = outcome_table(get_table("sdr-voc"), [planned]).iloc[0]
     assert outcome[["old", "new", "all"]].tolist() == [7.5, 18, 10]
-    assert outcome[["published_old", "published_new", "published_all"]].tolist() == [44.7, 21.8, 39.2]
+    assert outcome[["published_old", "published_new", "published_all"]].tolist() == [
+        44.7,
+        21.8,
+        39.2,
+    ]
 
 
 def test_names_are_unique_and_the_tables_are_those_of_the_issue():
