@@ -211,7 +211,8 @@ def format_mean(mean: float | None, deviation: float = float("nan")) -> str:
     """`61.2`, `61.2 ± 0.4`, or a dash for no value."""
     if mean is None or np.isnan(mean):
         return "–"
-    return f"{mean:.1f}" if np.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
+    text = f"{mean:z.1f}"  # no -0.0
+    return text if np.isnan(deviation) else f"{text} ± {deviation:.1f}"
 
 
 def dump_json(content: Any) -> str:

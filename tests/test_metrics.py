@@ -9,7 +9,14 @@ import torch
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from sparcl_lib.labels import VOID
-from sparcl_lib.metrics import StepMatrix, class_iou, dump_json, mean_iou, summarise
+from sparcl_lib.metrics import (
+    StepMatrix,
+    class_iou,
+    dump_json,
+    format_mean,
+    mean_iou,
+    summarise,
+)
 from sparcl_lib.training.evaluation import pixel_counts
 
 STEPS = [["cat", "dog"], ["cow"], ["sheep"]]
@@ -173,3 +180,8 @@ def test_other_classes_are_refused(step, names):
 def test_json_has_no_nan():
     with pytest.raises(ValueError, match="not JSON compliant"):
         dump_json({"a": NAN})
+
+
+def test_a_mean_that_rounds_to_nothing_has_no_sign():
+    assert [format_mean(x) for x in (-0.04, 0.04, -0.06)] == ["0.0", "0.0", "-0.1"]
+    assert format_mean(-0.01, 0.2) == "0.0 ± 0.2" and format_mean(None) == "–"

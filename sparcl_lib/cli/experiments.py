@@ -78,7 +78,11 @@ def sweep(
     task: TaskName,
     method: Annotated[str, typer.Option(help="One method or several, as in FT,MiB.")],
     space: Annotated[
-        Path, typer.Option(help="What may vary (YAML): sparcl_lib.experiments.space.")
+        Path,
+        typer.Option(
+            help="What may vary, a YAML file: optim.lr: {low: 0.005, high: 0.1, log: true}, or a "
+            "list of choices; what one method alone varies stands below methods: and its name."
+        ),
     ],
     trials: Annotated[int, typer.Option(min=1, max=10_000, help="Budget of each method.")],
     storage: Annotated[Path, typer.Option(help="Journal file; others may share it.")],

@@ -72,7 +72,8 @@ def settings(
         if not group:
             print(textwrap.indent(textwrap.fill(_ARGUMENTS, _WIDTH - 2), "  "))
         for row in members:
-            print(f"  {row.key} = {_shown(row.default)}")
+            absent = method is not None and _is_absent(row.key, method)
+            print(f"  {row.key} = {f'(no term of {method})' if absent else _shown(row.default)}")
             if row.key in recipe and recipe[row.key] != row.default:
                 source = ", ".join(filter(None, [dataset, method]))
                 print(f"      {source}: {_shown(recipe[row.key])}")
@@ -81,6 +82,13 @@ def settings(
                 print(textwrap.indent(textwrap.fill(text, _WIDTH - 6), " " * 6))
             shown.add(text)
         print()
+
+
+def _is_absent(key: str, method: str) -> bool:
+    """Whether a setting is the weight of a term that the method does not have."""
+    terms = ROWS[method_name(method)].settings["terms"]
+    name = key.removeprefix("method.terms.").removesuffix(".weight")
+    return key == f"method.terms.{name}.weight" and name not in terms
 
 
 def _is_part(part: str, key: str) -> bool:

@@ -30,7 +30,7 @@ from sparcl_lib.config import (
     to_plain,
 )
 from sparcl_lib.errors import UserError, shown
-from sparcl_lib.methods import method_name
+from sparcl_lib.methods import METHODS, method_name
 from sparcl_lib.plain import build, flatten, read_yaml
 
 _MOST_STEPS = 254
@@ -81,6 +81,8 @@ def read_space(path: str | Path, method: str) -> Space:
     if not rows:
         raise UserError(f"{path} gives method {method} nothing to vary: add a setting with a range")
     for key in rows:
+        if key in METHODS:
+            raise UserError(f"{path}: {key} is a method; put it below methods:")
         name, place = _name_and_place(key)
         if place is not None and name in rows:
             raise UserError(f"{path}: {name} and {key} both vary, and one would be lost: keep one")

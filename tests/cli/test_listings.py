@@ -97,6 +97,16 @@ def test_settings_shows_default_recipe_values_and_meaning(capsys):
     assert text.count("minivoc, LwF") == 2 and "data.size" not in text  # power is nobody's
 
 
+def test_the_weight_of_a_term_that_a_method_lacks_is_not_shown_as_1(capsys):
+    """MiB looked as if it had every loss with weight 1."""
+    with pytest.raises(SystemExit):
+        main(["settings", "method.terms.matching.weight", "--method", "MiB"])
+    assert "matching.weight = (no term of MiB)" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["settings", "method.terms.matching.weight", "--method", "SDR"])
+    assert "matching.weight = 1.0" in capsys.readouterr().out
+
+
 def test_settings_lists_all_in_80_columns_and_a_common_meaning_once(capsys):
     text = printed(capsys, "settings")
     assert all(len(line) <= 80 for line in text.splitlines())

@@ -213,6 +213,7 @@ BAD_SETTINGS = {
     "method.terms.kd.from_step=x": "method.terms.kd.from_step must be",
     "method.terms.kd.unbiased=1": "method.terms.kd.unbiased must be true or false, got 1",
     "method.terms.matching.distance=L2": "method.terms.matching.distance must be one of l2, mse",
+    "method.terms.pod.from_step=2": "is of a term that SDR does not have; add the term by",
     "method.classifier_init=zero": "method.classifier_init must be",
     "method.joint=3": "method.joint must be",
     "method.regulariser=ewc": "method.regulariser is a group of settings, not 'ewc'",

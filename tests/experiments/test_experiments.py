@@ -523,6 +523,7 @@ def test_a_single_choice_is_a_value_for_one_method(space, base):
         ("optim.lr[1]: [1]\noptim.lr: [2]", r"optim.lr and optim.lr\[1\] both vary"),
         ("methods: {SDR: {optim.lr: [1, 2]}}", "gives method FT nothing to vary"),
         ("methods: {SRD: {optim.lr: [1, 2]}}", "unknown method 'SRD'"),
+        ("FT: {optim.lr: [1, 2]}", "space.yaml: FT is a method; put it below methods:"),
         ("methods: 3", "methods: expected a group of settings, got 3"),
         ("methods: {FT: [1]}", "FT: expected a group of settings, got .1"),
         ("setup: [overlapped]", "space.yaml, setup: give the option --setup, it cannot vary"),
