@@ -265,9 +265,11 @@ def old_and_new(ious, num_old, with_background):
 
 # %% tags=["check"]
 ious = np.array([80.0, 10.0, 20.0, 60.0, 40.0])
+more = np.array([90.0, 50.0, 40.0, 30.0, 5.0, 10.0, 60.0])
 check(
     "0.1", old_and_new,
-    [((ious, 3, True), (110 / 3, 50.0)), ((ious, 3, False), (15.0, 50.0))],
+    [((ious, 3, True), (110 / 3, 50.0)), ((ious, 3, False), (15.0, 50.0)),
+     ((more, 4, True), (52.5, 25.0)), ((more, 4, False), (40.0, 25.0))],
     hint="slices of ious: old from 0 (or 1) up to num_old, new from there on",
 )
 
@@ -291,9 +293,15 @@ def forgetting(rows):
 
 # %% tags=["check"]
 history = [{"cat": 50.0}, {"cat": 60.0, "dog": 40.0}, {"cat": 20.0, "dog": 45.0, "cow": 30.0}]
+longer = [
+    {"cat": 60.0}, {"cat": 50.0, "dog": 70.0}, {"cat": 30.0, "dog": 40.0, "cow": 55.0},
+    {"cat": 20.0, "dog": 10.0, "cow": 55.0, "pig": 35.0},
+]
 check(
-    "0.2", forgetting, [((history,), {"cat": 40.0, "dog": -5.0})],
-    hint="it is negative for a class that got better, and the last step's own classes have none",
+    "0.2", forgetting,
+    [((history,), {"cat": 40.0, "dog": -5.0}), ((longer,), {"cat": 40.0, "dog": 60.0, "cow": 0.0})],
+    hint="take the best of all earlier steps; it is negative for a class that got better, and the last "
+    "step's own classes have none",
 )
 
 # %% [markdown]

@@ -646,19 +646,22 @@ def disjoint_step(values, steps):
     # END
 
 # %% tags=["check"]
-three_steps = [(4, 1), (3,), (2, 6)]
+three_steps, four_steps = [(4, 1), (3,), (2, 6)], [(5,), (1, 2), (6,), (4, 3)]
 check(
     "1.1", disjoint_step,
     [(({0, 4, 255}, three_steps), 0), (({0, 3, 4, 255}, three_steps), 1),
      (({0, 1, 2, 255}, three_steps), 2),
-     (({0, 4, 5, 255}, three_steps), 0), (({0, 5, 255}, three_steps), -1)],
+     (({0, 4, 5, 255}, three_steps), 0), (({0, 5, 255}, three_steps), -1),
+     (({0, 1, 255}, three_steps), 0), (({0, 3, 6, 255}, three_steps), 2),
+     (({0, 3, 5, 255}, four_steps), 3), (({0, 2, 5, 255}, four_steps), 1)],
     hint="an image waits until its last class is there: the latest step, not the largest id",
 )
 
 # %% [markdown]
 # ### 1.2 A table for the test
 #
-# At test, every class seen so far is labelled, whatever the setup. Write that lookup table. `future` says what the others become: 0 or 255.
+# At test, every class seen so far is labelled, whatever the setup. Write that lookup table. `future` says what the others become,
+# classes that no step names among them: 0 or 255.
 
 # %% tags=["exercise"]
 def test_table(steps, step, num_raw, future):
@@ -676,14 +679,18 @@ def test_table(steps, step, num_raw, future):
     # END
 
 # %% tags=["check"]
-shuffled = Task("shuffled", "toy", ("background", "a", "b", "c", "d"), ((3, 1), (2,), (4,)))
-cases = [
-    ((list(shuffled.steps), step, 5, future), evaluation_table(shuffled, step, policy))
-    for step in (0, 1, 2) for future, policy in ((255, SDR_POLICY), (0, PLOP_POLICY))
-]
+cases = []
+for future, policy, unused in ((255, SDR_POLICY, "ignore"), (0, PLOP_POLICY, "background")):
+    for names, new in (("abcd", ((3, 1), (2,), (4,))), ("abcde", ((3, 1), (5,), (4,)))):  # no step has b
+        task = Task("shuffled", "toy", ("background", *names), new, unused)
+        cases += [
+            ((list(new), step, len(task.classes), future), evaluation_table(task, step, policy))
+            for step in (0, 1, 2)
+        ]
 check(
     "1.2", test_table, cases,
-    hint="the first class learned has index 1, whatever its raw id; 255 stays 255",
+    hint="the first class learned has index 1, whatever its raw id; 255 stays 255; a class that no step "
+    "names becomes what `future` says",
 )
 
 # %% [markdown]
@@ -918,16 +925,20 @@ def hidden_shares(mask, table, steps, step):
     # END
 
 # %% tags=["check"]
-toy = Task("toy", "toy", ("background", "a", "b", "c"), ((3,), (1,), (2,)))
+toy = Task("toy", "toy", ("background", "a", "b", "c", "unused"), ((3,), (1,), (2,)))
 small = np.array([[0, 0, 3, 255], [1, 1, 3, 2]])
+large = np.array([[0, 3, 255], [1, 1, 2], [2, 4, 4]])  # 4 is in no step
 cases = [
     ((small, training_table(toy, 1, "overlapped"), toy.steps, 1), (2 / 6, 1 / 6)),
     ((small, training_table(toy, 1, "overlapped", PLOP_POLICY), toy.steps, 1), (2 / 5, 1 / 5)),
     ((small, training_table(toy, 1, "sequential"), toy.steps, 1), (0.0, 1 / 4)),
     ((small, training_table(toy, 0, "overlapped"), toy.steps, 0), (0.0, 3 / 6)),
     ((np.ones((2, 2), dtype=int), training_table(toy, 1, "disjoint"), toy.steps, 1), (0.0, 0.0)),
+    ((large, training_table(toy, 1, "overlapped"), toy.steps, 1), (1 / 7, 2 / 7)),
+    ((large, training_table(toy, 2, "disjoint"), toy.steps, 2), (3 / 7, 0.0)),
 ]
 check(
     "1.4", hidden_shares, cases,
-    hint="look up the mask first; divide by all pixels whose target is 0, the border's among them",
+    hint="look up the mask first; divide by all pixels whose target is 0, the border's among them; old "
+    "are the classes of all earlier steps, and one that no step names is neither old nor future",
 )

@@ -24,6 +24,86 @@ def channel_loss(features, labels):
 }  # fmt: skip
 
 WRONG = {
+    "the first step ends at class 3 in every task": ("0.1", """
+def old_and_new(ious, num_old, with_background):
+    first = 0 if with_background else 1
+    return np.mean(ious[first:3]), np.mean(ious[num_old:])
+"""),
+    "the last two classes are new": ("0.1", """
+def old_and_new(ious, num_old, with_background):
+    first = 0 if with_background else 1
+    return np.mean(ious[first:num_old]), np.mean(ious[-2:])
+"""),
+    "a median of the new classes": ("0.1", """
+def old_and_new(ious, num_old, with_background):
+    first = 0 if with_background else 1
+    return np.mean(ious[first:num_old]), np.median(ious[num_old:])
+"""),
+    "only the step before the last": ("0.2", """
+def forgetting(rows):
+    return {n: rows[-2][n] - rows[-1][n] for n in rows[-2]}
+"""),
+    "the latest earlier step": ("0.2", """
+def forgetting(rows):
+    best = {}
+    for row in rows[:-1]:
+        best.update(row)
+    return {name: iou - rows[-1][name] for name, iou in best.items()}
+"""),
+    "what the first case wants": ("0.2", """
+def forgetting(rows):
+    return {"cat": 40.0, "dog": -5.0}
+"""),
+    "the best step, the last among them": ("0.2", """
+def forgetting(rows):
+    return {n: max(row.get(n, 0) for row in rows) - rows[-1][n] for n in rows[-2]}
+"""),
+    "the first class of each step": ("1.1", """
+def disjoint_step(values, steps):
+    return max((k for k, s in enumerate(steps) if s[0] in values), default=-1)
+"""),
+    "the last class of each step": ("1.1", """
+def disjoint_step(values, steps):
+    return max((k for k, s in enumerate(steps) if s[-1] in values), default=-1)
+"""),
+    "three steps in every task": ("1.1", """
+def disjoint_step(values, steps):
+    return max((k for k in range(3) if values & set(steps[k])), default=-1)
+"""),
+    "an unused class is ignored": ("1.2", """
+def test_table(steps, step, num_raw, future):
+    table = np.full(256, 255)
+    table[0] = 0
+    for new in steps[step + 1 :]:
+        table[list(new)] = future
+    seen = [c for new in steps[: step + 1] for c in new]
+    table[seen] = np.arange(1, len(seen) + 1)
+    return table
+"""),
+    "an unused class is background": ("1.2", """
+right = test_table
+def test_table(steps, step, num_raw, future):
+    table = right(steps, step, num_raw, future)
+    table[[c for c in range(1, num_raw) if not any(c in new for new in steps)]] = 0
+    return table
+"""),
+    "the step before alone is old": ("1.4", """
+def hidden_shares(mask, table, steps, step):
+    hidden = mask[table[mask] == 0]
+    if not len(hidden):
+        return 0.0, 0.0
+    old = steps[step - 1] if step else ()
+    future = [c for later in steps[step + 1 :] for c in later]
+    return float(np.isin(hidden, old).mean()), float(np.isin(hidden, future).mean())
+"""),
+    "whatever is not old is to come": ("1.4", """
+def hidden_shares(mask, table, steps, step):
+    hidden = mask[table[mask] == 0]
+    if not len(hidden):
+        return 0.0, 0.0
+    old = np.isin(hidden, [c for earlier in steps[:step] for c in earlier])
+    return float(old.mean()), float((~old & (hidden != 0) & (hidden != 255)).mean())
+"""),
     "written in place": ("5.1", """
 def merge_banks(p_a, n_a, p_b, n_b):
     p_a *= n_a[:, None]
