@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -49,13 +50,14 @@ def check(
 ) -> None:
     """Call `answer` on every case; show what is wrong with the first that fails, then a hint.
 
-    An answer that raises NotImplementedError is not started, and gets no hint. What was found is
-    appended to `results`. An answer that writes into the tensors and arrays that it is given is
-    wrong, and told so.
+    An answer that raises NotImplementedError in the first case is not started, and gets no hint.
+    What was found is appended to `results`. An answer that writes into the tensors, arrays, lists,
+    sets and dictionaries that it is given is wrong, and told so.
 
     cases: pairs (arguments, expected); an expected whole number, also in a list, a dictionary or an
-    array, is met by nothing else, 2.0 by what is close. tolerance: relative and absolute, for
-    floats.
+    array, is met by nothing else, 2.0 by what is close. A list and a tuple are the same here; where
+    one of numbers is expected, an array or a tensor of one dimension is right too, and where an
+    array is expected, a tensor. tolerance: relative and absolute, for floats.
     """
     result = _result(exercise, answer, list(cases), tolerance)
     results.append(result)
@@ -67,7 +69,7 @@ def _result(
 ) -> Result:
     for number, (arguments, expected) in enumerate(cases, start=1):
         problem = _problem(answer, arguments, expected, tolerance)
-        if problem == _NOT_STARTED:
+        if number == 1 and (problem or "").startswith(_NOT_STARTED):
             return Result(exercise, "not started")
         if problem:
             where = f"case {number} of {len(cases)}: " if len(cases) > 1 else ""
@@ -91,7 +93,8 @@ def _said(result: Result, hint: str) -> Output:
     return Output(page, plain)
 
 
-_NOT_STARTED = "not started yet"
+_NOT_STARTED = "raised NotImplementedError"
+"""So begins what is said of the first case if the answer is still the stub."""
 
 
 def _problem(
@@ -100,10 +103,8 @@ def _problem(
     before = [_copied(argument) for argument in arguments]
     try:
         got = answer(*arguments)
-    except NotImplementedError:
-        return _NOT_STARTED
     except Exception as error:  # whatever the reader's code does
-        return f"raised {type(error).__name__}: {error}"
+        return f"raised {type(error).__name__}" + (f": {error}" if str(error) else "")
     if got is None and expected is not None:
         return "returned nothing; is there a return at the end?"
     for place, pair in enumerate(zip(before, arguments), start=1):
@@ -115,15 +116,27 @@ def _problem(
 
 
 def _copied(value: Any) -> Any:
+    """A copy of what can be written into, at any depth; other things as they are."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
-    return value.copy() if isinstance(value, np.ndarray) else value
+    if isinstance(value, (np.ndarray, set)):
+        return value.copy()
+    if isinstance(value, dict):
+        return {key: _copied(entry) for key, entry in value.items()}
+    return [_copied(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def _is_same(before: Any, now: Any) -> bool:
-    """Whether a tensor or an array is what it was; other things are not looked at."""
-    if not isinstance(now, (torch.Tensor, np.ndarray)):
-        return True
+    """Whether `now` is what `_copied` made `before` of: nothing was written into it."""
+    if isinstance(now, dict) and isinstance(before, dict):
+        return before.keys() == now.keys() and all(_is_same(before[key], now[key]) for key in now)
+    if isinstance(now, (list, tuple)) and isinstance(before, list):
+        return len(before) == len(now) and all(map(_is_same, before, now))
+    if isinstance(now, set) and isinstance(before, set):
+        return before == now
+    arrays = (torch.Tensor, np.ndarray)
+    if not (isinstance(now, arrays) and isinstance(before, arrays)):
+        return before is now
     then, values = np.asarray(_plain(before)), np.asarray(_plain(now))
     if then.shape != values.shape:
         return False
@@ -140,14 +153,13 @@ def _missing(got: Any, wanted: Property) -> str | None:
 def _difference(got: Any, expected: Any, tolerance: float) -> str | None:
     """What is different, in words, or None."""
     kind, wanted = _kind(got), _kind(expected)
-    if {kind, wanted} == {"a list", "a tuple"}:  # "returns two numbers" may be either
-        return _sequence_difference(got, expected, tolerance)
-    if kind != wanted:
+    sequences = ("a list", "a tuple")  # "returns two numbers" may be either
+    if wanted in sequences and (kind in sequences or _may_be_list(got, expected)):
+        return _sequence_difference(_listed(got), expected, tolerance)
+    if kind != wanted and (kind, wanted) != ("a tensor", "an array"):
         return f"returned {kind}, expected {wanted}"
     if wanted == "a dictionary":
         return _dictionary_difference(got, expected, tolerance)
-    if wanted in ("a list", "a tuple"):
-        return _sequence_difference(got, expected, tolerance)
     if wanted in ("an array", "a tensor", "a number"):
         return _array_difference(np.asarray(_plain(got)), np.asarray(_plain(expected)), tolerance)
     return None if got == expected else f"returned {got!r}, expected {expected!r}"
@@ -163,6 +175,7 @@ def _kind(value: Any) -> str:
         "a truth value": (bool, np.bool_),
         "a number": (int, float, np.number),
         "a text": str,
+        "None": type(None),
     }
     found = (name for name, types in kinds.items() if isinstance(value, types))
     # A tensor or array of one element may stand for a number.
@@ -175,16 +188,34 @@ def _plain(value: Any) -> Any:
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
 
 
+def _may_be_list(got: Any, expected: Any) -> bool:
+    """Whether an array or a tensor stands for a list of numbers: it has one dimension."""
+    one_dimension = isinstance(got, (torch.Tensor, np.ndarray)) and got.ndim == 1
+    return one_dimension and all(_kind(entry) == "a number" for entry in expected)
+
+
+def _listed(got: Any) -> Any:
+    plain = _plain(got)
+    return plain.tolist() if isinstance(plain, np.ndarray) else plain
+
+
 def _dictionary_difference(
     got: dict[Any, Any], expected: dict[Any, Any], tolerance: float
 ) -> str | None:
     if got.keys() != expected.keys():
-        return f"has the keys {sorted(got)}, expected {sorted(expected)}"
+        return f"has the keys {_in_order(got)}, expected {_in_order(expected)}"
     for key, value in expected.items():
         problem = _difference(got[key], value, tolerance)
         if problem:
             return f"at {key!r}: {problem}"
     return None
+
+
+def _in_order(keys: Iterable[Any]) -> list[Any]:
+    try:
+        return sorted(keys)
+    except TypeError:  # of several kinds, such as 1 and "cat"
+        return sorted(keys, key=str)
 
 
 def _sequence_difference(got: Any, expected: Any, tolerance: float) -> str | None:
@@ -202,6 +233,11 @@ def _array_difference(got: np.ndarray, expected: np.ndarray, tolerance: float) -
         return f"has shape {got.shape}, expected {expected.shape}"
     if got.size == 0:
         return None
+    for place in np.ndindex(got.shape) if got.dtype.kind not in "biuf" else ():
+        value = got[place].item() if isinstance(got[place], np.generic) else got[place]
+        if not isinstance(value, Real):  # None, a text, a complex number
+            _, theirs = _distinct(math.nan, expected[place].item())
+            return f"is {value!r}{_at(place)}, expected {theirs}"
     if expected.dtype.kind in "iu":  # a whole number, as it was written
         close = got == expected
     else:
@@ -210,9 +246,12 @@ def _array_difference(got: np.ndarray, expected: np.ndarray, tolerance: float) -
     if close.all():
         return None
     place = np.unravel_index(np.argmin(close), got.shape)
-    at = f" at index {tuple(int(i) for i in place)}" if place else ""
-    mine, theirs = _distinct(got[place].item(), expected[place].item())
-    return f"is {mine}{at}, expected {theirs}"
+    mine, theirs = _distinct(np.asarray(got[place]).item(), expected[place].item())
+    return f"is {mine}{_at(place)}, expected {theirs}"
+
+
+def _at(place: tuple[Any, ...]) -> str:
+    return f" at index {tuple(int(i) for i in place)}" if place else ""
 
 
 def _distinct(got: float, expected: float) -> tuple[str, str]:

@@ -12,6 +12,10 @@ def raising(x):
     raise KeyError("old")
 
 
+def unasked(x):
+    raise AssertionError
+
+
 def unfinished(x):
     raise NotImplementedError
 
@@ -51,6 +55,51 @@ ANSWERS = {
     "infinite": (lambda x: x, np.inf, 31639, "is inf, expected 31639."),
     "truth": (lambda x: 1, 1, True, "returned a number, expected a truth value"),
     "a list for a tuple": (lambda x: [x, 2 * x], 1.0, (1.0, 2.0), "right."),
+    "an array for a list": (lambda x: np.array([x, 2.0]), 1.0, [1.0, 2.0], "right."),
+    "a tensor for a tuple": (lambda x: torch.tensor([x, 2.0]), 1.0, (1.0, 2.0), "right."),
+    "whole in an array for a list": (lambda x: np.array([x]), 3, [4], "entry 0: is 3, expected 4"),
+    "an array for texts": (lambda x: np.ones(1), 1, ["a"], "returned an array, expected a list"),
+    "rows for a list": (lambda x: np.ones((1, 1)), 1, [1.0], "returned an array, expected a list"),
+    "a tensor for an array": (lambda x: torch.ones(2), 1, np.ones(2), "right."),
+    "an array for a tensor": (
+        lambda x: np.ones(2),
+        1,
+        torch.ones(2),
+        "returned an array, expected a tensor",
+    ),
+    "None in an array": (
+        lambda x: np.array([1.0, None]),
+        1,
+        np.array([1.0, np.nan]),
+        "is None at index (1,), expected nan.",
+    ),
+    "text in an array": (
+        lambda x: np.array(["1"]),
+        1,
+        np.ones(1),
+        "is '1' at index (0,), expected",
+    ),
+    "complex in an array": (
+        lambda x: np.array([1, 2j]),
+        1,
+        np.array([1, 31639]),
+        "is (1+0j) at index (0,), expected 1.",
+    ),
+    "a complex number": (lambda x: np.complex128(1j), 1, 2.5, "is 1j, expected 2.5."),
+    "numbers in an array of objects": (
+        lambda x: np.array([1.0, 3], dtype=object),
+        1,
+        np.array([1.0, 2.0]),
+        "is 3 at index (1,), expected 2.",
+    ),
+    "None in a list": (lambda x: [None], 1, [1.0], "entry 0: returned None, expected a number"),
+    "keys of two kinds": (
+        lambda x: {"a": 1, 2: 1},
+        1,
+        {2: 1},
+        "has the keys [2, 'a'], expected [2]",
+    ),
+    "no words": (unasked, 1, 1, "raised AssertionError. Hint"),
     "kind": (lambda x: [x], 1, np.ones(1), "returned a list, expected an array"),
     "shape": (lambda x: np.ones(3), 1, np.ones(2), r"has shape (3,), expected (2,)"),
     "place": (lambda x: np.array([1, 5.0]), 1, np.ones(2), "is 5 at index (1,), expected 1"),
@@ -123,6 +172,41 @@ def test_an_answer_that_writes_into_what_it_is_given_is_told_so(given, results):
 def test_an_answer_that_gives_an_argument_another_shape_is_told_so(results):
     check("1.1", lambda x: x.unsqueeze_(0).sum(), [((torch.zeros(2),), 0.0)])
     assert results[-1].problem.startswith("wrote into argument 1")
+
+
+@pytest.mark.parametrize(
+    "given, write",
+    [
+        ([3, 1], lambda x: x.sort()),
+        ({1}, lambda x: x.add(2)),
+        ({"a": 1}, lambda x: x.pop("a")),
+        ([{"a": 1.0}], lambda x: x[0].update(a=2.0)),
+        ([({1}, 5)], lambda x: x[0][0].add(2)),
+        ({"a": np.zeros(2)}, lambda x: x["a"].fill(1)),
+        ([torch.zeros(2)], lambda x: x[0].add_(1)),
+        ([1], lambda x: x.__setitem__(0, None)),
+    ],
+)
+def test_writing_into_a_list_a_set_or_a_dictionary_is_told_at_any_depth(given, write, results):
+    check("1.1", lambda n, x: n, [((2, given), 2)])
+    assert results[-1].outcome == "right"
+    check("1.1", lambda n, x: (write(x), n)[1], [((2, given), 2)])
+    assert results[-1].problem.startswith("wrote into argument 2")
+
+
+def test_not_started_is_said_of_the_first_case_alone(results):
+    """An answer with a branch that is not written was called not started, whatever it did."""
+
+    def half(x):
+        if x > 1:
+            raise NotImplementedError("large x")
+        return x
+
+    check("1.1", half, [((1,), 1), ((2,), 2)])
+    told = "case 2 of 2: raised NotImplementedError: large x"
+    assert results[-1] == Result("1.1", "wrong", told)
+    check("1.1", half, [((2,), 2), ((1,), 1)])
+    assert results[-1].outcome == "not started"
 
 
 def test_every_check_is_recorded_in_order(results):
