@@ -162,7 +162,9 @@ explore(
 #
 # $$\mathrm{IoU}_c = \frac{N_{cc}}{\sum_j N_{cj} + \sum_j N_{jc} - N_{cc}}$$
 #
-# counted over all test images together, then averaged over classes: **mIoU**. In the plainest form:
+# counted over all test images together, then averaged over classes: **mIoU**. The library's `class_iou` differs from the formula in one
+# thing: a class of which the truth shows no pixel has no IoU there (NaN), also where it is predicted, and enters no mean. By the formula it
+# has 0 if it is predicted. In the plainest form:
 
 # %%
 def plain_class_iou(confusion):  # (K, K) counts -> K values in percent
@@ -177,6 +179,8 @@ def plain_class_iou(confusion):  # (K, K) counts -> K values in percent
 example = np.array([[50, 2, 0], [5, 30, 5], [0, 10, 20]])  # rows: truth, columns: prediction
 print("IoU of the three classes:", plain_class_iou(example).round(1))
 assert np.allclose(plain_class_iou(example), class_iou(example))  # the library's
+unseen = np.array([[9, 1], [0, 0]])  # class 1 is predicted and not in the truth
+assert plain_class_iou(unseen)[1] == 0 and np.isnan(class_iou(unseen)[1])
 
 # %% [markdown]
 # ## Forgetting, measured
@@ -249,8 +253,8 @@ explore(draw_strips, "Photograph, truth, predictions after step 0 and step 1", p
 #
 # ### 0.1 Old and new
 #
-# From the IoU of each class after a step, compute mIoU over the old classes and over the new ones. Background is class 0; SDR's tables count
-# it among the old classes, MiB's leave it out.
+# From the IoU of each class after a step, compute mIoU over the old classes and over the new ones. Background is class 0; the tables of some
+# papers, SDR among them, count it among the old classes, those of others leave it out.
 
 # %% tags=["exercise"]
 def old_and_new(ious, num_old, with_background):
@@ -331,7 +335,7 @@ quiz(
 quiz(
     "Would more training at step 0 prevent the forgetting?",
     [
-        ("Yes", "It would start from a higher point and fall to the same one: nothing in the loss of step 1 speaks for the old classes."),
+        ("Yes", "It could only start from a higher point. The loss of step 1 stays as it is, and nothing in it speaks for the old classes (chapter 03)."),
         ("No", "Right. What is missing is not skill but any reason to keep it; chapter 04 adds the first such reason."),
     ],
     right=1,
@@ -361,6 +365,7 @@ def per_image_miou(confusions):
 small, large = np.array([[9, 1], [0, 0]]), np.array([[0, 0], [0, 90]])
 check(
     "0.3", per_image_miou, [(([small, large],), (90 / 2 + 100) / 2), (([large],), 100.0)],
-    hint="leave out, image by image, the classes whose union is empty",
+    hint="leave out, image by image, the classes whose union is empty; a class that is predicted and not in "
+    "the truth counts as 0 here, but is NaN in `class_iou`, so take hits and unions from the counts",
 )
 print("over the data set:", class_iou(small + large).mean().round(1))

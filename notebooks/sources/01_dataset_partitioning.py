@@ -24,11 +24,12 @@
 #   - "SDR: Michieli & Zanuttigh, CVPR 2021, arXiv 2103.06342; section 3 states the problem."
 #   - "MiB: Cermelli et al., Modeling the Background for Incremental Learning in Semantic Segmentation, CVPR 2020, arXiv 2002.00718; section 3.1 defines the problem, section 4.2 disjoint and overlapped on VOC."
 #   - "PLOP: Douillard et al., PLOP: Learning without Forgetting for Continual Semantic Segmentation, CVPR 2021, arXiv 2011.11390; section 4.1 compares the setups and argues for overlapped."
+#   - "RCIL: Zhang et al., Representation Compensation Networks for Continual Semantic Segmentation, CVPR 2022, arXiv 2203.05402; here its released code."
 #   - "Images that come back: Kwak et al., Towards Realistic Incremental Scenario in Class Incremental Semantic Segmentation, arXiv 2405.09858, section 1."
 #   - "VOC2012: Everingham et al., The Pascal Visual Object Classes Challenge, IJCV 2015, section 4.2."
 
 # %% [markdown]
-# Fine-tuning lost six classes in chapter 00. Before blaming the network, look at what it was given: at step 1 its targets *said* that a disc
+# Fine-tuning lost six classes in chapter 00. Before blaming the network, look at what it was given: at step 1 its labels *said* that a disc
 # is background. How often they say so depends on how a data set is cut into steps, and there are three ways to cut it. All three go by the
 # same task names, `15-1` say, and they are different problems. This chapter cuts, looks and counts. It trains nothing.
 
@@ -85,6 +86,7 @@ assert sum(sizes[n] for n in sizes if n > 1) > 0.5 * len(sets)
 #
 # Step $k$ teaches the classes $\mathcal C_k$; its images must show one of them. If every image showed one class, that would be all. More
 # than half show several, and then two questions arise: may an image show a class that is still to come, and is an old class in it labelled?
+# The **target** is what a step trains on: a label for each pixel, made of the full mask.
 #
 # | setup | images of step $k$ | old classes in the target | future classes |
 # |---|---|---|---|
@@ -92,7 +94,8 @@ assert sum(sizes[n] for n in sizes if n > 1) > 0.5 * len(sets)
 # | disjoint | the same images | background | never in the image |
 # | overlapped | $S_x$ has a class of $\mathcal C_k$ | background | allowed in the image, background in the target |
 #
-# Sequential is an addition of SDR's authors, the other two are MiB's (section 4.2). Disjoint and overlapped share one table of labels and
+# Papers are named by their methods, in short, and listed at the end. Sequential is an addition of the authors of SDR, the other two are from
+# MiB (section 4.2). Disjoint and overlapped share one table of labels and
 # differ in the images alone. Disjoint is tidy: no image comes twice. But somebody must have
 # known the future classes to leave their images out. Overlapped needs no such knowledge, which is why PLOP calls it the more realistic one
 # (section 4.1); in exchange, the same photograph comes back with other labels (Kwak et al., section 1).
@@ -487,7 +490,7 @@ assert sum(n for _, n in left_out) == 528 - 188 and with_person > 0.7 * (528 - 1
 #
 # ## Two rules that published codes do not share
 #
-# Two entries of the lookup tables are a matter of taste, and the released codes differ in both:
+# Two entries of the lookup tables are a matter of taste, and the released codes of four papers differ in both:
 #
 # | code | border (255) in training | future classes at test |
 # |---|---|---|
