@@ -365,7 +365,7 @@ def per_image_miou(confusions):
 small, large = np.array([[9, 1], [0, 0]]), np.array([[0, 0], [0, 90]])
 check(
     "0.3", per_image_miou, [(([small, large],), (90 / 2 + 100) / 2), (([large],), 100.0)],
-    hint="leave out, image by image, the classes whose union is empty; a class that is predicted and not in "
-    "the truth counts as 0 here, but is NaN in `class_iou`, so take hits and unions from the counts",
+    hint="leave out, image by image, the classes whose union is empty; a class that is predicted and "
+    "not in the truth counts as 0 here but is NaN in `class_iou`: take hits and unions from the counts",
 )
 print("over the data set:", class_iou(small + large).mean().round(1))
