@@ -1,7 +1,7 @@
 """A deck of slides for each chapter: its headings, formulas, figures, exercises and questions.
 
 One HTML file, reveal.js and all, so that a lecture needs no network. The text of a section is in
-the speaker's notes (key S).
+the speaker's notes (key S). What the audience is to guess is a slide before the result.
 """
 
 import html
@@ -40,7 +40,8 @@ class Section:
     title: str
     level: int
     items: list[str] = field(default_factory=list)
-    """Formulas, tables, pictures, exercises and questions as HTML, in order: a slide each."""
+    """Formulas, tables, pictures, exercises, guesses and questions as HTML, in order: a slide
+    each."""
     text: list[str] = field(default_factory=list)
     """Markdown, for the notes."""
 
@@ -83,6 +84,8 @@ def sections(notebook: NotebookNode) -> list[Section]:
                     found[-1].text.append(text)
         elif found and "exercise" in tags_of(cell):
             found[-1].items.append(_exercise(found[-1].text, cell.source))
+        elif found and "predict" in tags_of(cell):
+            found[-1].items.append(_guess(found[-1].text[-1]))
         elif found:
             found[-1].items += [item for output in cell.outputs for item in _shown(cell, output)]
     return found
@@ -108,6 +111,11 @@ def _exercise(texts: list[str], stub: str) -> str:
     """What an exercise asks for and the function's head, which says what it is given."""
     head = stub.partition("raise NotImplementedError")[0].rstrip()
     return f"<p>{_inline(_first_paragraph(texts))}</p><pre>{html.escape(head)}</pre>"
+
+
+def _guess(text: str) -> str:
+    """The last paragraph, "Predict before you run ...", with the one that leads to it."""
+    return markdown("\n\n".join(text.strip().split("\n\n")[-2:]), lambda target: None)
 
 
 def _shown(cell: NotebookNode, output: NotebookNode) -> list[str]:

@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from sparcl_lib.cli import main
 from sparcl_lib.course import copies, pages, slides
-from sparcl_lib.course.chapter import NOTEBOOKS, read_chapters
+from sparcl_lib.course.chapter import NOTEBOOKS, read_chapters, tags_of
 from sparcl_lib.course.marking import exercises_of
 from sparcl_lib.errors import UserError
 
@@ -135,6 +135,27 @@ def test_a_deck_has_a_slide_for_each_formula_table_picture_and_question(notebook
     picture, question = smaller.items
     assert picture == PIXEL and question.count("<li>") == 2 and "Wrong" not in question
     assert not any("details" in text for text in smaller.text)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.number)
+def test_a_deck_asks_for_each_guess_before_it_shows_the_result(chapter):
+    """The question stood in the speaker's notes alone, and the next slide was the result."""
+    cells = pages.saved_notebook(chapter).cells
+    waiting = [n for n, cell in enumerate(cells) if "predict" in tags_of(cell)]
+    items = [
+        item for section in slides.sections(pages.saved_notebook(chapter)) for item in section.items
+    ]
+    asked = [n for n, item in enumerate(items) if "<strong>Predict before you run" in item]
+    assert len(asked) == len(waiting) > 0
+    for place, slide in zip(waiting, asked):
+        shown = [
+            item
+            for cell in cells[place:]
+            for output in cell.get("outputs", [])
+            for item in slides._shown(cell, output)
+        ]
+        assert items.index(shown[0]) > slide
+        assert "?" in items[slide] or "mean over three seeds" in items[slide]
 
 
 def test_a_deck_is_whole_and_carries_reveal(tmp_path, capsys):
