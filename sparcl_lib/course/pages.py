@@ -40,9 +40,11 @@ _SHARED = ("notation", "glossary", "troubleshooting")
 
 def write_pages(folder: Path, numbers: list[str]) -> list[Path]:
     """Write the chapters with these numbers (all if empty), their index and the pages that every
-    chapter links; returns the files. Raises UserError for an unknown number, or for a chapter
-    without saved outputs."""
+    chapter links; returns the files. Raises UserError for an unknown number, for a chapter without
+    saved outputs, and for a folder that holds something else than pages, slides and PDF of
+    chapters."""
     chapters = choose(chapters_of_the_course(), numbers)
+    _check_holds_pages(folder)
     docs = [NOTEBOOKS.parent / "docs" / f"{name}.md" for name in _SHARED]
     names = {chapter.notebook: f"{chapter.name}.html" for chapter in chapters}
     names |= {path: f"{path.stem}.html" for path in docs if path.is_file()}
@@ -57,6 +59,16 @@ def write_pages(folder: Path, numbers: list[str]) -> list[Path]:
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / name for name in texts]
+
+
+def _check_holds_pages(folder: Path) -> None:
+    """UserError for a folder that holds what is not made of chapters; hidden files do not count."""
+    made = {"index.html", *(f"{name}.html" for name in _SHARED)}
+    for chapter in chapters_of_the_course():
+        made |= {chapter.name + ending for ending in (".html", "-slides.html", ".pdf")}
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.is_file() or any(name not in made and name[0] != "." for name in there):
+        raise UserError(f"{folder} holds something else; give a new folder")
 
 
 def write_pdfs(folder: Path, numbers: list[str]) -> list[Path]:

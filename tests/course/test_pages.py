@@ -123,6 +123,23 @@ def test_chapters_without_their_neighbours_do_not_link_them(tmp_path, capsys):
     assert "index.html" in targets and not any("00_welcome" in target for target in targets)
 
 
+def test_pages_are_written_over_pages_and_nothing_else(tmp_path, capsys):
+    """They were written into notebooks/, too."""
+    run(["html", tmp_path, "00"], capsys)
+    run(["slides", tmp_path, "00"], capsys)
+    (tmp_path / ".nojekyll").write_text("", "utf-8")
+    assert run(["html", tmp_path, "00", "01"], capsys)
+    (tmp_path / "index.html").write_text("mine", "utf-8")
+    (tmp_path / "mine.txt").write_text("mine", "utf-8")
+    for folder in (tmp_path, tmp_path / "mine.txt", NOTEBOOKS):
+        with pytest.raises(SystemExit) as done:
+            main(["course", "make", "html", str(folder)])
+        said = capsys.readouterr().err
+        assert done.value.code == 2 and said.endswith("holds something else; give a new folder\n")
+    assert (tmp_path / "index.html").read_text("utf-8") == "mine"
+    assert not list(NOTEBOOKS.glob("*.html"))
+
+
 def test_a_deck_has_a_slide_for_each_formula_table_picture_and_question(notebook):
     one, smaller = slides.sections(notebook)
     assert (one.title, one.level, smaller.title, smaller.level) == (
