@@ -686,11 +686,11 @@ def test_table(steps, step, num_raw, future):
 
 # %% tags=["check"]
 cases = []
-for future, policy, unused in ((255, SDR_POLICY, "ignore"), (0, PLOP_POLICY, "background")):
+for value, policy, unused in ((255, SDR_POLICY, "ignore"), (0, PLOP_POLICY, "background")):
     for names, new in (("abcd", ((3, 1), (2,), (4,))), ("abcde", ((3, 1), (5,), (4,)))):  # no step has b
         task = Task("shuffled", "toy", ("background", *names), new, unused)
         cases += [
-            ((list(new), step, len(task.classes), future), evaluation_table(task, step, policy))
+            ((list(new), step, len(task.classes), value), evaluation_table(task, step, policy))
             for step in (0, 1, 2)
         ]
 check(
