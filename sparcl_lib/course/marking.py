@@ -82,7 +82,7 @@ class Marks:
     results: tuple[Result, ...]
     """One for each exercise of the chapters that are there."""
     missing: tuple[str, ...]
-    """A line for each chapter that is not there or cannot be read."""
+    """A line for each chapter that is not there, cannot be read, or that a person should look at."""
     project: "Outcome | None" = None
     """The reader's own project; None where there is none, or chapters were asked for."""
 
@@ -228,8 +228,8 @@ def _mark_chapter(
     setup = "\n".join(cell.source for cell in chapter.cells if "setup" in tags_of(cell))
     given = [(exercise, _answer(cells, exercise)) for exercise in exercises]
     started = [(exercise, answer) for exercise, answer in given if answer is not None]
-    callable_ = [text for cell in cells for text in _definitions(cell.source)]
-    marked = dict(_run(path.parent, setup, callable_, started, seconds))
+    definitions = [text for cell in cells for text in _definitions(cell.source)]
+    marked = dict(_run(path.parent, setup, definitions, started, seconds))
     found = [marked.get(result.exercise, result) for result in not_started]
     return found, _odd(path, chapter, cells, exercises)
 
@@ -249,7 +249,9 @@ def _odd(path: Path, chapter: Chapter, cells: list[Any], exercises: list[Exercis
 def as_python(source: str) -> str:
     """A cell without what only IPython understands: `%%time` above it goes, `x?` is a call."""
     first, _, rest = source.lstrip().partition("\n")
-    text: str = TransformerManager().transform_cell(rest if first.startswith("%%") else source)
+    text: str = rest if first.startswith("%%") else source
+    with suppress(SyntaxError):  # else the answer says it
+        text = TransformerManager().transform_cell(text)
     return text
 
 
@@ -268,7 +270,7 @@ def _is_constant(node: ast.stmt) -> bool:
         return False
     try:
         ast.literal_eval(node.value)
-    except ValueError:
+    except Exception:  # a name, or what has no value, such as {[]: 0}
         return False
     return True
 

@@ -73,6 +73,7 @@ from math import floor
 ONE, computed = 1, max(range(3))
 computed = max(range(9))
 ONE = 1
+strange = {[]: 1}
 
 
 def plus_zero(x):
