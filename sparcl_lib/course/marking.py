@@ -82,7 +82,7 @@ class Marks:
     results: tuple[Result, ...]
     """One for each exercise of the chapters that are there."""
     missing: tuple[str, ...]
-    """A line for each chapter that is not there, cannot be read, or that a person should look at."""
+    """A line for each chapter that is not there, cannot be read, or wants a look."""
     project: "Outcome | None" = None
     """The reader's own project; None where there is none, or chapters were asked for."""
 
