@@ -127,6 +127,7 @@ def test_numbers_of_numpy_are_numbers():
     }
     given |= {
         "method.terms.kd.weight": np.int32(2),
+        "method.terms.entropy_kd.weight": np.float32(1),
         "method.terms.entropy_kd.strength": np.int64(2),
     }
     plain = to_plain(configure("minivoc", "MiB", task="6-4", seed=np.int64(3), settings=given))
