@@ -224,7 +224,7 @@ def _mark_chapter(
     except Exception as error:  # whatever is wrong with a file that a person sends
         return not_started, f"{path.name} cannot be read as a notebook: {_one_line(str(error))}"
     for cell in cells:
-        cell.source = as_python(cell.source)
+        cell.source = _as_python(cell.source)
     setup = "\n".join(cell.source for cell in chapter.cells if "setup" in tags_of(cell))
     given = [(exercise, _answer(cells, exercise)) for exercise in exercises]
     started = [(exercise, answer) for exercise, answer in given if answer is not None]
@@ -246,7 +246,7 @@ def _odd(path: Path, chapter: Chapter, cells: list[Any], exercises: list[Exercis
     return ""
 
 
-def as_python(source: str) -> str:
+def _as_python(source: str) -> str:
     """A cell without what only IPython understands: `%%time` above it goes, `x?` is a call."""
     first, _, rest = source.lstrip().partition("\n")
     text: str = rest if first.startswith("%%") else source

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
-from sparcl_lib.metrics import StepMatrix, mean_iou
+from sparcl_lib.metrics import StepMatrix
 from sparcl_lib.viz.names import in_legend, plain_text
 from sparcl_lib.viz.palette import (
     BLANK_COLOR,
@@ -117,13 +117,12 @@ def forgetting_curves(matrices: Mapping[str, Sequence[StepMatrix]], width: float
             for method, runs in matrices.items()
         }
 
-    panels = {ALL_CLASSES: frames(StepMatrix.miou_all), FIRST_CLASSES: frames(_first_step_miou)}
+    panels = {
+        ALL_CLASSES: frames(StepMatrix.miou_all),
+        FIRST_CLASSES: frames(StepMatrix.miou_first_no_bg),
+    }
     step_classes = next(iter(matrices.values()))[0].step_classes
     return miou_curves(panels, [len(names) for names in step_classes], width)
-
-
-def _first_step_miou(matrix: StepMatrix, step: int) -> float:
-    return mean_iou(matrix.rows[step][name] for name in matrix.step_classes[0])
 
 
 @plain_text
