@@ -10,6 +10,7 @@ import typer
 
 from sparcl_lib.cli.options import (
     Accelerator,
+    Against,
     ClusterName,
     ConfigFile,
     DataRoot,
@@ -25,8 +26,12 @@ from sparcl_lib.cli.options import (
     numbers,
 )
 from sparcl_lib.errors import UserError, printable
+from sparcl_lib.tasks.classes import unknown_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sparcl_lib.experiments.base import Variant
     from sparcl_lib.experiments.cluster import Cluster
 
 Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")]
@@ -148,6 +153,7 @@ def compare(
     jobs: Jobs = None,
     cluster: ClusterName = None,
     accelerator: Accelerator = "cpu",
+    against: Against = None,
 ) -> None:
     """Every method on every task, setup, class order and seed, step 0 shared: tables, CSV, page."""
     from sparcl_lib.experiments import comparison
@@ -160,6 +166,7 @@ def compare(
     compared: list[str | Variant] = []
     compared += [] if methods is None else names(methods, "--methods")
     compared += read_variants(variants) if variants else []
+    _check_against(against, compared)
     overrides = tuple(layers(config, settings))
     bases = [
         RunBase(dataset=dataset, task=task, setup=setup, data_root=data_root, overrides=overrides)
@@ -173,9 +180,19 @@ def compare(
     with _opened(cluster, jobs) as workers:
         kept = open_store(store or out / "runs", accelerator, workers)
         result = comparison.compare(blocks, kept, jobs)
-    comparison.write_comparison(result, out / "results.csv", out / "report.html", [_command()])
-    print(f"{comparison.comparison_text(result)}\n\nThe page to look at: {out / 'report.html'}")
+    page = out / "report.html"
+    comparison.write_comparison(result, out / "results.csv", page, [_command()], against)
+    print(f"{comparison.comparison_text(result, against)}\n\nThe page to look at: {page}")
     _end(result.errors)
+
+
+def _check_against(against: str | None, compared: "Iterable[str | Variant]") -> None:
+    """Before anything is trained."""
+    from sparcl_lib.methods import method_name
+
+    known = [method_name(m) if isinstance(m, str) else m.name for m in compared]
+    if against is not None and against not in known:
+        raise unknown_name("method", against, known)
 
 
 def _opened(cluster: str | None, jobs: int | None) -> AbstractContextManager["Cluster | None"]:

@@ -49,6 +49,14 @@ Plugins = Annotated[
         help="A Python file with loss terms of your own (@sparcl_lib.term); may be repeated.",
     ),
 ]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        help="A method: how many points the others are above it, paired over seeds, with "
+        "intervals.",
+        metavar="METHOD",
+    ),
+]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu, gpu (Lightning Fabric).")]
 Devices = Annotated[str, typer.Option(help="How many devices (of a machine), or auto.")]
 Store = Annotated[

@@ -21,6 +21,7 @@ from sparcl_lib.cli.options import (
     SETUP_HELP,
     TASK_HELP,
     Accelerator,
+    Against,
     ConfigFile,
     DataRoot,
     Devices,
@@ -205,19 +206,16 @@ def evaluate(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
     format: Annotated[
-        str, typer.Option(help="html, md, latex, csv, or classes: CSV of every class and step.")
+        str,
+        typer.Option(
+            help="html, md, latex, csv, or classes: CSV of every class and step. With --against "
+            "md, latex or csv."
+        ),
     ] = "md",
     out: Annotated[
         Path | None, typer.Option(help="File to write; standard output without.")
     ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            help="A method: how many points the others are above it, paired over seeds, with "
-            "intervals. As md, latex or csv.",
-            metavar="METHOD",
-        ),
-    ] = None,
+    against: Against = None,
 ) -> None:
     """One table or page over several runs, the published row beside each of ours."""
     from sparcl_lib.report import load_runs, render

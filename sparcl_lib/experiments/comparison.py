@@ -20,14 +20,16 @@ from sparcl_lib.methods import tell_of_unused
 from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
 from sparcl_lib.plain import flatten
 from sparcl_lib.progress import tell
-from sparcl_lib.report import ReportRun, results_text
+from sparcl_lib.report import ReportRun, gains_over, gains_text, results_text
+from sparcl_lib.report.differences import gains_note
 from sparcl_lib.report.loading import Group, told_apart
 from sparcl_lib.report.order_sections import order_sections
 from sparcl_lib.report.orders import orders_text
 from sparcl_lib.report.page import write_page
-from sparcl_lib.report.runs import by_group, by_method, mean_matrix
+from sparcl_lib.report.runs import KEYS, by_group, by_method, mean_matrix
 from sparcl_lib.report.sections import curves, figure_block, picture, section
 from sparcl_lib.report.tables import step_rows
+from sparcl_lib.report.verdict import verdicts_text
 from sparcl_lib.run import Run
 from sparcl_lib.tasks import Task, get_task, shuffled_order
 from sparcl_lib.viz import trade_off
@@ -219,13 +221,30 @@ def _forgetting(run: ReportRun, step: int, joint: StepMatrix | None) -> dict[str
     }
 
 
-def comparison_text(comparison: Comparison) -> str:
-    """Both tables for a terminal."""
+def comparison_text(comparison: Comparison, against: str | None = None) -> str:
+    """The tables and what they say, for a terminal.
+
+    against: a method, whose distance to every other one is then a table too (`gains_over`).
+    """
+    runs = comparison.runs
     shown = _readable(comparison.forgetting().reset_index())
-    forgetting = f"points of IoU after the last step\n{shown.to_string(index=False)}"
-    over_orders = orders_text(comparison.runs)
-    blocks = [results_text(comparison.runs), forgetting, *([over_orders] if over_orders else [])]
-    return "\n\n".join(blocks)
+    blocks = [
+        results_text(runs),
+        f"points of IoU after the last step\n{shown.to_string(index=False)}",
+        verdicts_text(runs),
+    ]
+    if against is not None:
+        blocks.append(_above(runs, against))
+    blocks.append(orders_text(runs))
+    return "\n\n".join(filter(None, blocks))
+
+
+def _above(runs: list[ReportRun], against: str) -> str:
+    try:
+        gains = gains_text(gains_over(runs, against)).reset_index()
+    except UserError as error:  # its runs failed, or a term that all have is in its name
+        return f"nothing is compared with {against}: {error}"
+    return f"{gains_note(against)}\n{gains.to_string(index=False)}"
 
 
 def _readable(forgetting: pd.DataFrame) -> pd.DataFrame:
@@ -239,15 +258,20 @@ def _readable(forgetting: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_comparison(
-    comparison: Comparison, csv: Path, page: Path, commands: Sequence[str] = ()
+    comparison: Comparison,
+    csv: Path,
+    page: Path,
+    commands: Sequence[str] = (),
+    against: str | None = None,
 ) -> None:
     """The rows of `Comparison.table`, and a self-contained page without photographs.
 
-    commands: what to type to get the same runs. Raises UserError when a file cannot be written.
+    commands: what to type to get the same runs; against: of `comparison_text`. Raises UserError
+    when a file cannot be written.
     """
     table = comparison.table().round(4)
     write_csv(csv, table)
-    write_comparison_page(comparison.runs, comparison.table(), page, commands)
+    write_comparison_page(comparison.runs, comparison.table(), page, commands, against=against)
 
 
 def write_comparison_page(
@@ -256,24 +280,32 @@ def write_comparison_page(
     page: Path,
     commands: Sequence[str] = (),
     links: bool = True,
+    against: str | None = None,
 ) -> None:
     """The page alone. table: of `Comparison.table`, about the same runs; links: as `write_page`."""
     forgetting = forgetting_table(table).sort_index()  # so that pandas finds a group at once
     runs = list(runs)
     sections = order_sections(runs) + [
-        _section(members, forgetting.loc[group]) for group, members in by_group(runs).items()
+        _section(members, forgetting.loc[group], against)
+        for group, members in by_group(runs).items()
     ]
     write_page(page, "Methods compared", sections, commands, links=links)
 
 
-def _section(runs: list[ReportRun], forgetting: pd.DataFrame) -> dict[str, Any]:
+def _section(
+    runs: list[ReportRun], forgetting: pd.DataFrame, against: str | None
+) -> dict[str, Any]:
     forgetting = forgetting.loc[list(by_method(runs))]
     figures = curves(runs)
     known = forgetting.dropna(subset=["forgetting", "intransigence"])
     if len(known):
         figures.append(_trade_off(known))
     title = "Forgetting and intransigence (less is better), and mIoU as a mean over steps"
-    return section(runs, figures, {title: _readable(forgetting.reset_index())})
+    tables = {title: _readable(forgetting.reset_index())}
+    if against in by_method(runs) and len(by_method(runs)) > 1:
+        gains = gains_text(gains_over(runs, against)).reset_index()
+        tables[gains_note(against)] = gains.drop(columns=list(KEYS[:3]))
+    return section(runs, figures, tables)
 
 
 def _trade_off(forgetting: pd.DataFrame) -> dict[str, Any]:

@@ -288,11 +288,13 @@ def sweep_text(table: pd.DataFrame) -> str:
     blocks = [f"{running} trials still running elsewhere"] if running else []
     for method, rows in done.groupby("method", sort=False):
         best = rows.loc[rows[OBJECTIVE].idxmax()]
+        level = [str(n) for n in rows["trial"][rows[OBJECTIVE] == best[OBJECTIVE]]]
+        which = f"trial {level[0]}" if len(level) == 1 else f"trials {' and '.join(level)} alike"
         listing = rows[["trial", *SCORES, "seconds", "settings"]].to_string(index=False)
         options = " ".join(f"--set {setting}" for setting in best["settings"].split(" "))
         blocks.append(
             f"{method}: {len(rows)} trials, {rows['seconds'].sum():.0f} s of training\n{listing}\n"
-            f"best by {best['chosen_by']}: trial {best['trial']}, {OBJECTIVE} "
-            f"{best[OBJECTIVE]:.1f}: {options}"
+            f"best by {best['chosen_by']}: {which}, {OBJECTIVE} {best[OBJECTIVE]:.1f}"
+            f"{'' if len(level) == 1 else '; the first'}: {options}"
         )
     return "\n\n".join(blocks)

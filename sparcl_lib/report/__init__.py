@@ -5,7 +5,7 @@ Pages are `sparcl_lib.report.page`; they need the extra `report`, tables do not.
 
 from collections.abc import Callable
 
-from sparcl_lib.report.differences import gains_over, gains_text, paired_gains
+from sparcl_lib.report.differences import gains_note, gains_over, gains_text, paired_gains
 from sparcl_lib.report.loading import load_runs
 from sparcl_lib.report.orders import orders_latex, orders_markdown, orders_table
 from sparcl_lib.report.runs import ReportRun
@@ -71,7 +71,7 @@ def render(runs: list[ReportRun], format: str, against: str | None = None) -> st
 def _gains(runs: list[ReportRun], method: str, format: str) -> str:
     gains = gains_over(runs, method)
     shown = gains_text(gains).reset_index()
-    note = f"points above {method}, mean and 95 % interval over the seeds of both; * leaves 0 out"
+    note = gains_note(method)
     flat = gains.round(4)
     flat.columns = [f"{measure}, {part}" for measure, part in gains]
     names = gains.index.nlevels

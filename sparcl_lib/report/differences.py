@@ -153,6 +153,11 @@ def gains_over(runs: Iterable[ReportRun], method: str) -> pd.DataFrame:
     return pd.concat(found).rename_axis([*KEYS])
 
 
+def gains_note(method: str) -> str:
+    """What to know of the numbers of `gains_over`, as `gains_text` shows them."""
+    return f"Points above {method}, mean and 95 % interval over the seeds of both; * leaves 0 out"
+
+
 class Ranking(NamedTuple):
     """The continual method with the highest mean, and how far it is ahead of each other one."""
 

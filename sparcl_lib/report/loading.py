@@ -49,13 +49,13 @@ Experiment = dict[str, Any]
 def load_runs(paths: Iterable[str | Path]) -> list[ReportRun]:
     """Read run directories; runs of one method that are no seeds of one experiment get names that
     say what they differ in, by `told_apart`. First steps that a store keeps for several runs are
-    left out, and said.
+    left out, and said. A directory that is given twice is one run.
 
     Raises:
         UserError: a path that is none, two runs that a table could not tell apart, or two of one
             dataset, task and setup with other classes or label rules.
     """
-    paths = _without_first_steps(list(paths))
+    paths = _without_first_steps(list({Path(path).resolve(): path for path in paths}.values()))
     runs = told_apart([_load(RunDirectory(path)) for path in paths])
     if not runs:
         raise UserError("no run to report: give at least one run directory")

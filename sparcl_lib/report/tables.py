@@ -212,13 +212,24 @@ def latex_table(runs: Iterable[ReportRun]) -> str:
 
 
 def as_latex(shown: pd.DataFrame, names: int) -> str:
-    """Text as a table for booktabs, whose first columns are names and the others numbers."""
+    """Text as a table for booktabs, whose first columns are names and the others numbers.
+
+    The last name is that of a row; what the others say in every row alike, and the number of seeds,
+    stands before the table once.
+    """
+    alike = [
+        name for name in [*shown.columns[: names - 1], *shown.columns.intersection(["seeds"])]
+        if shown[name].nunique() == 1
+    ]  # fmt: skip
+    said = ", ".join(f"{name} {shown[name].iloc[0]}" for name in alike)
+    names -= len([name for name in alike if name != "seeds"])
+    shown = shown.drop(columns=alike)
     ends = "l" * names + "r" * (shown.shape[1] - names)
     cells = [list(shown), *shown.map(_for_latex).values.tolist()]
     rows = [" & ".join(row) + r" \\" for row in cells]
     lines = [rf"\begin{{tabular}}{{{ends}}}", r"\toprule", rows[0], r"\midrule", *rows[1:],
              r"\bottomrule", r"\end{tabular}"]  # fmt: skip
-    return "\n".join(lines) + "\n"
+    return "\n".join([f"% {said}", *lines] if said else lines) + "\n"
 
 
 def _for_latex(cell: str) -> str:

@@ -1,6 +1,6 @@
 """What the numbers of one task and setup say, in two or three plain sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import mean
 
 import numpy as np
@@ -8,7 +8,7 @@ import pandas as pd
 
 from sparcl_lib.metrics import mean_iou
 from sparcl_lib.report.differences import Interval, Ranking, ranking, scores
-from sparcl_lib.report.runs import ReportRun, by_method
+from sparcl_lib.report.runs import ReportRun, by_group, by_method
 
 _NAMED = 4
 _LEARNED = 1.0
@@ -48,6 +48,14 @@ def verdict(runs: Sequence[ReportRun]) -> list[str]:
             return [f"{_BOUND} {points(joint)}; no method that learns step by step is beside it."]
         return ["No run of a continual method has finished the last step."]
     return [*_lost(runs), *helped(found, _joint(runs))]
+
+
+def verdicts_text(runs: Iterable[ReportRun]) -> str:
+    """`verdict` for a terminal: a block for each dataset, task and setup, a line for each thing."""
+    return "\n\n".join(
+        "\n".join([f"{' '.join(group)}:", *verdict(members)])
+        for group, members in by_group(runs).items()
+    )
 
 
 def first_step_miou(run: ReportRun) -> dict[int, float]:

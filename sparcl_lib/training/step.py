@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from sparcl_lib.config import OptimConfig, at_step
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.errors import LossDiverged
-from sparcl_lib.methods import LossValues, Mechanism, StepContext, labelled_sums
+from sparcl_lib.methods import TERMS, LossValues, Mechanism, StepContext, labelled_sums
 from sparcl_lib.models import (
     Segmenter,
     SegmenterOutput,
@@ -228,8 +228,7 @@ class StepTrainer:
             listed = ", ".join(f"{name}={float(value):.3g}" for name, value in terms.items())
             raise LossDiverged(
                 f"the loss is not a number at {self.plan.label}, iteration {iteration} "
-                f"({listed}): stopped before the update{self.plan.kept}; lower optim.lr or the "
-                f"weights"
+                f"({listed}): stopped before the update{self.plan.kept}; {_cure(terms)}"
             )
         self.optimizer.zero_grad()
         self.fabric.backward(values.total)
@@ -239,3 +238,12 @@ class StepTrainer:
         for mechanism in self.mechanisms:
             mechanism.after_update()
         return LossValues(total, terms)
+
+
+def _cure(terms: Mapping[str, Tensor]) -> str:
+    """What to do about a loss that is no number; terms: the values of its terms."""
+    broken = [name for name, value in terms.items() if not value.isfinite()]
+    own = [name for name in broken if name in TERMS and not TERMS[name].of_library]
+    if own and len(broken) < len(terms):  # a network that ran off breaks all of them
+        return f"look in {' and '.join(own)} for a division by 0 or the logarithm of 0"
+    return "lower optim.lr or the weights"

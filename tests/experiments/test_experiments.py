@@ -30,7 +30,13 @@ from sparcl_lib.experiments import pool
 from sparcl_lib.experiments.ablation import Ablation, ablate, switches, variant_name
 from sparcl_lib.experiments.base import RunBase, Variant, open_store
 from sparcl_lib.experiments.cluster import open_cluster
-from sparcl_lib.experiments.comparison import Block, Comparison, compare, in_orders
+from sparcl_lib.experiments.comparison import (
+    Block,
+    Comparison,
+    compare,
+    comparison_text,
+    in_orders,
+)
 from sparcl_lib.experiments.pool import DIED, run_all, run_calls
 from sparcl_lib.experiments.space import Range, read_space, recipe_values, settings_of, suggest
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
@@ -729,8 +735,20 @@ def test_sweep_command_prints_the_best_and_writes_every_trial(tiny, space, tmp_p
     trials = pd.read_csv(tmp_path / "j-results" / "trials.csv")
     assert trials.chosen_by.tolist() == ["test images"] * 2
     printed = capsys.readouterr().out
-    best = r"best by test images: trial \d.*--set optim.lr=\[0.05"
+    best = r"best by test images: trials? \d.*--set optim.lr=\[0.05"
     assert "FT: 2 trials" in printed and re.search(best, printed)
+
+
+def test_trials_that_are_level_are_all_named():
+    """The first among equals was called the best, alone."""
+    table = pd.DataFrame({
+        "method": "FT", "trial": [0, 1, 2], "state": "complete", **dict.fromkeys(SCORES, 9.0),
+        "miou_all": [4.0, 7.0, 7.0], "seconds": 1.0, "settings": ["a=1", "a=2", "a=3"],
+        "chosen_by": "test images",
+    })  # fmt: skip
+    best = "best by test images: trials 1 and 2 alike, miou_all 7.0; the first: --set a=2"
+    assert best in sweep_text(table)
+    assert "images: trial 1, miou_all 7.0: --set a=2" in sweep_text(table[:2])
 
 
 # Comparison
@@ -790,6 +808,32 @@ def test_compare_command_writes_a_row_per_run_and_step_and_a_page(tiny, tmp_path
     assert "Predictions" not in page  # no photographs
     printed = capsys.readouterr().out
     assert printed.count("mIoU in percent") == 4 and "intransigence" in printed
+    assert printed.count("With one seed no method is called best") == 4
+
+
+def test_compare_command_says_how_far_methods_are_above_one(tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    asked = ["--tasks", "6-4", "--methods", "FT,MiB", "--out", out]
+    assert sparcl("compare", *quick(tiny), *asked, "--against", "SDR") == 2
+    assert "unknown method 'SDR'. Valid: FT, MiB" in capsys.readouterr().err and not out.exists()
+    assert sparcl("compare", *quick(tiny), *asked, "--seeds", "0,1", "--against", "MiB") == 0
+    table = pd.read_csv(out / "results.csv")
+    last = table[table.step == 1].set_index(["method", "seed"]).miou_all
+    gain = (last["FT"] - last["MiB"]).mean()
+    printed = capsys.readouterr().out
+    assert re.search(
+        rf"Points above MiB, .*\n.*\nminivoc +6-4 disjoint +FT .* \{gain:+.1f} ", printed
+    )
+    assert "95 % interval" in printed.split("Points above MiB")[0]  # the verdict
+    page = (out / "report.html").read_text("utf-8")
+    assert "Points above MiB" in page and f"{gain:+.1f} (" in page
+
+
+def test_a_comparison_without_the_method_that_the_others_are_held_against_says_so():
+    """Its runs may have failed, and the tables of the others are there all the same."""
+    runs = [make_run(method, pictures=False) for method in ("FT", "SDR")]
+    text = comparison_text(Comparison(runs, ["run0", "run1"], []), "MiB")
+    assert "nothing is compared with MiB: unknown method 'MiB'. Valid: FT, SDR" in text
 
 
 def test_compare_command_takes_class_orders(tiny, tmp_path, capsys):

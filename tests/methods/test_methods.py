@@ -22,6 +22,7 @@ from sparcl_lib.methods import (
     build_method,
     labelled_sums,
     method_name,
+    term,
     term_options,
 )
 from sparcl_lib.methods.context import nearest_grid
@@ -548,6 +549,25 @@ def test_a_broken_loss_stops_before_the_update():
         fit(method("FT"), 0, student, None, PrototypeBank(OLD, DIM), squares([0, 1]), "disjoint", 1)
     for name, value in student.named_parameters():
         torch.testing.assert_close(value, before[name], equal_nan=True, rtol=0, atol=0)
+
+
+def test_a_term_of_ones_own_that_alone_is_no_number_is_named():
+    """Its author was sent to the learning rate."""
+
+    @term
+    def divides(context, *, by: float = 0.0):
+        return (context.output.logits.mean() / by).sum()
+
+    try:
+        for weights, words in (
+            ({"ce": {}, "divides": {}}, "; look in divides for a division by 0 or the logarithm"),
+            ({"divides": {}}, "; lower optim.lr or the weights"),  # maybe the network ran off
+        ):
+            built = build_method({"name": "FT", "terms": weights})
+            with pytest.raises(UserError, match=words):
+                fit(built, 0, tiny(), None, PrototypeBank(OLD, DIM), squares([0, 1]), "disjoint", 1)
+    finally:
+        del TERMS["divides"]
 
 
 @pytest.mark.parametrize("iteration, share", [(0, 1), (5, 0.5), (9, 0.1)])

@@ -180,8 +180,10 @@ def test_methods_stand_against_one_of_them_paired_over_seeds():
     assert sdr.tolist() == pytest.approx([3, 3 - 4.303 * 2 / 3**0.5, 3 + 4.303 * 2 / 3**0.5])
     text = render(runs, "md", "MiB")
     assert "| minivoc | mine | disjoint | FT | " in text and r"| -9.0 (-9.0 to -9.0) \* |" in text
-    assert "points above MiB, mean and 95 % interval" in text
-    assert "FT & " in render(runs, "latex", "MiB")
+    assert "Points above MiB, mean and 95 % interval" in text
+    latex = render(runs, "latex", "MiB").splitlines()
+    assert latex[1:3] == ["% dataset minivoc, task mine, setup disjoint", r"\begin{tabular}{lrrr}"]
+    assert latex[6].startswith("FT & ")
     csv = pd.read_csv(io.StringIO(render(runs, "csv", "MiB")))
     assert csv["all, mean"].tolist() == [-9, 3]
     for asked, words in ((("md", "PLOP"), "'PLOP'. Valid: FT, MiB, SDR"), (("html", "MiB"), "csv")):
@@ -358,6 +360,7 @@ def test_runs_that_a_table_would_mix_up_are_refused(tmp_path):
     again = save(make_run("FT", pictures=False), tmp_path / "b")
     with pytest.raises(UserError, match="both FT with seed 0"):
         load_runs([first, again])
+    assert len(load_runs([first, tmp_path / "b" / ".." / "a"])) == 1  # one run, given twice
     policy = {"border": "ignore", "future": "background"}
     other = save(make_run("MiB", pictures=False, label_policy=policy), tmp_path / "c")
     with pytest.raises(UserError, match="label policy differ"):
@@ -412,11 +415,21 @@ def test_a_term_that_began_with_step_1_does_not_part_the_first_steps(own_run):
 def test_a_latex_table_has_a_row_per_method_and_no_character_that_means_something():
     runs = [make_run(m, seed, setup="a_b & 5%") for m in ("FT", "MiB\\") for seed in (0, 1)]
     text = render(runs, "latex")
-    lines = text.splitlines()
-    assert lines[0] == r"\begin{tabular}{llllrrrrrr}" and lines[-1] == r"\end{tabular}"
-    assert [line.count(" & ") for line in lines if line.endswith(r"\\")] == [9, 9, 9]
-    assert r"minivoc & mine & a\_b \& 5\% & MiB\textbackslash{} & 2 &" in text
+    said, *lines = text.splitlines()
+    assert said == "% dataset minivoc, task mine, setup a_b & 5%, seeds 2"
+    assert lines[0] == r"\begin{tabular}{lrrrrr}" and lines[-1] == r"\end{tabular}"
+    assert [line.count(" & ") for line in lines if line.endswith(r"\\")] == [5, 5, 5]
+    assert "\nMiB\\textbackslash{} & " in text
     assert r" $\pm$ " in text and "±" not in text
+
+
+def test_a_latex_table_has_the_columns_in_which_its_rows_differ():
+    runs = [make_run("FT", setup="a_b & 5%"), make_run("FT"), make_run("FT", 1)]
+    said, first, _, titles, _, *rows = render(runs, "latex").splitlines()
+    assert said == "% dataset minivoc, task mine" and first == r"\begin{tabular}{llrrrrrr}"
+    assert titles.startswith("setup & method & seeds & old & ")
+    assert rows[0].startswith(r"a\_b \& 5\% & FT & 1 & ")
+    assert rows[1].startswith("disjoint & FT & 2 & ")
 
 
 def test_every_class_after_every_step_is_a_row():
