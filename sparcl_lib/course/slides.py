@@ -43,7 +43,28 @@ class Section:
     """Formulas, tables, pictures, exercises, guesses and questions as HTML, in order: a slide
     each."""
     text: list[str] = field(default_factory=list)
-    """Markdown, for the notes."""
+    """Markdown."""
+    notes: list[list[str]] = field(default_factory=list)
+    """For each item the text since the one before; without new text, that one's."""
+    _unsaid: list[str] = field(default_factory=list, init=False)
+
+    def add_text(self, text: str) -> None:
+        self.text.append(text)
+        self._unsaid.append(text)
+
+    def add_items(self, items: list[str]) -> None:
+        for item in items:
+            self.items.append(item)
+            self.notes.append(self._unsaid or (self.notes or [[]])[-1])
+        if items:
+            self._unsaid = []
+
+    def slides(self) -> list[tuple[str, str]]:
+        """What each slide shows and says; the first paragraph, where there is nothing to show."""
+        if not self.items:
+            return [(f"<p>{_inline(_first_paragraph(self.text))}</p>", "\n\n".join(self.text))]
+        notes = [*self.notes[:-1], [*self.notes[-1], *self._unsaid]]
+        return [(item, "\n\n".join(texts)) for item, texts in zip(self.items, notes, strict=True)]
 
 
 def write_slides(folder: Path, numbers: list[str]) -> list[Path]:
@@ -80,14 +101,14 @@ def sections(notebook: NotebookNode) -> list[Section]:
                 if title:
                     found.append(Section(title, level))
                 if found:
-                    found[-1].items += _formulas(text) + _tables(text)
-                    found[-1].text.append(text)
+                    found[-1].add_text(text)
+                    found[-1].add_items(_formulas(text) + _tables(text))
         elif found and "exercise" in tags_of(cell):
-            found[-1].items.append(_exercise(found[-1].text, cell.source))
+            found[-1].add_items([_exercise(found[-1].text, cell.source)])
         elif found and "predict" in tags_of(cell):
-            found[-1].items.append(_guess(found[-1].text[-1]))
+            found[-1].add_items([_guess(found[-1].text[-1])])
         elif found:
-            found[-1].items += [item for output in cell.outputs for item in _shown(cell, output)]
+            found[-1].add_items([x for output in cell.outputs for x in _shown(cell, output)])
     return found
 
 
@@ -131,13 +152,13 @@ def _shown(cell: NotebookNode, output: NotebookNode) -> list[str]:
 
 
 def _slides(section: Section) -> str:
-    """A slide, or several below each other, with the heading on each and the text in the notes;
-    where there is nothing to show, the first paragraph is on it."""
+    """A slide, or several below each other, with the heading on each and the text in the notes."""
     title = f"<h2>{_inline(section.title)}</h2>"
-    notes = markdown("\n\n".join(section.text), lambda target: None)
-    notes = f'<aside class="notes">{notes}</aside>'
-    first = f"<p>{_inline(_first_paragraph(section.text))}</p>"
-    slides = [f"<section>{title}{item}{notes}</section>" for item in section.items or [first]]
+    slides = [
+        f"<section>{title}{shown}"
+        f'<aside class="notes">{markdown(text, lambda target: None)}</aside></section>'
+        for shown, text in section.slides()
+    ]
     return slides[0] if len(slides) == 1 else f"<section>{''.join(slides)}</section>"
 
 

@@ -154,6 +154,24 @@ def test_a_deck_has_a_slide_for_each_formula_table_picture_and_question(notebook
     assert not any("details" in text for text in smaller.text)
 
 
+def test_a_slide_has_the_text_that_leads_to_it_in_its_notes():
+    """Each slide of a section had the notes of all of it."""
+    section = slides.Section("title", 2)
+    section.add_text("one")
+    section.add_text("two")
+    section.add_items(["a", "b"])
+    section.add_items(["c"])
+    section.add_text("three")
+    section.add_items(["d"])
+    section.add_text("four")
+    said = [("a", "one\n\ntwo"), ("b", "one\n\ntwo"), ("c", "one\n\ntwo"), ("d", "three\n\nfour")]
+    assert section.slides() == said
+    bare = slides.Section("title", 2)
+    bare.add_text("first\n\nsecond")
+    ((shown, notes),) = bare.slides()
+    assert shown.startswith("<p>first") and "second" not in shown and notes == "first\n\nsecond"
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.number)
 def test_a_deck_asks_for_each_guess_before_it_shows_the_result(chapter):
     """The question stood in the speaker's notes alone, and the next slide was the result."""
