@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sparcl_lib.experiments.base import Variant
     from sparcl_lib.experiments.cluster import Cluster
 
-Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")]
+Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-2.")]
 Out = Annotated[Path, typer.Option(help="Where tables, page and, without --store, runs go.")]
 
 
@@ -142,7 +142,9 @@ def compare(
     setups: Annotated[str, typer.Option(help="Setups, as in disjoint,overlapped.")] = "disjoint",
     orders: Annotated[
         str,
-        typer.Option(help="Class orders, as in 0,1,2: the task's own (0), and shuffled ones."),
+        typer.Option(
+            help="Class orders, as in 0,1,2 or 0-2: the task's own (0), and shuffled ones."
+        ),
     ] = "0",
     seeds: Seeds = "0",
     data_root: DataRoot = None,

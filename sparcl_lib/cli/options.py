@@ -1,5 +1,6 @@
 """What several commands of `sparcl` take and print."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,12 +66,24 @@ Store = Annotated[
 ]
 
 
+_RANGE = re.compile(r"\s*(\d+)-(\d+)\s*")
+_LONGEST = 1000
+"""Numbers of a range; of more somebody has mistyped."""
+
+
 def numbers(text: str, option: str) -> list[int]:
-    """0,1 -> [0, 1]."""
+    """0,1 -> [0, 1] and 0-2,7 -> [0, 1, 2, 7]."""
+    found: list[int] = []
     try:
-        return [int(part) for part in text.split(",")]
+        for part in text.split(","):
+            ends = _RANGE.fullmatch(part)
+            first, last = map(int, ends.groups() if ends else (part, part))
+            if not 0 <= last - first < _LONGEST:
+                raise ValueError(part)
+            found += range(first, last + 1)
     except ValueError:
-        raise UserError(f"{option} {text}: expected numbers with commas, as in 0,1") from None
+        raise UserError(f"{option} {text}: expected numbers, as in 0,1 or 0-4") from None
+    return found
 
 
 def names(text: str, option: str) -> list[str]:

@@ -59,7 +59,7 @@ def demo(
     ),
     task: Annotated[str, typer.Option(help="A MiniVOC task.")] = "6-4",
     setup: Setup = "disjoint",
-    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-2.")] = "0",
     settings: Settings = None,
     jobs: Jobs = None,
 ) -> None:
@@ -87,7 +87,7 @@ def train(
         ),
     ] = None,
     data_root: DataRoot = None,
-    steps: Annotated[str, typer.Option(help="Steps to train, as in 0,1, or all.")] = "all",
+    steps: Annotated[str, typer.Option(help="Steps to train, as in 0,1 or 0-2, or all.")] = "all",
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip steps that are there, go on inside a begun one.")
     ] = False,

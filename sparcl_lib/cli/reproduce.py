@@ -116,7 +116,7 @@ def reproduce(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("reproduction"),
     data_root: DataRoot = None,
-    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-2.")] = "0",
     settings: Settings = None,
     run: Annotated[
         bool, typer.Option("--run", help="Train what is missing, one run after another.")

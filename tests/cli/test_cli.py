@@ -20,7 +20,7 @@ from conftest import make_voc_tree, save_mask, sparcl
 from PIL import Image
 
 from sparcl_lib.cli import main
-from sparcl_lib.cli.options import given
+from sparcl_lib.cli.options import given, numbers
 from sparcl_lib.cli.program import app
 from sparcl_lib.course import copies, lab
 from sparcl_lib.data.minivoc import generate
@@ -598,3 +598,17 @@ def test_a_tree_of_real_layout_trains(train_voc):
     status, out, errors = train_voc()
     assert (status, errors) == (0, "")
     assert out.splitlines()[-1].split()[0] == "1"
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [("3", [3]), ("0,1", [0, 1]), ("0-2", [0, 1, 2]), (" 0-1, 7", [0, 1, 7]), ("5-5", [5])],
+)
+def test_numbers_may_be_ranges(text, found):
+    assert numbers(text, "--seeds") == found
+
+
+@pytest.mark.parametrize("text", ["2-0", "0-", "1-2-3", "0-1000", "", "0,,1", "a-b"])
+def test_what_is_no_numbers_is_refused(text):
+    with pytest.raises(UserError, match="^--seeds .*: expected numbers, as in 0,1 or 0-4$"):
+        numbers(text, "--seeds")

@@ -857,7 +857,7 @@ def test_orders_that_are_none(base, tiny, tmp_path, capsys):
     asked = ["--tasks", "6-2", "--methods", "FT", "--out", tmp_path / "out"]
     for orders, words in (
         ("-1", "order -1: give 0, the task's own, or a number above it"),
-        ("b", "--orders b: expected numbers with commas"),
+        ("b", "--orders b: expected numbers"),
     ):
         assert sparcl("compare", *quick(tiny), *asked, "--orders", orders) == 2
         assert words in capsys.readouterr().err
