@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from inspect import signature
 from numbers import Real
 from typing import Any, Literal
 
@@ -57,7 +58,8 @@ def check(
     cases: pairs (arguments, expected); an expected whole number, also in a list, a dictionary or an
     array, is met by nothing else, 2.0 by what is close. A list and a tuple are the same here; where
     one of numbers is expected, an array or a tensor of one dimension is right too, and where an
-    array is expected, a tensor. tolerance: relative and absolute, for floats.
+    array is expected, a tensor. What is said of one that fails names the call. tolerance: relative
+    and absolute, for floats.
     """
     result = _result(exercise, answer, list(cases), tolerance)
     results.append(result)
@@ -68,13 +70,58 @@ def _result(
     exercise: str, answer: Callable[..., Any], cases: list[Case], tolerance: float
 ) -> Result:
     for number, (arguments, expected) in enumerate(cases, start=1):
+        asked = _call(answer, arguments)  # as it was: an answer may write into its arguments
         problem = _problem(answer, arguments, expected, tolerance)
         if number == 1 and (problem or "").startswith(_NOT_STARTED):
             return Result(exercise, "not started")
         if problem:
-            where = f"case {number} of {len(cases)}: " if len(cases) > 1 else ""
-            return Result(exercise, "wrong", where + problem)
+            where = f"case {number} of {len(cases)}, " if len(cases) > 1 else ""
+            return Result(exercise, "wrong", f"{where}`{asked}`: {problem}")
     return Result(exercise, "right")
+
+
+def _call(answer: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
+    """What was asked, such as `f(labels=int64 (2, 4, 4), num_old=3)`."""
+    try:
+        names = [f"{name}=" for name in signature(answer).bind(*arguments).arguments]
+    except (TypeError, ValueError):  # it takes others, which is what will be said
+        names = []
+    if len(names) != len(arguments):  # *args is one name of several
+        names = [""] * len(arguments)
+    given = ", ".join(name + _in_short(value) for name, value in zip(names, arguments, strict=True))
+    name = getattr(answer, "__name__", "answer").replace("<lambda>", "answer")
+    return f"{name}({given})"
+
+
+def _in_short(value: Any) -> str:
+    """A value in a few words: what it is where it is small, else its kind and size."""
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        array = np.asarray(_plain(value))
+        if array.size > _FEW or array.ndim > 2:
+            return f"{array.dtype} {array.shape}"
+        return str(
+            np.round(array.astype(float), 3).tolist() if array.dtype.kind == "f" else array.tolist()
+        )
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{_in_short(key)}: {_in_short(x)}" for key, x in [*value.items()][:_FEW])
+        return _unless_long(f"{{{pairs}}}", value, len(value) <= _FEW)
+    if isinstance(value, (list, tuple, set)):
+        entries = ", ".join(_in_short(x) for x in [*value][:_FEW])
+        first, last = {list: "[]", set: "{}"}.get(
+            type(value), ("(", ",)" if len(value) == 1 else ")")
+        )
+        return _unless_long(f"{first}{entries}{last}", value, len(value) <= _FEW)
+    if value is None or isinstance(value, (bool, int, str, np.generic)):
+        return _unless_long(repr(value), value, True)
+    return getattr(value, "__name__", f"a {type(value).__name__}")
+
+
+def _unless_long(text: str, value: Any, whole: bool) -> str:
+    if whole and len(text) <= _LONG:
+        return text
+    return f"{_kind(value)} of {len(value)}" if hasattr(value, "__len__") else f"{text[:_LONG]}..."
 
 
 def _said(result: Result, hint: str) -> Output:
@@ -93,6 +140,10 @@ def _said(result: Result, hint: str) -> Output:
     return Output(page, plain)
 
 
+_FEW = 8
+"""Numbers or entries that are shown one by one."""
+_LONG = 80
+"""Characters that an argument may take."""
 _NOT_STARTED = "raised NotImplementedError"
 """So begins what is said of the first case if the answer is still the stub."""
 

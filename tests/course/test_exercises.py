@@ -143,16 +143,52 @@ def test_check_says_what_is_wrong_and_hints_after_an_attempt(answer, given, expe
 
 def test_a_sentence_has_one_full_stop(capsys):
     check("1.1", lambda x: None, [((1,), 1)], hint="look there")
-    said = "Exercise 1.1: returned nothing; is there a return at the end? Hint: look there\n"
-    assert capsys.readouterr().out == said
+    said = "Exercise 1.1: `answer(x=1)`: returned nothing; is there a return at the end? Hint: "
+    assert capsys.readouterr().out == f"{said}look there\n"
     page = exercises._said(Result("1.1", "wrong", "is there a return?"), "")
     assert "return?</p>" in page._repr_mimebundle_()["text/html"]
 
 
 def test_check_names_the_first_wrong_case(capsys, results):
     check("1.1", abs, [((-1,), 1), ((-2,), 3), ((-3,), 9)])
-    assert capsys.readouterr().out == "Exercise 1.1: case 2 of 3: is 2, expected 3.\n"
-    assert results == [Result("1.1", "wrong", "case 2 of 3: is 2, expected 3")]
+    assert capsys.readouterr().out == "Exercise 1.1: case 2 of 3, `abs(x=-2)`: is 2, expected 3.\n"
+    assert results == [Result("1.1", "wrong", "case 2 of 3, `abs(x=-2)`: is 2, expected 3")]
+
+
+@pytest.mark.parametrize(
+    "given, shown",
+    [
+        (torch.tensor([1, 2]), "[1, 2]"),
+        (torch.tensor(0.12345), "0.123"),
+        (torch.zeros(2, 1, 1), "float32 (2, 1, 1)"),
+        (np.zeros(9, dtype=np.uint8), "uint8 (9,)"),
+        ([(4, 1), (3,)], "[(4, 1), (3,)]"),
+        ({0, 255}, "{0, 255}"),
+        ({"a": 0.1234567, "b": None}, "{'a': 0.1235, 'b': None}"),
+        ([], "[]"),
+        ([0] * 9, "a list of 9"),
+        (["a" * 50, "b" * 50], "a list of 2"),
+        (True, "True"),
+        (Property("x", bool), "a Property"),
+        (np.mean, "mean"),
+    ],
+)
+def test_what_was_asked_is_shown_in_short(given, shown, results):
+    """Which case a number is could be seen in the folded check alone."""
+    check("1.1", lambda given, n: None, [((given, 3), 1)])
+    assert results[-1].problem.startswith(f"`answer(given={shown}, n=3)`: returned nothing")
+
+
+def test_what_was_asked_is_shown_as_it_was_before_the_answer_wrote_into_it(results):
+    check("1.1", lambda x: x.clear(), [(([1, 2],), None)])
+    assert results[-1].problem.startswith("`answer(x=[1, 2])`: wrote into argument 1")
+
+
+def test_an_answer_that_takes_other_arguments_is_shown_those_without_names(results):
+    check("1.1", lambda x: x, [((1, 2), 1)])
+    assert results[-1].problem.startswith("`answer(1, 2)`: raised TypeError")
+    check("1.1", lambda *x: None, [((1, 2), 1)])
+    assert results[-1].problem.startswith("`answer(1, 2)`: returned nothing")
 
 
 @pytest.mark.parametrize("given", [torch.tensor([0.0, np.nan]), np.array([0.0, np.nan])])
@@ -166,12 +202,12 @@ def test_an_answer_that_writes_into_what_it_is_given_is_told_so(given, results):
     check("1.1", lambda x: x + 1, [((given,), given + 1)])
     assert results[-1].outcome == "right"
     check("1.1", one_more, [((given,), given + 1), ((given,), given + 1)])
-    assert results[-1].problem.startswith("case 1 of 2: wrote into argument 1; leave what is given")
+    assert results[-1].problem.startswith("case 1 of 2, `one_more(x=[0.0, nan])`: wrote into arg")
 
 
 def test_an_answer_that_gives_an_argument_another_shape_is_told_so(results):
     check("1.1", lambda x: x.unsqueeze_(0).sum(), [((torch.zeros(2),), 0.0)])
-    assert results[-1].problem.startswith("wrote into argument 1")
+    assert "`: wrote into argument 1" in results[-1].problem
 
 
 @pytest.mark.parametrize(
@@ -191,7 +227,7 @@ def test_writing_into_a_list_a_set_or_a_dictionary_is_told_at_any_depth(given, w
     check("1.1", lambda n, x: n, [((2, given), 2)])
     assert results[-1].outcome == "right"
     check("1.1", lambda n, x: (write(x), n)[1], [((2, given), 2)])
-    assert results[-1].problem.startswith("wrote into argument 2")
+    assert "`: wrote into argument 2" in results[-1].problem
 
 
 def test_not_started_is_said_of_the_first_case_alone(results):
@@ -203,7 +239,7 @@ def test_not_started_is_said_of_the_first_case_alone(results):
         return x
 
     check("1.1", half, [((1,), 1), ((2,), 2)])
-    told = "case 2 of 2: raised NotImplementedError: large x"
+    told = "case 2 of 2, `half(x=2)`: raised NotImplementedError: large x"
     assert results[-1] == Result("1.1", "wrong", told)
     check("1.1", half, [((2,), 2), ((1,), 1)])
     assert results[-1].outcome == "not started"
