@@ -742,10 +742,11 @@ check(
         ((weights, slope_one, 0.5, 1), weights - 0.5),
         ((weights, slope_one, 1.0, 4, 1.0), weights - (1 + 0.75 + 0.5 + 0.25)),
         ((weights, to_zero, 0.5, 2), weights * 0.5 * (1 - poly_lr(0.5, 1, 2, 0.9))),
+        ((weights, slope_one, 0.5, 3, 0), weights - 1.5),  # a rate that stays
     ],
-    hint="divide by the number of iterations, not one less: the last one has t = T - 1 and a small "
-    "rate, rate 0 never comes; take the gradient at the weights as they are by then; w -= ... "
-    "writes into the argument",
+    hint="T iterations, t = 0 to T - 1: divide by T, not by one less; the last rate is small, and "
+    "rate 0 never comes; take the gradient at the weights as they are by then; w -= ... writes into "
+    "the argument",
 )
 
 # %% [markdown]
@@ -772,14 +773,16 @@ old_weight = torch.tensor([[2.0, -1.0], [0.5, 3.0], [1.0, 1.0]])
 old_bias = torch.tensor([0.7, -0.2, 0.1])
 one = torch.tensor([0.7 - math.log(2), -0.2, 0.1, 0.7 - math.log(2)])
 four = torch.tensor([0.7 - math.log(5), -0.2, 0.1, *[0.7 - math.log(5)] * 4])
+two = torch.tensor([0.7 - math.log(3), -0.2, *[0.7 - math.log(3)] * 2])
 check(
     "2.3", grow_rows,
     [
         ((old_weight, old_bias, 1), (old_weight[[0, 1, 2, 0]], one)),
         ((old_weight, old_bias, 4), (old_weight[[0, 1, 2, 0, 0, 0, 0]], four)),
+        ((old_weight[:2], old_bias[:2], 2), (old_weight[[0, 1, 0, 0]], two)),
     ],
-    hint="num_new + 1 classes share, so background's own bias changes too; "
-    "if case 1 passes and case 2 does not, case 1 may have written into the arguments",
+    hint="num_new + 1 classes share, so background's own bias changes too; the bias is that of "
+    "background minus the logarithm of how many share",
 )
 
 # %% [markdown]

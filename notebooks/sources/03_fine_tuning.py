@@ -46,7 +46,7 @@ from torch.nn import functional as F
 
 from sparcl_lib import seed_everything
 from sparcl_lib.course import (
-    check, compare_guess, explore, guess_first, minivoc_config, panels, quiz,
+    Property, check, compare_guess, explore, guess_first, minivoc_config, panels, quiz,
     run_or_load_all, show,
 )  # fmt: skip
 from sparcl_lib.data import remap_labels
@@ -653,7 +653,7 @@ explore(draw_strips, alt, after=["step 1", "step 0"], picture=list(range(6)))
 def flows_of_old(confusion, num_old):
     """confusion: (K, K) counts, rows truth, background first; num_old: old classes with background.
 
-    Returns (num_old - 1, 4): a row for each old class without background, shares from 0 to 1 of its
+    Returns an array (num_old - 1, 4): a row for each old class without background, shares from 0 to 1 of its
     pixels called [itself, background, another old class, a new class]; zeros for a class without pixels.
     """
     # SOLUTION
@@ -687,7 +687,7 @@ check(
 def push_on_logits(logits, target):
     """logits: (B, K, H, W); target: (B, H, W) int64, 255 does not count.
 
-    Returns (B, K, H, W): the derivative of the mean cross-entropy by every logit.
+    Returns a tensor (B, K, H, W): the derivative of the mean cross-entropy by every logit.
     """
     # SOLUTION
     counts = (target < 255).unsqueeze(1)  # (B, 1, H, W)
@@ -703,10 +703,15 @@ t = torch.randint(0, 4, (2, 3, 5), generator=generator)
 t[:, 0] = 255
 t[1, 1, :3] = 255  # fewer pixels count in the second image
 F.cross_entropy(z, t, ignore_index=255).backward()
+z_six = torch.randn(1, 6, 2, 3, generator=generator).requires_grad_()
+t_six = torch.tensor([[[0, 2, 255], [4, 1, 0]]])  # no pixel of the last class
+F.cross_entropy(z_six, t_six, ignore_index=255).backward()
 check(
-    "3.2", push_on_logits, [((z.detach(), t), z.grad), ((z.detach()[:1], t[:1]), 1.7 * z.grad[:1])],
+    "3.2", push_on_logits,
+    [((z.detach(), t), z.grad), ((z.detach()[:1], t[:1]), 1.7 * z.grad[:1]),
+     ((z_six.detach(), t_six), z_six.grad)],
     hint="(q - [y = c]) divided by the number of pixels that count, and exactly zero where the label "
-    "is 255",
+    "is 255; K is a dimension of the logits, for no pixel need have the last class",
     tolerance=1e-5,
 )
 
@@ -965,7 +970,8 @@ assert ends_of["new"].iloc[0] > ends_of["new"].iloc[1] + 15 > ends_of["new"].ilo
 def cosine_drift(before, after, labels, num_classes):
     """before, after: (B, D, h, w) features; labels: (B, h, w), 255 does not count.
 
-    Returns (num_classes,): mean over the locations of each class of 1 - cosine; NaN without location.
+    Returns a tensor (num_classes,): mean over the locations of each class of 1 - cosine; NaN without
+    location.
     """
     # SOLUTION
     drift = 1 - F.cosine_similarity(before, after, dim=1)  # (B, h, w)
@@ -977,13 +983,16 @@ first = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]], [[[1.0, 3.0]], [[1.0, 4.0]]]
 then = torch.tensor([[[[0.0, 0.0]], [[1.0, 2.0]]], [[[-1.0, 4.0]], [[-1.0, 3.0]]]])
 where = torch.tensor([[[0, 1]], [[1, 255]]])  # (2, 1, 2)
 uneven = torch.tensor([[[1, 1]], [[1, 255]]])  # two locations in one image, one in the other
+long = torch.tensor([[[[1.0, 10, 1]], [[0, 0, 0]]]])  # (1, 2, 1, 3); cosines 0.6, 0.8 and 0
+turned = torch.tensor([[[[3.0, 8, 0]], [[4, 6, 2]]]])
 check(
     "3.3", cosine_drift,
     [((first, then, where, 3), torch.tensor([1.0, 1.0, float("nan")])),
      ((first, 5 * first, where, 2), torch.zeros(2)),
-     ((first, then, uneven, 2), torch.tensor([float("nan"), 1.0]))],
-    hint="the channels are dimension 1; first the cosine of each location, then the mean; "
-    "a feature that is only longer has not turned",
+     ((first, then, uneven, 2), torch.tensor([float("nan"), 1.0])),
+     ((long, turned, torch.zeros(1, 1, 3, dtype=torch.int64), 1), torch.tensor([1.6 / 3]))],
+    hint="the channels are dimension 1; first the cosine of each location, then the plain mean, in "
+    "which all locations count alike; a feature that is only longer has not turned",
 )
 
 # %% [markdown]
@@ -996,7 +1005,7 @@ check(
 def nearest_class_mean(features, labels, queries, num_classes):
     """features: (N, D); labels: (N,), 255 does not count; queries: (M, D).
 
-    Returns (M,) int64 classes. A class without features is never the answer.
+    Returns a tensor (M,) of int64 classes. A class without features is never the answer.
     """
     # SOLUTION
     present = [c for c in range(num_classes) if (labels == c).any()]
@@ -1007,14 +1016,21 @@ def nearest_class_mean(features, labels, queries, num_classes):
 # %% tags=["check"]
 points = torch.tensor([[0.0, 10.0], [0.0, 14.0], [2.0, 0.0], [6.0, 0.0], [4.0, 0.3], [1.0, 9.0]])
 asked = torch.tensor([[0.0, 9.0], [2.0, 3.0], [3.6, 6.5], [0.5, 0.1]])
+in_three = torch.tensor([[6.0, 4, 16], [8, 4, 14], [7, 4, 12], [5, 8, 14], [4, 2, 4], [4, 0, 2], [6, 4, 16],
+                         [0, 8, 16]])  # no other distance, and no other centre, gives what the means do
+ask_three = torch.tensor([[12.0, 10, 8], [9, 10, 0], [9, 0, 1], [0, 6, 8], [12, 7, 7]])
+of_three = torch.tensor([0, 0, 0, 1, 1, 1, 3, 3])
 check(
     "3.4", nearest_class_mean,
     [((points, torch.tensor([0, 0, 2, 2, 2, 255]), asked, 4), torch.tensor([0, 2, 2, 2])),
      ((points, torch.tensor([1, 1, 2, 2, 2, 255]), asked, 3), torch.tensor([1, 2, 2, 2])),
      ((torch.tensor([[0.0, 3.5], [2.0, 2.0]]), torch.tensor([0, 1]), torch.zeros(1, 2), 2),
-      torch.tensor([1]))],
-    hint="distances to the means, not to single features, not angles; 255 is no class, and a class "
-    "without features has no mean (zeros would win near the origin)",
+      torch.tensor([1])),
+     ((in_three, of_three, ask_three, 5), torch.tensor([0, 1, 1, 1, 1])),
+     ((in_three, of_three, ask_three, 5), Property(
+         "of dtype int64, as classes are", lambda found: found.dtype == torch.int64))],
+    hint="distances to the means, not to single features, not angles, of the channels as they are; 255 "
+    "is no class, and a class without features has no mean (zeros would win near the origin)",
 )
 
 # %% [markdown]

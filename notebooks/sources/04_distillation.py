@@ -42,8 +42,8 @@ from matplotlib.patches import Patch
 
 from sparcl_lib import losses
 from sparcl_lib.course import (
-    check, compare_guess, explore, guess_first, minivoc_config, panels, quiz, run_or_load,
-    run_or_load_all, show,
+    WithGradient, check, compare_guess, explore, guess_first, minivoc_config, panels, quiz,
+    run_or_load, run_or_load_all, show,
 )  # fmt: skip
 from sparcl_lib.data import remap_labels
 from sparcl_lib.data.loading.transforms import normalise
@@ -755,7 +755,7 @@ show(
 def unbiased_ce(logits, label, num_old):
     """logits: tensor (K,) of one pixel; label: 0..K-1; num_old: old classes with background.
 
-    Returns the loss of the pixel, a scalar tensor.
+    Returns the loss of the pixel, a tensor of one number, with a gradient by the logits.
     """
     # SOLUTION
     log_all = torch.logsumexp(logits, dim=0)
@@ -765,14 +765,20 @@ def unbiased_ce(logits, label, num_old):
     # END
 
 # %% tags=["check"]
+def of_library(logits, label, num_old):
+    target = torch.full((1, 1, 1), label)
+    return losses.unbiased_cross_entropy(logits.reshape(1, -1, 1, 1), target, num_old)
+
+
 one = torch.tensor([1.0, 4.0, 0.0, 2.0, -1.0])
-far = torch.tensor([-200.0, -200.0, 0.0, 0.0, 0.0])
+far, high = torch.tensor([-2000.0, -2000.0, 0.0, 0.0, 0.0]), torch.tensor([999.0, 1000.0, 998.0])
+cases = [(one, 1, 3), (one, 3, 3), (one, 4, 2), (one, 0, 1), (far, 0, 2), (far, 1, 2), (high, 0, 1), (high, 2, 2)]
 check(
     "4.1", unbiased_ce,
-    [((one, 0, 3), 0.124882), ((one, 3, 3), 2.190766), ((one, 1, 3), 0.124882),
-     ((one, 0, 1), 3.190766), ((far, 0, 2), 200.405465)],
-    hint="label 0: logsumexp of all minus logsumexp of the first num_old; stay in logarithms, the "
-    "last case has a probability of 1e-87",
+    [((one, 0, 3), 0.124882), *((case, WithGradient.of(of_library, case)) for case in cases)],
+    hint="a label below num_old: logsumexp of all minus logsumexp of the first num_old; another one: "
+    "logsumexp of all minus its own logit; exp(-2000) is 0 and exp(1000) inf in any float, so stay "
+    "in logarithms",
 )  # fmt: skip
 
 # %% [markdown]
@@ -803,8 +809,8 @@ def by_autograd(logits, label, num_old):
 
 
 one = torch.tensor([1.0, 4.0, 0.0, 2.0, -1.0])
-far = torch.tensor([-200.0, -200.0, 0.0, 0.0, 0.0])
-cases = [(one, 0, 3), (one, 1, 3), (one, 3, 3), (one, 4, 2), (one, 0, 1), (far, 0, 2)]
+far, high = torch.tensor([-2000.0, -2000.0, 0.0, 0.0, 0.0]), torch.tensor([999.0, 1000.0, 998.0])
+cases = [(one, 0, 3), (one, 1, 3), (one, 3, 3), (one, 4, 2), (one, 0, 1), (far, 0, 2), (high, 2, 2)]
 check(
     "4.2", unbiased_push, [(case, by_autograd(*case)) for case in cases],
     hint="what the label may mean, as probabilities among themselves, minus q; all K numbers sum to "
@@ -1205,7 +1211,7 @@ assert (behind["miou_old_no_bg"] > behind["miou_new"]).all()
 def unbiased_kd(logits, teacher_logits):
     """logits: tensor (K,) of the student at one pixel; teacher_logits: tensor (K_old,), K_old <= K.
 
-    Returns the loss of the pixel, a scalar tensor.
+    Returns the loss of the pixel, a tensor of one number, with a gradient by the logits.
     """
     # SOLUTION
     classes = len(teacher_logits)
@@ -1216,11 +1222,17 @@ def unbiased_kd(logits, teacher_logits):
     # END
 
 # %% tags=["check"]
+def kd_of_library(logits, teacher_logits):
+    both = (z.reshape(1, -1, 1, 1) for z in (logits, teacher_logits))
+    return losses.unbiased_knowledge_distillation(*both)
+
+
 says_now, said = torch.tensor([1.0, 4.0, 0.0, 2.0, -1.0]), torch.tensor([2.0, 0.0, 1.0])
+cases = [(says_now, said), (says_now, said[:2]), (says_now + 1000, said), (says_now, 900 * said)]
 check(
     "4.4", unbiased_kd,
     [((says_now, said), 0.755995), ((says_now[:3], said), 1.013507),  # nothing new: plain KD
-     ((says_now, said[:2]), 0.782321)],
+     *((case, WithGradient.of(kd_of_library, case)) for case in cases)],
     hint="old classes, too, use the softmax over all K logits; to background add logits[K_old:] by "
     "logsumexp, not by a sum of logits",
 )  # fmt: skip

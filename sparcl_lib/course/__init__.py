@@ -10,7 +10,7 @@ from sparcl_lib.course.interrupts import one_line_interrupts
 from sparcl_lib.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from sparcl_lib.course.exercises import Property, check
+    from sparcl_lib.course.exercises import Property, Several, WithGradient, check
     from sparcl_lib.course.guesses import compare_guess, guess_first
     from sparcl_lib.course.pictures import explore, panels, show
     from sparcl_lib.course.quizzes import quiz
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Property",
+    "Several",
+    "WithGradient",
     "check",
     "compare_guess",
     "explore",
@@ -36,6 +38,8 @@ __all__ = [
 
 _HOMES = {
     "Property": "sparcl_lib.course.exercises",
+    "Several": "sparcl_lib.course.exercises",
+    "WithGradient": "sparcl_lib.course.exercises",
     "check": "sparcl_lib.course.exercises",
     "compare_guess": "sparcl_lib.course.guesses",
     "explore": "sparcl_lib.course.pictures",

@@ -1,11 +1,12 @@
 """Self-checks: what they say, in words, in a page and in `results`."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from sparcl_lib.course import Property, check, exercises
-from sparcl_lib.course.exercises import Result
+from sparcl_lib.course.exercises import Result, Several, WithGradient
 
 
 def raising(x):
@@ -58,14 +59,19 @@ ANSWERS = {
     "an array for a list": (lambda x: np.array([x, 2.0]), 1.0, [1.0, 2.0], "right."),
     "a tensor for a tuple": (lambda x: torch.tensor([x, 2.0]), 1.0, (1.0, 2.0), "right."),
     "whole in an array for a list": (lambda x: np.array([x]), 3, [4], "entry 0: is 3, expected 4"),
-    "an array for texts": (lambda x: np.ones(1), 1, ["a"], "returned an array, expected a list"),
-    "rows for a list": (lambda x: np.ones((1, 1)), 1, [1.0], "returned an array, expected a list"),
+    "an array for texts": (
+        lambda x: np.ones(1),
+        1,
+        ["a"],
+        "an array of shape (1,), expected a list",
+    ),
+    "rows for a list": (lambda x: np.ones((1, 1)), 1, [1.0], "of shape (1, 1), expected a list"),
     "a tensor for an array": (lambda x: torch.ones(2), 1, np.ones(2), "right."),
     "an array for a tensor": (
         lambda x: np.ones(2),
         1,
         torch.ones(2),
-        "returned an array, expected a tensor",
+        "returned an array of shape (2,), expected a tensor",
     ),
     "None in an array": (
         lambda x: np.array([1.0, None]),
@@ -114,7 +120,7 @@ ANSWERS = {
         lambda x: x,
         1,
         Property("below zero", lambda got: got < 0),
-        "should be below zero. Hint",
+        "should be below zero; it is 1. Hint",
     ),
     "no such kind": (
         lambda x: "a",
@@ -159,7 +165,7 @@ def test_check_names_the_first_wrong_case(capsys, results):
     "given, shown",
     [
         (torch.tensor([1, 2]), "[1, 2]"),
-        (torch.tensor(0.12345), "0.123"),
+        (torch.tensor(0.123456), "0.1235"),
         (torch.zeros(2, 1, 1), "float32 (2, 1, 1)"),
         (np.zeros(9, dtype=np.uint8), "uint8 (9,)"),
         ([(4, 1), (3,)], "[(4, 1), (3,)]"),
@@ -202,7 +208,7 @@ def test_an_answer_that_writes_into_what_it_is_given_is_told_so(given, results):
     check("1.1", lambda x: x + 1, [((given,), given + 1)])
     assert results[-1].outcome == "right"
     check("1.1", one_more, [((given,), given + 1), ((given,), given + 1)])
-    assert results[-1].problem.startswith("case 1 of 2, `one_more(x=[0.0, nan])`: wrote into arg")
+    assert results[-1].problem.startswith("case 1 of 2, `one_more(x=[0, nan])`: wrote into arg")
 
 
 def test_an_answer_that_gives_an_argument_another_shape_is_told_so(results):
@@ -259,3 +265,77 @@ def test_a_page_gets_html_in_which_the_reader_s_text_is_text():
     said = exercises._said(Result("1.1", "wrong", "returned '<b>', expected 'a'"), "use `x < 2`")
     page = said._repr_mimebundle_()["text/html"]
     assert "&lt;b&gt;" in page and "<code>x &lt; 2</code>" in page and "not yet" in page
+
+
+SLOPE = WithGradient(6.0, torch.tensor([1.0, 2.0]), place=1)
+"""Of the sum of weights times x, at x = (2, 2)."""
+
+
+@pytest.mark.parametrize(
+    "loss, said",
+    [
+        (lambda w, x: (w * x).sum(), "right."),
+        (lambda w, x: (w * x).sum() + 1, "`answer(w=[1, 2], x=[2, 2])`: is 7, expected 6."),
+        (lambda w, x: (w * x.detach()).sum(), "is a number without a gradient by x; compute it"),
+        (lambda w, x: (w * x).sum().item(), "is a number without a gradient by x"),
+        (lambda w, x: 6 * w.clone().requires_grad_()[0], "has a gradient, but none by x"),
+        (
+            lambda w, x: x.sum() + 2,
+            "the value is right; its gradient by x is 1 at index (1,), expec",
+        ),
+        (lambda w, x: x.mul_(w).sum(), "wrote into argument 2"),
+        (lambda w, x: None, "returned nothing; is there a return"),
+        (lambda w, x: (w * x).sum()[None], "returned a tensor of shape (1,), expected a number."),
+    ],
+)
+def test_a_loss_is_compared_with_its_gradient(loss, said, capsys):
+    """Checks did so by functions of their own, and spoke of index 0 of a value and its gradient."""
+    check("1.1", loss, [((torch.tensor([1.0, 2.0]), torch.full((2,), 2.0)), SLOPE)])
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "measure, said",
+    [
+        (lambda x: x.mean(), "right."),
+        (
+            lambda x: 1.0,
+            "`answer of low, high`: should be larger for high; it is {'low': 1, 'high'",
+        ),
+        (lambda x: None, "`answer(x=[0, 1])`: returned nothing"),
+        (lambda x: x.__iadd__(1).mean(), "`answer(x=[0, 1])`: wrote into argument 1"),
+        (unfinished, "not started yet."),
+    ],
+)
+def test_a_property_may_be_of_several_calls(measure, said, capsys):
+    """Checks called such answers themselves, so what was written into arguments was not seen."""
+    calls = Several({"low": (np.array([0.0, 1.0]),), "high": (np.array([3.0, 4.0]),)})
+    larger = Property("larger for high", lambda of: of["high"] > of["low"])
+    check("1.1", measure, [(calls, larger)])
+    assert said in capsys.readouterr().out
+
+
+def test_what_an_answer_returns_may_be_seen_as_something_else(capsys):
+    series = pd.Series({"a": 1.0})
+    for got in (series, {"a": 1.0}):
+        check("1.1", lambda x, got=got: got, [((1,), {"a": 1.0})], seen_as=dict)
+        assert capsys.readouterr().out == "Exercise 1.1: right.\n"
+    check("1.1", lambda x: None, [((1,), {"a": 1.0})], seen_as=dict)
+    assert "`answer(x=1)`: returned nothing" in capsys.readouterr().out
+    check("1.1", lambda x: 3, [((1,), {"a": 1.0})], seen_as=dict)
+    assert "returned 3, and TypeError: 'int' object is not iterable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("write", [lambda x: x.pop("a"), lambda x: x.update({"a": [0.0]})])
+def test_writing_into_a_table_is_seen(write, results):
+    """The next case failed for it, and the sample solution after it."""
+    table = pd.DataFrame({"a": [1.0, np.nan]})
+    check("1.1", lambda x: x["a"].sum(), [((table,), 1.0)])
+    assert results[-1].outcome == "right"
+    check("1.1", lambda x: (write(x), 1.0)[1], [((table,), 1.0)])
+    assert "`answer(x=a table of 2 rows)`: wrote into argument 1" in results[-1].problem
+
+
+def test_a_gradient_may_be_that_of_a_loss_that_is_right(results):
+    found = WithGradient.of(lambda w, x: (w * x).sum(), (torch.tensor([1.0, 2]), torch.ones(2)), 1)
+    assert (found.value, found.gradient.tolist(), found.place) == (3.0, [1.0, 2.0], 1)
