@@ -48,8 +48,8 @@ from torch import nn
 
 from sparcl_lib import losses, term
 from sparcl_lib.course import (
-    Property, check, compare_guess, explore, four_classes, guess_first, minivoc_config, panels, play,
-    plot_points, quiz, run_or_load, run_or_load_all, show,
+    Property, Several, WithGradient, check, compare_guess, explore, four_classes, guess_first,
+    minivoc_config, panels, play, plot_points, quiz, run_or_load, run_or_load_all, show,
 )  # fmt: skip
 from sparcl_lib.latent_space import (
     class_features, class_means, drift, fisher_ratio, linear_probe, locations,
@@ -1050,7 +1050,7 @@ def merge_banks(p_a, n_a, p_b, n_b):
     # END
 
 # %% tags=["check"]
-p_one, p_two = torch.tensor([[1.0, 2], [4, 0], [0, 0]]), torch.tensor([[3.0, 0], [9, 9], [0, 0]])
+p_one, p_two = torch.tensor([[1.0, 2], [4, 0], [5, 5]]), torch.tensor([[3.0, 0], [9, 9], [7, 1]])
 n_one, n_two = torch.tensor([3.0, 5, 0]), torch.tensor([1.0, 0, 0])
 check(
     "5.1", merge_banks,
@@ -1090,7 +1090,9 @@ check(
     [((home, away, 0.5, 1.5, "mse", 2), 2.5), ((home, away, 1.0, 12.0, "mse", 1), 5 / 9),
      ((home, away, 0.5, 2.0, "l2", 2), 3.0), ((home, away, 0.5, 6.0, "l2", 2), 0.0),
      ((home, away, 0.5, 0.0, "mse", 4), 5.0), ((home, away, 0.5, 3.0, "l2", 3), 3.0),
-     ((home[:2], away[:2], 0.5, 1.5, "mse", 3), 2.5)],
+     ((home[:2], away[:2], 0.5, 1.5, "mse", 3), 2.5),
+     ((torch.zeros(2), torch.tensor([5.0, 12.0]), 0.25, 2.0, "l2", 4), 11.0),  # 13 apart
+     ((torch.zeros(2), torch.tensor([5.0, 12.0]), 1.0, 4.0, "mse", 2), 13 / 3)],
     hint="mse: kappa (u - mean) = 2 weight / (D |S|) (mean - p); l2: the force weight / |S| is the same "
     "everywhere, so it wins as long as it is above kappa |u - p|",
 )  # fmt: skip
@@ -1105,8 +1107,9 @@ check(
 def confident_matching(features, guesses, confidence, prototypes):
     """features: (N, D); guesses: (N,), 255 for none; confidence: (N,), 0 to 1; prototypes: (C, D).
 
-    Returns a scalar: mean over the old classes (not background) that have any confidence in the
-    batch of the mean square of (weighted mean - prototype).
+    Returns a tensor of one number, with a gradient by features: mean over the old classes (not
+    background) that have any confidence in the batch of the mean square of (weighted mean -
+    prototype). Where no class has any it is 0, and so is the gradient.
     """
     # SOLUTION
     found = []
@@ -1122,24 +1125,18 @@ def confident_matching(features, guesses, confidence, prototypes):
 rows_of = torch.tensor([[0.0, 0], [2, 2], [6, 6], [1, 3], [9, 9]])
 ids_of, alike = torch.tensor([0, 1, 1, 2, 255]), torch.ones(5)
 anchors_of = torch.tensor([[5.0, 5], [2, 3], [1, 1]])
-
-
-def value_and_push(features, *others):  # the loss, then minus its gradient, (1 + N * D,)
-    leaf = features.clone().requires_grad_()
-    value = confident_matching(leaf, *others)
-    value.backward()
-    return torch.cat([value.detach().reshape(1), -leaf.grad.flatten()])
-
-
+unsure = (torch.tensor([[0.0, 3, 6], [5, 3, 1]]), torch.tensor([3, 3]), torch.tensor([0.02, 0.03]),
+          torch.tensor([[9.0, 9, 9], [9, 9, 9], [9, 9, 9], [0, 3, 0]]))  # one class, hardly believed
 check(
-    "5.3", value_and_push,
-    [((rows_of, ids_of, alike, anchors_of),
-      torch.tensor([2.25, 0, 0, -0.5, -0.25, -0.5, -0.25, 0, -1, 0, 0])),
-     ((rows_of, ids_of, torch.tensor([1.0, 1, 0.25, 0.5, 1]), anchors_of),
-      torch.tensor([1.17, 0, 0, -0.32, 0.08, -0.08, 0.02, 0, -1, 0, 0])),
-     ((rows_of, ids_of, torch.tensor([1.0, 1, 0, 0, 0]), anchors_of),
-      torch.tensor([0.5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0])),
-     ((rows_of, ids_of * 0, alike, anchors_of), torch.zeros(11))],
+    "5.3", confident_matching,
+    [((rows_of, ids_of, alike, anchors_of), WithGradient(
+        2.25, torch.tensor([[0, 0], [0.5, 0.25], [0.5, 0.25], [0, 1], [0, 0]]))),
+     ((rows_of, ids_of, torch.tensor([1.0, 1, 0.25, 0.5, 1]), anchors_of), WithGradient(
+         1.17, torch.tensor([[0, 0], [0.32, -0.08], [0.08, -0.02], [0, 1], [0, 0]]))),
+     ((rows_of, ids_of, torch.tensor([1.0, 1, 0, 0, 0]), anchors_of), WithGradient(
+         0.5, torch.tensor([[0.0, 0], [0, -1], [0, 0], [0, 0], [0, 0]]))),
+     ((rows_of, ids_of * 0, alike, anchors_of), WithGradient(0.0, torch.zeros(5, 2))),
+     (unsure, WithGradient(6.0, torch.tensor([[0.8, 0, 0.8], [1.2, 0, 1.2]])))],
     hint="divide the weighted sum by the sum of the weights of that class, not by its locations; "
     "start at class 1, take the mean over the classes that have any weight, and keep the path to the "
     "features, also where no class has any",
@@ -1297,7 +1294,8 @@ assert by_step.loc["UCE", ("right guesses (%)", 4)] < 30 < by_step.loc["MiB", ("
 #
 # 1. a number for each class, NaN for a class without a location; 255 counts for nothing;
 # 2. zero for every class when nothing has moved;
-# 3. above zero for a class whose halves have gone opposite ways, and more when they have gone further;
+# 3. above zero for a class whose halves have gone opposite ways, along whichever channel, towards each other, too; and more when they
+#    have parted further;
 # 4. the same whatever the order of the locations;
 # 5. the same in other units: all features, before and after, times ten.
 #
@@ -1314,9 +1312,9 @@ assert by_step.loc["UCE", ("right guesses (%)", 4)] < 30 < by_step.loc["MiB", ("
 
 # %% tags=["exercise"]
 def moved_within(before, after, labels, num_classes):
-    """before, after: (N, D) features of the same locations; labels: (N,), 255 for none.
+    """before, after: (N, D) features of the same locations; labels: (N,), 255 for none; all arrays.
 
-    Returns (num_classes,) numbers of your own design.
+    Returns an array of num_classes numbers of your own design.
     """
     # SOLUTION
     numbers = np.full(num_classes, np.nan)
@@ -1330,28 +1328,32 @@ def moved_within(before, after, labels, num_classes):
     # END
 
 # %% tags=["check"]
-unmoved = np.array([[0.0, 1], [0, 2], [3, 1], [3, 3], [7, 7]])
-of_class, none = np.array([0, 0, 2, 2, 255]), [[0, 0], [0, 0]]
-ways = {"parted": [[-1, 0], [1, 0]], "further": [[-2, 0], [2, 0]], "one": [[0, 0], [1, 0]], "none": none}
+of_class = np.array([0, 2, 2, 0, 255, 2, 0, 2, 0, 2, 0, 2, 0])  # none of class 1, none of class 3
+random = np.random.default_rng(0)
+still, size, order = random.normal(size=(13, 2)), random.uniform(0.5, 1.5, (13, 1)), random.permutation(13)
+side = np.sign(still - [still[of_class == c].mean(axis=0) for c in of_class])  # its half, by channel
+way, odd = size * side * (of_class[:, None] == 2), (of_class[:, None] == 255) * [90, 9]  # class 0 stays
+moved = {"still": still, "parted": still + way * [1, 0], "further": still + way * [2, 0],
+         "along the other channel": still + way * [0, 1], "together": still - 0.2 * way * [1, 0]}
+calls = {name: (still, after, of_class, 4) for name, after in moved.items()}
+calls["times ten"] = (10 * still, 10 * moved["parted"], of_class, 4)
+calls["in another order"] = (still[order], moved["parted"][order], of_class[order], 4)
+calls["with another row of 255"] = (still + odd, moved["parted"] - 2 * odd, of_class, 4)
 
 
-def answers():
-    there = {name: unmoved + [*none, *way, [5, 5]] for name, way in ways.items()}
-    found = {name: moved_within(unmoved, after, of_class, 3) for name, after in there.items()}
-    found["other"] = moved_within(10 * unmoved[::-1], 10 * there["one"][::-1], of_class[::-1], 3)
-    found["255"] = moved_within(unmoved + [*none * 2, [90, 9]], there["parted"], of_class, 3)
-    return found
+def of(names, text, holds):
+    return Several({name: calls[name] for name in names}), Property(text, lambda a: holds(*a.values()))
 
 
-wanted = {
-    "three numbers, NaN for class 1": lambda a: np.isnan(a["parted"]).tolist() == [False, True, False],
-    "zero where nothing moved": lambda a: np.nanmax(np.abs(a["none"])) < 1e-9 > abs(a["parted"][0]),
-    "above zero for halves that part": lambda a: a["parted"][2] > 1e-6,
-    "more for halves that part further": lambda a: a["further"][2] > a["parted"][2] + 1e-6,
-    "the same in other units and order": lambda a: np.allclose(a["other"], a["one"], equal_nan=True),
-    "blind to the row labelled 255": lambda a: np.allclose(a["255"], a["parted"], equal_nan=True),
-}
 check(
-    "5.4", answers, [((), Property(*one)) for one in wanted.items()],
+    "5.4", moved_within,
+    [of(["parted"], "numbers, NaN for classes 1 and 3", lambda a: np.isnan(a).tolist() == [False, True] * 2),
+     of(["still"], "zero where nothing moved", lambda a: np.nanmax(np.abs(a)) < 1e-9),
+     *(of([name], f"above zero for halves that went {name}", lambda a: a[2] > 1e-6)
+       for name in [*calls][1:5] if name != "further"),
+     of(["parted", "further"], "more for halves that part further", lambda a, b: b[2] > a[2] + 1e-6),
+     *(of(["parted", name], f"the same {name}", lambda a, b: np.allclose(a, b, equal_nan=True))
+       for name in [*calls][5:])],
     hint="compare each location with itself, then take the mean; divide by the width of the class",
+    seen_as=np.asarray,
 )  # fmt: skip

@@ -46,8 +46,8 @@ from torch import nn
 
 from sparcl_lib import latent_space, losses, term
 from sparcl_lib.course import (
-    Property, check, compare_guess, explore, four_classes, guess_first, minivoc_config, panels, play,
-    plot_points, quiz, run_or_load, run_or_load_all, show,
+    Property, Several, WithGradient, check, compare_guess, explore, four_classes, guess_first,
+    minivoc_config, panels, play, plot_points, quiz, run_or_load, run_or_load_all, show,
 )  # fmt: skip
 from sparcl_lib.models import build_segmenter
 from sparcl_lib.prototypes import class_means, class_sums
@@ -1076,22 +1076,28 @@ check(
 
 # %% tags=["exercise"]
 def share_of_nearest(means):
-    """means: (C, D), C >= 2, no two alike. Returns (C,): shares between 0 and 1."""
+    """means: (C, D), C >= 2, no two alike. Returns a tensor (C,): shares between 0 and 1."""
     # SOLUTION
-    gaps = torch.cdist(means, means)
-    lengths = torch.where(gaps > 0, 1 / gaps.clamp(min=1e-12) ** 2, 0)  # (C, C); none by itself
+    gaps = (means[:, None] - means).norm(dim=2)  # (C, C), exactly 0 on the diagonal
+    lengths = (1 / gaps**2).fill_diagonal_(0)  # a class does not push itself
     return lengths.max(dim=1).values / lengths.sum(dim=1)  # `means`: 0.15 to 0.51, on average 0.33
     # END
 
 # %% tags=["check"]
 two_means = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
 corner = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+in_cube = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]])
+thirty = torch.rand(30, 64, generator=torch.Generator().manual_seed(0)) + 3
+each = [[(a - b).square().sum().item() ** -1 for b in thirty.double() if not a.equal(b)] for a in thirty.double()]
 check(
     "6.2", share_of_nearest,
     [((two_means,), torch.tensor([1.0, 1.0])), ((corner,), torch.tensor([0.8, 5 / 6, 5 / 9])),
-     ((10 * corner,), torch.tensor([0.8, 5 / 6, 5 / 9]))],
+     ((10 * corner,), torch.tensor([0.8, 5 / 6, 5 / 9])),
+     ((in_cube,), torch.tensor([36 / 49, 10 / 13, 65 / 137, 130 / 337])),
+     ((thirty,), torch.tensor([max(pushes) / sum(pushes) for pushes in each]))],
     hint="a push has the length 1 over the square of the distance, and the factor 2 / (|S| (|S| - 1)) "
-    "is in all of them; a class does not push itself",
+    "is in all of them; a class does not push itself: clear the diagonal by its place, for torch.cdist "
+    "puts small numbers there, not 0, where there are more than 25 rows",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1129,7 +1135,11 @@ check(
 
 # %% tags=["exercise"]
 def repulsion_with_margin(means, margin):
-    """means: (C, D), C >= 2; margin: a distance. Returns a scalar, without a gradient of NaN."""
+    """means: (C, D), C >= 2; margin: a distance.
+
+    Returns a tensor of one number, with a gradient by means: 0 where no pair is nearer than the
+    margin, and nowhere NaN.
+    """
     # SOLUTION
     j, k = torch.triu_indices(len(means), len(means), offset=1)
     gaps = (means[j] - means[k]).norm(dim=1)  # each pair once: the mean is the same
@@ -1141,18 +1151,16 @@ a_pair = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
 a_corner = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
 
 
-def value_and_gradient(means, margin):  # (1 + C * D,): the loss, then its gradient
-    leaf = means.clone().requires_grad_()
-    value = repulsion_with_margin(leaf, margin)
-    value.backward()
-    return torch.cat([value.detach().reshape(1), leaf.grad.flatten()])
-
-
+b_way = 2 * (3 - 5**0.5) / 5**0.5  # of the pair (1, 2), by unit of distance
 check(
-    "6.4", value_and_gradient,
-    [((a_pair, 3.0), torch.tensor([1.0, 2, 0, -2, 0])), ((a_pair, 1.5), torch.zeros(5)),
-     ((a_corner, 2.0), torch.tensor([1.0, 2, 0, -2, 0, 0, 0]) / 3),
-     ((torch.zeros(2, 3), 2.0), torch.tensor([4.0, 0, 0, 0, 0, 0, 0]))],
+    "6.4", repulsion_with_margin,
+    [((a_pair, 4.0), WithGradient(4.0, torch.tensor([[4.0, 0], [-4, 0]]))),
+     ((a_pair, 1.5), WithGradient(0.0, torch.zeros(2, 2))),
+     ((a_corner, 2.0), WithGradient(1 / 3, torch.tensor([[2.0, 0], [-2, 0], [0, 0]]) / 3)),
+     ((a_corner, 3.0), WithGradient(
+         (4 + 1 + (3 - 5**0.5) ** 2) / 3,
+         torch.tensor([[4.0, 2], [-4 - b_way, 2 * b_way], [b_way, -2 - 2 * b_way]]) / 3)),
+     ((torch.zeros(2, 3), 2.0), WithGradient(4.0, torch.zeros(2, 3)))],
     hint="only pairs j != k; (margin - distance) cut off at zero, squared, then the mean over all "
     "pairs, also over those beyond the margin (a constant 0 would have no gradient); the length of a "
     "zero vector by .norm(), whose gradient is 0",
@@ -1164,8 +1172,10 @@ check(
 # Distances grow when all features get longer, and say nothing about who can be told from whom. Design a measure of how well the classes of a
 # feature space stand apart that does not see size. There is no one right answer. The check asks for what any of them should have:
 #
-# 1. one number, larger for classes that stand farther apart with the same spread, and smaller for the same means with more spread;
-# 2. the same in other units, all features times ten, and the same when all features are moved by the same vector;
+# 1. one number, larger for classes that stand farther apart with the same spread, and smaller for the same means with more spread, also where
+#    one class keeps its own;
+# 2. the same in other units, all features times ten, the same when all features are moved by the same vector, and the same in another order
+#    of the locations;
 # 3. 255 is no class, and a class without a location does no harm; for the measure, any other label is a class, 0 too;
 # 4. it sees a pair that lies close together, whichever pair it is, even where all other classes are far apart.
 #
@@ -1184,7 +1194,10 @@ check(
 
 # %% tags=["exercise"]
 def separation(features, labels):
-    """features: (N, D) array; labels: (N,) array, 255 for none. Returns a number of your own design."""
+    """features: (N, D) array; labels: (N,) array, 255 for none.
+
+    Returns a number of your own design.
+    """
     # SOLUTION
     classes = [c for c in np.unique(labels) if c != 255]
     middles = np.stack([features[labels == c].mean(axis=0) for c in classes])
@@ -1194,28 +1207,31 @@ def separation(features, labels):
     # END
 
 # %% tags=["check"]
-cross = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
-clouds = np.concatenate([cross, cross + [6, 0], cross + [0, 9], [[99, 99]]])
-of_cloud, each = np.repeat([0, 2, 3, 255], [4, 4, 4, 1]), [4, 4, 4, 1]  # class 1 is absent
-farther = clouds + np.repeat([[0, 0], [2, 0], [0, 2], [0, 0]], each, axis=0)
-wider = clouds + np.concatenate([cross, cross, cross, [[0, 0]]])
-touching = clouds + np.repeat([[0, 0], [-5.5, 0], [0, 90], [0, 0]], each, axis=0)  # two meet
-others_touch = clouds + np.repeat([[-90, 0], [0, 0], [6, -8.5], [0, 0]], each, axis=0)  # the others
-
-
-def of_all():
-    others = (clouds, farther, wider, 10 * clouds, clouds + [5, -3], touching, others_touch)
-    return [*(separation(cloud, of_cloud) for cloud in others), separation(clouds[:-1], of_cloud[:-1])]
-
-
+random = np.random.default_rng(0)
+of_cloud = random.permutation(np.repeat([0, 2, 3, 5, 255], [4, 6, 5, 3, 1]))  # none of class 1, of class 4
+middle = np.select([of_cloud[:, None] == c for c in (2, 3, 5)], [[6.0, 0, 0], [0, 0, 7], [0, 8, 0]])
+near = random.uniform(-1, 1, (19, 3))
+near, order = near - [near[of_cloud == c].mean(axis=0) for c in of_cloud], random.permutation(19)
+base = middle + near
+clouds = {"larger where all are farther apart": 1.3 * middle + near,
+          "smaller where all are wider": middle + 1.5 * near}
+for c in (0, 2, 3, 5):
+    wide = np.where(of_cloud[:, None] == c, 1, 1.5)
+    clouds[f"smaller where all but {c} are wider"] = middle + wide * near
+for a, b in ((0, 2), (0, 3), (0, 5), (2, 3), (2, 5), (3, 5)):  # b comes near a
+    way = middle[of_cloud == a][0] - middle[of_cloud == b][0]
+    clouds[f"smaller where {a} and {b} meet"] = base + 0.9 * way * (of_cloud == b)[:, None]
+clouds |= {"the same times ten": 10 * base, "the same elsewhere": base + [5, -3, 1]}
+calls = {name: (cloud, of_cloud) for name, cloud in clouds.items()}
+calls["the same in another order"] = (base[order], of_cloud[order])
+calls["the same without the row of 255"] = (base[of_cloud != 255], of_cloud[of_cloud != 255])
+signs = {"larger": np.greater, "smaller": np.less, "the": np.isclose}
+asked = [((base, of_cloud), Property("one finite number", lambda m: m.ndim == 0 and np.isfinite(m)))]
+for name, call in calls.items():
+    asked.append((Several({"before": (base, of_cloud), "then": call}), Property(
+        name, lambda m, sign=signs[name.split()[0]]: sign(m["then"], m["before"]))))
 check(
-    "6.5", of_all,
-    [((), Property("larger for classes farther apart", lambda m: m[1] > m[0])),
-     ((), Property("smaller for wider classes", lambda m: m[2] < m[0])),
-     ((), Property("the same in other units", lambda m: np.isclose(m[3], m[0]))),
-     ((), Property("the same elsewhere", lambda m: np.isclose(m[4], m[0]))),
-     ((), Property("smaller where any two classes meet", lambda m: max(m[5], m[6]) < m[0])),
-     ((), Property("blind to 255", lambda m: np.isclose(m[7], m[0])))],
+    "6.5", separation, asked, seen_as=np.asarray,
     hint="a distance between means over a length that grows with the units, like the mean distance of "
     "features to the mean of their class; take only classes that are there, and of pairs the worst",
 )  # fmt: skip

@@ -174,7 +174,9 @@ class _Seen:
         except Exception as error:  # a value of a kind that has no such property
             raise _Wrong(call, f"{wanted}; asking raised {_as_text(error)}") from error
         if not holds:
-            raise _Wrong(call, f"{wanted}; it is {in_short(got)}")
+            of_each = got if isinstance(got, dict) else {}
+            listed = ", ".join(f"{name} {in_short(value)}" for name, value in of_each.items())
+            raise _Wrong(call, f"{wanted}; got {listed or in_short(got)}")
 
     def want_gradient(self, call: str, arguments: Arguments, expected: WithGradient) -> None:
         """The value must come with this gradient."""

@@ -120,7 +120,7 @@ ANSWERS = {
         lambda x: x,
         1,
         Property("below zero", lambda got: got < 0),
-        "should be below zero; it is 1. Hint",
+        "should be below zero; got 1. Hint",
     ),
     "no such kind": (
         lambda x: "a",
@@ -300,7 +300,7 @@ def test_a_loss_is_compared_with_its_gradient(loss, said, capsys):
         (lambda x: x.mean(), "right."),
         (
             lambda x: 1.0,
-            "`answer of low, high`: should be larger for high; it is {'low': 1, 'high'",
+            "`answer of low, high`: should be larger for high; got low 1, high 1.",
         ),
         (lambda x: None, "`answer(x=[0, 1])`: returned nothing"),
         (lambda x: x.__iadd__(1).mean(), "`answer(x=[0, 1])`: wrote into argument 1"),
