@@ -1229,7 +1229,7 @@ signs = {"larger": np.greater, "smaller": np.less, "the": np.isclose}
 asked = [((base, of_cloud), Property("one finite number", lambda m: m.ndim == 0 and np.isfinite(m)))]
 for name, call in calls.items():
     asked.append((Several({"before": (base, of_cloud), "then": call}), Property(
-        name, lambda m, sign=signs[name.split()[0]]: sign(m["then"], m["before"]))))
+        name, lambda m, name=name: signs[name.split()[0]](m["then"], m["before"]))))
 check(
     "6.5", separation, asked, seen_as=np.asarray,
     hint="a distance between means over a length that grows with the units, like the mean distance of "
