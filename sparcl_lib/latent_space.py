@@ -7,6 +7,7 @@ each class. Set labels to 255 to leave a class out, background say.
 
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,21 +41,33 @@ class Locations(NamedTuple):
     """(N,) the class that the network names: an unknown object counts as background."""
     labels: Labels
     """(N,) those of the batches, the nearest pixel's, as the losses take it."""
+    among_old: Labels
+    """(N,) the class that the network names where it may name background and old classes alone: as
+    few names as before the new ones came."""
 
 
 @torch.no_grad()
-def locations(model: Segmenter, batches: Iterable[StepBatch]) -> Locations:
-    """Every location of these batches, 255 too; the model runs in the mode in which it is."""
+def locations(
+    model: Segmenter, batches: Iterable[StepBatch], num_old: int | None = None
+) -> Locations:
+    """Every location of these batches, 255 too; the model runs in the mode in which it is.
+
+    num_old: old classes with background; all that the network knows if not given.
+    """
     parts = []
     for images, labels in batches:
         output = model(images, maps=True)
         rows, columns = nearest_grid(labels.shape[1:], output.features.shape[2:], labels.device)
         at = (slice(None), rows.unsqueeze(1), columns)
         height, width = images.shape[2:]
-        named = [label_map(output, n, (height, width)) for n in range(len(images))]
-        predictions = torch.stack(named)[at].flatten().long()
+        old = replace(output, low_res_logits=output.low_res_logits[:, :num_old])
+        predictions, among_old = (
+            torch.stack([label_map(of, n, (height, width)) for n in range(len(images))])[at]
+            for of in (output, old)
+        )
         latent = [flatten_features(x) for x in (output.features, output.maps[-2])]
-        parts.append([x.cpu().numpy() for x in (*latent, predictions, labels[at].flatten())])
+        named = [x.flatten().long() for x in (predictions, labels[at], among_old)]
+        parts.append([x.cpu().numpy() for x in (*latent, *named)])
     return Locations(*map(np.concatenate, zip(*parts, strict=True)))
 
 

@@ -105,3 +105,19 @@ def test_pseudo_labels_are_judged_on_old_classes():
     assert quality.recall == pytest.approx(100 / 3)
     none = latent_space.pseudo_label_quality(np.zeros(2, int), np.zeros(2, int), 3)
     assert np.isnan(none.precision) and np.isnan(none.recall)
+
+
+def test_what_a_network_names_among_old_classes_is_the_best_of_these():
+    spec = NetworkSpec("mini", output_stride=4, head="conv", head_channels=8, classes=(3, 2))
+    torch.manual_seed(0)
+    model = build_segmenter(spec).eval()
+    with torch.no_grad():
+        model.classifier.steps[1].bias += 0.3  # so that new classes are named somewhere
+    batch = StepBatch(torch.rand(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.int64))
+    found = latent_space.locations(model, [batch], num_old=3)
+    with torch.no_grad():
+        logits = model(batch[0]).logits[:, :, ::4, ::4]
+    assert found.among_old.tolist() == logits[:, :3].argmax(1).flatten().tolist()
+    assert found.predictions.max() > 2 and found.among_old.max() <= 2
+    everything = latent_space.locations(model, [batch])
+    assert (everything.among_old == everything.predictions).all()

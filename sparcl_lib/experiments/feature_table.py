@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from sparcl_lib.data.loading.dataset import SegmentationDataset, StepLoader, evaluation_batches
 from sparcl_lib.data.loading.transforms import evaluation_transform
 from sparcl_lib.experiments.pool import CallResult, run_calls, terms_of
+from sparcl_lib.labels import VOID
 from sparcl_lib.latent_space import (
     Floats,
     Locations,
@@ -49,11 +50,17 @@ class NetworkLocations(NamedTuple):
         old, new = values[1 : self.num_old], values[self.num_old :]
         return {f"{name}_old": float(old.mean()), f"{name}_new": float(new.mean())}
 
-    def probe_recall(self, train_features: Floats, test_features: Floats) -> Floats:
+    def probe_recall(
+        self, train_features: Floats, test_features: Floats, among_old: bool = False
+    ) -> Floats:
         """(C,) recall in percent, on the test images, of a linear probe that is fitted to features
         (N, D) of the training images.
+
+        among_old: it knows background and old classes alone, and so does C.
         """
-        train, test = (train_features, self.train.labels), (test_features, self.test.labels)
+        known = self.num_old if among_old else self.num_classes
+        labels = (np.where(x.labels < known, x.labels, VOID) for x in (self.train, self.test))
+        train, test = zip((train_features, test_features), labels, strict=True)
         return linear_probe(train, test, PROBE_LOCATIONS)
 
 
@@ -92,10 +99,20 @@ def feature_table(
 def predicted_and_probed(found: NetworkLocations) -> dict[str, float]:
     """predicted_old, predicted_new: percent of the locations that the network predicts right, mean
     over the classes; probe_old, probe_new: the same for a linear probe of the encoder's features.
+
+    predicted_among_old, probe_among_old: of old classes, where network and probe may name
+    background and old classes alone. Before a step a network knows no other names, so what it loses
+    among these is lost, and the rest went to new names.
     """
     predicted = recall(found.test.labels, found.test.predictions, found.num_classes)
-    probed = found.probe_recall(found.train.features, found.test.features)
-    return {**found.old_and_new("predicted", predicted), **found.old_and_new("probe", probed)}
+    among_old = recall(found.test.labels, found.test.among_old, found.num_old)
+    features = found.train.features, found.test.features
+    return {
+        **found.old_and_new("predicted", predicted),
+        **found.old_and_new("probe", found.probe_recall(*features)),
+        "predicted_among_old": float(among_old[1:].mean()),
+        "probe_among_old": float(found.probe_recall(*features, among_old=True)[1:].mean()),
+    }
 
 
 Place = tuple[Path, int]
@@ -130,10 +147,11 @@ def _measure_network(measure: Measure, run: Run, step: int) -> _Measured:
     with threadpool_limits(1):  # waiting threads cost more than they bring
         model, workspace = run.model(step), open_workspace(run.config, progress=False)
         task, last = workspace.task, workspace.learned.num_steps - 1
+        num_old = 1 + len(task.steps[0])
         found = NetworkLocations(
-            test=locations(model, workspace.evaluation_batches(last)),
-            train=locations(model, _training_images(workspace)),
-            num_old=1 + len(task.steps[0]),
+            test=locations(model, workspace.evaluation_batches(last), num_old),
+            train=locations(model, _training_images(workspace), num_old),
+            num_old=num_old,
             num_classes=1 + len(task.seen(task.num_steps - 1)),
         )
         means = class_means(found.test.features, found.test.labels, found.num_old)[1:]

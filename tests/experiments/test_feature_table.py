@@ -14,7 +14,7 @@ from sparcl_lib.experiments.feature_table import (
     predicted_and_probed,
 )
 from sparcl_lib.experiments.pool import run_all
-from sparcl_lib.latent_space import class_features, class_means, drift
+from sparcl_lib.latent_space import Locations, class_features, class_means, drift
 from sparcl_lib.run import Run
 from sparcl_lib.training.workspace import open_workspace
 
@@ -61,7 +61,8 @@ def test_joint_training_is_a_row_of_the_last_step_without_a_drift(runs):
     """It ended as `KeyError: 1`, for it has one step and the task two."""
     rows, errors = feature_table(runs[2:], predicted_and_probed, jobs=1)
     assert errors == [] and rows["step"].tolist() == [1] and rows["drift"].isna().all()
-    (shares,) = rows[["predicted_old", "predicted_new", "probe_old", "probe_new"]].to_numpy()
+    asked = ["predicted_old", "predicted_new", "probe_old", "probe_new"]
+    (shares,) = rows[[*asked, "predicted_among_old", "probe_among_old"]].to_numpy()
     assert ((shares >= 0) & (shares <= 100)).all()
     assert feature_table(runs[2:], sizes, jobs=1).rows[["old", "all"]].to_numpy().tolist() == [
         [7, 11]
@@ -90,3 +91,17 @@ def test_means_of_old_and_new_leave_background_out():
     found = NetworkLocations(None, None, num_old=3, num_classes=5)
     shares = found.old_and_new("head", np.array([100.0, 10, 30, 1, 3]))
     assert shares == {"head_old": 20, "head_new": 2}
+
+
+def test_among_old_names_a_probe_has_no_new_ones():
+    """With the new names it lost recall by them alone, as a network does that may give them."""
+    here = np.repeat(np.arange(5), 40)
+    features = np.random.default_rng(0).normal(size=(200, 3)) + 4 * (
+        here[:, None] % 4
+    )  # 4 is like 0
+    of = Locations(features, None, None, here, None)
+    found = NetworkLocations(of, of, num_old=3, num_classes=5)
+    everything = found.probe_recall(features, features)
+    among = found.probe_recall(features, features, among_old=True)
+    assert everything.shape == (5,) and everything[0] < 70
+    assert among.shape == (3,) and among[0] > 95
