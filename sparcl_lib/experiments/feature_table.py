@@ -99,20 +99,32 @@ def feature_table(
 def predicted_and_probed(found: NetworkLocations) -> dict[str, float]:
     """predicted_old, predicted_new: percent of the locations that the network predicts right, mean
     over the classes; probe_old, probe_new: the same for a linear probe of the encoder's features.
-
-    predicted_among_old, probe_among_old: of old classes, where network and probe may name
-    background and old classes alone. Before a step a network knows no other names, so what it loses
-    among these is lost, and the rest went to new names.
     """
     predicted = recall(found.test.labels, found.test.predictions, found.num_classes)
-    among_old = recall(found.test.labels, found.test.among_old, found.num_old)
-    features = found.train.features, found.test.features
-    return {
-        **found.old_and_new("predicted", predicted),
-        **found.old_and_new("probe", found.probe_recall(*features)),
-        "predicted_among_old": float(among_old[1:].mean()),
-        "probe_among_old": float(found.probe_recall(*features, among_old=True)[1:].mean()),
+    probed = found.probe_recall(found.train.features, found.test.features)
+    return {**found.old_and_new("predicted", predicted), **found.old_and_new("probe", probed)}
+
+
+def old_read(found: NetworkLocations) -> dict[str, float]:
+    """Percent of the locations of old classes, mean over the classes, that are read right by
+    whom, and with which names to choose from.
+
+    network, network_old: by the network, which may give all its names, or background and the old
+    ones alone; features, features_old, head, head_old: by a linear probe of the encoder's features
+    or of the head's output, fitted with the labels of all classes of the task, or of background and
+    old ones. Before a step a network knows the old names alone: what it loses among these is lost;
+    the rest went to new names, and a probe that is given these loses by them, too.
+    """
+    test, num_old = found.test, found.num_old
+    shares = {
+        "network": recall(test.labels, test.predictions, num_old),
+        "network_old": recall(test.labels, test.among_old, num_old),
     }
+    for place in ("features", "head"):
+        both = getattr(found.train, place), getattr(test, place)
+        shares[place] = found.probe_recall(*both)
+        shares[f"{place}_old"] = found.probe_recall(*both, among_old=True)
+    return {name: float(values[1:num_old].mean()) for name, values in shares.items()}
 
 
 Place = tuple[Path, int]

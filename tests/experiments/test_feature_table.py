@@ -11,6 +11,7 @@ from sparcl_lib.experiments.base import RunBase, open_store
 from sparcl_lib.experiments.feature_table import (
     NetworkLocations,
     feature_table,
+    old_read,
     predicted_and_probed,
 )
 from sparcl_lib.experiments.pool import run_all
@@ -61,8 +62,7 @@ def test_joint_training_is_a_row_of_the_last_step_without_a_drift(runs):
     """It ended as `KeyError: 1`, for it has one step and the task two."""
     rows, errors = feature_table(runs[2:], predicted_and_probed, jobs=1)
     assert errors == [] and rows["step"].tolist() == [1] and rows["drift"].isna().all()
-    asked = ["predicted_old", "predicted_new", "probe_old", "probe_new"]
-    (shares,) = rows[[*asked, "predicted_among_old", "probe_among_old"]].to_numpy()
+    (shares,) = rows[["predicted_old", "predicted_new", "probe_old", "probe_new"]].to_numpy()
     assert ((shares >= 0) & (shares <= 100)).all()
     assert feature_table(runs[2:], sizes, jobs=1).rows[["old", "all"]].to_numpy().tolist() == [
         [7, 11]
@@ -105,3 +105,17 @@ def test_among_old_names_a_probe_has_no_new_ones():
     among = found.probe_recall(features, features, among_old=True)
     assert everything.shape == (5,) and everything[0] < 70
     assert among.shape == (3,) and among[0] > 95
+
+
+def test_old_classes_are_read_by_whom_and_among_which_names():
+    here = np.array([0, 1, 1, 2, 2, 3])
+    features = np.eye(4)[here]  # classes lie apart: each probe reads all
+    of = Locations(
+        features, features, predictions=np.array([0, 3, 1, 2, 2, 3]), labels=here,
+        among_old=np.array([0, 1, 1, 2, 0, 0]),
+    )  # fmt: skip
+    shares = old_read(NetworkLocations(of, of, num_old=3, num_classes=4))
+    assert shares == {
+        "network": 75, "network_old": 75, "features": 100, "features_old": 100,
+        "head": 100, "head_old": 100,
+    }  # fmt: skip

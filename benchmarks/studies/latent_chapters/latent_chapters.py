@@ -10,8 +10,6 @@ the six classes of step 0, "new" the four of step 1, background is neither, shar
 - predicted_old, predicted_new: locations that the network predicts right, mean over the classes;
 - probe_old, probe_new: the same for a linear probe fitted with all labels to training images of
   both steps;
-- predicted_among_old, probe_among_old: both of the old classes, where network and probe may name
-  background and old classes alone, as few names as after step 0;
 - drift: of the old class means since step 0, in percent of their mean distance there;
 - fisher: spread of all ten class means over the spread within classes;
 - channels_old, channels_new: channels that carry 90 % of a class's mean activity, a mean;

@@ -8,8 +8,6 @@ in percent on the locations of the feature map; "old" are the six classes of ste
 - predicted: test locations of old classes that the network predicts right, mean over the classes;
 - head, features: the same for a linear probe of the head's output or of the encoder's features,
   fitted with all labels of this step's classes, the old ones too: what could still be read;
-- predicted_among_old, head_among_old, features_among_old: the same, where network and probe may
-  name background and the old classes alone, as few names as after step 0;
 - drift: how far the mean features of old classes are from where they were after step 0, relative
   to the mean distance between the classes there;
 - precision, recall: the previous model's guesses on unlabelled training locations of the step,
@@ -116,13 +114,11 @@ def measure(run: Run) -> Iterator[dict[str, object]]:
         start = means if start is None else start
         named = {
             "predicted": recall(test.truth, test.found.predictions, old + 1),
-            "predicted_among_old": recall(test.truth, test.found.among_old, old + 1),
+            "head": linear_probe((train.found.head, train.truth), (test.found.head, test.truth)),
+            "features": linear_probe(
+                (train.found.features, train.truth), (test.found.features, test.truth)
+            ),
         }
-        for ending, known in (("", None), ("_among_old", old)):
-            truths = [x.truth if known is None else only(x.truth, known) for x in (train, test)]
-            for place in ("head", "features"):
-                rows = [getattr(x.found, place) for x in (train, test)]
-                named[place + ending] = linear_probe(*zip(rows, truths, strict=True))
         yield {
             "method": run.config.method.name,
             "seed": run.config.seed,
@@ -132,11 +128,6 @@ def measure(run: Run) -> Iterator[dict[str, object]]:
             **(guesses(teacher, workspace, step) if step else {}),
         }
         teacher = model
-
-
-def only(truth: np.ndarray, known: int) -> np.ndarray:
-    """Background and the first classes; 255 for the others."""
-    return np.where(truth <= known, truth, 255)
 
 
 def test_locations(model: Segmenter, workspace: Workspace, step: int) -> Seen:
@@ -164,7 +155,7 @@ def seen(
     dataset = SegmentationDataset(
         reader, ids, np.arange(256, dtype=np.uint8), evaluation_transform(data.size)
     )
-    found = locations(model, evaluation_batches(dataset, 32, 0), 1 + len(task.steps[0]))
+    found = locations(model, evaluation_batches(dataset, 32, 0))
     return Seen(found, labels[found.labels], targets[found.labels])
 
 

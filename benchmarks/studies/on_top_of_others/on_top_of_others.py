@@ -12,8 +12,6 @@ the test images, means over the classes:
 - probe_old, probe_new: what a linear probe of the encoder's features names, fitted with all labels
   to training images of both steps;
 - head_old, head_new: the same for the head's output, which the classifier reads;
-- predicted_among_old, probe_among_old, head_among_old: the same of the old classes, where network
-  and probe may name background and old classes alone, as few names as after step 0;
 - drift: of the old class means since step 0, in percent of their mean distance there.
 """
 
@@ -83,12 +81,8 @@ def block(setup: str, seeds: Sequence[int], settings: Sequence[str] = ()) -> Blo
 
 def measures(found: NetworkLocations) -> dict[str, float]:
     """Of one network: what features, head and classifier say of old and of new classes."""
-    heads = found.train.head, found.test.head
-    return {
-        **predicted_and_probed(found),
-        **found.old_and_new("head", found.probe_recall(*heads)),
-        "head_among_old": found.probe_recall(*heads, among_old=True)[1:].mean(),
-    }
+    head = found.probe_recall(found.train.head, found.test.head)
+    return {**predicted_and_probed(found), **found.old_and_new("head", head)}
 
 
 def features(asked: Block, store: RunStore, jobs: int | None) -> tuple[pd.DataFrame, list[str]]:
