@@ -344,27 +344,28 @@ assert seen.loc["local POD (PLOP)"].all() and seen.loc["attraction"].tolist() ==
 # Read it by rows. Attraction sees half of what matching sees of a move, for it is a mean over two classes, background being one, and matching counts old
 # classes alone. Feature distillation sees everything, and so does POD on a map as small as this, where its finest strips are single locations; on the
 # 16 x 16 of the network they are four locations long, and hold an average over these. Whoever holds each location holds the mean of the class, too. In fact, with
-# the features $f_i$ now and $f_i^{k-1}$ of the old network at the $n_c$ locations $i$ of class $c$, and the old network's mean as the anchor, by the
+# the features $f_i$ now and $f_i^{k-1}$ of the old network at the $\hat n_c$ locations $i$ of class $c$ in a batch, and the old network's mean as the anchor, by the
 # inequality of Jensen for squares,
 #
-# $$\lVert \hat p_c - \hat p_c^{\,k-1} \rVert^2 = \lVert \frac1{n_c} \sum_i (f_i - f_i^{k-1}) \rVert^2 \le \frac1{n_c} \sum_i \lVert f_i - f_i^{k-1} \rVert^2 .$$
+# $$\lVert \hat p_c - \hat p_c^{\,k-1} \rVert^2 = \lVert \frac1{\hat n_c} \sum_i (f_i - f_i^{k-1}) \rVert^2 \le \frac1{\hat n_c} \sum_i \lVert f_i - f_i^{k-1} \rVert^2 .$$
 #
-# Where the right side is small, matching finds nothing to do; the reverse does not hold. **Output distillation has a hole**: what the classifier does not
+# Where the right side is small, a matching with this anchor finds nothing to do; the reverse does not hold. (SDR's anchor is the running prototype $p_c$, which is a fifth of the way to another class
+# from where $M_{k-1}$ has the class, chapter 05. To that matching pulls from the first iteration on, whatever feature distillation holds.) **Output distillation has a hole**: what the classifier does not
 # read may move freely. Matching sees that movement and holds it. But then nobody reads it! With a linear reader, a drift that distillation leaves free is
-# a drift that changes no output. So on such a base matching could do exactly what it says, halve a drift, and no mIoU would notice; chapter 05 has
-# measured just that on MiB. (In the network head and classifier learn as well, so what nobody reads today may be read tomorrow.)
+# a drift that changes no output. So on such a base matching could do exactly what it says, halve a drift, and no mIoU would notice. On MiB chapter 05 has
+# measured a drift that was halved and an mIoU that did not notice. (Whether it was a drift along what nobody reads was not measured. In the network head and classifier are not linear and learn as well, so what nobody reads today may be read tomorrow.)
 #
 # ### How strongly?
 #
 # Seeing is not holding. For a class as a whole, chapter 05 found that matching is a spring of strength $2 \lambda_{pm} / (D |S|)$, however many locations
 # the class has. Feature distillation is a mean over **all** $N$ locations of the batch, background included, so its spring on the class is
-# $2 \lambda_f / D \cdot n_c / N$. Their ratio is
+# $2 \lambda_f / D \cdot \hat n_c / N$. Their ratio is
 #
-# $$\frac{\text{matching}}{\text{feature distillation}} = \frac{\lambda_{pm}}{\lambda_f} \cdot \frac{N}{n_c\, |S|}$$
+# $$\frac{\text{matching}}{\text{feature distillation}} = \frac{\lambda_{pm}}{\lambda_f} \cdot \frac{N}{\hat n_c\, |S|}$$
 
 # %%
 f = (f0 + 0.3 * torch.randn(f0.shape, generator=generator)).requires_grad_()
-# D = 4, |S| = 1, n_c = 6, N = 16
+# D = 4, |S| = 1, 6 locations of the class, N = 16
 for name, by_hand in (
     ("matching", 2 / (4 * 1)), ("feature distillation (ILT)", 2 / 4 * 6 / 16),
 ):  # fmt: skip
@@ -379,7 +380,7 @@ with torch.no_grad():
     completed = [context_of(teacher, x, t).completed_labels for x, t in batches]
 completed = torch.cat(completed)  # (64, 16, 16)
 counts = torch.bincount(completed.flatten(), minlength=11)[1:NUM_OLD]
-share = counts.double() / completed.numel()  # n_c / N over four batches
+share = counts.double() / completed.numel()  # of all locations, over four batches
 lambda_f = minivoc_config("ILT").method.term("feature_kd").weight
 ratio = pd.Series(0.1 / lambda_f / (6 * share.numpy()), index=names[1:NUM_OLD])
 of_class = {"share of the locations (%)": 100 * share.numpy(), "matching / feature distillation": ratio}
@@ -494,7 +495,7 @@ assert np.allclose(toy.loc[("outputs", "with matching")] / toy.loc[("nothing", "
 
 # %% [markdown]
 # Over outputs that are distilled, matching takes away as much along the channel that nobody reads as it does without any base, and little along the one
-# that is read. This is the picture to keep in mind for MiB.
+# that is read. This may be what happens on MiB; in the network it was not tested.
 #
 # ## What averaging makes of what a loss has moved
 #
