@@ -263,7 +263,7 @@ def bars(axes, series, title, legend=True):
 
 # %% tags=["draw"]
 def draw_plain():
-    figure, grid = panels(columns=2, rows=2, width=8.4, height=4.4, sharex=True, sharey="col")
+    figure, grid = panels(columns=2, rows=2, width=8.2, height=4.3, sharex=True, sharey="col")
     for row, (name, pixel) in zip(grid, PIXELS.items()):
         said = {who: pixel[who] for who in WHO}
         title = f"{name} pixel, labelled {TOY[pixel['label']]}: probabilities"
@@ -482,7 +482,7 @@ def compared(pixel):
 
 # %% tags=["draw"]
 def draw_compared():
-    figure, grid = panels(columns=2, rows=3, width=8.4, height=5.2, sharex=True, sharey="col")
+    figure, grid = panels(columns=2, rows=3, width=8.2, height=5.1, sharex=True, sharey="col")
     for row, (name, pixel) in zip(grid, THREE.items()):
         for axes, (loss, kinds) in zip(row, compared(pixel).items()):
             bars(axes, kinds, f"{name}: push of {loss}", (name, loss) == ("hidden", "cross-entropy"))
