@@ -4,7 +4,8 @@
 
 The runs of latent_terms (MiniVOC 6-1 overlapped), latent_chapters (6-4 disjoint) and
 on_top_of_others (6-4 in both setups) that stand below, seeds 0, 1, 2; missing ones are trained.
-Writes old_names.csv beside this file, or into --out: a row per run and step with what `old_read` of
+Writes old_names.csv beside this file, or into --out: a row per run and step with the drift of the
+class means since step 0, in percent of their mean distance there, and what `old_read` of
 sparcl_lib.experiments.feature_table measures of the six classes of step 0, in percent of their
 locations on the test images.
 """
@@ -67,7 +68,7 @@ def main() -> None:
         rows, missing = feature_table(trained, old_read, arguments.jobs)
         rows.insert(0, "task", base.task)
         rows.insert(1, "setup", base.setup)
-        tables.append(rows.drop(columns="drift"))
+        tables.append(rows)
         errors += [*failed, *missing]
     write_csv(arguments.out / "old_names.csv", pd.concat(tables).round(2))
     sys.exit("\n".join(errors) or 0)
