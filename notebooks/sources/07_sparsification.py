@@ -44,8 +44,8 @@ from torch.nn import functional as F
 
 from sparcl_lib import losses, term
 from sparcl_lib.course import (
-    check, compare_guess, explore, four_classes, guess_first, minivoc_config, panels, play,
-    plot_points, quiz, run_or_load, show,
+    Property, Several, check, compare_guess, explore, four_classes, guess_first, minivoc_config, panels,
+    play, plot_points, quiz, run_or_load, show,
 )  # fmt: skip
 from sparcl_lib.latent_space import channels_used, class_features, class_means
 from sparcl_lib.methods.context import StepContext
@@ -920,9 +920,9 @@ def value_of(n, dim, x=1.0):
 check(
     "7.1", value_of,
     [((1, 64), math.e + 63), ((64, 64), math.e), ((16, 64), math.e + 3), ((16, 64, 0.5), 9.297443),
-     ((1, 64, 0.5), 129.297443)],
-    hint="a silent channel is not absent: exp(0) = 1 counts in the upper sum and nothing in the "
-    "lower; and no floor below the line",
+     ((1, 64, 0.25), 257.136102), ((2, 10), math.e + 4)],
+    hint="there are n channels with exp(x) and dim - n silent ones with exp(0) = 1; a silent one counts "
+    "in the upper sum and adds nothing to the lower; and no floor below the line",
 )  # fmt: skip
 
 # %% [markdown]
@@ -933,7 +933,10 @@ check(
 
 # %% tags=["exercise"]
 def sparseness(features):
-    """features: (N, D), not negative. Returns (N,): (sqrt(D) - |f|_1 / |f|_2) / (sqrt(D) - 1)."""
+    """features: (N, D), not negative.
+
+    Returns a tensor (N,): (sqrt(D) - |f|_1 / |f|_2) / (sqrt(D) - 1), and 0 for a silent row.
+    """
     # SOLUTION
     root, length = features.shape[1] ** 0.5, features.square().sum(dim=1).sqrt()
     measured = (root - features.sum(dim=1) / length.clamp(min=1e-12)) / (root - 1)
@@ -941,13 +944,15 @@ def sparseness(features):
     # END
 
 # %% tags=["check"]
-vectors = torch.tensor([[0, 3, 0, 0], [2, 2, 2, 2], [1, 2, 3, 4], [0, 0, 0, 0]]).float()
+vectors = torch.tensor([[0, 0, 0, 0], [0, 3, 0, 0], [2, 2, 2, 2], [1, 2, 3, 4]]).float()
+weak = torch.tensor([[0.1] * 4, [0.001, 0, 0, 0], [0.0] * 4])
 check(
     "7.2", sparseness,
-    [((vectors,), torch.tensor([1.0, 0.0, 0.174258, 0.0])),
-     ((10 * vectors[2:3],), torch.tensor([0.174258])),  # the same at any scale
+    [((vectors,), torch.tensor([0.0, 1.0, 0.0, 0.174258])),
+     ((weak,), torch.tensor([0.0, 1.0, 0.0])),  # the same at any scale
      ((torch.tensor([[1.0, 2, 3, 4, 5, 0, 0, 0, 0]]),), torch.tensor([0.4887]))],  # D = 9
-    hint="two norms for each row; the last case is silent: 0 / 0 must not come out as nan",
+    hint="two norms for each row; D is the number of channels; a row of zeros has 0 / 0, which must not "
+    "come out as nan; a weak row is not silent, so a floor below the line must be tiny, such as 1e-12",
 )  # fmt: skip
 
 # %% [markdown]
@@ -960,7 +965,7 @@ check(
 def push_with_floor(fbar):
     """fbar: (D,), between 0 and 1.
 
-    Returns (D,), minus the gradient of sum(exp(fbar)) / max(sum(fbar), 1).
+    Returns a tensor (D,), minus the gradient of sum(exp(fbar)) / max(sum(fbar), 1).
     """
     # SOLUTION
     # (below the floor it is negative, on each channel: down to silence)
@@ -971,12 +976,17 @@ def push_with_floor(fbar):
     # END
 
 # %% tags=["check"]
-lively, weak = torch.tensor([1.0, 0.5, 0.0, 0.0]), torch.tensor([0.2, 0.1, 0.0, 0.0])
+lively, quiet = torch.tensor([1.0, 0.5, 0.0, 0.0]), torch.tensor([0.2, 0.1, 0.0, 0.0])
+near = torch.tensor([0.52, 0.5, 0.0, 0.0])  # A = 1.02: sum(exp) / A is 5.226225
 check(
     "7.3", push_with_floor,
     [((lively,), torch.tensor([1.017591, 1.730632, 2.163112, 2.163112])),
-     ((weak,), torch.tensor([-1.221403, -1.105171, -1.0, -1.0]))],
-    hint="below the floor the denominator is a constant: what is left is the derivative of exp",
+     ((quiet,), torch.tensor([-1.221403, -1.105171, -1.0, -1.0])),
+     ((torch.full((3,), 0.5),), torch.full((3,), math.exp(0.5) / 1.5)),  # A = 1.5, and no peak
+     ((torch.full((2,), 0.3),), torch.full((2,), -math.exp(0.3))),  # A = 0.6, and a larger mean
+     ((near,), torch.tensor([3.474703, 3.507357, 4.143358, 4.143358]))],
+    hint="the floor asks for the sum A, not for the peak or the mean; below it the denominator is a "
+    "constant, and what is left is the derivative of exp",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1125,12 +1135,13 @@ def free_channels(means, share=0.9):
 
 # %% tags=["check"]
 two_classes = torch.tensor([[8.0, 1.5, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 9.0, 0.2]])
+three_classes = torch.tensor([[4.0, 1, 0, 0, 0, 0], [0, 0, 40, 10, 0, 0], [0, 0, 0, 0, 5, 0]])
 check(
     "7.4", free_channels,
     [((two_classes,), 1), ((two_classes, 0.5), 3), ((two_classes, 0.99), 0),
-     ((torch.ones(3, 10), 0.35), 6)],
-    hint="sort each row; a channel is used if the stronger ones together do not reach the share "
-    "yet; then unite the classes",
+     ((torch.ones(3, 10), 0.35), 6), ((three_classes,), 1), ((torch.tensor([[2.0, 1, 1]]), 0.5), 2)],
+    hint="sort each row; a channel is used if the stronger ones together do not reach the share of "
+    "that row's sum yet (a share that is just reached is carried); then unite all the classes",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1140,9 +1151,9 @@ check(
 # a class use the same few channels. (Whether all classes should use the *same* few is another matter: it leaves room and makes poor features. The sample
 # solution does not ask; yours may.) Then measure with it, in your own way, whether room helps.
 #
-# The check can only test what any such loss must have: it is a number with a gradient that says how it changes, it prefers a class on few channels to one on many,
-# it sees the difference between locations that agree and such that do not, takes each class by itself, and does not simply ask for silence. (A mean or a sum over classes, as you
-# like.) The
+# The check can only test what any such loss must have. It is a number with a gradient that says how it changes. It prefers a class on few channels (two of 32, say) to one on
+# more (eight). It sees the difference between locations that agree and such that do not. It takes each class by itself, class 0 like the others, and all of its locations. And it does not
+# simply ask a class to be silent. (A mean or a sum over classes, as you like.) The
 # measurement is judged by this rubric (two points each):
 #
 # | | 0 | 1 | 2 |
@@ -1153,10 +1164,47 @@ check(
 # | evidence | one seed | several, unpaired | paired over at least three seeds, with an interval |
 # | conclusion | more than was measured | what was measured | that, and which result would have changed your mind |
 
+# %% [markdown]
+# The features of the check, folded: four classes of four locations, and 32 channels, the first eight for class 0, the next eight for class 1, and so on. In *before* and
+# *after* one class, or two, have other features.
+
+# %% tags=["setup", "verify"]
+of_class, of_location = torch.arange(16) // 4, torch.arange(16) % 4  # (16,)
+channel = torch.arange(32) - 8 * of_class[:, None]  # (16, 32), counted from the first one of the class
+on_two, on_four, on_eight = (((channel >= 0) & (channel < n)).float() for n in (2, 4, 8))
+on_others = (channel // 2 == of_location[:, None]).float()  # two in each location, eight in the class
+all_on_two = (torch.arange(32) < 2).float().repeat(16, 1)  # the same two for all classes
+neighbours = on_four.view(2, 2, 4, 32).flip(1).reshape(16, 32)  # what class 1 has for class 0, and back
+exchanged = torch.where(of_location[:, None] < 2, on_four, neighbours)  # half of the locations
+
+uneven = torch.tensor([0, 3, 1, 0, 2, 0] * 4)  # twelve locations of class 0
+drawn = torch.rand(24, 32, generator=torch.Generator().manual_seed(0)) ** 4 + 0.05
+sparser = torch.where(torch.arange(32) < 2, 0.003, -0.003)  # two channels up, the others down
+moved = [drawn + (uneven == c)[:, None] * sparser for c in range(4)]
+steps = [[rows.clone().requires_grad_() for rows in (drawn, after)] for after in moved]
+
+
+def changed(rows, others, classes):
+    after = torch.where(torch.isin(of_class, torch.tensor(classes))[:, None], others, rows)
+    return Several({"before": (rows, of_class), "after": (after, of_class)})
+
+
+def follows(of, c):  # a step changes the loss by the step times the mean of the gradients at its ends
+    slopes = [torch.autograd.grad(value, rows)[0] for value, rows in zip(of.values(), steps[c])]
+    change, said = of["after"] - of["before"], (sum(slopes) / 2 * (moved[c] - drawn)).sum()
+    return slopes[0][uneven == c].any() and abs(change - said) < 0.1 * abs(change) + 1e-5
+
+
+def grows(of, by=1e-4):
+    return of["after"] > of["before"] + by
+
 # %% tags=["exercise"]
 def channel_loss(features, labels):
-    """features: (N, D), not negative; labels: (N,) classes. Returns a scalar, small where the
-    locations of a class share few channels."""
+    """features: (N, D), not negative; labels: (N,) classes, and class 0 counts like the others.
+
+    Returns a tensor of one number with a gradient, small where the locations of a class share few
+    channels.
+    """
     # SOLUTION
     values = []
     for c in labels.unique():
@@ -1168,30 +1216,30 @@ def channel_loss(features, labels):
     # END
 
 # %% tags=["check"]
-def properties(loss):  # on eight locations and sixteen channels
-    one, two, many = torch.zeros(8, dtype=torch.int64), torch.arange(8) // 4, torch.ones(8, 16)
-    few = many * (torch.arange(16) < 2)
-    apart = torch.eye(16)[:8]  # each location has one channel, all different
-    own = torch.where(two[:, None] == 1, few.roll(2, dims=1), few)  # each class has two
-    mixed = own[[0, 4, 1, 5, 2, 6, 3, 7]]  # the same locations, half of each class with the other's
-    at = torch.rand(8, 16, generator=torch.Generator().manual_seed(0)) + 0.1
-    leaf = at.clone().requires_grad_()
-    loss(leaf, two).backward()
-    small = 0.01 * leaf.grad / leaf.grad.norm().clamp(min=1e-12)
-    rise = (loss(at + small, two) - loss(at - small, two)) / 0.02  # along the gradient
-    holds = {
-        "has a gradient that says how it changes": abs(rise - leaf.grad.norm()) < 0.2 * rise,
-        "prefers few channels": loss(few, one) < loss(many, one),
-        "sees whether locations agree": loss(few, one) < loss(apart, one),
-        "takes each class by itself": loss(own, two) < loss(mixed, two),
-        "does not ask for silence": loss(few, one) < loss(0.01 * few, one) + 1e-3,
-    }
-    return "; ".join(f"{name}: no" for name, there in holds.items() if not there) or "all hold"
-
-
+WANTED = {
+    "larger after class {} has eight channels, not two": (on_two, on_eight, range(4)),
+    "larger after the locations of class {} have different channels": (on_two, on_others, range(4)),
+    "larger after classes {} exchange half of their locations":
+        (on_four, exchanged, [(0, 1), (2, 3)]),
+}
 check(
-    "7.5", properties, [((channel_loss,), "all hold")],
-    hint="take a class's mean first, then its sparsity; divide by the total, or silence pays",
+    "7.5", channel_loss,
+    [((on_two, of_class), Property(
+        "a tensor of one finite number, also where channels are silent",
+        lambda loss: torch.is_tensor(loss) and loss.shape == () and loss.isfinite())),
+     *((Several({"before": (steps[c][0], uneven), "after": (steps[c][1], uneven)}), Property(
+         f"a loss whose gradient by the features of class {c} says how it changes with them",
+         lambda of, c=c: follows(of, c))) for c in range(4)),
+     *((changed(rows, others, those), Property(text.format(those), grows))
+       for text, (rows, others, classes) in WANTED.items() for those in classes),
+     *((changed(all_on_two, 0.01 * all_on_two, c), Property(
+         f"no smaller after class {c} is nearly silent", lambda of: grows(of, by=-1e-3)))
+       for c in range(4)),
+     (Several({"before": (drawn, uneven), "after": (drawn.flip(0), uneven.flip(0))}), Property(
+         "the same after the locations change places", lambda of: not grows(of) and grows(of, -1e-3)))],
+    hint="take the mean of each class over all its locations, class 0 too; then its sparsity, divided "
+    "by the total or the norm of that mean, or silence pays; .item(), .detach() and a comparison have "
+    "no gradient; 0 times log 0 is nan",
 )  # fmt: skip
 
 # %% [markdown]
