@@ -1190,6 +1190,8 @@ def changed(rows, others, classes):
 
 
 def follows(of, c):  # a step changes the loss by the step times the mean of the gradients at its ends
+    if not all(value.requires_grad for value in of.values()):
+        return False
     slopes = [torch.autograd.grad(value, rows)[0] for value, rows in zip(of.values(), steps[c])]
     change, said = of["after"] - of["before"], (sum(slopes) / 2 * (moved[c] - drawn)).sum()
     return slopes[0][uneven == c].any() and abs(change - said) < 0.1 * abs(change) + 1e-5

@@ -919,13 +919,39 @@ toy = pd.DataFrame({
 })  # fmt: skip
 
 # %% [markdown]
+# The checks have more of them, folded: two runs of each kind, and three terms on three seeds in no order.
+
+# %% tags=["setup", "verify"]
+toy_twice = pd.concat([toy, toy.replace({"score": {15.0: 30.0}})], ignore_index=True)
+
+
+def score_of(seed, pull, push, hold):
+    return 60 + seed + (seed + 1) * pull - 2 * push + 5 * hold + seed * pull * push + 4 * pull * hold
+
+
+on_or_off = itertools.product((1, 4, 9), *[(False, True)] * 3)
+toy_three = pd.DataFrame(
+    [(*run, score_of(*run)) for run in on_or_off], columns=["seed", "pull", "push", "hold", "score"]
+).sample(frac=1, random_state=0)  # three terms, three seeds, in no order
+
+
+def by_seed(points):
+    """A Series or a dictionary as seed -> points."""
+    if not isinstance(points, (pd.Series, dict)):
+        raise TypeError("what is wanted is a Series: its index the seeds, its values points")
+    return {seed: float(value) for seed, value in points.items()}
+
+# %% [markdown]
 # ### 8.1 A main effect
 #
 # Without arrays: what does a term add, on average over everything else?
 
 # %% tags=["exercise"]
 def main_effect(runs, term):
-    """runs: DataFrame with a bool column for each term, seed and score. Returns Series seed: points."""
+    """runs: DataFrame with a bool column for each term (two or more), seed and score.
+
+    Returns a Series: its index the seeds, its values points.
+    """
     # SOLUTION
     means = runs.groupby(["seed", term])["score"].mean().unstack()
     return means[True] - means[False]
@@ -933,10 +959,14 @@ def main_effect(runs, term):
 
 # %% tags=["check"]
 check(
-    "8.1", lambda runs, term: pd.Series(main_effect(runs, term)).round(6).to_dict(),
+    "8.1", main_effect,
     [((toy, "a"), {3: 2.0, 7: 4.0}), ((toy, "b"), {3: -1.0, 7: 2.0}),
-     ((pd.concat([toy, toy.replace({"score": {15.0: 30.0}})]), "a"), {3: 5.75, 7: 4.0})],
-    hint="group by seed and by whether the term is on; the difference of a seed's means is its effect",
+     ((toy_twice, "a"), {3: 5.75, 7: 4.0}),
+     ((toy_three, "pull"), {seed: seed + 1 + seed / 2 + 4 / 2 for seed in (1, 4, 9)}),
+     ((toy_three, "push"), {seed: -2 + seed / 2 for seed in (1, 4, 9)})],
+    seen_as=by_seed,
+    hint="group by seed and by whether the term is on; the difference of a seed's means is its effect; "
+    "rows may come in any order, with other seeds, other terms and several runs of a kind",
 )  # fmt: skip
 
 # %% [markdown]
@@ -946,7 +976,7 @@ check(
 
 # %% tags=["exercise"]
 def interaction(runs, one, other):
-    """As above. Returns Series seed -> points."""
+    """runs: as in 8.1; one, other: two of its terms. Returns a Series as in 8.1."""
     # SOLUTION
     means = runs.groupby(["seed", one, other])["score"].mean()
     gains = means.xs(True, level=one) - means.xs(False, level=one)
@@ -955,9 +985,14 @@ def interaction(runs, one, other):
 
 # %% tags=["check"]
 check(
-    "8.2", lambda runs, one, other: pd.Series(interaction(runs, one, other)).round(6).to_dict(),
-    [((toy, "a", "b"), {3: -3.0, 7: 2.0}), ((toy, "b", "a"), {3: -3.0, 7: 2.0})],
-    hint="it does not matter which of the two comes first; do not forget the half",
+    "8.2", interaction,
+    [((toy, "a", "b"), {3: -3.0, 7: 2.0}), ((toy, "b", "a"), {3: -3.0, 7: 2.0}),
+     ((toy_twice, "a", "b"), {3: ((11 - 12) - (22.5 - 10)) / 2, 7: 2.0}),  # 22.5: of 15 and 30
+     ((toy_three, "pull", "push"), {seed: seed / 2 for seed in (1, 4, 9)}),
+     ((toy_three, "hold", "pull"), dict.fromkeys((1, 4, 9), 4 / 2))],
+    seen_as=by_seed,
+    hint="first the mean of each seed for both terms on or off, over all runs of that kind; then two "
+    "gains, and half of their difference; it does not matter which of the two terms comes first",
 )  # fmt: skip
 
 # %% [markdown]
@@ -975,9 +1010,11 @@ def seeds_needed(gain, s, quantile=0.84):
 # %% tags=["check"]
 check(
     "8.3", seeds_needed,
-    [((1.0, 1.0), 8), ((1.0, 2.0), 32), ((0.5, 1.0), 32), ((2.5, 1.2), 2), ((1.0, 1.0, 1.28), 11)],
-    hint="the gain is measured in units of its spread; half the gain takes four times the seeds; "
-    "round up",
+    [((1.0, 1.0), 8), ((1.0, 2.0), 32), ((0.5, 1.0), 32), ((2.5, 1.2), 2), ((1.0, 1.0, 1.28), 11),
+     ((1.0, 1.0, 0.52), 7), ((1.0, 2.0, 1.64), 52),  # 2.48^2 = 6.15, 7.2^2 = 51.8
+     ((1.0, 1.0, 0.04), 4), ((2.8, 1.0), 1)],  # 2^2 and 1^2
+    hint="(1.96 + quantile) spreads, over the gain, squared; half the gain takes four times the seeds; "
+    "round up what is no whole number",
 )  # fmt: skip
 
 # %% [markdown]
@@ -997,10 +1034,12 @@ def luck(few, many, s, tries=20_000, seed=0):
 
 # %% tags=["check"]
 check(
-    "8.4", lambda *arguments: round(luck(*arguments), 1),
-    [((4, 16, 1.0), 0.7), ((1, 14, 1.0), 1.7), ((2, 9, 1.0), 0.9), ((4, 16, 3.0), 2.2),
-     ((5, 5, 2.0), 0.0)],
-    hint="draw tries x n numbers, take the largest of each row, then the mean over the rows",
+    "8.4", luck,  # expected: integrals of x times the density of the largest of n
+    [((4, 16, 1.0), 0.737), ((1, 14, 1.0), 1.703), ((2, 9, 1.0), 0.921), ((3, 30, 0.5), 0.598),
+     ((1, 14, 10.0), 17.034), ((5, 5, 0.2), 0.0)],
+    seen_as=float, tolerance=0.018,  # absolute and relative: four spreads of 20,000 tries or more
+    hint="draw tries x n numbers of spread s, take the largest of each row, then the mean over the rows "
+    "(no median: the largest of n is skewed); of many minus of few",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1141,11 +1180,23 @@ assert (luck_of_choice.diff(axis=1)["on the third"].between(-0.2, 0.01)).all()
 # | analysis | the highest row | main effects | main effects and the interaction, paired, with intervals |
 # | conclusion | more than was measured | what was measured | that, and which result would have changed your mind |
 
+# %% tags=["setup", "verify"]
+def made(a, b, ab, noise):
+    """Four seeds of a factorial: effects of a and b where the other is off, and their interaction."""
+    rows = []
+    for seed, shift in enumerate((3.0, -2.0, 0.5, -1.5)):
+        for on_a, on_b in itertools.product((False, True), repeat=2):
+            wave = 7 * seed**2 + 3 * on_a + 5 * on_b + 2 * seed * on_a * on_b + seed * on_b
+            score = 50 + shift + a * on_a + b * on_b + 2 * ab * on_a * on_b + noise * math.sin(wave)
+            rows.append({"a": on_a, "b": on_b, "seed": seed, "score": score})
+    return pd.DataFrame(rows)
+
 # %% tags=["exercise"]
 def analyse(runs, one, other):
     """runs: as in 8.1, with two terms.
 
-    Returns a dict: the name of each term and "interaction" -> "helps", "harms" or "not shown".
+    Returns a dict: the name of each term and "interaction" -> "helps", "harms" or "not shown", by the
+    95 % interval over the seeds. A term is judged by its main effect.
     """
     # SOLUTION
     means = runs.groupby(["seed", one, other])["score"].mean().unstack([one, other])
@@ -1159,27 +1210,23 @@ def analyse(runs, one, other):
     # END
 
 # %% tags=["check"]
-def made(a, b, ab, noise):
-    """Four seeds of a factorial: effects of a and b where the other is off, and their interaction."""
-    rows = []
-    for seed, shift in enumerate((3.0, -2.0, 0.5, -1.5)):
-        for on_a, on_b in itertools.product((False, True), repeat=2):
-            wave = 7 * seed**2 + 3 * on_a + 5 * on_b + 2 * seed * on_a * on_b + seed * on_b
-            score = 50 + shift + a * on_a + b * on_b + 2 * ab * on_a * on_b + noise * math.sin(wave)
-            rows.append({"a": on_a, "b": on_b, "seed": seed, "score": score})
-    return pd.DataFrame(rows)
-
-
+one_term = {"a": "helps", "b": "not shown", "interaction": "not shown"}
+nothing, few = dict.fromkeys(one_term, "not shown"), made(0.6, 0.0, 0.0, 0.2).query("seed < 3")
+renamed = made(5.0, -4.0, 0.0, 0.2).rename(columns={"a": "pull", "b": "push"})
 check(
-    "8.5", analyse,
+    "8.5", analyse,  # where it is close: mean and reach of the interval of 3.182 (4.303) standard errors
     [((made(5.0, -4.0, 0.0, 0.2), "a", "b"), {"a": "helps", "b": "harms", "interaction": "not shown"}),
      ((made(2.0, 1.0, 3.0, 0.2), "a", "b"), {"a": "helps", "b": "helps", "interaction": "helps"}),
      ((made(1.0, 0.0, -3.0, 0.2), "b", "a"), {"a": "harms", "b": "harms", "interaction": "harms"}),
-     ((made(1.0, 0.0, 0.0, 3.0), "a", "b"),
-      {"a": "not shown", "b": "not shown", "interaction": "not shown"}),
-     ((made(0.4, 0.0, 0.0, 0.02), "a", "b"),
-      {"a": "helps", "b": "not shown", "interaction": "not shown"}),  # small, and certain
-     ((made(4.0, 0.0, 0.0, 2.0), "a", "b"),  # large, and not: three standard errors of four seeds
-      {"a": "not shown", "b": "not shown", "interaction": "not shown"})],
-    hint="one number for each seed and question, then its interval; a mean above zero is no claim",
+     ((made(1.0, 0.0, 0.0, 3.0), "a", "b"), nothing),
+     ((made(0.4, 0.0, 0.0, 0.02), "a", "b"), one_term),  # small, and certain
+     ((made(4.0, 0.0, 0.0, 2.0), "a", "b"), nothing),  # large, and not: three standard errors
+     ((made(4.0, 0.0, -2.0, 0.2), "a", "b"), {"a": "helps", "b": "harms", "interaction": "harms"}),
+     ((made(4.0, 0.0, -2.0, 1.0), "a", "b"),  # a: 1.55 and 1.64, interaction: -1.97 and 1.16
+      {"a": "not shown", "b": "harms", "interaction": "harms"}),
+     ((made(0.45, 0.0, 0.0, 0.2), "a", "b"), one_term),  # a: 0.36 and 0.33
+     ((few, "a", "b"), nothing),  # three seeds, a: 0.55 and 0.57
+     ((renamed, "pull", "push"), {"pull": "helps", "push": "harms", "interaction": "not shown"})],
+    hint="one number for each seed and question, over runs with the other term on and off alike; then "
+    "the interval over the seeds, which has the square root of their number and its own t for each",
 )  # fmt: skip
