@@ -45,8 +45,8 @@ from torch.nn import functional as F
 
 from sparcl_lib import losses, term
 from sparcl_lib.course import (
-    Property, check, compare_guess, explore, four_classes, guess_first, minivoc_config, panels, play,
-    plot_points, quiz, run_or_load, run_or_load_all, show,
+    Property, Several, check, compare_guess, explore, four_classes, guess_first, minivoc_config, panels,
+    play, plot_points, quiz, run_or_load, run_or_load_all, show,
 )  # fmt: skip
 from sparcl_lib.errors import UserError
 from sparcl_lib.latent_space import class_means, drift, locations, recall
@@ -1086,10 +1086,11 @@ def second_hold(kappa, nu, wanted):
 # %% tags=["check"]
 check(
     "9.1", second_hold,
-    [((0.5, 0.0, 0.5), 0.5), ((0.5, 0.5, 0.25), 1.0), ((1.0, 3.0, 0.2), 16.0),
+    [((0.5, 0.0, 0.5), 0.5), ((0.5, 0.5, 0.25), 1.0), ((1.0, 3.0, 0.2), 16.0), ((9.0, 3.0, 0.5), 24.0),
      ((1.0, 3.0, 0.25), math.inf), ((1.0, 3.0, 0.5), math.inf)],
     hint="at rest kappa / (kappa + nu + mu) of the way is left; set that to what is left without the "
-    "term, minus wanted, and solve for mu",
+    "term, minus wanted, and solve for mu; where the term would have to leave nothing, or less, no "
+    "strength is enough: math.inf",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1102,17 +1103,18 @@ check(
 def free_directions(weight):
     """weight: (K, D). Returns the dimension of the space of moves that change no probability."""
     # SOLUTION
-    seen = weight - weight.mean(dim=0)  # a constant added to all logits changes nothing
+    seen = weight[1:] - weight[0]  # a constant added to all logits changes nothing
     return weight.shape[1] - int(torch.linalg.matrix_rank(seen))
     # END
 
 # %% tags=["check"]
 check(
     "9.2", free_directions,
-    [((torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]),), 2), ((torch.ones(3, 4),), 4),
-     ((torch.tensor([[1.0, -1, 0, 0], [0, 1, -1, 0], [-1, 0, 1, 0]]),), 2), ((torch.eye(7, 64),), 58)],
-    hint="K logits, but the softmax sees only their differences: take the mean row away before you "
-    "ask for the rank",
+    [((torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]),), 2), ((torch.ones(4, 5),), 5),
+     ((torch.tensor([[1.0, -1, 0, 0], [0, 1, -1, 0], [-1, 0, 1, 0]]),), 2), ((torch.eye(7, 64),), 58),
+     ((torch.tensor([[1.0, 0], [2, 0], [4, 0]]),), 1), ((torch.tensor([[1.0, 0], [2, 0], [5, 0]]),), 1)],
+    hint="K logits, but the softmax sees only their differences: take one row away from all, whatever "
+    "the rows are, before you ask for the rank",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1133,26 +1135,21 @@ def merged(first, second):
 one_terms = {"ce": {"unbiased": True}, "kd": {"weight": 1.5}}
 one_method = {"name": "A", "terms": one_terms, "classifier_init": "mib"}
 other_method = {"name": "B", "terms": {"ce": {}, "pod": {"weight": 0.01}}, "fuse": 0.5}
-
-
-def merge_and_look(first, second):
-    before = repr((first, second))
-    found = merged(first, second)
-    return {**found, "arguments as they were": repr((first, second)) == before}
-
-
+third_method = {"terms": {"kd": {"weight": 2.0}}, "frozen": ["old"], "temperature": 2.0}
 check(
-    "9.3", merge_and_look,
+    "9.3", merged,
     [((one_method, other_method), {
         "name": "A", "terms": {"ce": {"unbiased": True}, "pod": {"weight": 0.01}, "kd": {"weight": 1.5}},
-        "classifier_init": "mib", "fuse": 0.5, "arguments as they were": True}),
+        "classifier_init": "mib", "fuse": 0.5}),
      ((other_method, one_method), {
         "name": "B", "terms": {"ce": {}, "kd": {"weight": 1.5}, "pod": {"weight": 0.01}},
-        "fuse": 0.5, "classifier_init": "mib", "arguments as they were": True}),
+        "fuse": 0.5, "classifier_init": "mib"}),
      (({"terms": {}, "fuse": 0.0}, other_method), {
-        "name": "B", "terms": other_method["terms"], "fuse": 0.0, "arguments as they were": True})],
+        "name": "B", "terms": other_method["terms"], "fuse": 0.0}),
+     (({"terms": {}, "temperature": 1.0}, third_method), {
+        "terms": {"kd": {"weight": 2.0}}, "frozen": ["old"], "temperature": 1.0})],
     hint="two dictionaries are merged with {**second, **first}, in which the later one wins; the "
-    "terms are a dictionary of their own",
+    "terms are a dictionary of their own, and a new one; any other setting may be there",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1183,9 +1180,12 @@ check(
      (([1, 2, 3], [1, 3, 2]), 1.0), (([5, 1, 4, 2, 3, 7, 6], [-5, -1, -4, -2, -3, -7, -6]), 2 / 5040),
      ((list(range(7)), [0.1, 0.2, 50, 0.3, 0.4, 0.5, 0.6]), 700 / 5040),
      ((list(range(7)), [2, 1, 0, 4, 3, 6, 5]), 242 / 5040),  # 0.786
-     ((list(range(7)), [2, 1, 0, 4, 5, 3, 6]), 334 / 5040)],  # 0.75
-    hint="take ranks first; among all orders there is the one that you have, so the share is never "
-    "zero; compare with a small margin, for 0.6 may come out as 0.5999999",
+     ((list(range(7)), [2, 1, 0, 4, 5, 3, 6]), 334 / 5040),  # 0.75
+     (([1, 2, 3, 50], [1, 2, 4, 3]), 8 / 24),  # 0.8: one swap of neighbours at most, from either end
+     (([1, 2, 3, 4], [2, 4, 1, 3]), 1.0)],  # 0, which every order has at least
+    hint="take ranks of both lists; among all orders there is the one that you have, so the share is "
+    "never zero; count both signs, each order once; compare with a small margin, for 0.6 may come out "
+    "as 0.5999999",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1275,7 +1275,8 @@ assert loud.iloc[:, 0].idxmin() == "ILT" and loud.iloc[:, 0].idxmax() == "PLOP" 
 #
 # The check can only test the rule by which you predict: a function that learns from bases whose gains are known and gives a range for a new one. Its bases
 # are **invented**, and their gains grow with what was lost in the features, which the function has to see; on the seven real ones nothing of it was. So feed your function their
-# `places_of`, too, and see how wide a range they leave.
+# `places_of`, too, and see how wide a range they leave. The range, too, has to come from the known gains: not wider than from the lowest to the highest of
+# them, and wider where they scatter more around your rule.
 #
 # | | 0 | 1 | 2 |
 # |---|---|---|---|
@@ -1285,11 +1286,26 @@ assert loud.iloc[:, 0].idxmin() == "ILT" and loud.iloc[:, 0].idxmax() == "PLOP" 
 # | evidence | one seed | three seeds | three seeds, paired, in both setups |
 # | conclusion | more than was measured | what was measured | that, and what a prediction that failed says of the rule |
 
+# %% tags=["setup", "verify"]
+lost_there = [0.0, 1.0, 3.0, 6.0, 10.0, 15.0]
+some_gains = [0.2, -0.3, 1.5, 2.2, 4.6, 6.1]
+scattered = [gain + 1.5 * (-1) ** n for n, gain in enumerate(some_gains)]
+
+
+def two(before, after):
+    """Known gains and what is new, as they were and otherwise."""
+    return Several({"before": (lost_there, *before), "after": (lost_there, *after)})
+
+
+def rises(of, by=1):
+    return np.mean(of["after"]) > np.mean(of["before"]) + by
+
 # %% tags=["exercise"]
 def predicted_gain(lost, gained, new):
     """lost: (n,) points that n bases lost in the features; gained: (n,) what a term gave; new: a number.
 
     Returns (low, high): the range in which you expect the gain on a base that has lost `new` points.
+    It comes from the known gains: no wider than they reach, and wider where they scatter more.
     """
     # SOLUTION
     lost, gained = np.asarray(lost, float), np.asarray(gained, float)
@@ -1300,24 +1316,26 @@ def predicted_gain(lost, gained, new):
     # END
 
 # %% tags=["check"]
-lost_there = [0.0, 1.0, 3.0, 6.0, 10.0, 15.0]
-some_gains = [0.2, -0.3, 1.5, 2.2, 4.6, 6.1]
 check(
-    "9.5", lambda lost, gained, new: np.array(predicted_gain(lost, gained, new)),
+    "9.5", predicted_gain,
     [((lost_there, some_gains, 8.0), Property(
-         "a range: two numbers, the lower one first", lambda got: len(got) == 2 and got[0] <= got[1])),
+         "a range: two numbers, the lower one first", lambda of: of.shape == (2,) and of[0] <= of[1])),
      ((lost_there, some_gains, 8.0), Property(
-         "what lies near to known bases: 3.4 is in it", lambda got: got[0] <= 3.4 <= got[1])),
+         "what lies near to known bases: 3.4 is in it", lambda of: of[0] <= 3.4 <= of[1])),
      ((lost_there, some_gains, 8.0), Property(
-         "no more than the known gains reach", lambda got: got[1] - got[0] < 10)),
-     ((lost_there, some_gains, 14.0), Property(
-         "higher for a base that has lost more",
-         lambda got: np.mean(got) > np.mean(predicted_gain(lost_there, some_gains, 1.0)) + 1)),
-     ((lost_there, [g + 5 for g in some_gains], 8.0), Property(
-         "higher where all gains are five points higher",
-         lambda got: np.mean(got) > np.mean(predicted_gain(lost_there, some_gains, 8.0)) + 1)),
+         "no wider than from the lowest known gain to the highest, 6.4", lambda of: np.ptp(of) <= 6.4)),
+     (two((some_gains, 1.0), (some_gains, 14.0)), Property(
+         "higher for a base that has lost 14 points than for one that has lost 1", rises)),
+     (two((some_gains, 8.0), ([gain + 5 for gain in some_gains], 8.0)), Property(
+         "higher where all gains are five points higher", rises)),
+     (two(([3 * gain for gain in some_gains], 1.0), ([3 * gain for gain in some_gains], 14.0)), Property(
+         "three times as far apart where all gains are three times as high", lambda of: rises(of, 9))),
+     (two((some_gains, 8.0), (scattered, 8.0)), Property(
+         "wider where the known gains scatter more",
+         lambda of: np.ptp(of["after"]) > np.ptp(of["before"]) + 0.1)),
      (([2.0] * 6, some_gains, 2.0), Property(
-         "numbers, too, where all bases lost alike", lambda got: np.isfinite(got).all()))],
-    hint="a line through the known points and the spread around it is enough; say what you do where "
-    "all have lost the same",
+         "numbers, too, where all bases lost alike", lambda of: np.isfinite(of).all()))],
+    seen_as=np.asarray,
+    hint="a line through the known points, and twice the spread around it, are enough; say what you do "
+    "where all have lost the same",
 )  # fmt: skip
