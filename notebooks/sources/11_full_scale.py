@@ -970,7 +970,7 @@ check(
 def hours_of(iterations, batch, first, later):
     """iterations: of each step.
 
-    first, later: seconds of an iteration at (8, 24) images, in step 0 and after it.
+    first, later: seconds of an iteration at (8, 24) images, in step 0 and in all steps after it.
     """
     # SOLUTION
     def at(seconds):
@@ -998,8 +998,9 @@ check(
      case("voc-19-1-overlapped-MiB", "data.batch_size=16"),
      (([3600], 8, (1.0, 2.0), (5.0, 6.0)), 1.0),
      (([3600, 3600], 32, (1.0, 2.0), (5.0, 6.0)), 9.0), (([3600], 4, (1.0, 2.0), (5.0, 6.0)), 0.75)],
-    hint="at 8 images it is the first number, at 24 the second; halfway, at 16, their mean; "
-    "3600 seconds are an hour",
+    hint="the iterations of step 0 take the seconds of first, those of every later step the seconds of "
+    "later; at 8 images it is the first number, at 24 the second, halfway, at 16, their mean, and the "
+    "line goes on beyond both; 3600 seconds are an hour",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1032,13 +1033,14 @@ check(
 # %% [markdown]
 # ### 11.4 The loudest term
 #
-# A run of a night has a dozen curves. Write the first question as a function: which term, times its weight, is the largest on average over the last tenth of the logged iterations, and which share of the sum of all is it?
+# A run of a night has a dozen curves. Write the first question as a function: which term, times its weight, is the largest on average over the last tenth of the logged iterations, and which share of the sum of all is it? (A tenth of the rows, rounded down, but one row at least.)
 
 # %% tags=["exercise"]
 def loudest(log, weights):
     """log: DataFrame, a row for each logged iteration, with a column for each term (and others).
 
-    weights: term -> number. Returns (name, share). The last tenth has at least one row.
+    weights: term -> number. Returns (name, share). The last tenth is rounded down, and has one row at
+    least: of 19 rows the last one, of 40 the last four.
     """
     # SOLUTION
     last = log.tail(max(1, len(log) // 10))
@@ -1055,15 +1057,20 @@ tame = pd.DataFrame({
 })  # fmt: skip
 short_log = pd.DataFrame({"ce": [2.0] * 18 + [9.0], "kd": [1.0] * 19})  # a tenth of 19: one row
 long_log = pd.DataFrame({"ce": [1.0] * 27 + [6.0, 0.0, 0.0], "kd": [1.0] * 30})
+three_terms = pd.DataFrame({  # of the last four rows: ce 2, pod 4, mse 0.3
+    "total": [9.0] * 40, "ce": [1.0] * 36 + [2.0] * 4, "pod": [9.0] * 36 + [12.0, 1.0, 1.0, 2.0],
+    "mse": [0.1] * 36 + [0.6, 0.2, 0.2, 0.2],
+}, index=range(50, 2050, 50))  # by iteration
 check(
     "11.4", loudest,
     [((tame, {"ce": 1.0, "kd": 100.0}), ("kd", 0.857143)),
      ((tame, {"ce": 1.0, "kd": 1.0}), ("ce", 0.943396)),
      ((tame.head(3), {"ce": 1.0, "kd": 10.0}), ("ce", 0.666667)),
      ((short_log, {"ce": 1.0, "kd": 2.0}), ("ce", 9 / 11)),
-     ((long_log, {"ce": 1.0, "kd": 1.5}), ("ce", 2 / 3.5))],
-    hint="log.tail(n) has the last n rows; multiply each mean by its weight before comparing; "
-    "lr is no term",
+     ((long_log, {"ce": 1.0, "kd": 1.5}), ("ce", 2 / 3.5)),
+     ((three_terms, {"ce": 1.0, "pod": 0.25, "mse": 10.0}), ("mse", 3 / (2 + 1 + 3)))],
+    hint="log.tail(n) has the last n rows, whatever the index; n is len(log) // 10, and 1 where that is "
+    "0; multiply each mean by its weight before comparing; the terms are the keys of weights",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1233,7 +1240,7 @@ assert [math.floor(n) for n in held_back] == [22, 27]
 # %% tags=["exercise"]
 def plan():
     """Returns a dict: row, hours (of one seed), devices (of all machines), batch (of a process),
-    seeds (a list), job_hours, jobs (of one seed), doubt.
+    seeds (a list), job_hours, jobs (of one seed; each loses 0.1 hours to its start), doubt.
     """
     # SOLUTION
     return {
@@ -1250,25 +1257,26 @@ def plan():
     # END
 
 # %% tags=["check"]
-def about_right(p):
-    return abs(p["hours"] / sum(expected_cost(config_of(p["row"]))[:2]) - 1) < 0.1
-
-
-def batch_is_the_rows(p):
-    return p["devices"] * p["batch"] == config_of(p["row"]).data.batch_size and p["batch"] >= 2
+def whole(numbers):
+    return all(isinstance(n, (int, np.integer)) for n in numbers)
 
 
 PLAN = {
     "a plan for a row that sparcl recipes lists": lambda p: p["row"] in recipes(),
-    "a plan whose hours are within a tenth of those that the library reckons": about_right,
+    "a plan whose hours are within a tenth of those that the library reckons":
+        lambda p: abs(p["hours"] / sum(expected_cost(config_of(p["row"]))[:2]) - 1) < 0.1,
+    "a plan in whole devices, images and jobs": lambda p: whole([p["devices"], p["batch"], p["jobs"]]),
     "a plan whose devices x batch is the batch of the row, of two images a process or more":
-        batch_is_the_rows,
-    "a plan with enough jobs for its hours": lambda p: p["jobs"] * (p["job_hours"] - 0.1) >= p["hours"],
-    "a plan with two different seeds or more": lambda p: len(set(p["seeds"])) >= 2,
+        lambda p: p["devices"] * p["batch"] == config_of(p["row"]).data.batch_size and p["batch"] >= 2,
+    "a plan with enough jobs for its hours, each without the 0.1 hours of its start":
+        lambda p: p["jobs"] * (p["job_hours"] - 0.1) >= p["hours"],
+    "a plan with a list of two different seeds or more, whole numbers":
+        lambda p: whole(p["seeds"]) and len(set(p["seeds"])) >= 2,
     "a plan with a sentence, of eight words or more, on what would make you doubt":
         lambda p: len(str(p["doubt"]).split()) >= 8,
 }  # fmt: skip
 check(
     "11.5", plan, [((), Property(what, holds)) for what, holds in PLAN.items()],
-    hint="hours are of one seed on one H200, by 11.2; data.batch_size is that of a process",
+    hint="hours are of one seed on one H200, by 11.2; data.batch_size is that of a process; a job of 4 "
+    "hours trains 3.9, for its start takes 0.1",
 )  # fmt: skip
