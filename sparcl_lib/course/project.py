@@ -8,6 +8,7 @@ against somebody who forges checkpoints.
 
 import csv
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -185,15 +186,26 @@ def _content(config: RunConfig) -> Content:
 def _written(report: Path) -> Written:
     template = _parts((NOTEBOOKS / PROJECT / REPORT).read_text("utf-8"))
     try:
-        theirs = _parts(report.read_text("utf-8", errors="replace")) if report.is_file() else {}
+        text = report.read_text("utf-8", errors="replace") if report.is_file() else ""
     except OSError as error:
         raise UserError(
             f"cannot read {report} ({error.strerror}): give yourself the right to"
         ) from error
-    done = [name for name, text in template.items() if theirs.get(name, text) not in (text, "")]
+    theirs = _parts(text, known=template)
+    done = [name for name, asked in template.items() if theirs.get(name, asked) not in (asked, "")]
     return Written(len(done), len(template))
 
 
-def _parts(text: str) -> dict[str, str]:
-    """Heading -> what stands below it."""
-    return {name.strip(): " ".join(body.split()) for name, body in _SECTION.findall(text)}
+def _parts(text: str, known: Collection[str] | None = None) -> dict[str, str]:
+    """Heading -> what stands below it; a heading that is not known, if some are, is text of the
+    part above it."""
+    parts: dict[str, str] = {}
+    part = ""
+    for heading, body in _SECTION.findall(text):
+        name = heading.strip().rstrip(":").rstrip()
+        if known is None or name in known:
+            part = name
+            parts[part] = parts.get(part, "") + body
+        elif part:
+            parts[part] += f"{heading}\n{body}"
+    return {name: " ".join(body.split()) for name, body in parts.items()}

@@ -165,6 +165,27 @@ def test_written_parts_of_a_report_are_counted(copy):
     assert project._written(report) == project.Written(0, 9)
 
 
+@pytest.mark.parametrize(
+    ("heading", "written", "parts"),
+    [
+        ("## The question", "## In short\n\nDoes freezing help?", 1),
+        ("## The question:", "Does freezing help?", 1),
+        ("## The question :", "Does freezing help?", 1),
+        ("## The question", "## In short\n\nYes.\n\n## At length\n\nDoes freezing help?", 1),
+        ("## The question", "```\n## a comment\n```", 1),
+        ("## The question:", "", 0),
+        ("## My question", "Does freezing help?", 0),
+    ],
+)
+def test_headings_of_the_reader_belong_to_the_part_above(heading, written, parts, tmp_path):
+    """A part that began with a heading of the reader's own counted as empty."""
+    text = (NOTEBOOKS / "project" / "report.md").read_text("utf-8")
+    asked = re.search(r"## The question\n\n(.+)\n", text)[1]
+    report = tmp_path / "report.md"
+    report.write_text(text.replace("## The question", heading).replace(asked, written), "utf-8")
+    assert project._written(report) == project.Written(parts, 9)
+
+
 def test_a_report_that_cannot_be_read_is_a_line(copy, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
