@@ -157,7 +157,7 @@ def predicted_gain(lost, gained, new):
 # %% 9.5, right: a tensor of two numbers
 def predicted_gain(lost, gained, new):
     known = torch.tensor([lost, gained], dtype=torch.float64)
-    line = np.polyfit(lost, gained, 1)
+    line = np.polyfit(lost, gained, 1) if len(set(lost)) > 1 else [np.mean(gained)]
     reach = 2 * (known[1] - torch.from_numpy(np.polyval(line, lost))).std()
     return torch.stack([np.polyval(line, new) - reach, np.polyval(line, new) + reach])
 
