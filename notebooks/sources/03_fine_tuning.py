@@ -653,8 +653,9 @@ explore(draw_strips, alt, after=["step 1", "step 0"], picture=list(range(6)))
 def flows_of_old(confusion, num_old):
     """confusion: (K, K) counts, rows truth, background first; num_old: old classes with background.
 
-    Returns an array (num_old - 1, 4): a row for each old class without background, shares from 0 to 1 of its
-    pixels called [itself, background, another old class, a new class]; zeros for a class without pixels.
+    Returns an array (num_old - 1, 4): a row for each old class without background, shares from 0 to 1
+    of its pixels called [itself, background, another old class, a new class]; zeros for a class
+    without pixels.
     """
     # SOLUTION
     flows = np.zeros((num_old - 1, 4))
@@ -1016,8 +1017,8 @@ def nearest_class_mean(features, labels, queries, num_classes):
 # %% tags=["check"]
 points = torch.tensor([[0.0, 10.0], [0.0, 14.0], [2.0, 0.0], [6.0, 0.0], [4.0, 0.3], [1.0, 9.0]])
 asked = torch.tensor([[0.0, 9.0], [2.0, 3.0], [3.6, 6.5], [0.5, 0.1]])
-in_three = torch.tensor([[6.0, 4, 16], [8, 4, 14], [7, 4, 12], [5, 8, 14], [4, 2, 4], [4, 0, 2], [6, 4, 16],
-                         [0, 8, 16]])  # no other distance, and no other centre, gives what the means do
+in_three = torch.tensor([[6.0, 4, 16], [8, 4, 14], [7, 4, 12], [5, 8, 14], [4, 2, 4], [4, 0, 2],
+                         [6, 4, 16], [0, 8, 16]])  # only distances to the means give this answer
 ask_three = torch.tensor([[12.0, 10, 8], [9, 10, 0], [9, 0, 1], [0, 6, 8], [12, 7, 7]])
 of_three = torch.tensor([0, 0, 0, 1, 1, 1, 3, 3])
 check(
