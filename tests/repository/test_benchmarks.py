@@ -292,6 +292,28 @@ def test_the_table_of_the_latent_chapters_is_as_measured():
         ) in page("latent_chapters")
 
 
+def test_what_was_lost_among_old_names_is_as_measured():
+    """Compared with eleven names before and after, and with seven before and eleven after, the same
+    runs said that what MiB loses is lost behind the head."""
+    found = table("old_names", "old_names.csv")
+    for (task, setup, method), rows in found.groupby(["task", "setup", "method"]):
+        seeds = rows.set_index(["step", "seed"])
+        change = seeds.loc[rows.step.max()].drop(columns=["task", "setup", "method"])
+        change = change - seeds.loc[0][change.columns]
+        change["new"] = change["network"] - change["network_old"]
+        intervals = (
+            interval(change[place])[:3]
+            for place in ("network", "new", "network_old", "head_old", "features_old")
+        )
+        texts = [
+            "{:.1f} ({:.1f} to {:.1f})".format(*(round(x, 1) + 0.0 for x in ends))
+            for ends in intervals
+        ]
+        assert line(f"{task} {setup}", method, *texts) in page("old_names")
+    mib = found[(found.task == "6-1") & (found.method == "MiB")].groupby("step").mean("seed")
+    assert mib["network"][4] < 0.75 * mib["network_old"][4] and (mib.network == mib.network_old)[0]
+
+
 def functions_of(text: str) -> dict[str, str]:
     """Name -> digest of what a function says, annotations and docstrings aside."""
     nodes = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
