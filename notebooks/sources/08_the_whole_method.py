@@ -175,7 +175,7 @@ def move(points, matching=0.0, attraction=0.0, repulsion=0.0, sparsification=0.0
 
 # %% tags=["draw"]
 def draw_scene(points, **weights):
-    figure, axes = panels(width=3.7, height=3.2)
+    figure, axes = panels(width=3.5, height=3.05)
     plot_points(axes, points, scene.labels, scene.prototypes, names=scene.names)
     return figure
 
@@ -249,7 +249,7 @@ compare_guess("points that all four add", my_guess, (uce[1, 1, 1, 1] - uce[0, 0,
 
 # %% tags=["draw"]
 def draw_sixteen(measure):
-    figure, grid = panels(columns=2, width=8, height=4.8, sharey=True)
+    figure, grid = panels(columns=2, width=7.5, height=4.5, sharey=True)
     order = sorted(itertools.product((0, 1), repeat=4), key=lambda on: (sum(on), [-x for x in on]))
     for axes, base in zip(grid, ("UCE", "MiB")):
         table = scores(base, measure)
@@ -433,7 +433,7 @@ assert not any(interval(at_seed.loc[m, r] - at_seed.loc[m, 0]).beyond for m in m
 
 # %% tags=["draw"]
 def draw_map():
-    figure, grid = panels(columns=3, width=8, height=2.9, sharey=True)
+    figure, grid = panels(columns=3, width=7.7, height=2.8, sharey=True)
     for axes, (measure, title) in zip(grid, MAPPED.items()):
         table = places.pivot_table(index="matching", columns="repulsion", values=measure)
         spread = places.pivot_table(index="matching", columns="repulsion", values=measure, aggfunc="std")
@@ -495,7 +495,7 @@ by_method.loc[["UCE", "MiB"]].rename(index=STAGES, columns=MAPPED).round(1)
 
 # %% tags=["draw"]
 def draw_steps():
-    figure, grid = panels(columns=2, width=8, height=3, sharey=True)
+    figure, grid = panels(columns=2, width=7.8, height=2.9, sharey=True)
     for axes, base in zip(grid, ("UCE", "MiB")):
         for (terms, label), (color, line, marker) in zip(
             STAGES.items(), (("#222222", "-", "o"), ("#0072b2", "--", "^"), ("#d55e00", ":", "s"))
