@@ -889,7 +889,8 @@ def inside(setup):
     of_matching = {(base, name): pair for (base, name), pair in PAIRS.items() if name == "matching"}
     return paired_gains(
         of(features, setup).query("step == 1"), of_matching,
-        {"drift (%)": "drift", "features, probed": "probe_old", "head, probed": "head_old", "named": "predicted_old"},
+        {"drift (%)": "drift", "features, probed": "probe_old", "head, probed": "head_old",
+         "named": "predicted_old"},
     ).droplevel(1)  # fmt: skip
 
 
