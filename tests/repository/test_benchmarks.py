@@ -310,7 +310,8 @@ def test_what_was_lost_among_old_names_is_as_measured():
             for ends in intervals
         ]
         assert line(f"{task} {setup}", method, *texts) in page("old_names")
-    mib = found[(found.task == "6-1") & (found.method == "MiB")].groupby("step").mean(numeric_only=True)
+    of_mib = found[(found.task == "6-1") & (found.method == "MiB")]
+    mib = of_mib.groupby("step").mean(numeric_only=True)
     assert mib["network"][4] < 0.75 * mib["network_old"][4] and (mib.network == mib.network_old)[0]
 
 
