@@ -878,7 +878,7 @@ assert (each < 0).all(axis=None)
 # 2. **No better place for new classes.** That a probe finds the classes to come more easily in a sparse $M_0$ than in the plain one, three seeds do not show; nor
 #    the opposite, for the interval is twenty points wide. (The classes that $M_0$ has learned itself a probe finds a point more easily under Hoyer's loss, and that interval leaves zero out:
 #    one of ten.)
-# 3. **After step 1 all is worse, and what came before has no proven part in it.** Beside MiB alone the new classes lose three points under Hoyer's loss and all classes together nearly three. But this loss goes on
+# 3. **After step 1 all means are lower, and what came before has no proven part in it.** Beside MiB alone the new classes lose three points under Hoyer's loss and all classes together nearly three, beyond zero; under the ratio no difference is. But Hoyer's loss goes on
 #    in step 1, where it costs two points by itself (the table before). Against the same loss from step 1 on, its part in step 0 adds or takes nothing that three seeds could show, for either loss (second table).
 #    And $M_0$ itself has paid: its mIoU is lower on every seed. A loss in step 0 *alone* would be the clean test; it was not made.
 #

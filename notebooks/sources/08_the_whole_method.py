@@ -906,7 +906,7 @@ assert searched.round(0).loc[0].tolist() == [31, 25, 31] and round(searched.loc[
 # - **At the paper's size**, with a pretrained ResNet-101 on VOC, nobody has measured here what its tables report. Whoever does should give both methods one start and the same number of trials, and pair several seeds
 #   (chapter 11 has the commands).
 #
-# Chapter 09 asks the same of four other methods.
+# Chapter 09 asks the same of seven methods.
 #
 # ## Exercises
 #

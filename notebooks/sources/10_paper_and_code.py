@@ -305,7 +305,7 @@ assert losses.sparsification(row_of((2, 1), (8, 8)), with_void).item() == values
 # ### Distances: the digits that a matrix product loses
 #
 # `torch.cdist` computes small sets of distances one by one, and from 26 rows on by $\lVert a \rVert^2 + \lVert b \rVert^2 - 2 a \cdot b$, which is fast and
-# takes the difference of large numbers. The release takes the mean of 1 over the distance over all pairs whose distance is not zero: of a mean with itself it is, so that pair drops
+# takes the difference of large numbers. The release takes the mean of 1 over the distance over all pairs whose distance is not zero. A mean is at distance zero from itself, so that pair drops
 # out. Random class means in 64 channels:
 
 # %%
@@ -327,7 +327,7 @@ assert by_count["released"].tolist() == ["the same", "more than five times as mu
 
 # %% [markdown]
 # With one class more the value is many times too large. By the matrix product a mean is often a little away from itself, and 1 over that little is larger than all that the true pairs add.
-# (How much too large depends on the last digits, so on the machine.) VOC and MiniVOC
+# (How much too large depends on the last digits, so on the machine. In one channel near 100 the distances themselves lose their digits, and the value may be too small, as a tool below shows.) VOC and MiniVOC
 # never have 26 classes in a batch; ADE20K does. The fault is in nobody's code, and in everybody's: it is the default of a library, and stands in its
 # documentation.
 #
