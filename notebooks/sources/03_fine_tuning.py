@@ -1017,18 +1017,18 @@ def nearest_class_mean(features, labels, queries, num_classes):
 # %% tags=["check"]
 points = torch.tensor([[0.0, 10.0], [0.0, 14.0], [2.0, 0.0], [6.0, 0.0], [4.0, 0.3], [1.0, 9.0]])
 asked = torch.tensor([[0.0, 9.0], [2.0, 3.0], [3.6, 6.5], [0.5, 0.1]])
-in_three = torch.tensor([[6.0, 4, 16], [8, 4, 14], [7, 4, 12], [5, 8, 14], [4, 2, 4], [4, 0, 2],
+skewed = torch.tensor([[6.0, 4, 16], [8, 4, 14], [7, 4, 12], [5, 8, 14], [4, 2, 4], [4, 0, 2],
                          [6, 4, 16], [0, 8, 16]])  # only distances to the means give this answer
-ask_three = torch.tensor([[12.0, 10, 8], [9, 10, 0], [9, 0, 1], [0, 6, 8], [12, 7, 7]])
-of_three = torch.tensor([0, 0, 0, 1, 1, 1, 3, 3])
+ask_skewed = torch.tensor([[12.0, 10, 8], [9, 10, 0], [9, 0, 1], [0, 6, 8], [12, 7, 7]])
+of_skewed = torch.tensor([0, 0, 0, 1, 1, 1, 3, 3])
 check(
     "3.4", nearest_class_mean,
     [((points, torch.tensor([0, 0, 2, 2, 2, 255]), asked, 4), torch.tensor([0, 2, 2, 2])),
      ((points, torch.tensor([1, 1, 2, 2, 2, 255]), asked, 3), torch.tensor([1, 2, 2, 2])),
      ((torch.tensor([[0.0, 3.5], [2.0, 2.0]]), torch.tensor([0, 1]), torch.zeros(1, 2), 2),
       torch.tensor([1])),
-     ((in_three, of_three, ask_three, 5), torch.tensor([0, 1, 1, 1, 1])),
-     ((in_three, of_three, ask_three, 5), Property(
+     ((skewed, of_skewed, ask_skewed, 5), torch.tensor([0, 1, 1, 1, 1])),
+     ((skewed, of_skewed, ask_skewed, 5), Property(
          "of dtype int64, as classes are", lambda found: found.dtype == torch.int64))],
     hint="distances to the means, not to single features, not angles, of the channels as they are; 255 "
     "is no class, and a class without features has no mean (zeros would win near the origin)",

@@ -823,8 +823,8 @@ def since_step_0(method):  # after four classes: (title, part) -> points
 
 PARTS = ("mean", "low", "high")
 gone = pd.DataFrame({base: since_step_0(base) for base in ("UCE", "LwF", "MiB")}).T
-level = of_step[0].query("method == 'MiB'")[list(READ.values())].mean()
-print("after step 0: " + ", ".join(f"{title} {level[READ[title]]:.0f}" for title in list(READ)[2:5]))
+began = of_step[0].query("method == 'MiB'")[list(READ.values())].mean()
+print("after step 0: " + ", ".join(f"{title} {began[READ[title]]:.0f}" for title in list(READ)[2:5]))
 gains_text(gone).rename_axis("after four classes")
 
 # %%

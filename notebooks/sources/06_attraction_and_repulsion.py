@@ -1251,12 +1251,12 @@ def separation(features, labels):
 
 # %% tags=["check"]
 signs = {"larger": np.greater, "smaller": np.less, "the": np.isclose}
-asked = [((base, of_cloud), Property("one finite number", lambda m: m.ndim == 0 and np.isfinite(m)))]
+wanted = [((base, of_cloud), Property("one finite number", lambda m: m.ndim == 0 and np.isfinite(m)))]
 for name, call in calls.items():
-    asked.append((Several({"before": (base, of_cloud), "then": call}), Property(
+    wanted.append((Several({"before": (base, of_cloud), "then": call}), Property(
         name, lambda m, name=name: signs[name.split()[0]](m["then"], m["before"]))))
 check(
-    "6.5", separation, asked, seen_as=np.asarray,
+    "6.5", separation, wanted, seen_as=np.asarray,
     hint="a distance between means over a length that grows with the units, like the mean distance of "
     "features to the mean of their class; take only classes that are there, and of pairs the worst",
 )  # fmt: skip
