@@ -26,7 +26,7 @@ from sparcl_lib.report.loading import Group, told_apart
 from sparcl_lib.report.order_sections import order_sections
 from sparcl_lib.report.orders import orders_text
 from sparcl_lib.report.page import write_page
-from sparcl_lib.report.runs import KEYS, by_group, by_method, mean_matrix
+from sparcl_lib.report.runs import by_group, by_method, mean_matrix
 from sparcl_lib.report.sections import curves, figure_block, picture, section
 from sparcl_lib.report.tables import step_rows
 from sparcl_lib.report.verdict import verdicts_text
@@ -234,17 +234,13 @@ def comparison_text(comparison: Comparison, against: str | None = None) -> str:
         verdicts_text(runs),
     ]
     if against is not None:
-        blocks.append(_above(runs, against))
+        try:
+            gains = gains_text(gains_over(runs, against)).reset_index()
+            blocks.append(f"{gains_note(against)}\n{gains.to_string(index=False)}")
+        except UserError as error:  # its runs failed, or a term that all have is in its name
+            blocks.append(f"nothing is compared with {against}: {error}")
     blocks.append(orders_text(runs))
     return "\n\n".join(filter(None, blocks))
-
-
-def _above(runs: list[ReportRun], against: str) -> str:
-    try:
-        gains = gains_text(gains_over(runs, against)).reset_index()
-    except UserError as error:  # its runs failed, or a term that all have is in its name
-        return f"nothing is compared with {against}: {error}"
-    return f"{gains_note(against)}\n{gains.to_string(index=False)}"
 
 
 def _readable(forgetting: pd.DataFrame) -> pd.DataFrame:
@@ -303,8 +299,7 @@ def _section(
     title = "Forgetting and intransigence (less is better), and mIoU as a mean over steps"
     tables = {title: _readable(forgetting.reset_index())}
     if against in by_method(runs) and len(by_method(runs)) > 1:
-        gains = gains_text(gains_over(runs, against)).reset_index()
-        tables[gains_note(against)] = gains.drop(columns=list(KEYS[:3]))
+        tables[gains_note(against)] = gains_text(gains_over(runs, against)).reset_index("method")
     return section(runs, figures, tables)
 
 

@@ -134,7 +134,8 @@ def gains_over(runs: Iterable[ReportRun], method: str) -> pd.DataFrame:
         classes without background, the new ones, and all.
 
     Raises:
-        UserError: for a method that none of the finished runs has.
+        UserError: for a method that none of the finished runs has, and where no other one has
+            finished.
     """
     found, known = [], list(runs)
     for group, members in by_group(known).items():
@@ -149,7 +150,10 @@ def gains_over(runs: Iterable[ReportRun], method: str) -> pd.DataFrame:
             table[list(_GAINS.values())] = table[list(_GAINS.values())].astype(float)
             found.append(paired_gains(table, pairs, _GAINS))
     if not found:
-        raise unknown_name("method", method, by_method(known))
+        finished = by_method(run for run in known if run.finished)
+        if method not in finished:
+            raise unknown_name("method", method, finished)
+        raise UserError(f"No run of another method has finished beside {method}.")
     return pd.concat(found).rename_axis([*KEYS])
 
 

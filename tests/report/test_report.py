@@ -189,6 +189,11 @@ def test_methods_stand_against_one_of_them_paired_over_seeds():
     for asked, words in ((("md", "PLOP"), "'PLOP'. Valid: FT, MiB, SDR"), (("html", "MiB"), "csv")):
         with pytest.raises(UserError, match=words):
             render(runs, *asked)
+    alone = [runs[3], make_run("SDR", last=0, pictures=False)]  # it called MiB unknown
+    with pytest.raises(UserError, match="No run of another method has finished beside MiB"):
+        render(alone, "md", "MiB")
+    with pytest.raises(UserError, match=r"'SDR'. Valid: MiB$"):
+        render(alone, "md", "SDR")
 
 
 def test_first_steps_of_a_store_are_no_rows(tmp_path, capsys):
