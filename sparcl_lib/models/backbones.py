@@ -104,7 +104,7 @@ class _Residual(nn.Module):
 def _mini(name: str, output_stride: int, weights: str | None) -> Backbone:
     if weights == "imagenet":
         raise UserError(f"backbone {name} has no ImageNet weights: leave model.weights empty")
-    dim = {"mini": 64, "mini_wide": 256}[name]
+    dim = {"mini": 64, "mini_narrow": 8, "mini_wide": 256}[name]
     layers = [
         nn.Sequential(
             nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True)
@@ -191,6 +191,7 @@ BACKBONES: dict[str, tuple[Callable[[str, int, str | None], Backbone], tuple[int
     "resnet50": (_resnet, (16, 8)),
     "mobilenet_v2": (_mobilenet, (16,)),
     "mini": (_mini, (4,)),
+    "mini_narrow": (_mini, (4,)),
     "mini_wide": (_mini, (4,)),
 }
 """Name -> what builds it, and the output strides that it can have."""

@@ -89,6 +89,7 @@ def test_classifier_errors():
 # Backbones
 CASES = [
     ("mini", 4, 32, 2),
+    ("mini_narrow", 4, 32, 2),
     ("mini_wide", 4, 32, 2),
     ("mobilenet_v2", 16, 64, 2),
     ("resnet50", 16, 64, 1),
@@ -241,6 +242,7 @@ def test_output_is_named(head):
 
 STAGES = {
     "mini": (4, [(24, 16), (48, 8), (64, 8), (64, 8)]),
+    "mini_narrow": (4, [(24, 16), (48, 8), (64, 8), (8, 8)]),
     "mini_wide": (4, [(24, 16), (48, 8), (64, 8), (256, 8)]),
     "mobilenet_v2": (16, [(24, 8), (32, 4), (96, 2), (1280, 2)]),
     "resnet50": (16, [(256, 8), (512, 4), (1024, 2), (2048, 2)]),
