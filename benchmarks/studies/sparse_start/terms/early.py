@@ -10,7 +10,7 @@ from sparcl_lib.methods.context import StepContext
 def early_sparsification(context: StepContext) -> Tensor:
     """The paper's ratio, `sparcl_lib.losses.sparsification`."""
     if context.step:
-        return context.output.logits.new_zeros(())
+        return 0 * context.output.low_res_logits.sum()
     return losses.sparsification(
         context.output.features, context.completed_labels, context.num_classes
     )
@@ -20,7 +20,7 @@ def early_sparsification(context: StepContext) -> Tensor:
 def early_hoyer(context: StepContext) -> Tensor:
     """1 - Hoyer's sparseness, as `hoyer` of ../../latent_chapters/terms/sparser.py."""
     if context.step:
-        return context.output.logits.new_zeros(())
+        return 0 * context.output.low_res_logits.sum()
     rows = context.output.features.float().movedim(1, -1).flatten(0, 2).clamp(min=0)
     ids = context.completed_labels.flatten()
     rows = rows[(ids < context.num_classes) & (rows.detach().sum(1) > 0)]
