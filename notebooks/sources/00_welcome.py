@@ -21,7 +21,7 @@
 # %% [markdown]
 # A segmentation network gives every pixel a class. **Class-incremental** segmentation asks for more: the network knows some classes, the
 # photographs it learned from are gone, and now it is to learn others. Trained on the new ones alone, it forgets the old ones. This course
-# measures how much, finds out why, and adds, one at a time, the losses that prevent it:
+# measures how much, finds out why, adds, one at a time, losses that are meant to prevent it, and tests whether they do:
 #
 # | chapter | question | |
 # |---|---|---|

@@ -8,7 +8,7 @@
 #   - write a task of your own, in Python or in a file, and check its split
 # summary:
 #   - Sequential and disjoint take an image at the step of its last class, overlapped at the step of each of its classes; only sequential labels the old ones.
-#   - In the later steps of MiniVOC's 6-1, 9 to 13% of what the target calls background are objects of old classes; objects of future classes hide there in overlapped alone.
+#   - In the later steps of MiniVOC's 6-1, disjoint and overlapped, 9 to 13% of what the target calls background are objects of old classes, in sequential none; objects of future classes hide there in overlapped alone.
 #   - 363 class sets with their counts give every published VOC size exactly. What overlapped has on top are the images that show a class of the step and a future one.
 #   - Borders in training and future classes at test are background in one code and ignored in another; the same predictions scored 100.0 under one rule and 91.3 under the other.
 #   - A task is a list of steps, in Python a `Task`, in a file four lines. Its disjoint steps share no image, together they are all images of its classes, and each lies within the overlapped one.
@@ -359,7 +359,7 @@ ratios.round(2).to_frame("hidden old pixels for each labelled new one, step 1")
 assert ratios.between(0.85, 1.45).all()
 
 # %% [markdown]
-# For every pixel that teaches a new class, about one other (0.9 on `6-4`, 1.4 on `6-1`) says that an old class is background. Cross-entropy listens to both: at step 1
+# For every pixel that teaches a new class, about one other (in step 1, disjoint: 0.9 on `6-4`, 1.4 on `6-1`) says that an old class is background. Cross-entropy listens to both: at step 1
 # the targets do not merely keep silent about the old classes, they speak against them. Chapter 03 measures what that does to a network,
 # chapter 04 teaches the loss to doubt its own background.
 #
@@ -368,7 +368,7 @@ assert ratios.between(0.85, 1.45).all()
 # All of this comes from classes that share photographs. If no image showed two classes, the three setups would be one and background would
 # be background. So what decides is which classes meet, and for VOC2012 no image is needed to know it. The repository ships a table of 363
 # rows: each is a **set of classes** that some VOC mask shows, with the number of images in `train_aug`, `train` and `val` that show just
-# that set. `train` and `val` are VOC's own lists; `train_aug`, which all papers of the field train on, adds to `train` the images labelled by SBD.
+# that set. `train` and `val` are VOC's own lists; `train_aug`, which the papers compared in this course train on, adds to `train` the images labelled by SBD.
 # `val` serves as the test. The four most frequent ones:
 
 # %%

@@ -150,8 +150,8 @@ show(draw_features(chosen), "Photographs, masks, features as colours on a 16 x 1
 
 # %% [markdown]
 # **Why the latent losses of SDR act at $f_i$** (SDR, section 4), and not on the logits: every class, old or new, is read from the same $f_i$, and
-# $f_i$ has D channels at every step, while the number of logits grows, so that means of features can be compared across steps. Protecting the
-# classifier alone would not do. A test with the two networks we have: take $M_0$, and exchange one part for the same part of $M_1$, the
+# $f_i$ has D channels at every step, while the number of logits grows, so a mean of features has the same shape at every step. (Whether it still means the same is another question, for chapter 05. The output of the head
+# has as many channels at every step, too; the paper takes $f_i$.) Protecting the classifier alone would not do. A test with the two networks we have: take $M_0$, and exchange one part for the same part of $M_1$, the
 # network after fine-tuning on step 1.
 
 # %% tolerance={"abs": 0.1, "spread": 0.0004}
@@ -670,7 +670,7 @@ assert abs(overall.loc[0, "Joint"] - joint.matrix.miou_all(1)) < 2  # the run ab
 #
 # - it was given another budget (700 iterations in all, against 600 + 300) and its own learning rate: not the same training with more labels;
 # - on the new classes alone a method that has a whole step for nothing else comes near it, and is ahead of it on one seed (last column);
-# - rates and weights were searched on MiniVOC's test images, as it has no third split: all levels are a little optimistic;
+# - rates and weights were searched on MiniVOC's test images, as it has no third split: all levels are optimistic, by how much was not measured;
 # - nothing says that a better loss, or a longer schedule, could not lift a continual method above this number. It might lift joint training too.
 #
 # So "distance to Joint" is a yardstick, mostly but not only of what is lost because classes come one after the other. Fine-tuning, at the other end, is the subject of

@@ -131,7 +131,7 @@ def terminal(command, shown=None):
 # For VOC it is these, in an empty folder:
 #
 # ```sh
-# # The photographs, and 1,464 masks:
+# # The photographs, and 2,913 masks, 1,464 of them for training:
 # sparcl data voc2012
 # # The masks of SBD, and the list train_aug, 10,582 images:
 # sparcl data sbd
@@ -251,7 +251,7 @@ assert (rows[names[0]] != rows[names[1]])["background counted":].sum() == 6  # f
 #
 # The first two columns are the same method on the same task in the same setup: once as SDR's authors trained it for their table, once as its own authors did. The two numbers are no two measurements of one thing. So a
 # row is chosen by the question that it is to answer. *Does SDR beat MiB under SDR's conditions?* is the first and the third, as they were published. *What can MiB do?* is the second.
-# Mind the last line, though: in the published rows SDR distils ten times as strongly as MiB. Whoever asks what SDR's *losses* are worth sets `method.terms.kd.weight` alike in both, for these rows differ in more.
+# Mind the last line, though: in these two recipes SDR distils ten times as strongly as MiB, for so do the defaults of the release; which weights made the published rows is unknown. Whoever asks what SDR's *losses* are worth sets `method.terms.kd.weight` alike in both, for these rows differ in more.
 #
 # And where are the numbers from? `sparcl recipes ROW` says it of each; here is the beginning.
 
@@ -551,7 +551,7 @@ assert parts_alike.to_list() == [True, True, False] and 0.15 < apart < 0.4  # ab
 
 # %% [markdown]
 # The same 240 crops in the same 60 iterations; each crop is seen by one of the two processes: the prototypes are over equally many locations of every class, to the last one. And yet the weights are apart, by about a quarter of their norm.
-# Who did that? **Batch norm**: each process normalises by the statistics of its own two images. No process is needed to see that. One gradient, of four images at once and as the mean over two halves, with batch norm as it trains, and with its statistics held fixed
+# Who did that? **Batch norm**, above all: each process normalises by the statistics of its own two images. (How much of the quarter is its own doing, and how much is rounding that sixty iterations have magnified, was not parted.) No process is needed to see that. One gradient, of four images at once and as the mean over two halves, with batch norm as it trains, and with its statistics held fixed
 # (void is background here, so that both halves have as many pixels):
 
 # %%
@@ -611,7 +611,7 @@ assert difference["cross-entropy"] < 1e-5 and difference["attraction"] < 0.01
 assert difference["matching"] > 0.8 and 0.2 < difference["repulsion"] < 0.3
 
 # %% [markdown]
-# Cross-entropy is the same. Matching is twice as large in the halves, and repulsion a quarter smaller, since a class mean over four images scatters more than one over eight: two classes lie further apart, and a class further from its prototype. (Attraction, a mean over classes
+# Cross-entropy is the same. Matching is twice as large in the halves, and repulsion a quarter smaller, since a class mean over four images scatters more than one over eight: two classes lie further apart, and a class further from its prototype. (These features are noise, the worst case: nothing but scatter parts the classes.) (Attraction, a mean over classes
 # of means over their locations, differs by little.) So to compare methods give all of them the same number of devices; a run writes it down, and one that goes on with another number says so.
 #
 # ### Several machines
@@ -808,7 +808,7 @@ assert outcome["published_all"].notna().all() and outcome["all"].notna().all()
 
 # %% [markdown]
 # This list belongs beside every number that is compared with a published one. (Our own numbers are left out here on purpose: they are of a toy.) Read it from the top: settings that are not the recipe's, images that are not those of the table, the
-# seeds, and last what nobody can make equal. With four lines left, *seeds*, the dropped last batch and the two *unknown*, it is a reproduction.
+# seeds, and last what no setting makes equal: the seeds, the dropped last batch, two places in the network, and the two *unknown*. With only those left it is as near as this library comes.
 #
 # Then one writes: *by the recipe ..., seeds 0 to 2, all x ± s, where y is published; what differs: ...* One run is one draw: the spread of [three seeds](08_the_whole_method.ipynb) is part of the result.
 #

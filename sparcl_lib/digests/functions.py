@@ -34,18 +34,25 @@ def function_digest(function: Callable[..., Any]) -> str:
 
     As `statements_digest`; where there is no source (at an interpreter's prompt) from the code
     object, which another version of Python compiles otherwise. A value that cannot be read, or
-    holds too much, does not count; a line on stderr says so, once in a process.
+    holds too much, does not count; a line on stderr says so, once in a process. So does one of
+    weights that look as if they were to learn.
     """
     reading = _Reading(function)
     reading.note(function.__name__, function)
     for name, why in reading.unread.items():
-        _say(f"{name}, which the term {function.__name__} names, {why}")
+        said = f"{name}, which the term {function.__name__} names, {why}"
+        _say(f"{said}: runs are not kept apart by what it is")
+    for name in reading.untrained:
+        _say(
+            f"{name}, which the term {function.__name__} names, has weights, and none of them "
+            f"learns: a run trains its network alone; with requires_grad_(False) this line goes"
+        )
     return text_digest(repr(sorted(reading.found.items())))
 
 
 @functools.cache
 def _say(what: str) -> None:
-    print(f"sparcl: {what}: runs are not kept apart by what it is", file=sys.stderr)
+    print(f"sparcl: {what}", file=sys.stderr)
 
 
 class _Unread(Exception):
@@ -58,6 +65,8 @@ class _Reading:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.found: dict[str, str] = {}
         self.unread: dict[str, str] = {}
+        self.untrained: dict[str, None] = {}
+        """Names of values with weights of their own, which no optimiser has."""
         self._module = function.__module__
         file = getattr(sys.modules.get(function.__module__), "__file__", None)
         self._file = Path(file).resolve() if file else None
@@ -139,6 +148,7 @@ class _Reading:
 
     def _note_content(self, name: str, value: object) -> None:
         depth = len(self._within)
+        self._name_of_content = name
         try:
             text = self._text(value)
         except _Unread as reason:
@@ -242,6 +252,8 @@ class _Reading:
     def _tensor(self, value: Any) -> str:
         import torch
 
+        if value.requires_grad and value.is_leaf:
+            self.untrained[self._name_of_content] = None
         try:
             held = value.detach().to_dense() if value.layout != torch.strided else value.detach()
             flat = held.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)

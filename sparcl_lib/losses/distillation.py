@@ -5,6 +5,7 @@ D channels, h x w feature map. No gradient flows into what is the teacher's, and
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -141,7 +142,11 @@ def local_pod(
     Raises ValueError when the shapes differ, and for scales that are not whole numbers from 1 on.
     """
     _check_same(features, teacher_features)
-    if not scales or not all(isinstance(s, int) and s > 0 for s in scales):
+    if (
+        not isinstance(scales, Sequence)
+        or not scales
+        or not all(isinstance(s, int) and s > 0 for s in scales)
+    ):
         raise ValueError(f"scales must be whole numbers from 1 on, as (1, 2, 4), got {scales}")
     # Pooling is linear: the difference is pooled once instead of both maps.
     difference = features.square() - teacher_features.detach().square()

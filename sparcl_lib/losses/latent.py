@@ -24,9 +24,11 @@ from sparcl_lib.prototypes.sums import (
     count_classes,
     flatten_features,
     has_class,
+    shape_of,
 )
 
 __all__ = [
+    "Distance",
     "attraction",
     "matching_from_sums",
     "prototypes_matching",
@@ -173,7 +175,15 @@ def repulsion(features: Tensor, labels: Tensor, num_classes: int | None = None) 
 
 @full_precision
 def repulsion_from_sums(sums: Tensor, counts: Tensor) -> Tensor:
-    """`repulsion` from class sums (C, D) and counts (C,) that are already there."""
+    """`repulsion` from class sums (C, D) and counts (C,) that are already there.
+
+    Raises ValueError where these are not of as many classes.
+    """
+    if sums.ndim != 2 or counts.shape != sums.shape[:1]:
+        raise ValueError(
+            f"sums (C, D) and counts (C,) must be of the same classes, got {tuple(sums.shape)} "
+            f"and {tuple(counts.shape)}"
+        )
     means, present = class_means(sums, counts), counts > 0
     j, k = torch.triu_indices(len(means), len(means), offset=1, device=counts.device)
     if len(j) * means.shape[1] > MANY_GAPS:
@@ -227,9 +237,12 @@ def class_activity(
 
 
 def number_of_classes(labels: Tensor, num_classes: int | None) -> int:
-    """num_classes, or as many as the labels have. Raises ValueError for less than none."""
-    if num_classes is not None and num_classes < 0:
-        raise ValueError(f"num_classes is {num_classes}: give how many there are, or None")
+    """num_classes, or as many as the labels have. Raises ValueError for what is no number, and for
+    less than none."""
+    whole = num_classes is None or isinstance(num_classes, (int, torch.SymInt))
+    if not whole or (num_classes is not None and num_classes < 0):
+        got = num_classes if not isinstance(num_classes, Tensor) else shape_of(num_classes)
+        raise ValueError(f"num_classes is {got}: give how many there are, or None")
     return count_classes(labels) if num_classes is None else num_classes
 
 

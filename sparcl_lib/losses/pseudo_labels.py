@@ -4,8 +4,8 @@ PLOP's rule, by entropy, and at the end SSUL's, by sigmoid. Functions of tensors
 training loop of one's own may call: `docs/engineer.md` shows PLOP's.
 
 B images, K_old classes of the old model, H x W pixels. A guess is accepted where its entropy is
-under the median of its class over the images of the step; the medians come from histograms, which
-are filled batch by batch and add up over ranks.
+under the median of its class over the images of the step; the medians come from histograms, one a
+batch, which are to be summed, over processes too.
 
 Source: PLOP (Douillard et al., CVPR 2021), section 3.3. The released code differs in its median:
 see `released_thresholds`.
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.losses.precision import full_precision
+from sparcl_lib.prototypes.sums import shape_of
 
 Pseudo = Literal["none", "exact", "released"]
 
@@ -92,9 +93,14 @@ def entropy_thresholds(histogram: Tensor, num_classes: int, rule: Pseudo) -> Ten
     """(K_old, bins) from `entropy_histogram` -> (K_old,) thresholds in nats.
 
     0 for a class that the old model never guesses. Raises ValueError for another rule than that of
-    the histogram.
+    the histogram, and for what is none.
     """
     _check_rule(rule)
+    if not isinstance(histogram, Tensor) or histogram.ndim != 2:
+        raise ValueError(
+            f"histogram must be (K_old, bins) as entropy_histogram makes it, got "
+            f"{shape_of(histogram)}"
+        )
     if histogram.shape[1] != _BINS[rule]:
         raise ValueError(
             f"rule {rule!r} has {_BINS[rule]} bins a class, this histogram has "
@@ -145,19 +151,36 @@ def _released_median(counts: list[int]) -> float | None:
 
 
 def fill_in(
-    target: Tensor, guess: Tensor, sure: Tensor, rule: Pseudo = "exact"
+    target: Tensor,
+    guess: Tensor,
+    sure: Tensor,
+    rule: Pseudo = "exact",
+    ignore_index: int = VOID,
 ) -> tuple[Tensor, Tensor]:
     """What `adaptive_cross_entropy` takes: a target with sure guesses, and how many they are.
 
     target (B, H, W) int64; guess (B, H, W) int64 classes of the old model; sure (B, H, W) bool,
     where its entropy is under the threshold of that class. Returns the target, with guesses where
-    it is background and 255 where it is background and they are not sure; and (B,) the share of an
-    image's background that is sure. Where there is no background it is 1, and 0 by the released
-    rule, whose image then does not count.
+    it is background and ignore_index where it is background and they are not sure; and (B,) the
+    share of an image's background that is sure. Where there is no background it is 1, and 0 by the
+    released rule, whose image then does not count. Raises ValueError for another rule, and for
+    tensors of other pixels or types.
     """
+    _check_rule(rule)
+    for name, value, wanted in (
+        ("target", target, torch.int64),
+        ("guess", guess, torch.int64),
+        ("sure", sure, torch.bool),
+    ):
+        if not isinstance(value, Tensor) or value.dtype != wanted or value.shape != target.shape:
+            kind = f" of {value.dtype}" if isinstance(value, Tensor) else ""
+            raise ValueError(
+                f"target (B, H, W), guess and sure must be of the same pixels, and {name} of "
+                f"{wanted}, got {shape_of(value)}{kind}"
+            )
     background = target == BACKGROUND
     sure = background & sure
-    filled = torch.where(sure, guess, torch.where(background, VOID, target))
+    filled = torch.where(sure, guess, torch.where(background, ignore_index, target))
     pixels = background.sum(dim=(1, 2))
     share = sure.sum(dim=(1, 2)) / pixels.clamp(min=1)
     return filled, torch.where(pixels > 0, share, 0 if rule == "released" else 1)

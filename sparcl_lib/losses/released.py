@@ -123,9 +123,9 @@ def released_repulsion(
     means = class_means(sums, counts)[counts > 0]  # absent classes must not count among the 26
     gaps = torch.cdist(means, means, compute_mode="use_mm_for_euclid_dist_if_necessary")
     j, k = torch.triu_indices(len(means), len(means), offset=1, device=counts.device)
-    pairs, itself = gaps[j, k], gaps.diagonal()
-    inverse = [torch.where(d > 0, 1 / torch.where(d > 0, d, 1), 0).sum() for d in (pairs, itself)]
-    number = 2 * (pairs > 0).sum() + (itself > 0).sum()
+    pairs, itself = gaps[j, k], gaps.diagonal()  # a NaN is to be seen, so != and not >
+    inverse = [torch.where(d != 0, 1 / torch.where(d != 0, d, 1), 0).sum() for d in (pairs, itself)]
+    number = 2 * (pairs != 0).sum() + (itself != 0).sum()
     return (2 * inverse[0] + inverse[1]) / number.clamp(min=1)
 
 
@@ -176,6 +176,8 @@ def reshaped_features(
     """
     check_same_locations(features, labels)
     batch, dim, height, width = features.shape
+    if not labels.numel():
+        return features
     ids = labels.flatten()  # (N,), N = B h w
     image = torch.arange(batch, device=ids.device).repeat_interleave(height * width)
     order = ids.argsort(stable=True)  # class by class, and in each image by image

@@ -34,10 +34,12 @@ def _check_pixels(logits: Tensor, target: Tensor) -> None:
 
 def check_num_old(num_old: int, logits: Tensor) -> None:
     """Raise ValueError for a number of old classes that logits (B, K, H, W) cannot have."""
-    if not 1 <= num_old <= logits.shape[1]:
+    whole = isinstance(num_old, (int, torch.SymInt))
+    if not whole or not 1 <= num_old <= logits.shape[1]:
+        got = num_old if not isinstance(num_old, Tensor) else shape_of(num_old)
         raise ValueError(
             f"num_old counts the old classes with background: expected 1..{logits.shape[1]} "
-            f"(channels of the logits), got {num_old}"
+            f"(channels of the logits), got {got}"
         )
 
 

@@ -1,6 +1,7 @@
 """Running class prototypes: count-weighted means of every feature vector seen in training."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ class PrototypeBank(nn.Module):
     without rounding drift: sums are float64, counts int64, both saved in the state dict, and both
     add up over ranks. They stay so in a network that is cast to another precision, `.half()` or
     `.to(torch.bfloat16)`. Reading never changes the bank.
+
+    A state dict fits a bank of as many classes: `PrototypeBank(*state["sums"].shape)`.
 
     num_classes: C, background included; dim: D channels.
     """
@@ -35,6 +38,20 @@ class PrototypeBank(nn.Module):
             if found.dtype != value.dtype:  # moved it may be, cast not
                 setattr(self, name, value.to(found.device))
         return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *others: Any
+    ) -> None:
+        for name in ("sums", "counts"):  # assigned they may be, cast not
+            if prefix + name in state_dict:
+                kept = state_dict[prefix + name]
+                state_dict[prefix + name] = kept.to(getattr(self, name).dtype)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+    def reset_parameters(self) -> None:
+        """Forget all, as a module does that was made on the meta device, after `to_empty`."""
+        self.sums.zero_()
+        self.counts.zero_()
 
     @property
     def prototypes(self) -> Tensor:

@@ -74,7 +74,9 @@ def modules(path: Path) -> Iterator[str]:
 def imported(files: Iterable[Path]) -> dict[str, set[str]]:
     """Distribution -> the files that import it. A module that nobody installed is its own name."""
     beside = [path.stem for room in ("tests", "docs/site") for path in (ROOT / room).glob("*.py")]
-    of_studies = [file.parent.name for file in ROOT.glob("benchmarks/studies/*/*/__init__.py")]
+    studies = ROOT / "benchmarks/studies"
+    of_studies = [file.parent.name for file in studies.glob("*/*/__init__.py")]
+    of_studies += [file.stem for file in studies.glob("*/*.py")]  # one may call another
     ours = {"sparcl_lib", *beside, *of_studies}
     found: dict[str, set[str]] = {}
     for path in files:
