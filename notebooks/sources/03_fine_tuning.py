@@ -65,7 +65,8 @@ from sparcl_lib.viz import (
 config = minivoc_config("FT", task="6-4", setup="disjoint", seed=0)
 workspace = open_workspace(config, progress=False)
 task = workspace.task
-ft, joint, mib, in_three = run_or_load_all(  # kept with the course; trained side by side where they are not
+# Kept with the course; trained side by side where they are not.
+ft, joint, mib, in_three = run_or_load_all(
     {"FT": config, "Joint": minivoc_config("Joint"), "MiB": minivoc_config("MiB"),
      "FT on 6-2": minivoc_config("FT", task="6-2")},
     checkpoints=("FT", "Joint", "MiB"),
@@ -536,7 +537,8 @@ eight = pd.DataFrame(
     {name: assembled(two[b].backbone, two[h].head, two[c].classifier) for name, two in networks.items()}
     for b, h, c in product((0, 1), repeat=3)
 )
-eight.index = pd.MultiIndex.from_product([("step 0", "step 1")] * 3, names=["backbone", "head", "classifier"])
+PARTS = ["backbone", "head", "classifier"]
+eight.index = pd.MultiIndex.from_product([("step 0", "step 1")] * 3, names=PARTS)
 eight.round(0).astype(int)
 assert eight["FT"].iloc[0] > eight["FT"].iloc[1] + 25  # the classifier of step 1
 assert eight["FT"].iloc[[2, 4]].max() < 25  # the head or the backbone of step 1
@@ -591,7 +593,8 @@ show(
 
 # %%
 study = pd.read_csv("../benchmarks/studies/minivoc_comparison/results.csv")
-study = study.query("task == '6-4' and setup == 'disjoint' and step == 1 and method in ['FT', 'Joint', 'MiB']")
+study = study.query("task == '6-4' and setup == 'disjoint' and step == 1")
+study = study[study["method"].isin(["FT", "Joint", "MiB"])]
 study = study.rename(columns={"miou_old_no_bg": "old", "miou_new": "new"})
 study.groupby("method")[["old", "new"]].agg(["mean", "std"]).round(1)
 
@@ -608,7 +611,8 @@ by_seed = study.pivot(index="seed", columns="method", values=["old", "new"])
 def minus_ft(method):
     gap = by_seed.xs(method, axis=1, level=1) - by_seed.xs("FT", axis=1, level=1)  # (5 seeds, 2)
     half_width = 2.78 * gap.std() / len(gap) ** 0.5
-    return pd.DataFrame({"mean": gap.mean(), "from": gap.mean() - half_width, "to": gap.mean() + half_width})
+    mean = gap.mean()
+    return pd.DataFrame({"mean": mean, "from": mean - half_width, "to": mean + half_width})
 
 
 ahead = pd.concat({f"{method} minus FT": minus_ft(method) for method in ("Joint", "MiB")})

@@ -696,9 +696,9 @@ assert 50 > levels.loc["MiB, biased CE, KD 14.7", "old"] > 15 > levels.loc["MiB,
 # %%
 one_by_one = pd.read_csv("../benchmarks/studies/minivoc_comparison/results.csv")
 one_by_one = one_by_one.query("task == '6-1' and setup == 'overlapped' and step == 4")
-starts = paired_gains(one_by_one, {"SDR minus SDR+MiB, 6-1": ("SDR", "SDR+MiB")}, MIOU)
-gains_text(starts)
-assert starts["all", "high"].item() < -4
+by_start = paired_gains(one_by_one, {"SDR minus SDR+MiB, 6-1": ("SDR", "SDR+MiB")}, MIOU)
+gains_text(by_start)
+assert by_start["all", "high"].item() < -4
 
 # %% [markdown]
 # So on MiniVOC:

@@ -7,6 +7,7 @@ no loss, but what PLOP's is of.
 from sparcl_lib.losses import distillation, latent, released, segmentation
 from sparcl_lib.losses.distillation import *  # noqa: F403
 from sparcl_lib.losses.latent import *  # noqa: F403
+from sparcl_lib.losses.latent import Distance as Distance  # for the annotations of callers
 from sparcl_lib.losses.released import *  # noqa: F403
 from sparcl_lib.losses.segmentation import *  # noqa: F403
 

@@ -28,7 +28,6 @@ from sparcl_lib.prototypes.sums import (
 )
 
 __all__ = [
-    "Distance",
     "attraction",
     "matching_from_sums",
     "prototypes_matching",
