@@ -57,13 +57,18 @@ def _load(file: Path) -> None:
 def tell_of_unused(methods: Iterable["Method"]) -> None:
     """Say on stderr which terms of plugin files have no weight in any of these methods."""
     used = {t.name for method in methods for t in method.terms if t.weight > 0}
+    unused: dict[Path, list[str]] = {}
     for found in TERMS.values():
         if found.plugin is not None and found.name not in used:
-            print(
-                f"sparcl: the term {found.name} of {found.plugin} has no weight and takes no part: "
-                f"--set method.terms.{found.name}.weight=1, or another one",
-                file=sys.stderr,
-            )
+            unused.setdefault(found.plugin, []).append(found.name)
+    for file, names in unused.items():
+        said = f"term {names[0]} of {file} has no weight and takes no part"
+        if len(names) > 1:
+            said = f"terms {', '.join(names)} of {file} have no weight and take no part"
+        print(
+            f"sparcl: the {said}: --set method.terms.{names[0]}.weight=1, or another one",
+            file=sys.stderr,
+        )
 
 
 def can_travel(names: Iterable[str]) -> bool:

@@ -103,7 +103,9 @@ class _Residual(nn.Module):
 
 def _mini(name: str, output_stride: int, weights: str | None) -> Backbone:
     if weights == "imagenet":
-        raise UserError(f"backbone {name} has no ImageNet weights: leave model.weights empty")
+        raise UserError(
+            f"backbone {name} has no ImageNet weights: set model.weights= (nothing behind the =)"
+        )
     dim = {"mini": 64, "mini_narrow": 8, "mini_wide": 256}[name]
     layers = [
         nn.Sequential(

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -153,6 +153,10 @@ class Segmenter(nn.Module):
             if learns and not any(learns):
                 part.eval()
         return self
+
+    if TYPE_CHECKING:  # nn.Module calls return Any
+
+        def __call__(self, images: Tensor, maps: bool = False) -> SegmenterOutput: ...
 
     def forward(self, images: Tensor, maps: bool = False) -> SegmenterOutput:
         """maps: whether the intermediate maps are handed out too; they cost nothing otherwise."""

@@ -103,8 +103,8 @@ VALUES = {
     "a method": ("X = Caller(1).by", "X = Caller(2).by"),
     "a partial": ("X = partial(size, 2)", "X = partial(size, 3)"),
     "a partial's function": ("X = partial(size, 2)", "X = partial(other, 2)"),
-    "a network": ("X = torch.nn.Linear(1, 1, bias=False); torch.nn.init.ones_(X.weight)",
-                  "X = torch.nn.Linear(1, 1, bias=False); torch.nn.init.zeros_(X.weight)"),
+    "a network": ("X = torch.nn.BatchNorm1d(1, affine=False)",
+                  "X = torch.nn.BatchNorm1d(1, affine=False); X.running_mean += 1"),
     "a dtype": ("X = torch.float32", "X = torch.float64"),
     "an enum": ("X = Kind.ONE", "X = Kind.TWO"),
     "a pattern": ("X = re.compile('a')", "X = re.compile('b')"),
@@ -250,6 +250,19 @@ def test_what_cannot_be_read_is_said_once_and_does_not_count(capsys):
     assert len(told) == 4 and all(line.startswith("sparcl: X, which the term gap") for line in told)
     assert "is a lock, which cannot be read: runs are not kept apart" in told[0]
     assert [digest(text) for text in texts] and capsys.readouterr().err == ""
+
+
+WEIGHTS = {"LAYER": "torch.nn.Linear(2, 2)", "LEAF": "[torch.ones(2, requires_grad=True)]"}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_nobody_trains_are_said_once(name, capsys):
+    """A projection of the term's own stayed as it was drawn, and the run ended as others do."""
+    text = f"{NAMES}{name} = {WEIGHTS[name]}\ndef gap(context): return {name}\n"
+    assert digest(text)
+    said = capsys.readouterr().err
+    assert said.startswith(f"sparcl: {name}, which the term gap names, has weights, and none of")
+    assert digest(text) and capsys.readouterr().err == ""
 
 
 HELPER = "from sub_beside import inner\nPOWER = 2\ndef size(x): return inner(x) ** POWER\n"

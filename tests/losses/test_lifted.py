@@ -8,7 +8,7 @@ from torch import nn
 
 from sparcl_lib import losses
 from sparcl_lib.labels import VOID
-from sparcl_lib.losses.pseudo_labels import entropy_histogram, entropy_thresholds
+from sparcl_lib.losses.pseudo_labels import entropy_histogram, entropy_thresholds, fill_in
 from sparcl_lib.prototypes import PrototypeBank, class_sums
 
 F16 = torch.float16
@@ -245,7 +245,15 @@ def test_a_guess_without_numbers_is_none_of_the_sure_ones():
     assert counts.sum() == 12
 
 
+def test_another_number_for_what_is_not_sure():
+    target, unsure = torch.tensor([[[0, 2, 0]]]), torch.tensor([[[True, True, False]]])
+    filled, _ = fill_in(target, torch.ones_like(target), unsure, ignore_index=-100)
+    assert filled.tolist() == [[[1, 2, -100]]]
+
+
 # One line for what cannot be
+TARGET, SURE = torch.zeros(2, 2, 2).long(), torch.ones(2, 2, 2, dtype=torch.bool)
+FEATURES, LABELS = torch.rand(2, 4, 2, 2), torch.zeros(2, 2, 2).long()
 LOGITS, MAPS = torch.rand(1, 3, 2, 2), torch.rand(1, 3, 2, 2)
 HISTOGRAM = entropy_histogram(LOGITS, torch.ones(1, 2, 2, dtype=torch.bool), 4, "released")
 MISUSES = {
@@ -290,6 +298,51 @@ MISUSES = {
     "a mask with a channel": (
         lambda: entropy_histogram(LOGITS, torch.ones(1, 1, 2, 2, dtype=torch.bool), 4, "exact"),
         r"unlabelled must be \(B, H, W\) = \(1, 2, 2\) of torch.bool, got \(1, 1, 2, 2\)",
+    ),
+    "guesses by another rule": (
+        lambda: fill_in(TARGET, TARGET, SURE, "releasd"),
+        "rule is 'releasd': expected exact or released",
+    ),
+    "guesses of one image": (
+        lambda: fill_in(TARGET, TARGET[:1], SURE),
+        r"of the same pixels, and guess of torch.int64, got \(1, 2, 2\) of torch.int64",
+    ),
+    "guesses with a fraction": (
+        lambda: fill_in(TARGET, TARGET.float(), SURE),
+        r"guess of torch.int64, got \(2, 2, 2\) of torch.float32",
+    ),
+    "numbers for what is sure": (
+        lambda: fill_in(TARGET, TARGET, SURE.float()),
+        r"sure of torch.bool, got \(2, 2, 2\) of torch.float32",
+    ),
+    "guesses of an array": (
+        lambda: fill_in(TARGET, TARGET.numpy(), SURE),
+        "guess of torch.int64, got ndarray",
+    ),
+    "the sum over no image": (
+        lambda: entropy_thresholds(0, 4, "exact"),
+        r"histogram must be \(K_old, bins\) as entropy_histogram makes it, got int",
+    ),
+    "prototypes for a number": (
+        lambda: losses.repulsion(FEATURES, LABELS, torch.rand(3, 4)),
+        r"num_classes is \(3, 4\): give how many there are",
+    ),
+    "a fraction of classes": (
+        lambda: losses.sparsification(FEATURES, LABELS, 5.0),
+        r"num_classes is 5.0: give how many there are",
+    ),
+    "no number of old classes": (
+        lambda: losses.unbiased_cross_entropy(LOGITS, torch.zeros(1, 2, 2).long(), None),
+        "expected 1..3 .*, got None",
+    ),
+    "the teacher for a number": (
+        lambda: losses.unbiased_cross_entropy(LOGITS, torch.zeros(1, 2, 2).long(), LOGITS),
+        r"expected 1..3 .*, got \(1, 3, 2, 2\)",
+    ),
+    "one scale": (lambda: losses.local_pod(MAPS, MAPS, 4), "scales must be .* got 4"),
+    "sums and counts of other classes": (
+        lambda: losses.repulsion_from_sums(torch.rand(3, 4), torch.rand(5)),
+        r"must be of the same classes, got \(3, 4\) and \(5,\)",
     ),
     "the histogram of the other rule": (
         lambda: entropy_thresholds(HISTOGRAM, 4, "exact"),

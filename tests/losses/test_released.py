@@ -199,6 +199,19 @@ def test_a_batch_of_background_alone_is_zero(labels):
         assert value == 0 and x.grad.count_nonzero() == 0
 
 
+def test_no_image_and_no_number():
+    """No image ended in torch's words, and a NaN in a value of 0 whose gradient was NaN."""
+    labels, prototypes = line(0, 1, 2), torch.rand(3, 2)
+    x = column([1, 2], [3, 4], [5, 7])
+    for loss in (
+        lambda x, y: losses.released_matching(x, y, prototypes),
+        lambda x, y: losses.released_attraction(x, y, prototypes),
+        lambda x, y: losses.released_repulsion(x, y, 3),
+    ):
+        assert loss(x[:0], labels[:0]) == 0 and loss(x * torch.nan, labels).isnan()
+    assert losses.released_repulsion(x * torch.inf, labels, 3).isnan()
+
+
 # Sparsification
 def test_negative_features_are_rewarded_without_bound():
     values = [

@@ -111,6 +111,26 @@ def test_a_bank_moves_with_its_network():
     assert bank.sums.is_meta and bank.counts.is_meta and bank.sums.dtype == torch.float64
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_state_that_was_cast_is_loaded_exact(dtype):
+    """Assigned as it was, it overflowed, and from then on no class was counted."""
+    state = {name: v.to(dtype) for name, v in filled(batch(0)).state_dict().items()}
+    bank = PrototypeBank(*state["sums"].shape)
+    bank.load_state_dict(state, assign=True)
+    assert bank.sums.dtype == torch.float64 and bank.counts.dtype == torch.int64
+    assert state["sums"].dtype == dtype  # the caller's stays what it is
+
+
+def test_a_bank_that_was_made_without_memory_begins_with_nothing():
+    with torch.device("meta"):
+        bank = PrototypeBank(CLASSES, DIM)
+    bank = bank.to_empty(device="cpu")
+    bank.sums.fill_(3), bank.counts.fill_(7)
+    bank.reset_parameters()
+    bank.update(*batch(0))
+    assert same(bank, filled(batch(0)))
+
+
 def test_state_dict_goes_on_where_it_stopped(tmp_path):
     bank = filled(batch(0))
     torch.save(bank.state_dict(), tmp_path / "bank.pt")

@@ -63,13 +63,13 @@ def test_losses_can_be_lifted_out():
 def test_a_classifier_starts_as_the_page_says():
     (start,) = [text for text in blocks("python", ENGINEER) if "background's probability" in text]
     old = GrowingClassifier(64, [5])
-    given = start.replace("torch.rand(num_old, 64)", "W").replace("torch.rand(num_old)", "B")
+    given = start.replace("torch.rand(num_old, 64, 1, 1)", "W").replace("torch.rand(num_old)", "B")
     weight, bias = (value.detach() for value in (old.steps[0].weight, old.steps[0].bias))
-    scope = {"torch": torch, "W": weight[:, :, 0, 0], "B": bias, "num_old": 5, "num_classes": 8}
+    scope = {"torch": torch, "W": weight, "B": bias, "num_old": 5, "num_classes": 8}
     exec(given, scope)
     x = torch.rand(2, 64, 3, 3)
     expected = old.grow(3, "mib")(x)
-    found = torch.nn.functional.conv2d(x, scope["w"][:, :, None, None], scope["b"])
+    found = torch.nn.functional.conv2d(x, scope["w"], scope["b"])
     assert torch.allclose(found, expected, atol=1e-5)
 
 
