@@ -75,7 +75,9 @@ class _TextBar(_Bar):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         stream = options.get("file") or sys.stderr
-        if not stream.isatty():
+        if stream is None:  # closed
+            options = options | {"disable": True}
+        elif not stream.isatty():
             seconds = _SECONDS_IN_A_FILE
             options = {"mininterval": seconds, "maxinterval": seconds} | options
         super().__init__(*arguments, **options)

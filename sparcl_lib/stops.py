@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM come out as what they are, whatever they broke on their way."""
+"""Ctrl-C, SIGTERM and its like come out as what they are, whatever they broke on their way."""
 
 import signal
 import threading
@@ -7,14 +7,39 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+_NAMES = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")
+TERMINATING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+"""What ends a process unless it says otherwise: a system's SIGTERM, a terminal that is closed, the
+warning that SLURM's --signal sends before a job's end, and a limit of processor time."""
+
 
 class Terminated(BaseException):
-    """SIGTERM, as an exception: what is half-written is taken away, as after Ctrl-C."""
+    """One of TERMINATING, as an exception: what is half-written is taken away, as after Ctrl-C."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def stops_of_the_system() -> Iterator[None]:
+    """In here Ctrl-C and TERMINATING end the process at once, also while it is in C, where no
+    handler of Python's is called."""
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, *TERMINATING):
+            if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                handlers[number] = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def stops_come_out() -> Iterator[None]:
-    """An error inside, after Ctrl-C or SIGTERM came there, is that stop.
+    """An error inside, after Ctrl-C or one of TERMINATING came there, is that stop.
 
     A handler raises it wherever the program is: a class body, an archive that is closed or a reader
     in C then fails in words of its own, some without a trace of the stop. The error is its cause.
@@ -39,7 +64,7 @@ def _note(came: list[BaseException]) -> dict[int, tuple[Any, Any]]:
     handlers: dict[int, tuple[Any, Any]] = {}
     if threading.current_thread() is not threading.main_thread():
         return {}  # signals are the main thread's
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *TERMINATING):
         before = signal.getsignal(number)
         if not callable(before):
             continue  # it raises nothing

@@ -6,33 +6,39 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
-from typing import NoReturn
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import Any, NoReturn
 
-from sparcl_lib.stops import Terminated, stops_come_out
+from sparcl_lib.stops import TERMINATING, Terminated, stops_come_out
 
 _INTERRUPTED = 128 + signal.SIGINT
-_TERMINATED = 128 + signal.SIGTERM
 _CLEARED = "\x1b[K"
-_ENDS = {_INTERRUPTED: "interrupted", _TERMINATED: "terminated"}
+_ENDS = {_INTERRUPTED: "interrupted", **{128 + number: "terminated" for number in TERMINATING}}
+_NUMBERS = (
+    "RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS",
+    "SLURM_STEP_NUM_TASKS", "JSM_NAMESPACE_RANK",
+)  # fmt: skip
+"""Variables of torchrun, SLURM and LSF that say which process this is, and of how many."""
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run `sparcl`; a mistake of the user, Ctrl-C and SIGTERM end in one line on stderr.
+    """Run `sparcl`; a mistake of the user, Ctrl-C, SIGTERM and its like end in one line on stderr.
 
-    The status is 2 after a mistake, 130 after Ctrl-C and 143 after SIGTERM.
+    The status is 2 after a mistake, 130 after Ctrl-C and 143 after SIGTERM, as a shell has it.
     """
     if arguments is None:
         _use_utf8()
+        _go_on_without_stderr()
+    _check_launcher()
     try:
-        with _raising_at_sigterm(), stops_come_out():
+        with _raising_when_terminated(), stops_come_out():
             from sparcl_lib.cli.program import run  # here: Ctrl-C may come while it is imported
 
             status = run(arguments)
     except KeyboardInterrupt:
         status = _INTERRUPTED
-    except Terminated:
-        status = _TERMINATED
+    except Terminated as stop:
+        status = 128 + stop.number
     if status in _ENDS and _is_first_on_machine():
         given = sys.argv[1:] if arguments is None else arguments
         add = " with --resume" if given[:1] == ["train"] and "--resume" not in given else ""
@@ -56,6 +62,39 @@ def _use_utf8() -> None:
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
+class _NeverFails(FileIO):
+    """What cannot be written is lost."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:  # a full disk, or a reader that is gone
+            return len(data)
+
+
+def _go_on_without_stderr() -> None:
+    """A log on a full disk, or whose reader has died, ends no training of days."""
+    before = sys.stderr
+    if isinstance(before, TextIOWrapper):
+        raw = _NeverFails(before.fileno(), "w", closefd=False)
+        sys.stderr = sys.__stderr__ = TextIOWrapper(  # type: ignore[misc]
+            BufferedWriter(raw), before.encoding, before.errors, line_buffering=True
+        )
+
+
+def _check_launcher() -> None:
+    """A variable that is no number fails where Lightning is imported, in a traceback."""
+    for name in _NUMBERS:
+        value = os.environ.get(name)
+        if value is not None and not (value.isascii() and value.isdigit()):
+            print(
+                f"sparcl: the variable {name} is {value!r}: torchrun and SLURM set it to a number; "
+                f"unset it, or correct it",
+                file=sys.stderr,
+            )
+            sys.exit(2)
+
+
 def _is_first_on_machine() -> bool:
     """Whether this command is not one that was started for another device of this machine, by
     Lightning, torchrun or SLURM.
@@ -66,17 +105,20 @@ def _is_first_on_machine() -> bool:
     return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
-def _raise_terminated(*_: object) -> NoReturn:
-    raise Terminated
+def _raise_terminated(number: int, _: object) -> NoReturn:
+    raise Terminated(number)
 
 
 @contextmanager
-def _raising_at_sigterm() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-    before = signal.signal(signal.SIGTERM, _raise_terminated)
+def _raising_when_terminated() -> Iterator[None]:
+    """A signal that is ignored, as SIGHUP is under nohup, stays so."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # signals are its
+        for number in TERMINATING:
+            if number == signal.SIGTERM or signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, _raise_terminated)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -168,8 +168,26 @@ class Cluster:
         if isinstance(self._where, Jobs):
             wanted = max(len(self._jobs.worker_spec), min(self._where.workers, calls))
             if there < wanted:
-                self._jobs.scale(wanted)
+                self._hand_in_jobs(wanted)
         return max(1, there)
+
+    def _hand_in_jobs(self, wanted: int) -> None:
+        """As `scale` of dask's cluster, which would not tell that a job is refused, and wait on."""
+        jobs = self._jobs
+
+        async def hand_in() -> None:
+            while len(jobs.worker_spec) < wanted:
+                jobs.worker_spec.update(jobs.new_worker_spec())
+            await jobs._correct_state()
+
+        try:
+            jobs.sync(hand_in)
+        except RuntimeError as error:
+            for name in [n for n, job in jobs.workers.items() if job.job_id is None]:
+                jobs._created.discard(jobs.workers.pop(name))  # dask cannot end what never began
+                del jobs.worker_spec[name]
+            said = " ".join(str(error).rpartition("stderr:")[2].split())
+            raise UserError(f"{jobs.job_cls.submit_command} refuses the job: {said}") from error
 
     def _fit(
         self,

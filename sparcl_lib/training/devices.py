@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.accelerators.xla import XLAAccelerator
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import distributed
@@ -20,6 +21,8 @@ from torch import distributed
 from sparcl_lib.config import Precision
 from sparcl_lib.cores import cores
 from sparcl_lib.errors import FailedElsewhere, UserError, lacks_memory, number_of, shown
+from sparcl_lib.progress import tell
+from sparcl_lib.stops import stops_of_the_system
 from sparcl_lib.tasks.classes import unknown_name
 from sparcl_lib.training.memory import keep_freed_memory
 
@@ -49,7 +52,7 @@ def make_fabric(precision: Precision = "32-true", **options: Any) -> Fabric:
     Raises UserError for devices that are not there, and what else Fabric refuses.
     """
     fabric = _not_launched(precision, options)
-    with _refusals(options):
+    with _refusals(options), _meeting(fabric, options):
         fabric.launch()
     return _ready(fabric)
 
@@ -68,7 +71,7 @@ def launched(
     fabric, over = _not_launched(precision, options), threading.Event()
     try:
         _watch_others(fabric, over)
-        with _refusals(options):
+        with _refusals(options), _meeting(fabric, options):
             fabric.launch()
         with _deterministic() if deterministic else nullcontext():
             yield _ready(fabric)
@@ -92,8 +95,12 @@ def launched(
 def _not_launched(precision: Precision, options: Mapping[str, Any]) -> Fabric:
     options = {**options, "devices": options.get("devices", 1)}  # Fabric takes all there are
     check_devices(options)
+    given = options
+    if options.get("num_nodes", 1) == 1 and _count(options["devices"]) == 1:
+        # Where SLURM gave several tasks for something else, Fabric would not train at all.
+        given = {"plugins": LightningEnvironment(), **options}
     with _refusals(options):
-        return Fabric(precision=precision, **options)
+        return Fabric(precision=precision, **given)
 
 
 @contextmanager
@@ -104,6 +111,34 @@ def _refusals(options: Mapping[str, Any]) -> Iterator[None]:
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         given = ", ".join(f"{name}={value}" for name, value in options.items())
         raise UserError(f"cannot train with {given}: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def _meeting(fabric: Fabric, options: Mapping[str, Any]) -> Iterator[None]:
+    """Where the other processes are started elsewhere: say that this one waits for them, and let
+    Ctrl-C and SIGTERM end it at once. It waits in C++, for half an hour, and no handler of Python's
+    is called there.
+    """
+    known = getattr(fabric.strategy, "cluster_environment", None)
+    others = known is not None and known.creates_processes_externally
+    if not (others or options.get("num_nodes", 1) > 1):
+        yield
+        return
+    rank = os.environ.get(_rank_variable(), "0")
+    where = "" if known is None else f" at {known.main_address}:{known.main_port}"
+    line = f"sparcl: process {rank} waits for the others{where}: is each of them started?"
+    late = threading.Timer(_LONG_PATIENCE, tell, [line])
+    late.daemon = True
+    late.start()
+    try:
+        with stops_of_the_system():
+            yield
+    finally:
+        late.cancel()
+
+
+def _rank_variable() -> str:
+    return next((name for name in _RANKS if name in os.environ), "")
 
 
 def _ready(fabric: Fabric) -> Fabric:
@@ -262,7 +297,7 @@ def _check_nodes(nodes: object) -> None:
     """Raise UserError for several nodes unless something has started this process on each."""
     if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
         raise UserError(f"num_nodes is {shown(nodes)}: give how many machines, as in 1 or 2")
-    if nodes > 1 and not any(name in os.environ for name in _RANKS):
+    if nodes > 1 and not _rank_variable():
         raise UserError(
             f"num_nodes is {nodes}, and nothing says which of the processes this is: start it with "
             f"srun or torchrun, which run it on every machine (docs/several_gpus.md)"

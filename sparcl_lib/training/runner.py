@@ -21,6 +21,7 @@ from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.errors import LossDiverged, UserError, number_of
 from sparcl_lib.metrics import StepMatrix, class_iou, json_number
 from sparcl_lib.seeding import random_state, seed_everything
+from sparcl_lib.training.alike import check_alike
 from sparcl_lib.training.content import content_to_plain
 from sparcl_lib.training.devices import (
     check_devices,
@@ -120,6 +121,7 @@ def train(
             directory.remove_progress(directory.steps_done())  # of one that ended while it saved
         with launched(config.precision, config.deterministic, **fabric_options) as fabric:
             fabric.barrier()
+            check_alike(fabric, workspace)
             # The others may see an older state of a network folder.
             steps = fabric.broadcast([k for k in steps if k not in directory.steps_done()])
             if config.model.sync_batch_norm and steps:

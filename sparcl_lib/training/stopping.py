@@ -1,4 +1,5 @@
-"""SIGTERM and Ctrl-C, put off until a step in training is whole: between two iterations."""
+"""SIGTERM and its like, and Ctrl-C, put off until a step in training is whole: between two
+iterations."""
 
 import os
 import signal
@@ -10,16 +11,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from sparcl_lib.stops import TERMINATING
 from sparcl_lib.training.devices import is_first_process
 
-_INSISTS = {signal.SIGTERM: 3.0, signal.SIGINT: 0.5}
+_INSISTS = {**dict.fromkeys(TERMINATING, 3.0), signal.SIGINT: 0.5}
 """Seconds after which another one is not a copy of the first: systems send SIGTERM by several ways
 at once, and torchrun passes on the interrupt that a terminal has sent to everyone."""
 STOPS = "\nsparcl: stops when this iteration is done and saved; Ctrl-C again stops at once\n"
 
 
 class PutOff:
-    """A SIGTERM or SIGINT that may have come, and has not had its effect yet."""
+    """A SIGINT, or one of TERMINATING, that may have come, and has not had its effect yet."""
 
     def __init__(self, said: str = "") -> None:
         self._said = said
@@ -29,7 +31,7 @@ class PutOff:
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """From now on both are put off; where one is ignored, or C code has it, it stays so."""
+        """From now on all are put off; where one is ignored, or C code has it, it stays so."""
         for number in _INSISTS:
             before = signal.getsignal(number)
             if before not in (None, signal.SIG_IGN):
@@ -37,7 +39,7 @@ class PutOff:
                 signal.signal(number, self._note)
 
     def remove(self) -> None:
-        """Both act as before."""
+        """All act as before."""
         while self._before:
             signal.signal(*self._before.popitem())
 

@@ -312,7 +312,10 @@ def test_an_interruption_is_one_line_and_status_130(capsys, monkeypatch):
     assert (status, out) == (130, "") and errors.startswith("sparcl: interrupted; the same")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 128 + signal.SIGUSR1)],
+)
 @pytest.mark.parametrize("error", [RuntimeError, OSError(2, "gone", "x.lock"), UserError("full")])
 @pytest.mark.parametrize("traced", [True, False])
 def test_what_an_interruption_broke_is_no_error_of_its_own(
@@ -333,6 +336,34 @@ def test_what_an_interruption_broke_is_no_error_of_its_own(
     found, out, errors = sparcl(capsys, "env")
     assert (found, out) == (status, "")
     assert errors.endswith("goes on from here") and "\n" not in errors
+
+
+TRAIN = [
+    sys.executable, "-m", "sparcl_lib", "train", "--dataset", "minivoc", "--task", "6-4",
+    "--method", "FT", "--accelerator", "cpu", "--set", "optim.iterations=2",
+    "--set", "data.batch_size=4", "--set", "data.size=32",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("shell", ["2>/dev/full", "2>&-", "2> >(exec true)"])
+def test_a_log_that_cannot_be_written_ends_no_training(mini, tmp_path, shell):
+    """A full disk, no stderr at all, and a reader that is gone: a bar ended it, with all it had."""
+    out = tmp_path / "run"
+    command = [*TRAIN, "--data-root", str(mini), "--out", str(out)]
+    done = subprocess.run(
+        ["bash", "-c", f'"$@" {shell}', "bash", *command], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.startswith("minivoc 6-4 disjoint FT"), done.stderr
+    assert (out / "step-1" / "checkpoint.pt").is_file()
+
+
+@pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "WORLD_SIZE"])
+def test_a_variable_of_a_launcher_that_is_no_number(capsys, monkeypatch, name):
+    monkeypatch.setenv(name, "abc")
+    status, out, errors = sparcl(capsys, "env")
+    assert (status, out) == (2, "")
+    assert errors.startswith(f"sparcl: the variable {name} is 'abc': torchrun and SLURM set it")
 
 
 INTERRUPTED_IMPORT = """

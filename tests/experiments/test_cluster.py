@@ -486,6 +486,23 @@ def test_a_job_that_ignores_sigterm_is_killed(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_job_that_is_refused_is_one_line(base, tmp_path, monkeypatch, capfd):
+    """dask wrote a traceback, and the command waited for a worker for ever."""
+    commands = add_commands(QUEUES["slurm"], tmp_path)
+    (commands / "sbatch").write_text("#!/bin/sh\necho 'no such partition' >&2\nexit 1\n", "utf-8")
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    file = tmp_path / "jobs.yaml"
+    file.write_text(
+        f"system: slurm\nworkers: 2\n{QUEUES['slurm'].options}"
+        "scheduler_options: {host: 127.0.0.1, dashboard_address: ':0'}\n", "utf-8",
+    )  # fmt: skip
+    with open_cluster(file) as cluster, pytest.raises(UserError) as refusal:
+        run_all([base.config("FT", 0)], open_store(tmp_path / "runs", cluster=cluster))
+    assert str(refusal.value) == "sbatch refuses the job: no such partition"
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("system", QUEUES)
 def test_jobs_are_handed_in_and_ended(base, tmp_path, monkeypatch, system):
     queue = QUEUES[system]

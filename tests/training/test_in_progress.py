@@ -569,6 +569,12 @@ def command(mini: Path, out: Path, *settings: str, more: tuple[str, ...] = ()) -
     ]  # fmt: skip
 
 
+def heard() -> None:
+    """Whoever runs these tests in the background has signals ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def begun(arguments: list[str], out: Path, step: int = 0) -> "subprocess.Popen[str]":
     """A command, once it has saved a step."""
     last, _ = RunDirectory(out).progress_files(step)
@@ -576,7 +582,7 @@ def begun(arguments: list[str], out: Path, step: int = 0) -> "subprocess.Popen[s
     process = subprocess.Popen(
         arguments, env=LONE, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # nohup has it ignored
+        preexec_fn=heard,
     )  # fmt: skip
     while stamp(last) == before:
         assert process.poll() is None, process.communicate()
@@ -593,7 +599,13 @@ def assert_same_step(one: Path, other: Path, step: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "number, end", [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")]
+    "number, end",
+    [
+        (signal.SIGTERM, "terminated"),
+        (signal.SIGINT, "interrupted"),
+        (signal.SIGUSR1, "terminated"),
+        (signal.SIGHUP, "terminated"),
+    ],
 )
 def test_a_signal_to_every_process_of_a_job_is_one_line_and_a_save(mini, tmp_path, number, end):
     """As SLURM and a terminal send it: loader processes that ended at once took the training with

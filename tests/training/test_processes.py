@@ -1,6 +1,7 @@
 """Several processes train one run: against one with all its images, and when one of them fails."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from sparcl_lib.data.minivoc import generate
 from sparcl_lib.errors import FailedElsewhere, UserError
 from sparcl_lib.experiments import store
 from sparcl_lib.training import devices, runner, train
+from sparcl_lib.training.alike import _differing_part
+from sparcl_lib.training.devices import make_fabric
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.step import StepTrainer
 
@@ -385,6 +388,85 @@ def test_two_machines_started_by_slurm_and_by_torchrun_train_the_same(tmp_path):
         assert a["devices"] == b["devices"] == 2
         assert all(torch.equal(value, b["model"][name]) for name, value in a["model"].items())
         assert torch.equal(a["confusion"], b["confusion"]) and a["confusion"].any()
+
+
+TASK = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0", "MASTER_ADDR": "127.0.0.1"}
+
+
+@pytest.mark.slow
+def test_machines_that_were_started_otherwise_do_not_begin(mini, tmp_path):
+    """They trained a step together, with two rates, and `--resume` took it for one of the first."""
+    out, port = tmp_path / "run", free_port()
+    base = ["--dataset", "minivoc", "--task", "6-4", "--data-root", str(mini), "--method", "FT"]
+    base += ["--accelerator", "cpu", "--num-nodes", "2", "--out", str(out), *SET]
+    machines = []
+    for rank, rate in enumerate(("[0.05,0.02]", "[0.05,0.5]")):
+        here = {"SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank), "MASTER_PORT": port}
+        command = [sys.executable, "-m", "sparcl_lib", "train", *base, "--set", f"optim.lr={rate}"]
+        machines.append(
+            subprocess.Popen(
+                command, env=LONE | JOB | TASK | here, text=True, stderr=subprocess.PIPE
+            )
+        )
+    try:
+        said = [process.communicate(timeout=PATIENCE)[1] for process in machines]
+    finally:
+        for process in machines:
+            process.kill()
+    assert [process.returncode for process in machines] == [2, 2], said
+    assert (
+        "process 1 was not started as the first one: optim.lr=[0.05, 0.5], not [0.05, 0.02]; start"
+    ) in said[0]
+    assert not list(out.glob("step-*"))
+
+
+@pytest.mark.parametrize("part", ["data", "images", "term", "code"])
+def test_what_no_setting_says_may_differ_too(part):
+    here = {
+        "its data have other {}": {"classes": {"disc": 1}},
+        "its images of {} are others": {"train": "0"},
+        "its file with the term {} says something else": {"mine": "0"},
+        "its {} of the library is another": {"code": "0"},
+    }
+    (words,) = [words for words in here if part in words or part in here[words]]
+    first = {**here, words: dict.fromkeys(here[words], "other")}
+    assert _differing_part(here, here) is None
+    assert _differing_part(first, here) == words.format(*here[words])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_that_waits_for_another_machine_says_so_and_can_be_stopped(mini, tmp_path, number):
+    """It heard nothing for half an hour: it waits in C++."""
+    here = {"SLURM_PROCID": "0", "SLURM_NODEID": "0", "MASTER_PORT": (port := free_port())}
+    command = [
+        sys.executable, "-m", "sparcl_lib", "train", "--dataset", "minivoc", "--task", "6-4",
+        "--data-root", str(mini), "--method", "FT", "--accelerator", "cpu", "--num-nodes", "2",
+        "--out", str(tmp_path / "run"), *SET,
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, env=LONE | JOB | TASK | here, text=True, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
+        for line in process.stderr:
+            if "waits for the others" in line:
+                break
+        assert f"sparcl: process 0 waits for the others at 127.0.0.1:{port}: is each of" in line
+        process.send_signal(number)
+        assert process.wait(timeout=10) == -number
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_tasks_that_slurm_gave_for_something_else_do_not_hinder_one_device(monkeypatch):
+    """`#SBATCH --ntasks=8` for `sparcl compare --jobs 8`: Lightning refused to train at all."""
+    job = {"SLURM_NTASKS": "8", "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "x", "SLURM_PROCID": "0"}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    fabric = make_fabric(accelerator="cpu")
+    assert fabric.world_size == 1 and fabric.is_global_zero
 
 
 def test_a_job_says_that_its_batch_cannot_be_divided(tmp_path):

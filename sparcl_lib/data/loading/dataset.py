@@ -23,6 +23,7 @@ from sparcl_lib.data.pixels import Size, check_sizes, read_photo
 from sparcl_lib.data.sources.source import Source
 from sparcl_lib.data.splits import remap_labels
 from sparcl_lib.errors import UserError
+from sparcl_lib.stops import TERMINATING
 
 Pair = tuple[Tensor, Tensor]
 """uint8 image (3, H, W) and uint8 mask (H, W) of raw ids."""
@@ -193,12 +194,13 @@ def _in_its_words(loader: Iterable[Pair]) -> Iterator[Pair]:
 
 
 def _end_with_the_training(_: int) -> None:
-    """In a loader process: SIGTERM counts if it comes from the process that trains.
+    """In a loader process: SIGTERM counts if it comes from the process that trains, its like never.
 
     SLURM sends one to every process of a job, and a terminal an interrupt. A loader that ended at
     once would tear down the training, which has an iteration to finish and a file to write.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in {signal.SIGINT, *TERMINATING} - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform != "linux":  # who sent a signal is known there alone
         return
     parent = multiprocessing.parent_process()
