@@ -292,6 +292,32 @@ def test_the_table_of_the_latent_chapters_is_as_measured():
         ) in page("latent_chapters")
 
 
+def test_what_a_loss_in_step_0_adds_is_as_measured():
+    results = table("sparse_start", "results.csv")
+    results, stars = results[results.step == 1], 0
+    measures = {name: f"miou_{name}" for name in ("old_no_bg", "new", "all")}
+    for base in ("MiB", "UCE"):
+        for dim in (64, 8):
+            alone = f"{base}, D = {dim}"
+            rows = results[results.method == alone]
+            assert sorted(rows.seed) == [0, 1, 2]
+            assert line(base, dim, "none", *cells(rows, measures.values())) in page("sparse_start")
+            for method in results.method[results.method.str.startswith(f"{alone} +")].unique():
+                pairs = {"loss": (method, alone)}
+                gains = gains_text(paired_gains(results, pairs, measures)).loc["loss"]
+                stars += gains.str.endswith("*").sum()
+                loss = method.partition(" + ")[2]
+                assert line(base, dim, loss, *gains) in page("sparse_start")
+    assert results.method.nunique() == 28 and stars == 9
+    features = table("sparse_start", "features.csv")
+    features = features[features.step == 0].set_index(["method", "seed"])
+    few, sparse = (features.loc[f"MiB, D = 8{loss}"] for loss in ("", " + hoyer in step 0"))
+    assert (few.active.mean().round(1), sparse.active.mean().round(1)) == (4.3, 1.3)
+    assert (few.room.mean().round(1), sparse.room.mean().round(1)) == (2.3, 4.0)
+    lost = interval(few.probe_new - sparse.probe_new)
+    assert [round(x, 1) for x in lost[:3]] == [7.8, 7.6, 8.1]
+
+
 def test_what_was_lost_among_old_names_is_as_measured():
     """Compared with eleven names before and after, and with seven before and eleven after, the same
     runs said that what MiB loses is lost behind the head."""
