@@ -906,7 +906,8 @@ assert added.loc[("MiB", "D = 64", "Hoyer's"), ("new", "high")] < 0
 # %%
 of_M_0 = pd.read_csv(f"{START}/features.csv").query("step == 0")
 narrow = {(d, n): v for (base, d, n), v in early.items() if base == "MiB"}
-changed = paired_gains(of_M_0, narrow, {CHAIN[m]: m for m in ("active", "room", "probe_old", "probe_new")})
+SEEN = {title: measure for measure, title in CHAIN.items() if measure != "channels_old"}
+changed = paired_gains(of_M_0, narrow, SEEN)
 with_8 = changed.loc[("D = 8", "Hoyer's")]
 gains_text(changed).rename_axis(["M_0", "minus nothing"])
 assert with_8["active", "high"] < 0 < with_8["room", "mean"] and with_8["new, probe", "high"] < -5
