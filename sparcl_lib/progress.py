@@ -12,7 +12,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -100,7 +100,8 @@ tqdm: Any = _PageBar if _display else _TextBar
 
 def tell(line: str) -> None:
     """A line on stderr, also where bars stand in its place: in a pool's process, in `one_line`."""
-    print(line, file=sys.stderr if _display else sys.__stderr__ or sys.stderr, flush=True)
+    with suppress(OSError):  # a full disk, or a reader that is gone
+        print(line, file=sys.stderr if _display else sys.__stderr__ or sys.stderr, flush=True)
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_NAMES = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")
+_NAMES = ("SIGTERM", "SIGHUP", "SIGUSR1")
 TERMINATING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-"""What ends a process unless it says otherwise: a system's SIGTERM, a terminal that is closed, the
-warning that SLURM's --signal sends before a job's end, and a limit of processor time."""
+"""What ends a process unless it says otherwise: a system's SIGTERM, a terminal that is closed, and
+the warning that SLURM's --signal sends before a job's end."""
 
 
 class Terminated(BaseException):

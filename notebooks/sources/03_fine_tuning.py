@@ -550,7 +550,7 @@ assert eight["MiB"].min() > 30 and eight["MiB"].iloc[-1] > eight["MiB"].min() + 
 # classifier costs 40 points, head or backbone nearly everything. From the bottom: one part of step 0 put back into the network of
 # step 1 brings back nothing. The three have moved together, each fitting the others, and none of them alone holds the memory. To put the
 # old classifier back comes too late here. (The control: of MiB's networks every mixture still has 36 or more. So a misfit costs points of its own, up to 27 below MiB's network after step 1, and some of fine-tuning's may
-# be that; but it does not bring a network to zero.)
+# be that; but in MiB's networks, whose backbone and head have moved as far, it brings none to zero.)
 #
 # There is a third reason, in the features themselves. It takes a few more tools and has the further part of this chapter to itself.
 #
@@ -622,7 +622,7 @@ assert 1 < ahead.loc[("MiB minus FT", "new"), "from"] < ahead.loc[("MiB minus FT
 
 # %% [markdown]
 # That is the lower bound: 0.0 on the old classes, on every seed, where joint training has 68.0. Nor has the price bought anything: on the new
-# classes, the only ones it was asked to learn, fine-tuning is four points behind MiB (2.1 to 6.6), which had the same images, the same iterations and the same network to begin with, and keeps the old ones. (Joint training, seven points ahead,
+# classes, the only ones it was asked to learn, fine-tuning is four points behind MiB (2.1 to 6.6), which had the same images, the same iterations and the same network to begin with, and keeps most of the old ones. (Joint training, seven points ahead,
 # has another budget and all labels.)
 #
 # What the reasons ask of a method:

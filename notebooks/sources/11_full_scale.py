@@ -611,7 +611,7 @@ assert difference["cross-entropy"] < 1e-5 and difference["attraction"] < 0.01
 assert difference["matching"] > 0.8 and 0.2 < difference["repulsion"] < 0.3
 
 # %% [markdown]
-# Cross-entropy is the same. Matching is twice as large in the halves, and repulsion a quarter smaller, since a class mean over four images scatters more than one over eight: two classes lie further apart, and a class further from its prototype. (These features are noise, the worst case: nothing but scatter parts the classes.) (Attraction, a mean over classes
+# Cross-entropy is the same. Matching is twice as large in the halves, and repulsion a quarter smaller, since a class mean over four images scatters more than one over eight: two classes lie further apart, and a class further from its prototype. These features are noise, the worst case: nothing but scatter parts the classes. (Attraction, a mean over classes
 # of means over their locations, differs by little.) So to compare methods give all of them the same number of devices; a run writes it down, and one that goes on with another number says so.
 #
 # ### Several machines
@@ -808,7 +808,7 @@ assert outcome["published_all"].notna().all() and outcome["all"].notna().all()
 
 # %% [markdown]
 # This list belongs beside every number that is compared with a published one. (Our own numbers are left out here on purpose: they are of a toy.) Read it from the top: settings that are not the recipe's, images that are not those of the table, the
-# seeds, and last what no setting makes equal: the seeds, the dropped last batch, two places in the network, and the two *unknown*. With only those left it is as near as this library comes.
+# seeds, and last what no setting makes equal: the dropped last batch, two places in the network, and the two *unknown*. With only those left it is as near as this library comes.
 #
 # Then one writes: *by the recipe ..., seeds 0 to 2, all x ± s, where y is published; what differs: ...* One run is one draw: the spread of [three seeds](08_the_whole_method.ipynb) is part of the result.
 #

@@ -14,6 +14,7 @@ from sparcl_lib.stops import TERMINATING, Terminated, stops_come_out
 _INTERRUPTED = 128 + signal.SIGINT
 _CLEARED = "\x1b[K"
 _ENDS = {_INTERRUPTED: "interrupted", **{128 + number: "terminated" for number in TERMINATING}}
+_STDERR = 2
 _NUMBERS = (
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS",
     "SLURM_STEP_NUM_TASKS", "JSM_NAMESPACE_RANK",
@@ -67,19 +68,33 @@ class _NeverFails(FileIO):
 
     def write(self, data: Any) -> int:
         try:
-            return super().write(data) or 0
+            written = super().write(data)  # None: would block
+            return len(data) if written is None else written
         except OSError:  # a full disk, or a reader that is gone
             return len(data)
 
 
 def _go_on_without_stderr() -> None:
-    """A log on a full disk, or whose reader has died, ends no training of days."""
-    before = sys.stderr
-    if isinstance(before, TextIOWrapper):
-        raw = _NeverFails(before.fileno(), "w", closefd=False)
+    """A log on a full disk, or whose reader has died, ends no training of days.
+
+    Where stderr is closed, the next file that is opened would take its place, and what C code says
+    would be written into it.
+    """
+    if sys.platform == "win32":  # a console there takes no bytes
+        return
+    before: Any = sys.stderr
+    if before is None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)
+        os.set_inheritable(_STDERR, True)
+    if before is None or isinstance(before, TextIOWrapper):
+        raw = _NeverFails(_STDERR, "w", closefd=False)
         sys.stderr = sys.__stderr__ = TextIOWrapper(  # type: ignore[misc]
-            BufferedWriter(raw), before.encoding, before.errors, line_buffering=True
-        )
+            BufferedWriter(raw),
+            encoding=getattr(before, "encoding", "utf-8"),
+            errors="backslashreplace",
+            line_buffering=True,
+            write_through=getattr(before, "write_through", False),
+        )  # fmt: skip
 
 
 def _check_launcher() -> None:
@@ -111,11 +126,11 @@ def _raise_terminated(number: int, _: object) -> NoReturn:
 
 @contextmanager
 def _raising_when_terminated() -> Iterator[None]:
-    """A signal that is ignored, as SIGHUP is under nohup, stays so."""
+    """A signal but SIGTERM that is ignored, as SIGHUP is under nohup, stays so."""
     before = {}
     if threading.current_thread() is threading.main_thread():  # signals are its
         for number in TERMINATING:
-            if number == signal.SIGTERM or signal.getsignal(number) is signal.SIG_DFL:
+            if signal.getsignal(number) is signal.SIG_DFL or number == signal.SIGTERM:
                 before[number] = signal.signal(number, _raise_terminated)
     try:
         yield

@@ -67,6 +67,8 @@ class _Reading:
         self.unread: dict[str, str] = {}
         self.untrained: dict[str, None] = {}
         """Names of values with weights of their own, which no optimiser has."""
+        self._content_of = ""
+        """The name whose value is read."""
         self._module = function.__module__
         file = getattr(sys.modules.get(function.__module__), "__file__", None)
         self._file = Path(file).resolve() if file else None
@@ -147,8 +149,7 @@ class _Reading:
                 self._note_classes(item)
 
     def _note_content(self, name: str, value: object) -> None:
-        depth = len(self._within)
-        self._name_of_content = name
+        depth, outer, self._content_of = len(self._within), self._content_of, name
         try:
             text = self._text(value)
         except _Unread as reason:
@@ -157,6 +158,7 @@ class _Reading:
             self.unread[name] = "is nested too deep to be read"
         else:
             self._keep(name, text)
+        self._content_of = outer
         del self._within[depth:]
 
     # Modules beside the function's own
@@ -253,7 +255,7 @@ class _Reading:
         import torch
 
         if value.requires_grad and value.is_leaf:
-            self.untrained[self._name_of_content] = None
+            self.untrained[self._content_of] = None
         try:
             held = value.detach().to_dense() if value.layout != torch.strided else value.detach()
             flat = held.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)

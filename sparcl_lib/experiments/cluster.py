@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparcl_lib.config import RunConfig
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, number_of
 from sparcl_lib.experiments.pool import CallResult, Results, Waiting, attempt, result_of
 from sparcl_lib.experiments.store import RunStore
 from sparcl_lib.experiments.worker import (
@@ -36,6 +36,7 @@ from sparcl_lib.experiments.worker import (
 )
 from sparcl_lib.methods import files_of
 from sparcl_lib.plain import is_yaml, read_yaml
+from sparcl_lib.progress import tell
 from sparcl_lib.revision import trained_by
 from sparcl_lib.tasks.classes import unknown_name
 from sparcl_lib.training.run_directory import RunDirectory, config_text
@@ -83,6 +84,8 @@ class Cluster:
         self._jobs: Any = None
         self._futures: set[Any] = set()
         self._stopped = False
+        self._most_jobs = _MOST
+        """As many as a system takes that has refused one."""
         self._connecting = threading.Lock()
 
     def store(self, roots: tuple[Path, ...], accelerator: str) -> RunStore:
@@ -166,7 +169,8 @@ class Cluster:
         except _GONE as error:
             raise UserError(_NO_SCHEDULER) from error
         if isinstance(self._where, Jobs):
-            wanted = max(len(self._jobs.worker_spec), min(self._where.workers, calls))
+            most = min(self._where.workers, self._most_jobs)
+            wanted = max(len(self._jobs.worker_spec), min(most, calls))
             if there < wanted:
                 self._hand_in_jobs(wanted)
         return max(1, there)
@@ -184,10 +188,15 @@ class Cluster:
             jobs.sync(hand_in)
         except RuntimeError as error:
             for name in [n for n, job in jobs.workers.items() if job.job_id is None]:
-                jobs._created.discard(jobs.workers.pop(name))  # dask cannot end what never began
-                del jobs.worker_spec[name]
-            said = " ".join(str(error).rpartition("stderr:")[2].split())
-            raise UserError(f"{jobs.job_cls.submit_command} refuses the job: {said}") from error
+                del jobs.workers[name], jobs.worker_spec[name]
+            jobs._created.clear()  # dask cannot end what never began
+            said = " ".join(str(error).rpartition("stderr:")[2].split()) or "no word why"
+            refused = f"{jobs.job_cls.submit_command} refuses the job: {said}"
+            if not jobs.workers:
+                raise UserError(refused) from error
+            self._most_jobs = len(jobs.workers)
+            there = number_of(self._most_jobs, "job")
+            tell(f"sparcl: {refused}; goes on with the {there} that it took")
 
     def _fit(
         self,

@@ -24,7 +24,8 @@ from sparcl_lib.prototypes.sums import (
     count_classes,
     flatten_features,
     has_class,
-    shape_of,
+    is_whole,
+    shown_number,
 )
 
 __all__ = [
@@ -238,10 +239,10 @@ def class_activity(
 def number_of_classes(labels: Tensor, num_classes: int | None) -> int:
     """num_classes, or as many as the labels have. Raises ValueError for what is no number, and for
     less than none."""
-    whole = num_classes is None or isinstance(num_classes, (int, torch.SymInt))
-    if not whole or (num_classes is not None and num_classes < 0):
-        got = num_classes if not isinstance(num_classes, Tensor) else shape_of(num_classes)
-        raise ValueError(f"num_classes is {got}: give how many there are, or None")
+    if num_classes is not None and (not is_whole(num_classes) or num_classes < 0):
+        raise ValueError(
+            f"num_classes is {shown_number(num_classes)}: give how many there are, or None"
+        )
     return count_classes(labels) if num_classes is None else num_classes
 
 

@@ -161,10 +161,10 @@ def fill_in(
 
     target (B, H, W) int64; guess (B, H, W) int64 classes of the old model; sure (B, H, W) bool,
     where its entropy is under the threshold of that class. Returns the target, with guesses where
-    it is background and ignore_index where it is background and they are not sure; and (B,) the
-    share of an image's background that is sure. Where there is no background it is 1, and 0 by the
-    released rule, whose image then does not count. Raises ValueError for another rule, and for
-    tensors of other pixels or types.
+    it is background and ignore_index where it is background and they are not sure (what else it
+    has stays, 255 too); and (B,) the share of an image's background that is sure. Where there is no
+    background it is 1, and 0 by the released rule, whose image then does not count. Raises
+    ValueError for another rule, and for tensors of other pixels or types.
     """
     _check_rule(rule)
     for name, value, wanted in (

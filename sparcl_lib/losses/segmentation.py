@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sparcl_lib.labels import VOID
 from sparcl_lib.losses.precision import full_precision
-from sparcl_lib.prototypes.sums import check_labels, shape_of
+from sparcl_lib.prototypes.sums import check_labels, is_whole, shape_of, shown_number
 
 __all__ = [
     "adaptive_cross_entropy",
@@ -34,12 +34,10 @@ def _check_pixels(logits: Tensor, target: Tensor) -> None:
 
 def check_num_old(num_old: int, logits: Tensor) -> None:
     """Raise ValueError for a number of old classes that logits (B, K, H, W) cannot have."""
-    whole = isinstance(num_old, (int, torch.SymInt))
-    if not whole or not 1 <= num_old <= logits.shape[1]:
-        got = num_old if not isinstance(num_old, Tensor) else shape_of(num_old)
+    if not is_whole(num_old) or not 1 <= num_old <= logits.shape[1]:
         raise ValueError(
             f"num_old counts the old classes with background: expected 1..{logits.shape[1]} "
-            f"(channels of the logits), got {got}"
+            f"(channels of the logits), got {shown_number(num_old)}"
         )
 
 

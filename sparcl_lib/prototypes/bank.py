@@ -42,10 +42,13 @@ class PrototypeBank(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *others: Any
     ) -> None:
+        *_, errors = others
         for name in ("sums", "counts"):  # assigned they may be, cast not
-            if prefix + name in state_dict:
-                kept = state_dict[prefix + name]
+            kept = state_dict.get(prefix + name)
+            if isinstance(kept, Tensor):
                 state_dict[prefix + name] = kept.to(getattr(self, name).dtype)
+                if not (kept.is_meta or kept.isfinite().all()):
+                    errors.append(f"{prefix}{name} are not finite: they were cast to {kept.dtype}")
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     def reset_parameters(self) -> None:

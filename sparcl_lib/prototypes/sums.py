@@ -4,6 +4,7 @@ Shapes: B images, D channels, h x w feature map, C classes, N = B * h * w locati
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -106,6 +107,16 @@ def check_labels(labels: Tensor, name: str) -> None:
 def shape_of(value: object) -> str:
     """What a message says that was given in place of a tensor of another shape."""
     return f"{tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def is_whole(value: object) -> bool:
+    """Whether this is a number of classes: Python's, NumPy's or a compiled graph's."""
+    return isinstance(value, (Integral, torch.SymInt))
+
+
+def shown_number(value: object) -> str:
+    """What a message says that was given in place of a number."""
+    return f"a Tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else str(value)
 
 
 def _kind(value: object) -> str:

@@ -1,11 +1,12 @@
 """Processes that train together were started alike, or none of them begins."""
 
+import hashlib
 from typing import Any
 
 from lightning_fabric import Fabric
 
-from sparcl_lib.config import settings_difference
-from sparcl_lib.digests import text_digest, training_code_digest
+from sparcl_lib.config import read_config, settings_difference, to_plain
+from sparcl_lib.digests import training_code_digest
 from sparcl_lib.errors import FailedElsewhere, UserError
 from sparcl_lib.methods import get_term
 from sparcl_lib.training.content import content_to_plain
@@ -13,7 +14,7 @@ from sparcl_lib.training.identity import changed_term
 from sparcl_lib.training.workspace import Workspace
 
 
-def check_alike(fabric: Fabric, workspace: Workspace) -> None:
+def check_alike(fabric: Fabric, workspace: Workspace, resume: bool) -> None:
     """Raise UserError where a process has other settings, data, terms or code than the first.
 
     On several machines a command is typed, or a job written, for each. What one of them had
@@ -21,11 +22,12 @@ def check_alike(fabric: Fabric, workspace: Workspace) -> None:
     """
     if fabric.world_size == 1:
         return
-    config, parts = workspace.config, _parts(workspace)
-    first_config, first_parts = fabric.broadcast((config, parts))
-    difference = settings_difference(
-        first_config, config, range(workspace.learned.num_steps)
-    ) or _differing_part(first_parts, parts)
+    plain, parts = to_plain(workspace.config), _parts(workspace, resume)
+    first_plain, first_parts = fabric.broadcast((plain, parts))
+    difference = _differing_part(first_parts, parts)
+    if difference is None:  # of other code, the first one's settings might not be readable here
+        steps = range(workspace.learned.num_steps)
+        difference = settings_difference(read_config(first_plain), workspace.config, steps)
     for rank in range(fabric.world_size):
         found = fabric.broadcast(difference, src=rank)
         if found and fabric.is_global_zero:
@@ -41,25 +43,29 @@ Parts = dict[str, dict[str, Any]]
 """What to say of a name whose value differs -> name -> value."""
 
 
-def _parts(workspace: Workspace) -> Parts:
+def _parts(workspace: Workspace, resume: bool) -> Parts:
     """What is in no setting, or there by its place alone."""
-    images = {split: text_digest(repr(sorted(x.items()))) for split, x in workspace.images.items()}
     # By their files: what a term names may differ in each process, such as its device.
     weighted = (get_term(term.name) for term in workspace.method.terms if term.weight)
     files = {t.name: t.file for t in weighted if not t.of_library and t.file is not None}
+    steps = range(workspace.learned.num_steps)
     return {
-        "its data have other {}": content_to_plain(workspace.content),
-        "its images of {} are others": images,
-        "its file with the term {} says something else": {
-            name: text_digest(file.read_text("utf-8")) for name, file in files.items()
-        },
         "its {} of the library is another": {"code": training_code_digest()},
+        "it was started with another {}": {"--resume": resume},
+        "its file with the term {} says something else": {
+            name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()
+        },
+        "its data have other {}": content_to_plain(workspace.content),
+        "its images to {} are others": {
+            "train on": workspace.images_sha256,
+            "test on": [workspace.evaluation_sha256(step) for step in steps],
+        },
     }
 
 
 def _differing_part(first: Parts, here: Parts) -> str | None:
     for words, values in here.items():
-        name = changed_term(first[words], values)
+        name = changed_term(first.get(words, {}), values)
         if name:
             return words.format(name)
     return None

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from subprocess import Popen
 from typing import Any
 
@@ -96,7 +96,8 @@ def _not_launched(precision: Precision, options: Mapping[str, Any]) -> Fabric:
     options = {**options, "devices": options.get("devices", 1)}  # Fabric takes all there are
     check_devices(options)
     given = options
-    if options.get("num_nodes", 1) == 1 and _count(options["devices"]) == 1:
+    alone = options.get("num_nodes", 1) == 1 and _count(options["devices"]) == 1
+    if alone and options.get("accelerator") != "tpu":  # which has an environment of its own
         # Where SLURM gave several tasks for something else, Fabric would not train at all.
         given = {"plugins": LightningEnvironment(), **options}
     with _refusals(options):
@@ -120,12 +121,15 @@ def _meeting(fabric: Fabric, options: Mapping[str, Any]) -> Iterator[None]:
     is called there.
     """
     known = getattr(fabric.strategy, "cluster_environment", None)
-    others = known is not None and known.creates_processes_externally
+    # A launcher of ours leaves what looks like others started elsewhere.
+    others = known is not None and known.creates_processes_externally and not _STARTED
     if not (others or options.get("num_nodes", 1) > 1):
         yield
         return
-    rank = os.environ.get(_rank_variable(), "0")
-    where = "" if known is None else f" at {known.main_address}:{known.main_port}"
+    rank = os.environ.get(_rank_variable() or "LOCAL_RANK", "0")
+    where = ""
+    with suppress(NotImplementedError):  # TPUs have no such address
+        where = "" if known is None else f" at {known.main_address}:{known.main_port}"
     line = f"sparcl: process {rank} waits for the others{where}: is each of them started?"
     late = threading.Timer(_LONG_PATIENCE, tell, [line])
     late.daemon = True

@@ -89,6 +89,7 @@ class StepSaver:
             if self._together:
                 distributed.barrier(self.group)  # whoever ends first takes the others along
             self.put_off.take_effect(stop)
+            self.put_off.install()  # its handler has returned: it was no stop
 
     @property
     def _together(self) -> bool:

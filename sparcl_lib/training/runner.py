@@ -121,7 +121,7 @@ def train(
             directory.remove_progress(directory.steps_done())  # of one that ended while it saved
         with launched(config.precision, config.deterministic, **fabric_options) as fabric:
             fabric.barrier()
-            check_alike(fabric, workspace)
+            check_alike(fabric, workspace, resume)
             # The others may see an older state of a network folder.
             steps = fabric.broadcast([k for k in steps if k not in directory.steps_done()])
             if config.model.sync_batch_norm and steps:

@@ -31,10 +31,15 @@ class PutOff:
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """From now on all are put off; where one is ignored, or C code has it, it stays so."""
-        for number in _INSISTS:
+        """From now on all are put off; where one is ignored, or C code has it, it stays so.
+
+        Those that only the command makes a stop are left alone where a program has not done so: it
+        may have a use of its own for them, which `signal.getsignal` does not tell.
+        """
+        for number in _INSISTS.keys() - self._before.keys():
             before = signal.getsignal(number)
-            if before not in (None, signal.SIG_IGN):
+            usual = number in (signal.SIGTERM, signal.SIGINT) and before is signal.SIG_DFL
+            if callable(before) or usual:
                 self._before[number] = before
                 signal.signal(number, self._note)
 
@@ -59,6 +64,7 @@ class PutOff:
                 os.write(terminal.fileno(), self._said.encode())  # a print may be under way
         elif now - self._at > _INSISTS[signal.Signals(number)]:
             self.take_effect(number)
+            self.install()  # its handler has returned: it was no stop
 
 
 @contextmanager

@@ -503,6 +503,35 @@ def test_a_job_that_is_refused_is_one_line(base, tmp_path, monkeypatch, capfd):
 
 
 @pytest.mark.slow
+def test_where_a_job_of_several_is_refused_the_others_train(base, tmp_path, monkeypatch, capfd):
+    """As by a limit of jobs for each user: what was taken is no worse for it."""
+    commands = add_commands(QUEUES["slurm"], tmp_path)
+    (commands / "sbatch").rename(commands / "take")
+    (commands / "sbatch").write_text(
+        f"#!/bin/sh\nmkdir {tmp_path}/taken 2>/dev/null && exec {commands}/take \"$@\"\n"
+        "echo 'too many jobs' >&2\nexit 1\n", "utf-8",
+    )  # fmt: skip
+    (commands / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    file = tmp_path / "jobs.yaml"
+    file.write_text(
+        f"system: slurm\nworkers: 2\n{QUEUES['slurm'].options}"
+        "scheduler_options: {host: 127.0.0.1, dashboard_address: ':0'}\n"
+        f"local_directory: {tmp_path / 'scratch'}\n",
+        "utf-8",
+    )
+    with open_cluster(file) as cluster:
+        store = open_store(tmp_path / "runs", cluster=cluster)
+        runs, errors = run_all([base.config("FT", seed) for seed in (0, 1)], store)
+    assert errors == [] and all(run.complete(checkpoints=True) for run in runs)
+    said = capfd.readouterr().err
+    line = "sparcl: sbatch refuses the job: too many jobs; goes on with the 1 job that it took"
+    assert said.count(line) == 1 and "Traceback" not in said
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("system", QUEUES)
 def test_jobs_are_handed_in_and_ended(base, tmp_path, monkeypatch, system):
     queue = QUEUES[system]

@@ -325,7 +325,7 @@ MISUSES = {
     ),
     "prototypes for a number": (
         lambda: losses.repulsion(FEATURES, LABELS, torch.rand(3, 4)),
-        r"num_classes is \(3, 4\): give how many there are",
+        r"num_classes is a Tensor of shape \(3, 4\): give how many there are",
     ),
     "a fraction of classes": (
         lambda: losses.sparsification(FEATURES, LABELS, 5.0),
@@ -337,7 +337,7 @@ MISUSES = {
     ),
     "the teacher for a number": (
         lambda: losses.unbiased_cross_entropy(LOGITS, torch.zeros(1, 2, 2).long(), LOGITS),
-        r"expected 1..3 .*, got \(1, 3, 2, 2\)",
+        r"expected 1..3 .*, got a Tensor of shape \(1, 3, 2, 2\)",
     ),
     "one scale": (lambda: losses.local_pod(MAPS, MAPS, 4), "scales must be .* got 4"),
     "sums and counts of other classes": (

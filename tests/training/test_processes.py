@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,11 +20,13 @@ from sparcl_lib.config import RunConfig, parse_settings, resolve
 from sparcl_lib.data.minivoc import generate
 from sparcl_lib.errors import FailedElsewhere, UserError
 from sparcl_lib.experiments import store
-from sparcl_lib.training import devices, runner, train
-from sparcl_lib.training.alike import _differing_part
+from sparcl_lib.methods import load_plugins
+from sparcl_lib.training import alike, devices, runner, train
+from sparcl_lib.training.alike import _differing_part, _parts
 from sparcl_lib.training.devices import make_fabric
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.step import StepTrainer
+from sparcl_lib.training.workspace import open_workspace
 
 TESTS = Path(__file__).parents[1]
 IMAGES, BATCH = 41, 2
@@ -420,18 +423,39 @@ def test_machines_that_were_started_otherwise_do_not_begin(mini, tmp_path):
     assert not list(out.glob("step-*"))
 
 
-@pytest.mark.parametrize("part", ["data", "images", "term", "code"])
-def test_what_no_setting_says_may_differ_too(part):
-    here = {
-        "its data have other {}": {"classes": {"disc": 1}},
-        "its images of {} are others": {"train": "0"},
-        "its file with the term {} says something else": {"mine": "0"},
-        "its {} of the library is another": {"code": "0"},
-    }
-    (words,) = [words for words in here if part in words or part in here[words]]
-    first = {**here, words: dict.fromkeys(here[words], "other")}
+PLUGIN = """from sparcl_lib import term
+
+@term
+def mine(context):
+    return 0 * context.output.logits.sum()
+"""
+
+
+def test_what_no_setting_says_may_differ_too(mini, tmp_path, monkeypatch):
+    plugin, weight = tmp_path / "mine.py", "method.terms.mine.weight=1"
+    plugin.write_text(PLUGIN, "utf-8")
+    load_plugins([plugin])
+    here = _parts(open_workspace(config(mini, weight), progress=False), resume=False)
     assert _differing_part(here, here) is None
-    assert _differing_part(first, here) == words.format(*here[words])
+
+    other = tmp_path / "minivoc"
+    generate(other, train=IMAGES + 30, val=7, size=32, progress=False)
+    elsewhere = _parts(open_workspace(config(other, weight), progress=False), resume=False)
+    assert _differing_part(here, elsewhere) in (
+        "its data have other data",
+        "its images to train on are others",
+    )
+    lists = dict(here)
+    lists["its images to {} are others"] = elsewhere["its images to {} are others"]
+    assert _differing_part(here, lists) == "its images to train on are others"
+    resumed = _parts(open_workspace(config(mini, weight), progress=False), resume=True)
+    assert _differing_part(here, resumed) == "it was started with another --resume"
+    plugin.write_bytes(f"# -*- coding: latin-1 -*-\n{PLUGIN}# \u00e4\n".encode("latin-1"))
+    edited = _parts(open_workspace(config(mini, weight), progress=False), resume=False)
+    assert _differing_part(here, edited) == "its file with the term mine says something else"
+    monkeypatch.setattr(alike, "training_code_digest", lambda: "another")
+    coded = _parts(open_workspace(config(mini, weight), progress=False), resume=False)
+    assert _differing_part(here, coded) == "its code of the library is another"
 
 
 @pytest.mark.slow
@@ -448,14 +472,15 @@ def test_one_that_waits_for_another_machine_says_so_and_can_be_stopped(mini, tmp
         command, env=LONE | JOB | TASK | here, text=True, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
+    late = threading.Timer(PATIENCE, process.kill)
+    late.start()
     try:
-        for line in process.stderr:
-            if "waits for the others" in line:
-                break
+        line = next((line for line in process.stderr if "waits for the others" in line), "")
         assert f"sparcl: process 0 waits for the others at 127.0.0.1:{port}: is each of" in line
         process.send_signal(number)
         assert process.wait(timeout=10) == -number
     finally:
+        late.cancel()
         process.kill()
         process.communicate()
 

@@ -2,11 +2,11 @@
 
     python benchmarks/studies/sparse_start/sparse_start.py [--store runs/minivoc] [--jobs N]
 
-MiniVOC 6-4 disjoint, seeds 0, 1, 2. MiB and UCE (MiB without distillation, at a lower rate), with
-64 channels and with 8; each without a loss, and with the paper's ratio or Hoyer's measure in step 0
-alone, in step 1 alone, and in both. Runs go to the store, so that a second call trains only what is
-missing. Writes results.csv (mIoU, a row per run and step) and features.csv, a row per run and step
-too, with the measures of latent_chapters.
+MiniVOC 6-4 disjoint, seeds 0, 1, 2. MiB and UCE (MiB without distillation, with a random start, at
+a lower rate), with 64 channels and with 8; each without a loss, and with the paper's ratio or
+Hoyer's measure in step 0 alone, in step 1 alone, and in both. Runs go to the store, so that a
+second call trains only what is missing. Writes results.csv (mIoU, a row per run and step) and
+features.csv, a row per run and step too, with the measures of latent_chapters.
 """
 
 import argparse
