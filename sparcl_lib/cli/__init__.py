@@ -94,7 +94,7 @@ def _go_on_without_stderr() -> None:
             errors="backslashreplace",
             line_buffering=True,
             write_through=getattr(before, "write_through", False),
-        )  # fmt: skip
+        )
 
 
 def _check_launcher() -> None:

@@ -472,6 +472,22 @@ def add_commands(queue: Queue, folder: Path) -> Path:
     return commands
 
 
+def ask_for(monkeypatch, commands: Path, system: str, workers: int) -> Path:
+    """The file for `--cluster`, which hands jobs in by these commands."""
+    folder = commands.parent
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    file = folder / "jobs.yaml"
+    file.write_text(
+        f"system: {system}\nworkers: {workers}\n{QUEUES[system].options}"
+        "scheduler_options: {host: 127.0.0.1, dashboard_address: ':0'}\n"
+        f"local_directory: {folder / 'scratch'}\n",
+        "utf-8",
+    )
+    return file
+
+
 @pytest.mark.slow
 def test_a_job_that_ignores_sigterm_is_killed(tmp_path):
     commands, job = add_commands(QUEUES["slurm"], tmp_path), tmp_path / "job.sh"
@@ -490,12 +506,7 @@ def test_a_job_that_is_refused_is_one_line(base, tmp_path, monkeypatch, capfd):
     """dask wrote a traceback, and the command waited for a worker for ever."""
     commands = add_commands(QUEUES["slurm"], tmp_path)
     (commands / "sbatch").write_text("#!/bin/sh\necho 'no such partition' >&2\nexit 1\n", "utf-8")
-    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
-    file = tmp_path / "jobs.yaml"
-    file.write_text(
-        f"system: slurm\nworkers: 2\n{QUEUES['slurm'].options}"
-        "scheduler_options: {host: 127.0.0.1, dashboard_address: ':0'}\n", "utf-8",
-    )  # fmt: skip
+    file = ask_for(monkeypatch, commands, "slurm", workers=2)
     with open_cluster(file) as cluster, pytest.raises(UserError) as refusal:
         run_all([base.config("FT", 0)], open_store(tmp_path / "runs", cluster=cluster))
     assert str(refusal.value) == "sbatch refuses the job: no such partition"
@@ -512,16 +523,7 @@ def test_where_a_job_of_several_is_refused_the_others_train(base, tmp_path, monk
         "echo 'too many jobs' >&2\nexit 1\n", "utf-8",
     )  # fmt: skip
     (commands / "sbatch").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    file = tmp_path / "jobs.yaml"
-    file.write_text(
-        f"system: slurm\nworkers: 2\n{QUEUES['slurm'].options}"
-        "scheduler_options: {host: 127.0.0.1, dashboard_address: ':0'}\n"
-        f"local_directory: {tmp_path / 'scratch'}\n",
-        "utf-8",
-    )
+    file = ask_for(monkeypatch, commands, "slurm", workers=2)
     with open_cluster(file) as cluster:
         store = open_store(tmp_path / "runs", cluster=cluster)
         runs, errors = run_all([base.config("FT", seed) for seed in (0, 1)], store)
@@ -536,16 +538,7 @@ def test_where_a_job_of_several_is_refused_the_others_train(base, tmp_path, monk
 def test_jobs_are_handed_in_and_ended(base, tmp_path, monkeypatch, system):
     queue = QUEUES[system]
     commands = add_commands(queue, tmp_path)
-    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    file = tmp_path / "jobs.yaml"
-    file.write_text(
-        f"system: {system}\nworkers: 3\n{queue.options}"
-        "scheduler_options: {host: 127.0.0.1, dashboard_address: ':0'}\n"
-        f"local_directory: {tmp_path / 'scratch'}\n",
-        "utf-8",
-    )
+    file = ask_for(monkeypatch, commands, system, workers=3)
     with open_cluster(file) as cluster:
         store = open_store(tmp_path / "runs", cluster=cluster)
         (run,), errors = run_all([base.config("FT", 0)], store)
