@@ -16,7 +16,8 @@ from sparcl_lib.lazy import lazy_names
 if TYPE_CHECKING:
     from sparcl_lib.api import ablate, compare, train
     from sparcl_lib.errors import UserError
-    from sparcl_lib.methods import term
+    from sparcl_lib.methods import mechanism, term
+    from sparcl_lib.models import backbone
     from sparcl_lib.run import Run, load_run
     from sparcl_lib.seeding import seed_everything
     from sparcl_lib.tasks import get_task
@@ -28,9 +29,11 @@ __all__ = [
     "UserError",
     "__version__",
     "ablate",
+    "backbone",
     "compare",
     "get_task",
     "load_run",
+    "mechanism",
     "seed_everything",
     "term",
     "train",
@@ -40,9 +43,11 @@ _HOMES = {
     "Run": "sparcl_lib.run",
     "UserError": "sparcl_lib.errors",
     "ablate": "sparcl_lib.api",
+    "backbone": "sparcl_lib.models",
     "compare": "sparcl_lib.api",
     "get_task": "sparcl_lib.tasks",
     "load_run": "sparcl_lib.run",
+    "mechanism": "sparcl_lib.methods",
     "seed_everything": "sparcl_lib.seeding",
     "term": "sparcl_lib.methods",
     "train": "sparcl_lib.api",

@@ -24,8 +24,8 @@ from sparcl_lib.cores import cores
 from sparcl_lib.data import open_source
 from sparcl_lib.environment import DISTRIBUTION
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import files_of, load_terms
 from sparcl_lib.models import build_backbone
+from sparcl_lib.plugins import files_of, load_files, outside
 from sparcl_lib.progress import tqdm
 from sparcl_lib.tasks import Task, get_task
 from sparcl_lib.training import make_fabric
@@ -113,10 +113,10 @@ def _apart(
     call: Callable[..., Rows], arguments: tuple[Any, ...], configs: Iterable[RunConfig]
 ) -> Rows:
     """In a fresh process, so that its peak memory is its own."""
-    terms = files_of(t.name for config in configs for t in config.method.terms)
+    files = files_of(outside(configs))
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(1, context, initializer=_begin, initargs=(terms,)) as pool:
+        with ProcessPoolExecutor(1, context, initializer=_begin, initargs=(files,)) as pool:
             return pool.submit(call, *arguments).result()
     except BrokenProcessPool:
         raise UserError(
@@ -125,9 +125,9 @@ def _apart(
         ) from None
 
 
-def _begin(terms: Mapping[str, Path]) -> None:
+def _begin(files: Mapping[str, Path]) -> None:
     """Bars of trainings that are cut off are not for the eye; errors come as exceptions."""
-    load_terms(terms)
+    load_files(files)
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
 
 

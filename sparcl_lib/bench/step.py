@@ -94,11 +94,11 @@ def random_trainer(
     images = batches[0].images[:FEW]
     settle(previous.to(images.device), images)
     if not new:
-        return _trainer(config, accelerator, 0, 1, previous, None, method.mechanisms(0))
+        return _trainer(config, accelerator, 0, 1, previous, None, method.around(0))
     states = _first_states(config, accelerator, first, previous, batches)
     before = {"step": 0, "mechanisms": states, "model": previous.state_dict()}
     student = grow(previous, sum(new), method.classifier_init)
-    mechanisms = method.mechanisms(1)
+    mechanisms = method.around(1)
     for mechanism in mechanisms:
         mechanism.prepare(student, before)
     teacher = freeze(previous) if method.needs_teacher(1) else None
@@ -136,7 +136,7 @@ def _first_states(
     batches: list[StepBatch],
 ) -> dict[str, object]:
     """What the method's mechanisms know of step 0, after a single iteration of it."""
-    mechanisms = config.method.mechanisms(0)
+    mechanisms = config.method.around(0)
     if not mechanisms:
         return {}
     for mechanism in mechanisms:

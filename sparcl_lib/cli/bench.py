@@ -47,7 +47,7 @@ def bench(
 
     from sparcl_lib.bench import device_facts, measure, write_tables
     from sparcl_lib.config import resolve
-    from sparcl_lib.methods import load_plugins
+    from sparcl_lib.plugins import load_plugins
 
     load_plugins(plugins or [])
     configs = [

@@ -61,7 +61,7 @@ def ablate(
     """Switch the loss terms of a method on and off; runs that are kept are not trained again."""
     from sparcl_lib.experiments import ablation
     from sparcl_lib.experiments.base import RunBase, open_store
-    from sparcl_lib.methods import load_plugins
+    from sparcl_lib.plugins import load_plugins
 
     load_plugins(plugins or [])
     base = RunBase(
@@ -112,7 +112,8 @@ def sweep(
     from sparcl_lib.experiments.space import read_space
     from sparcl_lib.experiments.sweep import Sweep, sweep_text
     from sparcl_lib.experiments.sweep import sweep as run_sweep
-    from sparcl_lib.methods import load_plugins, method_name
+    from sparcl_lib.methods import method_name
+    from sparcl_lib.plugins import load_plugins
     from sparcl_lib.writing import write_csv
 
     load_plugins(plugins or [])
@@ -160,7 +161,7 @@ def compare(
     """Every method on every task, setup, class order and seed, step 0 shared: tables, CSV, page."""
     from sparcl_lib.experiments import comparison
     from sparcl_lib.experiments.base import RunBase, Variant, open_store, read_variants
-    from sparcl_lib.methods import load_plugins
+    from sparcl_lib.plugins import load_plugins
 
     load_plugins(plugins or [])
     if methods is None and variants is None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sparcl_lib.cli.options import Plugins
 from sparcl_lib.errors import UserError
 
 
@@ -22,6 +23,7 @@ def export(
         ),
     ] = -1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    plugins: Plugins = None,
 ) -> None:
     """A trained network as a file that runs without torch: logits, class names, normalisation.
 
@@ -29,11 +31,13 @@ def export(
     does. sparcl predict takes it in the place of a run.
     """
     from sparcl_lib.exporting import export_onnx
+    from sparcl_lib.plugins import load_plugins
     from sparcl_lib.run import load_run
     from sparcl_lib.tasks.classes import unknown_name
 
     if format != "onnx":
         raise unknown_name("format", format, ["onnx"])
+    load_plugins(plugins or [])
     loaded = load_run(run)
     number = loaded.step_number(step)
     file = out or run / f"step-{number}" / "network.onnx"

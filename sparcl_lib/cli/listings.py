@@ -57,7 +57,7 @@ def settings(
     """Every setting that --set takes: its default, which values it takes and what it means."""
     from sparcl_lib.config.describing import described_settings, group_of, group_title
     from sparcl_lib.config.resolving import recipe_settings
-    from sparcl_lib.methods import load_plugins
+    from sparcl_lib.plugins import load_plugins
 
     load_plugins(plugins or [])
     recipe = recipe_settings(dataset, method)

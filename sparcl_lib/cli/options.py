@@ -47,7 +47,8 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE.py",
-        help="A Python file with loss terms of your own (@sparcl_lib.term); may be repeated.",
+        help="A Python file with loss terms (@sparcl_lib.term), mechanisms or backbones of your "
+        "own; may be repeated.",
     ),
 ]
 Against = Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sparcl_lib.cli.options import Plugins
 from sparcl_lib.errors import UserError
 
 
@@ -24,6 +25,7 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the files of an earlier call.")
     ] = False,
+    plugins: Plugins = None,
 ) -> None:
     """Segment photographs: class ids as NAME.png, NAME-overlay.png with a legend, areas as CSV."""
     from sparcl_lib.label_files import AREAS, write_label_maps
@@ -36,8 +38,10 @@ def predict(
         network = load_onnx(run)
         write_label_maps(network.predict, network.classes, images, out, overwrite)
     else:
+        from sparcl_lib.plugins import load_plugins
         from sparcl_lib.run import load_run
 
+        load_plugins(plugins or [])
         loaded = load_run(run)
         known = loaded.classes[: len(loaded.confusion(step))]
         write_label_maps(partial(loaded.predict, step=step), known, images, out, overwrite)

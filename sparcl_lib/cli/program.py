@@ -110,7 +110,7 @@ def train(
     row = _row_of(recipe, dataset=dataset, task=task, setup=setup, method=method)
 
     from sparcl_lib.config import resolve
-    from sparcl_lib.methods import load_plugins, tell_of_unused
+    from sparcl_lib.plugins import load_plugins, tell_of_unused
     from sparcl_lib.training import train as train_run
 
     load_plugins(plugins or [])
@@ -122,7 +122,7 @@ def train(
         overrides.insert(-1, {"model": {"weights": weights}})
     fixed = {"task": row.task, "setup": row.setup, "data_root": data_root}
     run_config = resolve(row.dataset, row.method, [row.settings, *overrides], **fixed)
-    tell_of_unused([run_config.method])
+    tell_of_unused([run_config])
     metrics = train_run(
         run_config,
         out,
@@ -189,12 +189,15 @@ def evaluate(
     dataset: Annotated[
         str | None, typer.Option(help="YAML file of the data, if it lies elsewhere now.")
     ] = None,
+    plugins: Plugins = None,
     accelerator: Accelerator = "auto",
     devices: Devices = "1",
 ) -> None:
     """Evaluate every checkpoint of a run again; refused if the data are not what they were."""
+    from sparcl_lib.plugins import load_plugins
     from sparcl_lib.training import evaluate as evaluate_run
 
+    load_plugins(plugins or [])
     _print_steps(
         evaluate_run(
             run, dataset=dataset, data_root=data_root, accelerator=accelerator, devices=devices

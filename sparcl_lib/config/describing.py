@@ -15,8 +15,10 @@ from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from sparcl_lib.config.settings import RunConfig
+from sparcl_lib.definitions import WithOptions
 from sparcl_lib.fields import FACTOR, acts, range_of
-from sparcl_lib.methods import TERMS, VARIANT, RegisteredTerm, Term, variants
+from sparcl_lib.methods import ADDED_MECHANISMS, TERMS, VARIANT, MechanismSettings, Term, variants
+from sparcl_lib.models import BACKBONES
 from sparcl_lib.plain import as_plain
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -45,7 +47,8 @@ def described_settings() -> list[Described]:
     )
     rows = [*_of_class(RunConfig, ""), Described(VARIANT, variants.VARIANTS[0], choices, meaning)]
     rows.sort(key=lambda row: _GROUPS.index(group_of(row.key)))
-    return [*rows, *(row for term in TERMS.values() for row in _of_term(term))]
+    known = (*TERMS.values(), *ADDED_MECHANISMS.values())
+    return [*rows, *(row for found in known for row in _of_options(found))]
 
 
 def group_of(key: str) -> str:
@@ -54,11 +57,12 @@ def group_of(key: str) -> str:
 
 
 def group_title(group: str) -> str:
-    """The group's name, for a term with the first sentence of its docstring."""
-    term = TERMS.get(group.removeprefix("method.terms."))
-    if term is None:
+    """The group's name, for a term or mechanism with the first sentence of its docstring."""
+    name = group.rpartition(".")[2]
+    found = {f"{f.group}.{f.name}": f for f in (TERMS.get(name), ADDED_MECHANISMS.get(name)) if f}
+    if group not in found:
         return group
-    summary = re.split(r"\.(?: |$)", _one_line(inspect.getdoc(term.function) or ""))[0]
+    summary = re.split(r"\.(?: |$)", _one_line(inspect.getdoc(found[group].function) or ""))[0]
     return f"{group}: {summary}"
 
 
@@ -67,25 +71,28 @@ def _of_class(cls: type, prefix: str) -> Iterator[Described]:
     for field in dataclasses.fields(cls):
         key, hint = prefix + field.name, hints[field.name]
         group = next((c for c in (hint, *get_args(hint)) if dataclasses.is_dataclass(c)), None)
-        if key == "method.terms":
+        if key in ("method.terms", "method.mechanisms"):
             continue
         if group is not hint:
-            values = _values(hint) + ("; for each step" if acts(field) == "per step" else "")
+            named = f"one of {', '.join(BACKBONES)}" if key == "model.backbone" else ""
+            values = named or _values(hint)
+            values += "; for each step" if acts(field) == "per step" else ""
             yield Described(key, as_plain(field.default), values, meanings.get(field.name, ""))
         if isinstance(group, type):
             yield from _of_class(group, f"{key}.")
 
 
-def _of_term(term: RegisteredTerm) -> Iterator[Described]:
-    prefix, common = f"method.terms.{term.name}.", field_meanings(Term)
-    hints = get_type_hints(Term, include_extras=True)
-    for field in dataclasses.fields(Term):
-        if field.name not in ("name", "options"):
+def _of_options(found: WithOptions) -> Iterator[Described]:
+    row = Term if found.group == "method.terms" else MechanismSettings
+    prefix, common = f"{found.group}.{found.name}.", field_meanings(row)
+    hints = get_type_hints(row, include_extras=True)
+    for field in dataclasses.fields(row):
+        if field.name in found.common:
             values = _values(hints[field.name])
             yield Described(prefix + field.name, field.default, values, common[field.name])
-    said = option_meanings(term)
-    for name, default in term.options.items():
-        hint = term.hints.get(name, str)
+    said = option_meanings(found)
+    for name, default in found.options.items():
+        hint = found.hints.get(name, str)
         values = _values(Annotated[float, FACTOR] if hint is float else hint)
         yield Described(prefix + name, as_plain(default), values, said.get(name, ""))
 
@@ -103,14 +110,15 @@ def field_meanings(cls: type) -> dict[str, str]:
     return found
 
 
-def option_meanings(term: RegisteredTerm) -> dict[str, str]:
-    """Option of a term -> what its docstring says behind `OPTION:`, until a blank line."""
-    names = "|".join(map(re.escape, term.options)) or "(?!)"
-    found: dict[str, str] = {}
-    for paragraph in (inspect.getdoc(term.function) or "").split("\n\n"):
+def option_meanings(found: WithOptions) -> dict[str, str]:
+    """Option -> what the docstring of its term or mechanism says behind `OPTION:`, until a blank
+    line."""
+    names = "|".join(map(re.escape, found.options)) or "(?!)"
+    meanings: dict[str, str] = {}
+    for paragraph in (inspect.getdoc(found.function) or "").split("\n\n"):
         parts = re.split(rf"(?:^|(?<=[.;:] ))({names}): ", _one_line(paragraph))
-        found |= {name: said.strip().rstrip(";") for name, said in zip(parts[1::2], parts[2::2])}
-    return found
+        meanings |= {name: said.strip().rstrip(";") for name, said in zip(parts[1::2], parts[2::2])}
+    return meanings
 
 
 def _one_line(text: str) -> str:

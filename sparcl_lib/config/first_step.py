@@ -1,7 +1,8 @@
 """Every setting of a run with what its declaration says, and those that step 0 depends on.
 
 The rule: a setting counts for step 0 unless it is declared to act later (sparcl_lib.fields; for
-the option of a loss term, `@term`), or belongs to a term that is not active at step 0. Of a setting
+the option of a loss term or a mechanism, `@term` and `@mechanism`), or belongs to one that is not
+active at step 0. Of a setting
 per step the first value counts. What is known by its content (data, task, lists, backbone weights)
 is compared there.
 """
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from sparcl_lib.config.settings import RunConfig
 from sparcl_lib.fields import Acts, acts, at_step
-from sparcl_lib.methods import Term
+from sparcl_lib.methods import MechanismSettings, Term
 from sparcl_lib.plain import as_plain
 
 
@@ -40,6 +41,9 @@ def _settings(group: Any, prefix: str) -> Iterator[tuple[str, Setting]]:
         if key == "method.terms":
             for term in value:
                 yield from _term_settings(term, f"{key}.{term.name}.")
+        elif key == "method.mechanisms":
+            for mechanism in value:
+                yield from _mechanism_settings(mechanism, f"{key}.{mechanism.name}.")
         elif dataclasses.is_dataclass(value):
             yield from _settings(value, f"{key}.")
         else:
@@ -50,12 +54,22 @@ def _term_settings(term: Term, prefix: str) -> Iterator[tuple[str, Setting]]:
     # Without a default, so that a term with weight 1 is not taken for one that is not there.
     yield f"{prefix}weight", Setting(term.weight, dataclasses.MISSING, "always")
     yield f"{prefix}from_step", Setting(term.from_step, 0, "always")
-    known, later = term.registered, set(term.registered.acts_later if term.registered else ())
-    # A term that nobody defines here has the options that somebody gave it.
-    defaults = known.options if known else dict.fromkeys(term.options, dataclasses.MISSING)
+    yield from _options(term, prefix)
+
+
+def _mechanism_settings(row: MechanismSettings, prefix: str) -> Iterator[tuple[str, Setting]]:
+    if row.enabled:  # one that is off is as one that is not there
+        yield f"{prefix}enabled", Setting(True, dataclasses.MISSING, "always")
+        yield from _options(row, prefix)
+
+
+def _options(row: Term | MechanismSettings, prefix: str) -> Iterator[tuple[str, Setting]]:
+    known, later = row.registered, set(row.registered.acts_later if row.registered else ())
+    # One that nobody defines here has the options that somebody gave it.
+    defaults = known.options if known else dict.fromkeys(row.options, dataclasses.MISSING)
     for option, default in defaults.items():
         said: Acts = "later" if option in later else "always"
-        yield f"{prefix}{option}", Setting(term.options.get(option, default), default, said)
+        yield f"{prefix}{option}", Setting(row.options.get(option, default), default, said)
 
 
 def first_step_settings(
@@ -64,14 +78,21 @@ def first_step_settings(
     """Dotted key -> value of whatever step 0 depends on.
 
     defaults: also settings that stand at their default. Without them a new setting, whose default
-    is what was before, changes nothing here. trained: of the terms that nobody defines here, those
-    which step 0 was trained with; None: all of them, for it is not known.
+    is what was before, changes nothing here. trained: of what nobody defines here, what step 0 was
+    trained with, as `training.identity.outside_facts` names it; None: it is not known, and all of
+    it counts.
     """
+    method = config.method
+    rows: list[tuple[str, str, Term | MechanismSettings]] = [
+        (f"method.terms.{row.name}", row.name, row) for row in method.terms
+    ]
+    for row in method.mechanisms:
+        rows.append((f"method.mechanisms.{row.name}", f"mechanism {row.name}", row))
     inactive = {
-        f"method.terms.{t.name}"
-        for t in config.method.terms
-        if not t.active(0)
-        or (t.registered is None and trained is not None and t.name not in trained)
+        group
+        for group, name, row in rows
+        if not row.active(0)
+        or (row.registered is None and trained is not None and name not in trained)
     }
     found = {}
     for key, setting in all_settings(config).items():

@@ -2,12 +2,12 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, get_type_hints
 
 from sparcl_lib.config.settings import RunConfig
 from sparcl_lib.errors import UserError, shown
-from sparcl_lib.methods import TERMS, VARIANT, RegulariserSettings, term_options
+from sparcl_lib.methods import ADDED_MECHANISMS, TERMS, VARIANT, RegulariserSettings
 from sparcl_lib.plain import flatten
 
 _ELSEWHERE = {
@@ -22,11 +22,12 @@ _ELSEWHERE = {
 
 def known_keys() -> list[str]:
     """Every dotted key that --set and settings files may use."""
-    keys = [VARIANT, *(key for key in _field_keys(RunConfig) if key != "method.terms")]
+    rows = ("method.terms", "method.mechanisms")
+    keys = [VARIANT, *(key for key in _field_keys(RunConfig) if key not in rows)]
     keys += _field_keys(RegulariserSettings, "method.regulariser.")
-    for term in TERMS:
-        options = ("weight", "from_step", *term_options(term))
-        keys += [f"method.terms.{term}.{option}" for option in options]
+    for found in (*TERMS.values(), *ADDED_MECHANISMS.values()):
+        options = (*found.common, *found.options)
+        keys += [f"{found.group}.{found.name}.{option}" for option in options]
     return keys
 
 
@@ -48,7 +49,7 @@ def check_keys(plain: Mapping[str, Any]) -> None:
             group = key.rpartition(".")[0]
             there = f" {group}" if any(k.startswith(f"{group}.") for k in known) else ""
             hint = f": did you mean {near[0]}?" if near else f"; sparcl settings{there} lists them"
-            raise UserError(f"unknown setting {shown(key)}{hint}{_term_hint(key)}")
+            raise UserError(f"unknown setting {shown(key)}{hint}{_plugin_hint(key)}")
 
 
 def _near(key: str, known: list[str]) -> list[str]:
@@ -60,9 +61,14 @@ def _near(key: str, known: list[str]) -> list[str]:
     return [k for k in names if difflib.get_close_matches(name, [names[k]], cutoff=0.55)]
 
 
-def _term_hint(key: str) -> str:
-    """What else may be wrong with the setting of a term that nobody has defined."""
-    name = key.removeprefix("method.terms.").partition(".")[0]
-    if not key.startswith("method.terms.") or name in TERMS:
-        return ""
-    return " A term of your own is known once the file that defines it is given: --plugin FILE.py"
+def _plugin_hint(key: str) -> str:
+    """What else may be wrong with the setting of a term or mechanism that nobody has defined."""
+    kinds: dict[str, Container[str]] = {"terms": TERMS, "mechanisms": ADDED_MECHANISMS}
+    for kind, known in kinds.items():
+        prefix = f"method.{kind}."
+        if key.startswith(prefix) and key.removeprefix(prefix).partition(".")[0] not in known:
+            return (
+                f". A {kind[:-1]} of your own is known once the file that defines it is given: "
+                f"--plugin FILE.py"
+            )
+    return ""

@@ -57,7 +57,7 @@ def resolve(
     plain = with_variant(before, after, ModelConfig.head)
     config = read_config({**plain, **fixed})
     _check_new_terms(plain["method"]["terms"], METHODS[method]["terms"], method)
-    config.method.check_terms()
+    config.check_defined()
     return with_absolute_paths(config)
 
 

@@ -16,7 +16,7 @@ from sparcl_lib.fields import (
     require,
 )
 from sparcl_lib.methods import Method, build_method, method_to_plain
-from sparcl_lib.models.spec import BackboneName
+from sparcl_lib.models import get_backbone
 from sparcl_lib.plain import as_plain, build
 from sparcl_lib.tasks import Setup
 
@@ -75,7 +75,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    backbone: BackboneName = "resnet101"
+    backbone: str = "resnet101"
     """What computes the features, before the head. mini, for MiniVOC on a CPU, gives 64 channels;
     mini_narrow gives 8 and mini_wide 256."""
     weights: str | None = by_content("imagenet")
@@ -149,11 +149,17 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_ranges(self, "")
 
+    def check_defined(self) -> None:
+        """Raise UserError for a term, a mechanism or a backbone that is not defined here: the run
+        can be read, but not trained."""
+        self.method.check_defined()
+        get_backbone(self.model.backbone)
+
 
 def read_config(plain: Mapping[str, Any]) -> RunConfig:
     """The configuration that `to_plain` wrote, or any nested data; UserError names a wrong key.
 
-    Terms that nobody defines here are kept as they are: whoever trains calls `method.check_terms`.
+    What nobody defines here is kept as it is: whoever trains calls `check_defined`.
     """
     plain = {key: value for key, value in plain.items() if key != CONTENT}
     method = plain.get("method")

@@ -15,9 +15,9 @@ from sparcl_lib.api import configure
 from sparcl_lib.config import RunConfig, parse_settings
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.cluster import CLUSTER_VARIABLE, Cluster, open_cluster
-from sparcl_lib.experiments.pool import run_all, terms_of
+from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore, default_store, run_keys
-from sparcl_lib.methods import can_travel, get_term
+from sparcl_lib.plugins import can_travel, outside
 from sparcl_lib.run import Run
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training import train
@@ -64,7 +64,7 @@ def run_or_load_all(
 
     checkpoints: names of the runs whose networks are needed.
     """
-    there = can_travel(terms_of(configs.values()))
+    there = can_travel(outside(configs.values()))
     with open_cluster(os.environ.get(CLUSTER_VARIABLE) if there else None) as cluster:
         errors = run_all(configs.values(), _store(cluster)).errors
     if errors:
@@ -92,7 +92,7 @@ def _note_use(run: Run, checkpoints: bool) -> None:
     is trained where the cell is read.
     """
     file = os.environ.get(USES_VARIABLE)
-    if file and all(get_term(term.name).of_library for term in run.config.method.terms):
+    if file and not outside([run.config]):
         line = json.dumps(
             {"run": str(run.directory.path), "first": str(run.first.path), "whole": checkpoints}
         )

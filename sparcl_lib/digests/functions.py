@@ -27,24 +27,25 @@ _MOST_BYTES = 2**30
 """How much is read of the values that a function names: enough for a network of its own."""
 
 
-def function_digest(function: Callable[..., Any]) -> str:
-    """Digest of what a function says, and of what it names in the module that it stands in, or
-    around it: functions and classes by their source; tensors, arrays, instances and other values
-    by what they hold; modules beside its own by their statements. Other modules are trusted.
+def function_digest(function: Callable[..., Any], title: str | None = None) -> str:
+    """Digest of what a function or class says, and of what it names in the module that it stands
+    in, or around it: functions and classes by their source; tensors, arrays, instances and other
+    values by what they hold; modules beside its own by their statements. Other modules are trusted.
 
     As `statements_digest`; where there is no source (at an interpreter's prompt) from the code
     object, which another version of Python compiles otherwise. A value that cannot be read, or
     holds too much, does not count; a line on stderr says so, once in a process. So does one of
-    weights that look as if they were to learn.
+    weights that look as if they were to learn. title: what it is called there.
     """
+    title = title or f"term {function.__name__}"
     reading = _Reading(function)
     reading.note(function.__name__, function)
     for name, why in reading.unread.items():
-        said = f"{name}, which the term {function.__name__} names, {why}"
+        said = f"{name}, which the {title} names, {why}"
         _say(f"{said}: runs are not kept apart by what it is")
     for name in reading.untrained:
         _say(
-            f"{name}, which the term {function.__name__} names, has weights, and none of them "
+            f"{name}, which the {title} names, has weights, and none of them "
             f"learns: a run trains its network alone; with requires_grad_(False) this line goes"
         )
     return text_digest(repr(sorted(reading.found.items())))

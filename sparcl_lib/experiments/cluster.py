@@ -34,8 +34,8 @@ from sparcl_lib.experiments.worker import (
     train_job,
     write_files,
 )
-from sparcl_lib.methods import files_of
 from sparcl_lib.plain import is_yaml, read_yaml
+from sparcl_lib.plugins import files_of, outside
 from sparcl_lib.progress import tell
 from sparcl_lib.revision import trained_by
 from sparcl_lib.tasks.classes import unknown_name
@@ -212,10 +212,10 @@ class Cluster:
         Raises UserError as there, and when the cluster fails.
         """
         first, run = (out.name, None) if start_from is None else (start_from.name, out.name)
-        files = files_of(term.name for term in config.method.terms)
-        terms = {term: (file.name, file.read_bytes()) for term, file in files.items()}
+        files = files_of(outside([config]))
+        plugins = {title: (file.name, file.read_bytes()) for title, file in files.items()}
         sent = {out.name: read_files(out)} if RunDirectory(out).steps_done() else {}
-        job = Job(config, first, run, options, trained_by(), terms, sent)
+        job = Job(config, first, run, options, trained_by(), plugins, sent)
         trained = self._train(job)
         if trained.files is None and start_from is not None:
             job = job._replace(sent={**sent, first: read_files(start_from)})

@@ -16,9 +16,9 @@ from sparcl_lib.errors import UserError, shown
 from sparcl_lib.experiments.base import RunBase, Variant, unique
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
-from sparcl_lib.methods import tell_of_unused
 from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
 from sparcl_lib.plain import flatten
+from sparcl_lib.plugins import tell_of_unused
 from sparcl_lib.progress import tell
 from sparcl_lib.report import ReportRun, gains_over, gains_text, results_text
 from sparcl_lib.report.differences import gains_note
@@ -158,7 +158,7 @@ def compare(blocks: Iterable[Block], store: RunStore, jobs: int | None = None) -
     configs = [config for block in blocks for config in block.configs()]
     _check_one_test(configs)
     _check_one_task(configs)
-    tell_of_unused(config.method for config in configs)
+    tell_of_unused(configs)
     runs, errors = run_all(configs, store, jobs)
     finished: dict[Path, Run] = {r.directory.path: r for r in runs if r is not None}
     if not finished:

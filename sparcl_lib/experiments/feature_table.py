@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from sparcl_lib.data.loading.dataset import SegmentationDataset, StepLoader, evaluation_batches
 from sparcl_lib.data.loading.transforms import evaluation_transform
-from sparcl_lib.experiments.pool import CallResult, run_calls, terms_of
+from sparcl_lib.experiments.pool import CallResult, run_calls
 from sparcl_lib.labels import VOID
 from sparcl_lib.latent_space import (
     Floats,
@@ -25,6 +25,7 @@ from sparcl_lib.latent_space import (
     locations,
     recall,
 )
+from sparcl_lib.plugins import outside
 from sparcl_lib.run import Run
 from sparcl_lib.tasks import training_table
 from sparcl_lib.training.workspace import Workspace, open_workspace
@@ -84,14 +85,14 @@ def feature_table(
     """Measure the networks of all steps of some runs; runs that share one are measured once there.
 
     measure: must be found by other processes, so no lambda and no cell's function. jobs: processes,
-    one per core if not given. Raises UserError for terms that other processes cannot read.
+    one per core if not given. Raises UserError for what is not defined here, or where other
+    processes cannot read it.
     """
     calls = {
         place: partial(_measure_network, measure, run, step)
         for run in runs for step, place in enumerate(_places(run))
     }  # fmt: skip
-    names = terms_of(run.config for run in runs)
-    known = run_calls(calls, jobs, label, names)
+    known = run_calls(calls, jobs, label, outside(run.config for run in runs))
     rows = [row for run in runs for row in _rows(run, known)]
     return FeatureTable(pd.DataFrame(rows), [r.error for r in known.values() if r.error])
 

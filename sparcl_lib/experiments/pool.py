@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -26,10 +26,11 @@ from sparcl_lib.cores import cores
 from sparcl_lib.data import Source, open_source, partition, read_lists, scan
 from sparcl_lib.data.remarks import class_remarks, list_remarks, step_remarks
 from sparcl_lib.data.splits import hold_out
+from sparcl_lib.definitions import Definition
 from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
-from sparcl_lib.methods import can_travel, files_of, load_terms
 from sparcl_lib.plain import is_yaml
+from sparcl_lib.plugins import can_travel, files_of, load_files, outside
 from sparcl_lib.progress import BarsOfOthers, one_line, ticking, tqdm
 from sparcl_lib.run import Run
 from sparcl_lib.stops import stops_come_out
@@ -81,7 +82,7 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     """
     configs = list(configs)
     tell_of_data(configs)
-    terms = terms_of(configs)
+    needed = outside(configs)
     keys = [run_keys(config) for config in configs]
     wanted = dict(zip(keys, configs))
     results: dict[RunKeys, CallResult] = {k: _kept(store, c, k) for k, c in wanted.items()}
@@ -98,7 +99,7 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     titles = {k: title(c) for k, c in wanted.items()}
     firsts = {k.first: f"step 0 of {titles[k]}" for k in reversed(missing)}
     done = run_calls(
-        calls, jobs, label, terms, store.executor, after, firsts | titles, store.usual_jobs
+        calls, jobs, label, needed, store.executor, after, firsts | titles, store.usual_jobs
     )
     results |= {k: done[k] for k in missing}
     errors = [f"{titles[k]}: {r.error}" for k, r in results.items() if r.error]
@@ -162,16 +163,11 @@ def title(config: RunConfig) -> str:
     return f"{config.method.name}, {config.task} {config.setup}{order}, seed {config.seed}"
 
 
-def terms_of(configs: Iterable[RunConfig]) -> list[str]:
-    """Names of all loss terms that these runs have."""
-    return list(dict.fromkeys(t.name for c in configs for t in c.method.terms))
-
-
 def run_calls(
     calls: Calls,
     jobs: int | None,
     label: str,
-    terms: Iterable[str] = (),
+    needed: Sequence[Definition] = (),
     executor: Executor | None = None,
     after: Mapping[Any, Calls] = MappingProxyType({}),
     titles: Mapping[Any, str] = MappingProxyType({}),
@@ -179,10 +175,10 @@ def run_calls(
 ) -> dict[Any, CallResult]:
     """Key -> what its call returned, in processes of one thread, under one bar.
 
-    With one job the calls are made here, one after the other. terms: loss terms that the calls
-    need; other processes read those that are not the library's from their files. Where one has no
-    file (it stands in a notebook) the calls are made here, or refused with a UserError if more jobs
-    were asked for. executor: who makes the calls in place of processes of this machine. after: key
+    With one job the calls are made here, one after the other. needed: what the calls take from
+    outside the library, which other processes read from its files. Where one has no file (it stands
+    in a notebook) the calls are made here, or refused with a UserError if more jobs were asked for.
+    executor: who makes the calls in place of processes of this machine. after: key
     -> calls that are made once this key's has come back; where it failed, they fail with it.
     titles: key -> what is said to have failed. The bar counts what did not. usual_jobs:
     where none are given; None: one per core.
@@ -193,9 +189,9 @@ def run_calls(
         return {}
     total = len(calls) + sum(map(len, after.values()))
     if executor is None:
-        executor = _of_this_machine(total, jobs, terms, usual_jobs or cores())
+        executor = _of_this_machine(total, jobs, needed, usual_jobs or cores())
     else:
-        files_of(terms)  # refuses those that cannot travel
+        files_of(needed)  # refuses those that cannot travel
     results: dict[Any, CallResult] = {}
     waiting = deque(calls.items())
     arriving = executor(waiting)
@@ -215,19 +211,21 @@ def run_calls(
     return results
 
 
-def _of_this_machine(calls: int, jobs: int | None, terms: Iterable[str], usual: int) -> Executor:
+def _of_this_machine(
+    calls: int, jobs: int | None, needed: Sequence[Definition], usual: int
+) -> Executor:
     """As many processes as are asked for and of use, or none beside this one."""
     if jobs is None:
-        jobs = usual if can_travel(terms) else 1
+        jobs = usual if can_travel(needed) else 1
     jobs = min(jobs, calls)
-    return _one_by_one if jobs <= 1 else partial(_side_by_side, jobs=jobs, files=files_of(terms))
+    return _one_by_one if jobs <= 1 else partial(_side_by_side, jobs=jobs, files=files_of(needed))
 
 
 def attempt(call: Call, files: Mapping[str, Path] | None = None) -> CallResult:
-    """What a call returns or raises. files: of terms that this process may not know."""
+    """What a call returns or raises. files: of what this process may not know."""
     try:
         with stops_come_out():
-            load_terms(files or {})
+            load_files(files or {})
             return CallResult(call())
     except UserError as error:
         return CallResult(error=str(error))

@@ -29,8 +29,10 @@ from sparcl_lib.config import (
     parse_settings,
     to_plain,
 )
+from sparcl_lib.definitions import Definition
 from sparcl_lib.errors import UserError, shown
-from sparcl_lib.methods import METHODS, method_name
+from sparcl_lib.methods import METHODS, get_term, method_name
+from sparcl_lib.models import get_backbone
 from sparcl_lib.plain import build, flatten, read_yaml
 
 _MOST_STEPS = 254
@@ -131,10 +133,22 @@ def _name_and_place(key: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (key, None)
 
 
-def searched_terms(space: Space) -> list[str]:
-    """Names of the loss terms of which a space varies a weight or an option."""
-    parts = [key.split(".") for key in space if key.startswith("method.terms.")]
-    return list(dict.fromkeys(name for _, _, name, *_ in parts))
+def switches(space: Space) -> dict[str, Any]:
+    """Settings, nested, by which a run has all plug-in terms and mechanisms that a space varies."""
+    found = []
+    for group, name in ((".".join(key.split(".")[:2]), key.split(".")[2:3]) for key in space):
+        if group == "method.mechanisms":
+            found.append(f"{group}.{name[0]}.enabled=true")
+        elif group == "method.terms" and not get_term(name[0]).of_library:
+            found.append(f"{group}.{name[0]}.weight=1")
+    return parse_settings(found)
+
+
+def searched_backbones(space: Space) -> list[Definition]:
+    """Those of a user's among its choices."""
+    choices = space.get("model.backbone")
+    named = [str(name) for name in choices] if isinstance(choices, tuple) else []
+    return [found for found in map(get_backbone, named) if not found.of_library]
 
 
 def plain_space(space: Space) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,11 @@ from filelock import FileLock, Timeout
 
 from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import Term
 from sparcl_lib.progress import tell
 from sparcl_lib.revision import note_edits, trained_by
 from sparcl_lib.run import Run
 from sparcl_lib.training.devices import is_first_process
-from sparcl_lib.training.identity import read_identity, read_terms
+from sparcl_lib.training.identity import outside_facts, read_identity
 from sparcl_lib.training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -47,18 +46,16 @@ def run_keys(config: RunConfig) -> RunKeys:
     """The keys of a run: its settings, the contents of the files that they name, and the code that
     trains. No path is in them. Raises UserError when the data are not there.
     """
-    identity, method = read_identity(config), config.method
-    used = [term for term in method.terms if term.weight > 0]
-    run = _digest({**_trained_by(used), **identity.run})
-    first = _digest({**_trained_by(method.active_terms(0)), **identity.first})
-    name = re.sub(r"[^\w.]+", "-", method.name)
+    identity = read_identity(config)
+    run = _digest({**_trained_by(outside_facts(config)), **identity.run})
+    first = _digest({**_trained_by(outside_facts(config, 0)), **identity.first})
+    name = re.sub(r"[^\w.]+", "-", config.method.name)
     name = name.encode()[:_LONGEST].decode(errors="ignore")
     return RunKeys(f"{name}-{run}", f"first-{first}")
 
 
-def _trained_by(terms: Iterable[Term]) -> dict[str, Any]:
-    """The code: of the library by its revision, and of terms that are not the library's."""
-    outside = read_terms(terms)
+def _trained_by(outside: Mapping[str, Any]) -> dict[str, Any]:
+    """The code: of the library by its revision, and of what is not the library's."""
     return {"training": trained_by(), **({"terms": outside} if outside else {})}
 
 

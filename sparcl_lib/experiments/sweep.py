@@ -21,17 +21,18 @@ from filelock import FileLock, Timeout
 from sparcl_lib.config import RunConfig, parse_settings
 from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.experiments.base import RunBase
-from sparcl_lib.experiments.pool import run_calls, tell_of_data, terms_of
+from sparcl_lib.experiments.pool import run_calls, tell_of_data
 from sparcl_lib.experiments.space import (
     Space,
     plain_space,
     recipe_values,
-    searched_terms,
+    searched_backbones,
     settings_of,
     suggest,
+    switches,
 )
 from sparcl_lib.experiments.store import RunStore, run_keys
-from sparcl_lib.methods import get_term
+from sparcl_lib.plugins import outside
 from sparcl_lib.progress import tell
 from sparcl_lib.run import Run
 from sparcl_lib.training.stopping import stops_put_off
@@ -66,12 +67,14 @@ class Sweep:
         base = {name: getattr(self.base, name) for name in ("dataset", "task", "setup")}
         settings = json.loads(json.dumps(self.base.overrides))
         space = plain_space(self.spaces[method])
-        # A term of one's own that only the space names has its code in no run of the recipe alone.
-        own = [n for n in searched_terms(self.spaces[method]) if not get_term(n).of_library]
-        with_terms = parse_settings(f"method.terms.{name}.weight=1" for name in own)
-        first = run_keys(self.base.config(method, self.seeds[0], with_terms)).run
+        # A plug-in that only the space names has its code in no run of the recipe alone.
+        first = run_keys(self.with_all(method)).run
         given = {**base, "settings": settings, "seeds": list(self.seeds), "space": space}
         return given | {"recipe, data and code": first}
+
+    def with_all(self, method: str) -> RunConfig:
+        """A run that has every term and mechanism of a user's that may be tried."""
+        return self.base.config(method, self.seeds[0], switches(self.spaces[method]))
 
     def chosen_by(self, method: str) -> str:
         """The images that decide which trial is best: `test images`, or `held out 0.2`."""
@@ -115,9 +118,10 @@ def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame
     tell_of_data(configs)
     if any(plan.chosen_by(method) == _TEST_IMAGES for method in plan.spaces):
         tell(_BY_TEST_IMAGES)
-    terms = terms_of(configs)
-    terms += [name for space in plan.spaces.values() for name in searched_terms(space)]
-    done = run_calls(calls, jobs, "trials", terms, store.executor, usual_jobs=store.usual_jobs)
+    needed = outside(map(plan.with_all, plan.spaces))
+    for space in plan.spaces.values():
+        needed += searched_backbones(space)
+    done = run_calls(calls, jobs, "trials", needed, store.executor, usual_jobs=store.usual_jobs)
     for result in done.values():
         if result.error:  # trials that fail stand in the journal: this is something else
             raise UserError(result.error)

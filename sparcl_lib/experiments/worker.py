@@ -19,7 +19,7 @@ from sparcl_lib.config import RunConfig
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.pool import one_thread
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
-from sparcl_lib.methods import load_terms
+from sparcl_lib.plugins import load_files
 from sparcl_lib.revision import trained_by
 from sparcl_lib.training import train
 from sparcl_lib.training.run_directory import RunDirectory
@@ -43,8 +43,8 @@ class Job(NamedTuple):
     """Of Lightning Fabric."""
     code: Mapping[str, Any]
     """The code that trains at home, as `trained_by` has it."""
-    terms: Mapping[str, tuple[str, bytes]] = {}
-    """Terms that are not the library's -> name and contents of the file that defines them."""
+    plugins: Mapping[str, tuple[str, bytes]] = {}
+    """What is not the library's -> name and contents of the file that defines it."""
     sent: Mapping[str, Files] = {}
     """Key -> what is there of it at home."""
 
@@ -72,7 +72,7 @@ def train_job(job: Job) -> Trained:
     _check_worker(worker, job)
     scratch = _scratch(worker)
     with one_thread(), _silent():
-        load_terms(_saved_terms(scratch, job))
+        load_files(_saved_files(scratch, job))
         keys = run_keys(job.config)
         _check_keys(worker, job, keys)
         store = RunStore((scratch,), partial(train, **job.options))
@@ -110,12 +110,12 @@ def _scratch(worker: Any) -> Path:
     return Path(worker.local_directory).absolute().parent / _FOLDER
 
 
-def _saved_terms(scratch: Path, job: Job) -> dict[str, Path]:
-    """The files that define the job's terms, each in a folder that is named by its contents."""
+def _saved_files(scratch: Path, job: Job) -> dict[str, Path]:
+    """The files of the job's plug-ins, each in a folder that is named by its contents."""
     saved = {}
-    for term, (name, content) in job.terms.items():
-        saved[term] = scratch / "terms" / hashlib.sha256(content).hexdigest()[:16] / name
-        write_files(saved[term].parent, {name: content})
+    for title, (name, content) in job.plugins.items():
+        saved[title] = scratch / "plugins" / hashlib.sha256(content).hexdigest()[:16] / name
+        write_files(saved[title].parent, {name: content})
     return saved
 
 

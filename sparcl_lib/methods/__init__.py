@@ -5,22 +5,22 @@ from sparcl_lib.method_table import METHODS, method_name
 from sparcl_lib.methods import terms as _terms  # noqa: F401  # isort: skip
 from sparcl_lib.methods import released_terms as _released  # noqa: F401  # isort: skip
 from sparcl_lib.losses.pseudo_labels import entropy_histogram, entropy_thresholds
+from sparcl_lib.methods.added_mechanisms import (
+    ADDED_MECHANISMS,
+    RegisteredMechanism,
+    get_mechanism,
+    mechanism,
+)
 from sparcl_lib.methods.context import StepContext, labelled_sums
 from sparcl_lib.methods.fusion import new_share
-from sparcl_lib.methods.mechanism import LossValues, Mechanism, state_of
+from sparcl_lib.methods.hooks import LossValues, Mechanism, state_of
 from sparcl_lib.methods.method import (
     MECHANISMS,
+    MechanismSettings,
     Method,
     Term,
     build_method,
     method_to_plain,
-)
-from sparcl_lib.methods.plugins import (
-    can_travel,
-    files_of,
-    load_plugins,
-    load_terms,
-    tell_of_unused,
 )
 from sparcl_lib.methods.registry import TERMS, RegisteredTerm, get_term, term, term_options
 from sparcl_lib.methods.regularisers import RegulariserSettings, WeightPenalty
@@ -28,33 +28,33 @@ from sparcl_lib.methods.saliency import salient
 from sparcl_lib.methods.variants import VARIANT, with_variant
 
 __all__ = [
+    "ADDED_MECHANISMS",
     "MECHANISMS",
     "METHODS",
     "TERMS",
     "VARIANT",
     "LossValues",
     "Mechanism",
+    "MechanismSettings",
     "Method",
+    "RegisteredMechanism",
     "RegisteredTerm",
     "RegulariserSettings",
     "StepContext",
     "Term",
     "WeightPenalty",
     "build_method",
-    "can_travel",
     "entropy_histogram",
     "entropy_thresholds",
-    "files_of",
+    "get_mechanism",
     "get_term",
     "labelled_sums",
-    "load_plugins",
-    "load_terms",
+    "mechanism",
     "method_name",
     "method_to_plain",
     "new_share",
     "salient",
     "state_of",
-    "tell_of_unused",
     "term",
     "term_options",
     "with_variant",

@@ -6,7 +6,7 @@ Source: SSUL (Cha et al., NeurIPS 2021), which freezes the encoder and the old c
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from sparcl_lib.methods.mechanism import Mechanism
+from sparcl_lib.methods.hooks import Mechanism
 from sparcl_lib.models import Segmenter, hold
 from sparcl_lib.models.segmenter import Part
 

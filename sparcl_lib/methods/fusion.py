@@ -6,7 +6,7 @@ Source: EWF (Xiao et al., CVPR 2023), section 3.3, the fusion of whole networks.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from sparcl_lib.methods.mechanism import Mechanism
+from sparcl_lib.methods.hooks import Mechanism
 from sparcl_lib.models import Segmenter, fuse
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
 """A method is data: weighted loss terms, how the new classifier starts, what holds weights."""
 
-import inspect
-import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, Literal
@@ -9,12 +7,19 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
+from sparcl_lib.definitions import failed
 from sparcl_lib.errors import UserError, printable, shown
 from sparcl_lib.fields import FACTOR, Range, check_ranges, later, require
+from sparcl_lib.methods.added_mechanisms import (
+    ADDED_MECHANISMS,
+    COMMON_OF_MECHANISMS,
+    RegisteredMechanism,
+    get_mechanism,
+)
 from sparcl_lib.methods.context import StepContext
 from sparcl_lib.methods.frozen_parts import FrozenParts
 from sparcl_lib.methods.fusion import Fusion
-from sparcl_lib.methods.mechanism import LossValues, Mechanism
+from sparcl_lib.methods.hooks import LossValues, Mechanism
 from sparcl_lib.methods.pseudo_labels import PseudoLabels
 from sparcl_lib.methods.registry import COMMON, TERMS, RegisteredTerm, get_term
 from sparcl_lib.methods.regularisers import Regulariser, RegulariserSettings
@@ -73,6 +78,31 @@ class Term:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MechanismSettings:
+    """A mechanism of a user's in a method."""
+
+    name: str
+    """A key of ADDED_MECHANISMS. Another one is kept, as with terms."""
+    enabled: bool = True
+    """Whether the method has it."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword options of the mechanism."""
+
+    def __post_init__(self) -> None:
+        if self.registered is not None:
+            object.__setattr__(self, "options", self.registered.checked(self.options))
+
+    @property
+    def registered(self) -> RegisteredMechanism | None:
+        """What is known of it; None where it is not defined."""
+        return ADDED_MECHANISMS.get(self.name)
+
+    def active(self, step: int) -> bool:
+        first = 0 if self.registered is None else self.registered.first_step
+        return self.enabled and step >= first
+
+
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """A row of a results table."""
 
@@ -99,6 +129,8 @@ class Method:
     fuse: Annotated[float, Range(0, 1000)] = later(0.0)
     """After a later step the network is (1 - γ) * old + γ * new, γ = (new classes / all classes) **
     fuse, background counted: 0.5 in EWF, 0 for no fusion."""
+    mechanisms: tuple[MechanismSettings, ...] = ()
+    """What stands outside the library, in the order in which it is asked."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", printable(self.name))
@@ -123,10 +155,12 @@ class Method:
                 "set method.unknown=2, or another start"
             )
 
-    def check_terms(self) -> None:
-        """Raise UserError for a term that is not defined here: it cannot be trained."""
+    def check_defined(self) -> None:
+        """Raise UserError for a term or mechanism that is not defined here: none can train it."""
         for term in self.terms:
             get_term(term.name)
+        for row in self.mechanisms:
+            get_mechanism(row.name)
 
     def term(self, name: str) -> Term:
         """The row of a term; UserError if the method has none of this name."""
@@ -139,8 +173,11 @@ class Method:
         return tuple(term for term in self.terms if term.active(step))
 
     def needs_teacher(self, step: int) -> bool:
-        """Whether a term of the step needs the previous model, for its loss or for its labels."""
-        return step > 0 and any(term.asks_teacher for term in self.active_terms(step))
+        """Whether a term of the step needs the previous model, for its loss or for its labels, or
+        a mechanism does."""
+        asked = [term.asks_teacher for term in self.active_terms(step)]
+        asked += [found.needs_teacher for _, found in self._added(step)]
+        return step > 0 and any(asked)
 
     def needs_maps(self, step: int) -> bool:
         """Whether a term compares the maps between the layers."""
@@ -151,10 +188,24 @@ class Method:
         unbiased = {term.name for term in self.active_terms(step) if term.options.get("unbiased")}
         return unbiased >= {"ce", "kd"}
 
-    def mechanisms(self, step: int) -> tuple[Mechanism, ...]:
-        """What the method does around the loop of a step, besides its terms."""
+    def around(self, step: int) -> tuple[Mechanism, ...]:
+        """What the method does around the loop of a step, besides its terms: the library's
+        mechanisms, then those that stand outside."""
         made = (mechanism.of(self, step) for mechanism in MECHANISMS)
-        return tuple(mechanism for mechanism in made if mechanism is not None)
+        known = tuple(mechanism for mechanism in made if mechanism is not None)
+        return (*known, *(found.make(row.options) for row, found in self._added(step)))
+
+    def gradient_readers(self) -> list[str]:
+        """The settings whose mechanisms need gradients as they are."""
+        library = [m for m in MECHANISMS if m.reads_gradients and m.of(self, 0) is not None]
+        added = [row.registered for row in self.mechanisms if row.enabled and row.registered]
+        return [
+            *(f"method.{found.name}" for found in library),
+            *(f"{found.group}.{found.name}" for found in added if found.reads_gradients),
+        ]
+
+    def _added(self, step: int) -> list[tuple[MechanismSettings, RegisteredMechanism]]:
+        return [(row, get_mechanism(row.name)) for row in self.mechanisms if row.active(step)]
 
     def losses(self, context: StepContext) -> LossValues:
         """The terms of the context's step. Raises UserError for one that is not defined here."""
@@ -195,44 +246,47 @@ def _cure(context: StepContext) -> str:
 
 
 def _what_failed(found: RegisteredTerm, context: StepContext, error: Exception) -> str:
-    """The error of a term in a line, with the last place in the file where the term stands."""
-    file = inspect.unwrap(found.function).__code__.co_filename
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == file]
-    where = f" ({file}, line {lines[-1]})" if lines else ""
-    text = " ".join(str(error).split())
+    """The error of a term in a line, with advice."""
     advice = ""
     if isinstance(error, AttributeError) and error.obj is None and context.teacher is None:
         advice = "; context.teacher is None at step 0, and without @term(needs_teacher=True)"
-    return f"term {found.name}{where}: {type(error).__name__}: {text}{advice}"
+    return f"{failed(found, error)}{advice}"
 
 
 def build_method(plain: Mapping[str, Any], *, any_term: bool = False) -> Method:
-    """A Method from plain data: {"name", "terms": {name: {"weight", "from_step", option...}}, ...}.
+    """A Method from plain data: {"name", "terms": {name: {"weight", "from_step", option...}},
+    "mechanisms": {name: {"enabled", option...}}, ...}.
 
-    any_term: terms that nobody defines here are kept as they are; the method can be read so, but
-    not trained. Raises UserError for anything that no method has.
+    any_term: terms and mechanisms that nobody defines here are kept as they are; the method can be
+    read so, but not trained. Raises UserError for anything that no method has.
     """
-    rows = plain.get("terms", {})
-    if not isinstance(rows, Mapping):
-        raise UserError(f"method.terms must be a group of terms, got {shown(rows)}")
-    terms = tuple(_build_term(name, row) for name, row in rows.items())
-    others = {key: value for key, value in plain.items() if key != "terms"}
-    method: Method = build(Method, {**others, "terms": terms}, "method.")
+    rows = {"terms": _build_rows(Term, COMMON, "method.terms", plain.get("terms", {}))}
+    if plain.get("mechanisms"):
+        rows["mechanisms"] = _build_rows(
+            MechanismSettings, COMMON_OF_MECHANISMS, "method.mechanisms", plain["mechanisms"]
+        )
+    others = {key: value for key, value in plain.items() if key not in ("terms", "mechanisms")}
+    method: Method = build(Method, {**others, **rows}, "method.")
     if not any_term:
-        method.check_terms()
+        method.check_defined()
     return method
 
 
-def _build_term(name: str, row: Mapping[str, Any] | None) -> Term:
+def _build_rows(cls: type, common: tuple[str, ...], group: str, rows: object) -> tuple[Any, ...]:
+    """cls: Term or MechanismSettings. common: what each has beside the options."""
+    if not isinstance(rows, Mapping):
+        raise UserError(f"{group} must be a group of {group.partition('.')[2]}, got {shown(rows)}")
+    return tuple(_build_row(cls, common, f"{group}.", name, row) for name, row in rows.items())
+
+
+def _build_row(cls: type, common: tuple[str, ...], prefix: str, name: str, row: object) -> Any:
     if row is not None and not isinstance(row, Mapping):
         raise UserError(
-            f"method.terms.{name} is a group of settings, not {shown(row)}: set its weight"
+            f"{prefix}{name} is a group of settings, not {shown(row)}: set its {common[0]}"
         )
     options = dict(row or {})
-    common = {key: options.pop(key) for key in COMMON if key in options}
-    term: Term = build(Term, {"name": name, "options": options, **common}, f"method.terms.{name}.")
-    return term
+    said = {key: options.pop(key) for key in common if key in options}
+    return build(cls, {"name": name, "options": options, **said}, f"{prefix}{name}.")
 
 
 def method_to_plain(method: Method) -> dict[str, Any]:
@@ -240,14 +294,18 @@ def method_to_plain(method: Method) -> dict[str, Any]:
     others = {
         f.name: getattr(method, f.name)
         for f in fields(method)
-        if f.name not in ("name", "terms") and getattr(method, f.name) != f.default
+        if f.name not in ("name", "terms", "mechanisms") and getattr(method, f.name) != f.default
     }
     if method.regulariser is not None:
         others["regulariser"] = asdict(method.regulariser)
+    rows = {
+        row.name: {"enabled": row.enabled, **as_plain(row.options)} for row in method.mechanisms
+    }
     return {
         "name": method.name,
         "terms": {t.name: _term_to_plain(t) for t in method.terms},
         **as_plain(others),
+        **({"mechanisms": rows} if rows else {}),
     }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparcl_lib.labels import BACKGROUND
 from sparcl_lib.losses.pseudo_labels import Pseudo, entropy_histogram, entropy_thresholds
-from sparcl_lib.methods.mechanism import Mechanism
+from sparcl_lib.methods.hooks import Mechanism
 
 if TYPE_CHECKING:
     from sparcl_lib.data.loading.dataset import StepBatch

@@ -5,19 +5,14 @@ a notebook, or in a file that `sparcl train --plugin FILE.py` reads.
 """
 
 import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_origin, get_type_hints, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 from torch import Tensor
 
+from sparcl_lib.definitions import WithOptions, plugin_in_reading, register
 from sparcl_lib.errors import UserError
-from sparcl_lib.fields import FACTOR, require
-from sparcl_lib.plain import convert
 
 LossTerm = Callable[..., Tensor]
 F = TypeVar("F", bound=LossTerm)
@@ -26,37 +21,23 @@ COMMON = ("weight", "from_step")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegisteredTerm:
-    """A loss term and all that is known of it; calling it is calling its function."""
+class RegisteredTerm(WithOptions):
+    """A loss term and all that is known of it; calling it is calling its function, which takes a
+    StepContext and keyword options and returns a scalar."""
 
-    name: str
-    function: LossTerm
-    """Takes a StepContext and keyword options, returns a scalar."""
+    kind: ClassVar[str] = "term"
+    group: ClassVar[str] = "method.terms"
+    common: ClassVar[tuple[str, ...]] = COMMON
     needs_teacher: bool | tuple[str, ...]
     """Whether it needs the previous model in steps after the first; or the options that do."""
     needs_maps: bool
     """Whether it compares the maps between the layers."""
-    first_step: int
-    """The first step at which it can count."""
     hidden_old: tuple[str, ...]
     """Options, one of them at most on, that say what background is where old classes hide in it."""
-    acts_later: tuple[str, ...]
-    """Options without effect at step 0, where nothing is old."""
-    plugin: Path | None = None
-    """The file given by --plugin that defines it."""
 
     def __call__(self, *args: Any, **options: Any) -> Tensor:
-        return self.function(*args, **options)
-
-    @cached_property
-    def options(self) -> dict[str, object]:
-        """Names and defaults of its options."""
-        parameters = inspect.signature(self.function).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-    def on(self, name: str, options: Mapping[str, object]) -> bool:
-        """Whether an option is set to something else than its default."""
-        return options.get(name, self.options[name]) != self.options[name]
+        value: Tensor = self.function(*args, **options)
+        return value
 
     def asks_teacher(self, options: Mapping[str, object]) -> bool:
         """Whether the previous model is needed with these options in steps after the first."""
@@ -64,44 +45,17 @@ class RegisteredTerm:
             return self.needs_teacher
         return any(self.on(name, options) for name in self.needs_teacher)
 
-    @property
-    def of_library(self) -> bool:
-        return self.function.__module__.partition(".")[0] == "sparcl_lib"
-
-    @property
-    def file(self) -> Path | None:
-        """The file from which another process can read the term; None for a notebook's cell."""
-        module = sys.modules.get(self.function.__module__)
-        path = self.plugin or getattr(module, "__file__", None)
-        return None if path is None else Path(path)
-
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options as the term takes them. Raises UserError for one that it has not, or a value
-        that it cannot take."""
-        for name in options:
-            if name not in self.options:
-                known = ", ".join([*COMMON, *self.options])
-                raise UserError(f"term {self.name} has no option {name!r}: it has {known}")
+        found = super().checked(options)
         chosen = [name for name in self.hidden_old if self.on(name, options)]
         if len(chosen) > 1:
-            keys = " and ".join(f"method.terms.{self.name}.{name}" for name in chosen)
+            keys = " and ".join(f"{self.group}.{self.name}.{name}" for name in chosen)
             raise UserError(f"{keys} exclude each other: set one of them")
-        return {
-            name: _checked(f"method.terms.{self.name}.{name}", self.hints.get(name), value)
-            for name, value in options.items()
-        }
-
-    @cached_property
-    def hints(self) -> dict[str, Any]:
-        try:
-            return get_type_hints(self.function)
-        except NameError:  # a name that is imported for type checkers alone
-            return {}
+        return found
 
 
 TERMS: dict[str, RegisteredTerm] = {}
 """Every term by name: the library's, then those that were registered since."""
-_reading: list[Path] = []
 
 
 @overload
@@ -169,7 +123,7 @@ def term(
 
     facts = {"needs_teacher": needs_teacher, "hidden_old": hidden_old, "acts_later": acts_later}
 
-    def register(function: F) -> F:
+    def keep(function: F) -> F:
         if not inspect.isfunction(function) or function.__name__ == "<lambda>":
             raise UserError(
                 f"@term takes a function, not {function!r}: give it a name with def, as in "
@@ -185,14 +139,13 @@ def term(
             name=function.__name__, function=function, needs_teacher=needs_teacher,
             needs_maps=needs_maps, first_step=first, hidden_old=hidden_old,
             acts_later=tuple(dict.fromkeys([*hidden_old, *acts_later])),
-            plugin=_reading[-1] if _reading else None,
+            plugin=plugin_in_reading(),
         )  # fmt: skip
         _check_definition(found)
-        _check_name(found)
-        TERMS[found.name] = found
+        register(found, TERMS)
         return function
 
-    return register if function is None else register(function)
+    return keep if function is None else keep(function)
 
 
 def get_term(name: str) -> RegisteredTerm:
@@ -210,44 +163,11 @@ def term_options(name: str) -> dict[str, object]:
     return dict(get_term(name).options)
 
 
-@contextmanager
-def reading_plugin(file: Path) -> Iterator[None]:
-    """Terms registered meanwhile are known to come from this file."""
-    _reading.append(file)
-    try:
-        yield
-    finally:
-        _reading.pop()
-
-
-def _check_name(found: RegisteredTerm) -> None:
-    known = TERMS.get(found.name)
-    if known is None:
-        return
-    if known.of_library and not found.of_library:
-        raise UserError(
-            f"{found.name} is a loss term of the library, which cannot be replaced: give your "
-            f"function another name"
-        )
-    if known.plugin and found.plugin and known.plugin != found.plugin:
-        raise UserError(
-            f"{known.plugin} and {found.plugin} both define the term {found.name}: rename one"
-        )
-
-
 def _check_definition(found: RegisteredTerm) -> None:
-    parameters = list(inspect.signature(found.function).parameters.values())
-    wrong = [p.name for p in parameters[1:] if p.kind is not p.KEYWORD_ONLY or p.default is p.empty]
-    if wrong or not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
-        raise UserError(
-            f"term {found.name} must take a context and options by keyword with defaults, as in "
-            f"def {found.name}(context, *, strength=1.0): mend {', '.join(wrong) or 'them'}"
-        )
-    for name in COMMON:
-        if name in found.options:
-            raise UserError(
-                f"every term has a {name}: give the option of {found.name} another name"
-            )
+    found.check_options(
+        f"a context and options by keyword with defaults, as in "
+        f"def {found.name}(context, *, strength=1.0)"
+    )
     asked = found.needs_teacher if isinstance(found.needs_teacher, tuple) else ()
     for name in (*asked, *found.acts_later):
         if name not in found.options:
@@ -255,14 +175,3 @@ def _check_definition(found: RegisteredTerm) -> None:
                 f"term {found.name} has no option {name!r} that @term speaks of: correct the name "
                 f"there, or give the function this option"
             )
-
-
-def _checked(key: str, hint: Any, value: Any) -> Any:
-    """The value of an option, text of a number as a number; of other types anything goes."""
-    if hint not in (bool, int, float, str) and get_origin(hint) is not Literal:
-        return value
-    converted = convert(hint, value, key)
-    if hint is float:
-        require(converted in FACTOR, key, str(FACTOR), value)
-    # 1 stays 1, for it is in keys of runs.
-    return value if type(value) in (bool, int, float) else converted

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from sparcl_lib.errors import UserError
 from sparcl_lib.fields import FACTOR, Range, check_ranges, later
-from sparcl_lib.methods.mechanism import LossValues, Mechanism, state_of
+from sparcl_lib.methods.hooks import LossValues, Mechanism, state_of
 from sparcl_lib.models import Segmenter
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparcl_lib.losses.released import reshaped_features
 from sparcl_lib.methods.context import StepContext
-from sparcl_lib.methods.mechanism import Mechanism
+from sparcl_lib.methods.hooks import Mechanism
 from sparcl_lib.prototypes.sums import class_sums
 
 if TYPE_CHECKING:

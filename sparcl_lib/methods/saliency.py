@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparcl_lib.losses.precision import full_precision
-from sparcl_lib.methods.mechanism import Mechanism
+from sparcl_lib.methods.hooks import Mechanism
 
 if TYPE_CHECKING:
     from sparcl_lib.data.loading.dataset import StepBatch

@@ -1,6 +1,14 @@
 """Networks: a backbone, a head, and a classifier that grows with every step."""
 
-from sparcl_lib.models.backbones import BACKBONES, Backbone, build_backbone
+from sparcl_lib.models.backbones import (
+    BACKBONES,
+    Backbone,
+    RegisteredBackbone,
+    backbone,
+    build_backbone,
+    get_backbone,
+    load_weights,
+)
 from sparcl_lib.models.classifier import GrowingClassifier
 from sparcl_lib.models.segmenter import (
     Segmenter,
@@ -23,15 +31,19 @@ __all__ = [
     "Backbone",
     "GrowingClassifier",
     "NetworkSpec",
+    "RegisteredBackbone",
     "Segmenter",
     "SegmenterOutput",
+    "backbone",
     "build_backbone",
     "build_segmenter",
     "freeze",
     "fuse",
+    "get_backbone",
     "grow",
     "hold",
     "label_map",
+    "load_weights",
     "predict",
     "predict_whole",
     "synchronise_batch_norm",

@@ -5,21 +5,28 @@ Each is an nn.Module with `.dim` (channels D) and `.stride`; (B, 3, H, W) -> f (
 negative (the last layer is a ReLU), the features that the latent losses shape.
 """
 
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
+from typing import ClassVar, TypeGuard, TypeVar
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from sparcl_lib.errors import UserError
+from sparcl_lib.definitions import Definition, failed, plugin_in_reading, register
+from sparcl_lib.errors import UserError, shown
+
+F = TypeVar("F", bound=Callable[..., "Backbone"])
 
 
 class Backbone(nn.Sequential):
     """A stack of layers that knows its channels, its stride and where its stages end.
 
-    stages: indices of the layers whose outputs `maps` gives; the last layer alone by default.
+    layers: in their order; one module that does all is a stack, too. dim: channels D of the last
+    one's output (B, D, h, w). stride: image pixels per location. stages: indices of the layers
+    whose outputs `maps` gives; the last layer alone by default.
     """
 
     def __init__(
@@ -40,6 +47,69 @@ class Backbone(nn.Sequential):
         return maps
 
 
+@dataclass(frozen=True, kw_only=True)
+class RegisteredBackbone(Definition):
+    """A function that builds a backbone, and the output strides that it can have."""
+
+    kind: ClassVar[str] = "backbone"
+    strides: tuple[int, ...]
+
+
+BACKBONES: dict[str, RegisteredBackbone] = {}
+"""Every backbone by name: the library's, then those that were registered since."""
+
+
+def backbone(*, strides: tuple[int, ...]) -> Callable[[F], F]:
+    """Register a function that builds a backbone under its name: model.backbone=NAME.
+
+    The function takes output_stride, one of strides, and weights (see build_backbone), and returns
+    a `Backbone`. It is called for every step and every checkpoint that is read, with weights None
+    but for step 0 of a run, so it must build the same layers each time and fetch nothing then.
+    A kept run is known by what the function says and names, as with `sparcl_lib.term`. Registering
+    a name again replaces it. Raises UserError for the name of one of the library's, and for a
+    function that takes something else.
+
+    >>> @backbone(strides=(4,))
+    ... def two_layers(output_stride: int, weights: str | None) -> Backbone:
+    ...     layers = [nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU()]
+    ...     return Backbone(layers, dim=32, stride=output_stride, stages=(1, 3))
+    >>> build_backbone("two_layers", 4).maps(torch.zeros(1, 3, 64, 64))[-1].shape
+    torch.Size([1, 32, 16, 16])
+    """
+
+    def keep(function: F) -> F:
+        if not inspect.isfunction(function) or function.__name__ == "<lambda>":
+            raise UserError(f"@backbone takes a function with a name, not {function!r}")
+        if not (isinstance(strides, tuple) and strides and all(type(s) is int for s in strides)):
+            raise UserError(
+                f"@backbone of {function.__name__}: strides are whole numbers in a tuple, as in "
+                f"(16,), not {strides!r}"
+            )
+        taken = list(inspect.signature(function).parameters)
+        if taken[:2] != ["output_stride", "weights"]:
+            raise UserError(
+                f"backbone {function.__name__} must take output_stride and weights, as in "
+                f"def {function.__name__}(output_stride, weights)"
+            )
+        found = RegisteredBackbone(
+            name=function.__name__, function=function, strides=strides, plugin=plugin_in_reading()
+        )
+        register(found, BACKBONES)
+        return function
+
+    return keep
+
+
+def get_backbone(name: str) -> RegisteredBackbone:
+    """The backbone of this name. Raises UserError with the names that there are."""
+    if name not in BACKBONES:
+        raise UserError(
+            f"unknown backbone {shown(name)}: model.backbone is one of {', '.join(BACKBONES)}, or "
+            f"give the file that defines it (--plugin FILE.py)"
+        )
+    return BACKBONES[name]
+
+
 def build_backbone(name: str, output_stride: int = 16, weights: str | None = None) -> Backbone:
     """name: one of BACKBONES. output_stride: 16, or 8 for the ResNets; the mini ones always have 4.
 
@@ -47,15 +117,27 @@ def build_backbone(name: str, output_stride: int = 16, weights: str | None = Non
     has torchvision's key names (its classifier is not needed).
     Raises UserError for an unknown name, stride or weights that do not fit.
     """
-    if name not in BACKBONES:
-        raise UserError(f"unknown backbone {name!r}: choose from {', '.join(BACKBONES)}")
-    build, strides = BACKBONES[name]
-    if output_stride not in strides:
+    found = get_backbone(name)
+    if output_stride not in found.strides:
         raise UserError(
-            f"backbone {name} has output stride {' or '.join(map(str, strides))}, "
+            f"backbone {name} has output stride {' or '.join(map(str, found.strides))}, "
             f"not {output_stride}: set model.output_stride"
         )
-    return build(name, output_stride, weights)
+    if found.of_library:
+        built: Backbone = found.function(output_stride, weights)
+        return built
+    try:
+        given = found.function(output_stride, weights)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's code may raise
+        raise UserError(failed(found, error)) from error
+    if not isinstance(given, Backbone):
+        raise UserError(
+            f"{found.title} must return a Backbone, as in Backbone([network], dim=512, stride=16), "
+            f"got a {type(given).__name__}"
+        )
+    return given
 
 
 def _resnet(name: str, output_stride: int, weights: str | None) -> Backbone:
@@ -101,12 +183,11 @@ class _Residual(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
-def _mini(name: str, output_stride: int, weights: str | None) -> Backbone:
+def _mini(name: str, dim: int, output_stride: int, weights: str | None) -> Backbone:
     if weights == "imagenet":
         raise UserError(
             f"backbone {name} has no ImageNet weights: set model.weights= (nothing behind the =)"
         )
-    dim = {"mini": 64, "mini_narrow": 8, "mini_wide": 256}[name]
     layers = [
         nn.Sequential(
             nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True)
@@ -188,12 +269,31 @@ def _file_state(path: str) -> dict[str, Tensor]:
     return state
 
 
-BACKBONES: dict[str, tuple[Callable[[str, int, str | None], Backbone], tuple[int, ...]]] = {
-    "resnet101": (_resnet, (16, 8)),
-    "resnet50": (_resnet, (16, 8)),
-    "mobilenet_v2": (_mobilenet, (16,)),
-    "mini": (_mini, (4,)),
-    "mini_narrow": (_mini, (4,)),
-    "mini_wide": (_mini, (4,)),
-}
-"""Name -> what builds it, and the output strides that it can have."""
+@backbone(strides=(16, 8))
+def resnet101(output_stride: int, weights: str | None) -> Backbone:
+    return _resnet("resnet101", output_stride, weights)
+
+
+@backbone(strides=(16, 8))
+def resnet50(output_stride: int, weights: str | None) -> Backbone:
+    return _resnet("resnet50", output_stride, weights)
+
+
+@backbone(strides=(16,))
+def mobilenet_v2(output_stride: int, weights: str | None) -> Backbone:
+    return _mobilenet("mobilenet_v2", output_stride, weights)
+
+
+@backbone(strides=(4,))
+def mini(output_stride: int, weights: str | None) -> Backbone:
+    return _mini("mini", 64, output_stride, weights)
+
+
+@backbone(strides=(4,))
+def mini_narrow(output_stride: int, weights: str | None) -> Backbone:
+    return _mini("mini_narrow", 8, output_stride, weights)
+
+
+@backbone(strides=(4,))
+def mini_wide(output_stride: int, weights: str | None) -> Backbone:
+    return _mini("mini_wide", 256, output_stride, weights)

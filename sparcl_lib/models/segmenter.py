@@ -161,6 +161,12 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor, maps: bool = False) -> SegmenterOutput:
         """maps: whether the intermediate maps are handed out too; they cost nothing otherwise."""
         stages = self.backbone.maps(images) if maps else [self.backbone(images)]
+        if stages[-1].ndim != 4 or stages[-1].shape[1] != self.backbone.dim:
+            raise UserError(
+                f"the backbone{'' if self.spec is None else ' ' + self.spec.backbone} says "
+                f"dim={self.backbone.dim}, and gives features {tuple(stages[-1].shape)}: they are "
+                f"(B, dim, h, w)"
+            )
         before = self.head(stages[-1])
         # Losses reduce over classes: fastest when the classes of the logits are not innermost.
         logits = self.classifier(before).contiguous()

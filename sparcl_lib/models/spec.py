@@ -2,10 +2,6 @@
 
 import dataclasses
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal
-
-BackboneName = Literal["resnet101", "resnet50", "mobilenet_v2", "mini", "mini_narrow", "mini_wide"]
-"""The keys of models.BACKBONES."""
 
 
 @dataclass(frozen=True)

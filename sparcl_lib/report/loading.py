@@ -12,8 +12,10 @@ from typing import Any
 
 from sparcl_lib.config import RunConfig, all_settings, first_step_settings
 from sparcl_lib.data.lists import first_few
+from sparcl_lib.definitions import Definition
 from sparcl_lib.errors import UserError, number_of
 from sparcl_lib.method_table import METHODS
+from sparcl_lib.models import BACKBONES
 from sparcl_lib.plain import as_plain
 from sparcl_lib.report.runs import (
     KEYS,
@@ -99,9 +101,11 @@ def _load(directory: RunDirectory) -> ReportRun:
 
 
 def _other_terms(directory: RunDirectory, config: RunConfig) -> dict[int, Any] | None:
-    """None where checkpoints are gone; they are opened for terms of one's own alone."""
-    terms = [t for t in config.method.terms if t.weight > 0]
-    if all(t.registered is not None and t.registered.of_library for t in terms):
+    """None where checkpoints are gone; they are opened for what is not the library's alone."""
+    used: list[Definition | None] = [t.registered for t in config.method.terms if t.weight > 0]
+    used += [row.registered for row in config.method.mechanisms if row.enabled]
+    used.append(BACKBONES.get(config.model.backbone))
+    if all(found is not None and found.of_library for found in used):
         return {}
     try:
         return {k: directory.record(k).get("terms", {}) for k in directory.steps_done()} or None
@@ -308,7 +312,7 @@ def _differences(first: Experiment, other: Experiment) -> list[str]:
 
 _CONTENTS = {
     "images": "other images", "data": "other data", "weights": "other weights",
-    "terms": "other code of a term",
+    "terms": "other code of a plug-in",
 }  # fmt: skip
 
 

@@ -8,9 +8,9 @@ from lightning_fabric import Fabric
 from sparcl_lib.config import read_config, settings_difference, to_plain
 from sparcl_lib.digests import training_code_digest
 from sparcl_lib.errors import FailedElsewhere, UserError
-from sparcl_lib.methods import get_term
+from sparcl_lib.plugins import outside
 from sparcl_lib.training.content import content_to_plain
-from sparcl_lib.training.identity import changed_term
+from sparcl_lib.training.identity import changed
 from sparcl_lib.training.workspace import Workspace
 
 
@@ -46,13 +46,12 @@ Parts = dict[str, dict[str, Any]]
 def _parts(workspace: Workspace, resume: bool) -> Parts:
     """What is in no setting, or there by its place alone."""
     # By their files: what a term names may differ in each process, such as its device.
-    weighted = (get_term(term.name) for term in workspace.method.terms if term.weight)
-    files = {t.name: t.file for t in weighted if not t.of_library and t.file is not None}
+    files = {f.title: f.file for f in outside([workspace.config]) if f.file is not None}
     steps = range(workspace.learned.num_steps)
     return {
         "its {} of the library is another": {"code": training_code_digest()},
         "it was started with another {}": {"--resume": resume},
-        "its file with the term {} says something else": {
+        "its file with the {} says something else": {
             name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()
         },
         "its data have other {}": content_to_plain(workspace.content),
@@ -65,7 +64,7 @@ def _parts(workspace: Workspace, resume: bool) -> Parts:
 
 def _differing_part(first: Parts, here: Parts) -> str | None:
     for words, values in here.items():
-        name = changed_term(first.get(words, {}), values)
+        name = changed(first.get(words, {}), values)
         if name:
             return words.format(name)
     return None

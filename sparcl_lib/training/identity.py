@@ -5,15 +5,17 @@ before, moves no key; a default that changes is a new training revision.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sparcl_lib.config import RunConfig, all_settings, first_step_settings
 from sparcl_lib.data import open_source
 from sparcl_lib.data.lists import file_checksum, list_files
+from sparcl_lib.definitions import Definition
 from sparcl_lib.digests import function_digest
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods import Method, Term, get_term
+from sparcl_lib.methods import get_mechanism, get_term
+from sparcl_lib.models import BACKBONES, get_backbone
 from sparcl_lib.plain import as_plain
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training.content import content_to_plain, read_content
@@ -51,38 +53,70 @@ def _contents(config: RunConfig) -> dict[str, Any]:
     return {**found, "lists": {str(step): file_checksum(file) for step, file in lists.items()}}
 
 
-def read_terms(terms: Iterable[Term]) -> dict[str, Any]:
-    """Name -> what a term says and what @term was told of it, for those that are not the
-    library's: the library is known by its training revision.
+def outside_facts(config: RunConfig, step: int | None = None) -> dict[str, Any]:
+    """Name -> what says a term, a mechanism or the backbone that is not the library's, and what its
+    decorator was told: the library is known by its training revision. A term stands under its name,
+    another one as in "mechanism averaging".
+
+    step: what takes part in it; None: in any.
     """
-    outside = {}
-    for term in map(get_term, (term.name for term in terms)):
-        if not term.of_library:
-            facts = {f.name: getattr(term, f.name) for f in dataclasses.fields(term)}
-            source = function_digest(facts.pop("function"))
-            del facts["plugin"]  # where it lies says nothing about it
-            outside[term.name] = {**facts, "source": source}
-    return outside
+    method = config.method
+    terms = [t for t in method.terms if t.weight > 0 and (step is None or t.active(step))]
+    mechanisms = [m for m in method.mechanisms if m.enabled and (step is None or m.active(step))]
+    used: dict[str, Definition] = {term.name: get_term(term.name) for term in terms}
+    for found in (*(get_mechanism(row.name) for row in mechanisms), _backbone(config)):
+        used[found.title] = found
+    return {name: _facts(found) for name, found in used.items() if not found.of_library}
 
 
-def check_same_terms(method: Method, places: Mapping[int, RunDirectory]) -> None:
-    """Raise UserError, naming the term, if a trained step had another source of a term.
+def _facts(found: Definition) -> dict[str, Any]:
+    facts = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+    source = function_digest(facts.pop("function"), found.title)
+    del facts["plugin"]  # where it lies says nothing about it
+    return {**facts, "source": source}
 
-    places: step -> the run that holds it. Steps without a record of their terms are trusted.
+
+def _backbone(config: RunConfig) -> Definition:
+    return get_backbone(config.model.backbone)
+
+
+def check_same_code(config: RunConfig, places: Mapping[int, RunDirectory]) -> None:
+    """Raise UserError, naming it, if what is not the library's said something else in a trained
+    step.
+
+    places: step -> the run that holds it. Steps without a record of it are trusted.
     """
-    if not read_terms(term for term in method.terms if term.weight > 0):
+    if not outside_facts(config):
         return
     for step, place in places.items():
-        now = read_terms(method.active_terms(step))
-        name = changed_term(place.record(step).get("terms", now), now)
+        now = outside_facts(config, step)
+        name = changed(place.record(step).get("terms", now), now)
         if name:
             raise UserError(
-                f"the term {name} says something else now than when step {step} of "
+                f"the {in_words(name)} says something else now than when step {step} of "
                 f"{place.path} was trained: restore it, or train another run (values that it "
                 f"names count, so it must not change them as it trains)"
             )
 
 
-def changed_term(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """The first term of which `read_terms` found something else, or None."""
+def check_same_backbone(config: RunConfig, record: Mapping[str, Any], where: str) -> None:
+    """Raise UserError if the backbone says something else than when a step was trained; record: of
+    its checkpoint. A network with its weights would compute something else."""
+    name = f"backbone {config.model.backbone}"
+    then = record.get("terms", {}).get(name)
+    if then is None or config.model.backbone not in BACKBONES:
+        return
+    if then != _facts(_backbone(config)):
+        raise UserError(
+            f"the {name} says something else now than when {where} was trained: restore it"
+        )
+
+
+def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The first name of which `outside_facts` found something else, or None."""
     return next((n for n in sorted({*then, *now}) if then.get(n) != now.get(n)), None)
+
+
+def in_words(name: str) -> str:
+    """A name of `outside_facts`, with what it is."""
+    return name if " " in name else f"term {name}"

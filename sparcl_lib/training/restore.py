@@ -10,6 +10,7 @@ from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, g
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.agreement import check_agreement
 from sparcl_lib.training.checkpoint import network_spec
+from sparcl_lib.training.identity import check_same_backbone
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.workspace import Workspace
 
@@ -60,6 +61,7 @@ def check_same_settings(
             f"{directory.checkpoint_file(step)} was trained with other settings ({difference}): "
             f"restore them, or the checkpoint of this run"
         )
+    check_same_backbone(now, checkpoint, str(directory.checkpoint_file(step)))
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def start_step(workspace: Workspace, directory: RunDirectory, step: int) -> Step
 
     Raises UserError for a checkpoint of another task, or without what a mechanism needs.
     """
-    mechanisms = workspace.method.mechanisms(step)
+    mechanisms = workspace.method.around(step)
     if step == 0:
         student, bank = _first_network(workspace)
         for mechanism in mechanisms:

@@ -30,7 +30,7 @@ from sparcl_lib.training.devices import (
     launched,
 )
 from sparcl_lib.training.evaluation import InPrecision, confusion_matrix, picture_arrays
-from sparcl_lib.training.identity import check_same_terms, read_terms
+from sparcl_lib.training.identity import check_same_code, outside_facts
 from sparcl_lib.training.in_progress import StepSaver, begun_step, go_on, step_facts
 from sparcl_lib.training.places import find_places
 from sparcl_lib.training.plan import StepPlan, make_plan
@@ -101,7 +101,7 @@ def train(
     origin = None if start_from is None else RunDirectory(start_from)
     trained = [*directory.steps_done(), *([] if origin is None else [0])]
     workspace = open_workspace(config, progress=is_first_process(), trained=trained)
-    workspace.method.check_terms()
+    config.check_defined()
     steps = _check_steps(workspace, directory, steps, resume)
     directory.check_settings(config)
     if origin is not None:
@@ -110,7 +110,7 @@ def train(
     places = dict.fromkeys(directory.steps_done(), directory)
     if origin is not None:
         places = {0: origin, **places}
-    check_same_terms(workspace.method, places)
+    check_same_code(config, places)
     workspace = _as_trained(workspace, places)
     with directory.written_by_one():
         if is_first_process():
@@ -132,7 +132,7 @@ def train(
                     print(f"{directory.path}: {line}", file=sys.stderr)
             _evaluate_outdated(fabric, workspace, directory)
             # Now, for a term may change a value that it names while it trains.
-            terms = {step: read_terms(workspace.method.active_terms(step)) for step in steps}
+            terms = {step: outside_facts(config, step) for step in steps}
             metrics: dict[str, Any] = {}
             for step in steps:
                 _train_step(fabric, workspace, directory, step, terms[step], resume)

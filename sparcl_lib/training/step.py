@@ -110,6 +110,8 @@ class StepTrainer:
             iteration = self.done
             for group in self.optimizer.param_groups:
                 group["lr"] = poly_lr(base, iteration, plan.iterations, plan.optim.power)
+            for mechanism in self.mechanisms:
+                batch = mechanism.batch(batch)
             values = self._update(self._context(batch), iteration)
             if iteration % LOG_EVERY == 0 or iteration == plan.iterations - 1:
                 scalars = {name: float(value) for name, value in values.terms.items()}

@@ -218,10 +218,10 @@ def open_workspace(
     """
     check_setup(config.setup)
     method = config.method
-    readers = [m.name for m in method.mechanisms(0) if m.reads_gradients]
+    readers = method.gradient_readers()
     if readers and config.precision == "16-mixed":
         raise UserError(
-            f"gradients of 16-mixed are scaled, so method.{readers[0]} cannot read them: "
+            f"gradients of 16-mixed are scaled, so {readers[0]} cannot read them: "
             f"set precision=bf16-mixed or 32-true"
         )
     source = open_source(config.dataset, config.data_root, progress)

@@ -198,7 +198,7 @@ BAD_SETTINGS = {
     "optim={1: 2}": "is not a YAML value .*the key '1' is no name; write it in quotes",
     "optim={lr: 1, lr: 2}": "is not a YAML value .*the key 'lr' stands there twice",
     "optim.lr=2020-99-99": "is not a YAML value .month must be in",
-    "model.backbone=vgg": "model.backbone must be one of resnet101, resnet50, .*got 'vgg'",
+    "model.backbone=vgg": "unknown backbone 'vgg': model.backbone is one of resnet101, resnet50",
     "optim=5": "optim is a group of settings, not 5: set optim.<name>",
     "precision=64": "precision must be one of 32-true, 16-mixed, bf16-mixed, got 64",
     "method=FT": "method is a group of settings, not 'FT': set method.<name>",
@@ -264,7 +264,7 @@ def test_known_keys_are_all_accepted():
         for part in reversed(key.split(".")):
             plain = {part: plain}
         assert check_keys(plain) is None
-    assert {f.name for f in dataclasses.fields(Method)} - {"terms"} | {"variant"} == {
+    assert {f.name for f in dataclasses.fields(Method)} - {"terms", "mechanisms"} | {"variant"} == {
         key.split(".")[1] for key in keys if key.startswith("method.") and key.count(".") == 1
     }
     fields = {key.split(".")[2] for key in keys if key.startswith("method.regulariser.")}

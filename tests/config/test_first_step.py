@@ -44,7 +44,9 @@ GROUPS = {
     "": RunConfig, "data.": DataConfig, "model.": ModelConfig, "optim.": OptimConfig,
     "method.": Method, "method.regulariser.": RegulariserSettings,
 }  # fmt: skip
-NOT_ONE_SETTING = {"data", "model", "optim", "method", "method.terms", "method.regulariser"}
+NOT_ONE_SETTING = {
+    "data", "model", "optim", "method", "method.terms", "method.mechanisms", "method.regulariser",
+}  # fmt: skip
 FIELDS = {
     prefix + field.name: get_type_hints(cls)[field.name]
     for prefix, cls in GROUPS.items()
@@ -100,7 +102,8 @@ def other(hint: Any, value: Any) -> Any:
         return (value or 63) + 1
     if hint is float:
         return 0.5 * value + 0.125
-    return {"sequential": "disjoint", "disjoint": "overlapped"}.get(value, f"other {value}")
+    named = {"sequential": "disjoint", "disjoint": "overlapped", "resnet101": "resnet50"}
+    return named.get(value, f"other {value}")
 
 
 def changed(key: str, hint: Any) -> tuple[RunConfig, RunConfig]:

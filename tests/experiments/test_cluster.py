@@ -30,7 +30,7 @@ from sparcl_lib.experiments.space import Range
 from sparcl_lib.experiments.store import RunKeys, run_keys
 from sparcl_lib.experiments.sweep import Sweep, sweep
 from sparcl_lib.experiments.worker import Job, _check_keys, _check_worker, _scratch, read_files
-from sparcl_lib.methods import load_plugins
+from sparcl_lib.plugins import load_plugins
 from sparcl_lib.revision import trained_by
 from sparcl_lib.training.run_directory import RunDirectory
 

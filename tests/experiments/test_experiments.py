@@ -51,7 +51,8 @@ from sparcl_lib.experiments.sweep import (
     trials_table,
 )
 from sparcl_lib.method_table import NO_BREAK
-from sparcl_lib.methods import TERMS, load_plugins
+from sparcl_lib.methods import TERMS
+from sparcl_lib.plugins import load_plugins
 from sparcl_lib.progress import one_line, tell
 from sparcl_lib.tasks import get_task, shuffled_order
 

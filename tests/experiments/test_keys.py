@@ -7,7 +7,7 @@ from sparcl_lib.data import minivoc
 from sparcl_lib.experiments.base import RunBase, open_store
 from sparcl_lib.experiments.store import RunKeys, run_keys
 from sparcl_lib.methods import TERMS
-from sparcl_lib.methods.plugins import load_plugins
+from sparcl_lib.plugins import load_plugins
 from sparcl_lib.revision import code
 
 

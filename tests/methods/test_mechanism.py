@@ -132,10 +132,10 @@ def test_mechanisms_have_names_of_their_own():
         type(m)
         for name, row in METHODS.items()
         for number in (0, 1)
-        for m in build_method({**row, "name": name}).mechanisms(number)
+        for m in build_method({**row, "name": name}).around(number)
     }
     released = build_method({"name": "x", "terms": {"ce": {}}, "prototypes": "released"})
-    assert used | {type(m) for m in released.mechanisms(0)} == set(MECHANISMS)
+    assert used | {type(m) for m in released.around(0)} == set(MECHANISMS)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda mechanism: mechanism.name)
@@ -154,6 +154,6 @@ def test_the_loop_has_no_branch_for_any_of_them(module):
 
 def test_a_checkpoint_without_the_state_is_refused(network):
     built = build_method({**METHODS["EWC"], "name": "EWC"})
-    (mechanism,) = built.mechanisms(1)
+    (mechanism,) = built.around(1)
     with pytest.raises(UserError, match="step 0 knows no importances of ewc"):
         mechanism.prepare(network, {"step": 0, "mechanisms": {}})

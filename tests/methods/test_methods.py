@@ -277,7 +277,7 @@ def test_every_recipe_builds(name):
     assert built.needs_maps(1) == (name == "PLOP") and not built.needs_maps(0)
     held = built.regulariser.name if built.regulariser else None
     assert held == (name.lower() if name in ("EWC", "RW", "PI") else None)
-    around = [[type(m).__name__ for m in built.mechanisms(step)] for step in (0, 1)]
+    around = [[type(m).__name__ for m in built.around(step)] for step in (0, 1)]
     known = {
         "PLOP": [[], ["PseudoLabels"]],
         "SSUL-like": [["Saliency"], ["FrozenParts", "Saliency"]],
@@ -441,7 +441,7 @@ def fit(built, step, student, teacher, bank, target, setup, num_old, before=None
     images = palette[target.clamp(max=ALL - 1)].movedim(-1, 1)
     optim, logged = OptimConfig(lr=(0.05, 0.001)), {}
     plan = StepPlan(built, step, 30, num_old, setup, "frozen", optim, 30 * step)
-    mechanisms = built.mechanisms(step)
+    mechanisms = built.around(step)
     for mechanism in mechanisms:
         mechanism.prepare(student, before)
     fabric = Fabric(accelerator="cpu", devices=1)

@@ -126,7 +126,7 @@ def plan(pseudo="exact", setup="disjoint", step=1, **changes):
 
 def measured(of: StepPlan, batches) -> torch.Tensor | None:
     """The thresholds with which the step trains."""
-    mechanisms, fabric = of.method.mechanisms(of.step), Fabric(accelerator="cpu", devices=1)
+    mechanisms, fabric = of.method.around(of.step), Fabric(accelerator="cpu", devices=1)
     bank = PrototypeBank(ALL, 1)
     trainer = StepTrainer(fabric, of, nn.Conv2d(1, 1, 1), Constant(), bank, mechanisms)
     extras = {}

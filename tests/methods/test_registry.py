@@ -24,12 +24,11 @@ from sparcl_lib.methods import (
     Method,
     StepContext,
     build_method,
-    files_of,
-    load_plugins,
     method_to_plain,
     term,
 )
 from sparcl_lib.models import SegmenterOutput
+from sparcl_lib.plugins import files_of, load_plugins
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training import RunDirectory, evaluate, train
 
@@ -163,7 +162,7 @@ def test_the_library_keeps_its_names():
     def kd(context):
         return bare(context)
 
-    with pytest.raises(UserError, match="kd is a loss term of the library"):
+    with pytest.raises(UserError, match="kd is a term of the library"):
         term(kd)
     assert TERMS["kd"].of_library
 
@@ -188,7 +187,7 @@ WRONG = {
     "no default": (partial(term), no_default, r"options by keyword with defaults.*mend a"),
     "by position": (partial(term), by_position, "mend a"),
     "no context": (partial(term), nothing, "must take a context"),
-    "weight": (partial(term), common, "every term has a weight"),
+    "weight": (partial(term), common, "every term has weight"),
     "later as text": (
         term(acts_later="b"),
         bare,
@@ -226,7 +225,7 @@ def test_terms_that_nobody_defines_are_kept_but_not_trained():
     kept: Method = build_method(plain, any_term=True)
     assert method_to_plain(kept)["terms"]["gone"] == {"weight": 0.5, "a": 1}
     with pytest.raises(UserError, match="unknown loss term 'gone'"):
-        kept.check_terms()
+        kept.check_defined()
 
 
 # Mistakes in a term of one's own
@@ -309,8 +308,8 @@ def test_a_plugin_is_read_once(plugin):
     assert TERMS["quiet"].plugin == plugin and TERMS["near"].needs_teacher
     first = TERMS["quiet"]
     load_plugins([plugin])
-    assert TERMS["quiet"] is first and files_of(["ce", "quiet", "near"]) == {
-        "quiet": plugin, "near": plugin
+    assert TERMS["quiet"] is first and files_of([first, TERMS["near"]]) == {
+        "term quiet": plugin, "term near": plugin
     }  # fmt: skip
 
 
@@ -332,7 +331,7 @@ FAULTY = {
     "import sys; sys.exit(3)": r"--plugin .*bad.py, line 2: SystemExit: 3$",
     "def broken(:": r"--plugin .*bad.py: SyntaxError: ",
     "from sparcl_lib import term_that_is_not": "ImportError",
-    "from sparcl_lib.methods import term\ndef kd(context): ...\nterm(kd)": "kd is a loss term of",
+    "from sparcl_lib.methods import term\ndef kd(context): ...\nterm(kd)": "kd is a term of",
 }
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import make_voc_tree
 
 from sparcl_lib.data import minivoc
@@ -97,6 +98,8 @@ def test_every_section_is_followed():
         "A method",
         "A method with a mechanism of its own",
         "A term of your own",
+        "A mechanism of your own",
+        "A backbone of your own",
         "A loss",
         "A data set",
         "A task",
@@ -144,6 +147,25 @@ def test_a_term_of_your_own(copy, tiny):
     (trained,) = follow("A term of your own", copy, tiny)
     assert "FT" in trained
     assert "cosine_kd" in (copy / "runs/cosine/logs/step-1/metrics.csv").read_text("utf-8")
+
+
+def test_a_mechanism_of_your_own(copy, tiny):
+    (file,) = blocks("A mechanism of your own", "python")
+    (copy / "my_mechanism.py").write_text(file, "utf-8")
+    (trained,) = follow("A mechanism of your own", copy, tiny)
+    assert "MiB" in trained
+    checkpoints = [copy / f"runs/replay/step-{k}/checkpoint.pt" for k in (0, 1)]
+    states = [torch.load(file)["mechanisms"]["replay"]["batches"] for file in checkpoints]
+    kept = [[images.shape[0] for images, _ in state] for state in states]
+    assert kept == [[4, 4], [4, 4, 4, 4]], "two batches of each step"
+
+
+def test_a_backbone_of_your_own(copy, tiny):
+    (file,) = blocks("A backbone of your own", "python")
+    (copy / "my_backbone.py").write_text(file, "utf-8")
+    (trained,) = follow("A backbone of your own", copy, tiny)
+    network = torch.load(copy / "runs/resnet34/step-1/checkpoint.pt")["network"]
+    assert "MiB" in trained and network["backbone"] == "resnet34"
 
 
 @pytest.mark.slow

@@ -210,7 +210,7 @@ def train_step(row: RowRecipe, config: RunConfig, task: Task, before=None, previ
         first = small_network(config.model.head, task.num_classes(0))
         student, teacher = copy.deepcopy(first), None
     bank = PrototypeBank(task.num_classes(step), student.backbone.dim)
-    mechanisms = method.mechanisms(step)
+    mechanisms = method.around(step)
     for mechanism in mechanisms:
         mechanism.prepare(student, before)
     plan = StepPlan(

@@ -128,7 +128,7 @@ def trainer_of(method: Method, setup: str, before: dict[str, Any] | None = None)
         teacher = freeze(student) if method.needs_teacher(step) else None
         student = grow(student, NEW, method.classifier_init)
         bank = bank.grow(OLD + NEW)
-    mechanisms = method.mechanisms(step)
+    mechanisms = method.around(step)
     for mechanism in mechanisms:
         mechanism.prepare(student, before)
     plan = StepPlan(

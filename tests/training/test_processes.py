@@ -20,7 +20,7 @@ from sparcl_lib.config import RunConfig, parse_settings, resolve
 from sparcl_lib.data.minivoc import generate
 from sparcl_lib.errors import FailedElsewhere, UserError
 from sparcl_lib.experiments import store
-from sparcl_lib.methods import load_plugins
+from sparcl_lib.plugins import load_plugins
 from sparcl_lib.training import alike, devices, runner, train
 from sparcl_lib.training.alike import _differing_part, _parts
 from sparcl_lib.training.devices import make_fabric

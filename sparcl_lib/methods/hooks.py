@@ -1,11 +1,12 @@
 """What a method does around the loop of a step: named hooks, each of which may be left out.
 
-A mechanism is one class in a file of its own. It says itself whether a method has it (`of`), from
-the method's settings, and stands in `MECHANISMS` of sparcl_lib/methods/method.py.
+A mechanism is one class. One of the library says itself whether a method has it (`of`), from the
+method's settings, and stands in `MECHANISMS` of sparcl_lib/methods/method.py. One of a user's is
+registered by `@mechanism`: sparcl_lib.methods.added_mechanisms.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from torch import Tensor
 
@@ -28,14 +29,15 @@ class LossValues(NamedTuple):
 class Mechanism:
     """One step of one mechanism: made anew for every step, its hooks called in this order."""
 
-    name: ClassVar[str]
+    name: str
     """Under which its state is in the checkpoint."""
-    reads_gradients: ClassVar[bool] = False
+    reads_gradients: bool = False
     """Whether it needs gradients as they are: those of 16-mixed are scaled."""
 
     @classmethod
     def of(cls, method: "Method", step: int) -> Self | None:
-        """The mechanism with the settings of the method; None where it has nothing to do."""
+        """The mechanism with the settings of the method; None where it has nothing to do. One that
+        is registered needs none."""
         raise NotImplementedError
 
     def prepare(self, student: Segmenter, before: Mapping[str, Any] | None) -> None:
@@ -55,6 +57,10 @@ class Mechanism:
     def go_on(self, trainer: "StepTrainer", progress: Mapping[str, Any]) -> None:
         """In place of `before_step` where a step goes on that was saved inside: networks are on
         their device, the student as the step begins still. progress: of `progress`, not None."""
+
+    def batch(self, batch: "StepBatch") -> "StepBatch":
+        """What is trained on in place of a batch of the step's images: more of them, or others."""
+        return batch
 
     def context_extras(self, batch: "StepBatch") -> Mapping[str, Tensor]:
         """What the terms find in `StepContext.extras` for this batch."""

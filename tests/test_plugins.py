@@ -1,0 +1,478 @@
+"""Mechanisms and backbones that stand outside the library: what a run, a key and a stop make of
+them. Terms: tests/methods/test_registry.py."""
+
+import linecache
+import re
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import torch
+
+from sparcl_lib import load_run
+from sparcl_lib.config import parse_settings, resolve, to_plain
+from sparcl_lib.data import minivoc
+from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.base import open_store
+from sparcl_lib.experiments.pool import run_all
+from sparcl_lib.experiments.store import run_keys
+from sparcl_lib.methods import (
+    ADDED_MECHANISMS,
+    Mechanism,
+    build_method,
+    mechanism,
+    method_to_plain,
+)
+from sparcl_lib.models import BACKBONES, Backbone, backbone, build_backbone
+from sparcl_lib.plugins import load_plugins, outside, tell_of_unused
+from sparcl_lib.report import load_runs, render
+from sparcl_lib.training import RunDirectory, evaluate, train
+from sparcl_lib.training.step import StepTrainer
+
+PLUGIN = """
+    import torch
+    from torch import nn
+    from sparcl_lib import backbone, mechanism
+    from sparcl_lib.methods import Mechanism, state_of
+    from sparcl_lib.models import Backbone
+
+    WIDTH = 16
+
+    @mechanism(acts_later=("pull",))
+    class Anchored(Mechanism):
+        \"\"\"The classifier's first weights are drawn to where they were. Nothing else.
+
+        pull: How far, each time. every: Iterations between two times.
+        \"\"\"
+
+        name = "anchored"
+
+        def __init__(self, *, pull: float = 0.1, every: int = 1) -> None:
+            self.pull, self.every = pull, every
+
+        def prepare(self, student, before):
+            self.weights = student.classifier.steps[0].weight
+            self.anchor = None if before is None else state_of(self, before)["anchor"]
+
+        def before_step(self, trainer, batches):
+            self.count = 0
+
+        def progress(self):
+            return {"count": self.count}
+
+        def go_on(self, trainer, progress):
+            self.count = progress["count"]
+
+        def after_update(self):
+            self.count += 1
+            if self.anchor is not None and self.count % self.every == 0:
+                with torch.no_grad():
+                    self.weights.lerp_(self.anchor.to(self.weights.device), self.pull)
+
+        def state_dict(self):
+            return {"anchor": self.weights.detach().clone()}
+
+    @mechanism(first_step=1)
+    class Late(Mechanism):
+        name = "late"
+
+    @backbone(strides=(4,))
+    def two_layers(output_stride, weights):
+        layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, WIDTH, 3, 2, 1), nn.ReLU()]
+        return Backbone(layers, dim=WIDTH, stride=output_stride, stages=(1, 3))
+"""
+OWN = ("method.mechanisms.anchored.pull=0.2", "model.backbone=two_layers")
+
+
+@pytest.fixture(autouse=True)
+def registries():
+    """Each test has the library's alone, and leaves no more."""
+    kept = dict(ADDED_MECHANISMS), dict(BACKBONES)
+    yield
+    for registry, known in zip((ADDED_MECHANISMS, BACKBONES), kept, strict=True):
+        registry.clear()
+        registry.update(known)
+
+
+def forget():
+    """As in another process, which has read no plugin."""
+    ADDED_MECHANISMS.clear()
+    for name in [n for n, found in BACKBONES.items() if not found.of_library]:
+        del BACKBONES[name]
+    for name in [name for name in sys.modules if name.startswith("sparcl_plugin_")]:
+        del sys.modules[name]
+    linecache.clearcache()
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    def write(source=PLUGIN):
+        file = tmp_path / "mine.py"
+        file.write_text(dedent(source), "utf-8")
+        forget()
+        load_plugins([file])
+        return file
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "minivoc"
+    minivoc.generate(folder, train=60, val=12, size=32, progress=False)
+    return str(folder)
+
+
+def tiny(root, *settings, method="FT", seed=0):
+    quick = ["optim.iterations=3", "data.size=32", "data.batch_size=4", *settings]
+    return resolve(
+        "minivoc", method, [parse_settings(quick)], task="6-4", data_root=root, seed=seed
+    )
+
+
+# A run
+def test_a_run_with_both_is_trained_read_and_reported(root, plugin, tmp_path):
+    file = plugin()
+    config, run = tiny(root, *OWN), tmp_path / "run"
+    metrics = train(config, run, accelerator="cpu")
+    loaded = load_run(run)
+    assert loaded.model().backbone.dim == 16 and loaded.bank().prototypes.shape[1] == 16
+    saved = RunDirectory(run).load_checkpoint(0)
+    weight = saved["model"]["classifier.steps.0.weight"]
+    assert torch.equal(saved["mechanisms"]["anchored"]["anchor"], weight)
+    assert set(saved["terms"]) == {"mechanism anchored", "backbone two_layers"}
+    later = RunDirectory(run).load_checkpoint(1)["model"]["classifier.steps.0.weight"]
+    train(tiny(root, OWN[1]), tmp_path / "free", accelerator="cpu")
+    free = RunDirectory(tmp_path / "free").load_checkpoint(1)["model"]["classifier.steps.0.weight"]
+    assert (later - weight).norm() < 0.7 * (free - weight).norm(), "it was held"
+    forget()
+    unknown = "unknown backbone 'two_layers': model.backbone is one of .*--plugin FILE.py"
+    for read in (loaded.model, lambda: evaluate(run, accelerator="cpu")):
+        with pytest.raises(UserError, match=unknown):
+            read()
+    with pytest.raises(UserError, match="unknown mechanism 'anchored': give the file that defines"):
+        train(RunDirectory(run).config(), run, resume=True, accelerator="cpu")
+    assert "| minivoc |" in render(load_runs([run]), "md")
+    assert to_plain(RunDirectory(run).config()) == to_plain(config)
+    load_plugins([file])
+    again = evaluate(run, accelerator="cpu")
+    assert again["steps"] == metrics["steps"]
+
+
+def test_without_a_mechanism_a_run_is_still_evaluated(root, plugin, tmp_path):
+    plugin()
+    metrics = train(tiny(root, OWN[0]), tmp_path / "run", accelerator="cpu")
+    forget()
+    assert evaluate(tmp_path / "run", accelerator="cpu")["steps"] == metrics["steps"]
+
+
+def test_a_backbone_that_says_something_else_is_refused(root, plugin, tmp_path):
+    """Its weights fit, and would compute something else."""
+    plugin()
+    run = tmp_path / "run"
+    train(tiny(root, OWN[1]), run, accelerator="cpu")
+    plugin(PLUGIN.replace("3, 2, 1), nn.ReLU()]", "3, 2, 1), nn.Tanh()]"))
+    for read in (load_run(run).model, lambda: evaluate(run, accelerator="cpu")):
+        with pytest.raises(UserError, match="backbone two_layers says something else now"):
+            read()
+    with pytest.raises(UserError, match="backbone two_layers says something else now than when st"):
+        train(RunDirectory(run).config(), run, resume=True, accelerator="cpu")
+    plugin(PLUGIN + "\n    # a comment\n")
+    assert load_run(run).model().backbone.dim == 16
+
+
+def test_it_goes_on_inside_a_step(root, plugin, tmp_path, monkeypatch):
+    """Stopped after the second iteration, where what the mechanism has counted decides."""
+    plugin()
+    settings = (*OWN, "method.mechanisms.anchored.every=2", "save_minutes=0")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(tiny(root, *settings), whole, accelerator="cpu")
+    update = StepTrainer._update
+
+    def stopping(trainer, context, iteration):
+        if trainer.plan.step == 1 and iteration == 2:
+            raise KeyboardInterrupt
+        return update(trainer, context, iteration)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepTrainer, "_update", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(root, *settings), broken, accelerator="cpu")
+    assert RunDirectory(broken).steps_done() == [0]
+    train(tiny(root, *settings), broken, resume=True, accelerator="cpu")
+    one, other = (RunDirectory(run).load_checkpoint(1)["model"] for run in (whole, broken))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+# Keys
+def test_what_a_key_holds(root, plugin, monkeypatch):
+    plugin()
+    keys = {
+        name: run_keys(tiny(root, *settings))
+        for name, settings in {
+            "none": (),
+            "off": (OWN[0], "method.mechanisms.anchored.enabled=false"),
+            "on": ("method.mechanisms.anchored.enabled=true",),
+            "default": ("method.mechanisms.anchored.pull=0.1",),
+            "pull": (OWN[0],),
+            "every": ("method.mechanisms.anchored.every=2",),
+            "late": ("method.mechanisms.late.enabled=true",),
+            "backbone": (OWN[1],),
+        }.items()
+    }
+    assert keys["off"] == keys["none"] and keys["default"] == keys["on"]
+    assert len({key.run for key in keys.values()}) == 6
+    assert keys["late"].first == keys["none"].first, "it changes nothing at step 0"
+    assert keys["pull"].first == keys["on"].first != keys["none"].first
+    assert keys["every"].first != keys["on"].first and keys["backbone"].first != keys["none"].first
+    plugin(PLUGIN.replace("self.count += 1", "self.count += 2"))
+    assert run_keys(tiny(root, *OWN[:1])) != keys["pull"]
+    assert run_keys(tiny(root, OWN[1])) == keys["backbone"]
+    plugin(PLUGIN.replace("WIDTH = 16", "WIDTH = 24"))
+    assert run_keys(tiny(root, OWN[1])) != keys["backbone"]
+    assert run_keys(tiny(root, *OWN[:1])) == keys["pull"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_they_travel_to_the_pool(root, plugin, tmp_path, jobs):
+    plugin()
+    configs = [tiny(root, *OWN, seed=seed) for seed in (0, 1)]
+    runs, errors = run_all(configs, open_store(tmp_path / "runs"), jobs=jobs)
+    assert errors == [] and runs[1].model().spec.backbone == "two_layers"
+
+
+def test_what_takes_no_part_is_said(root, plugin, capsys):
+    file = plugin()
+    tell_of_unused([tiny(root, OWN[0])])
+    said = capsys.readouterr().err
+    assert f"the mechanism late and backbone two_layers of {file} take no part" in said
+    tell_of_unused([tiny(root, OWN[1]), tiny(root, "method.mechanisms.late.enabled=true")])
+    said = capsys.readouterr().err
+    assert "mechanism anchored of" in said and "--set method.mechanisms.anchored.enabled=tr" in said
+    tell_of_unused([tiny(root, *OWN, "method.mechanisms.late.enabled=true")])
+    assert capsys.readouterr().err == ""
+
+
+def test_plain_data_and_back(plugin):
+    plugin()
+    rows = {"anchored": {"pull": 0.5}, "late": {"enabled": False}}
+    built = build_method({"name": "x", "terms": {"ce": {}}, "mechanisms": rows})
+    assert [m.name for m in built.around(1)] == ["anchored"]
+    plain = method_to_plain(built)
+    assert plain["mechanisms"]["anchored"] == {"enabled": True, "pull": 0.5}
+    assert build_method(plain) == built
+    forget()
+    with pytest.raises(UserError, match="unknown mechanism 'anchored'"):
+        build_method(plain)
+    kept = build_method(plain, any_term=True)
+    assert method_to_plain(kept) == plain
+
+
+# What goes wrong in them
+def with_hook(hook, value):
+    return f"""
+        from sparcl_lib import mechanism
+        from sparcl_lib.methods import Mechanism
+
+        @mechanism
+        class Bad(Mechanism):
+            name = "bad"
+
+            def {hook}(self, *args):
+                return {value}
+    """
+
+
+HOOKS = (
+    "prepare", "before_step", "batch", "context_extras", "prototype_sums", "penalty",
+    "after_backward", "after_update", "after_step", "state_dict", "progress",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_error_of_a_hook_is_a_line(root, plugin, tmp_path, hook):
+    plugin(with_hook(hook, "1 / 0"))
+    config = tiny(root, "method.mechanisms.bad.enabled=true", "save_minutes=0")
+    said = r"^mechanism bad \(.*mine.py, line 10\): ZeroDivisionError: division by zero$"
+    with pytest.raises(UserError, match=said):
+        train(config, tmp_path / "run", accelerator="cpu", steps=[0])
+
+
+@pytest.mark.parametrize("value", ["object()", "{'a': [print]}", "(1, {2})"])
+def test_what_cannot_be_loaded_again_is_not_saved(root, plugin, tmp_path, value):
+    """The step would be lost at the next one, which cannot read its checkpoint."""
+    plugin(with_hook("state_dict", value))
+    with pytest.raises(UserError, match=r"mechanism bad: state_dict\(\).* holds a .*: a check"):
+        train(
+            tiny(root, "method.mechanisms.bad.enabled=true"),
+            tmp_path / "run", accelerator="cpu", steps=[0],
+        )  # fmt: skip
+
+
+def test_a_teacher_is_there_for_a_mechanism_that_needs_it(root, plugin, tmp_path):
+    looking = """
+        from sparcl_lib import mechanism
+        from sparcl_lib.methods import Mechanism
+
+        @mechanism(needs_teacher={needs})
+        class Looking(Mechanism):
+            name = "looking"
+            def before_step(self, trainer, batches):
+                self.found = trainer.teacher is not None
+            def state_dict(self):
+                return {{"found": self.found}}
+    """
+    for needs in (True, False):
+        plugin(looking.format(needs=needs))
+        run = tmp_path / str(needs)
+        train(tiny(root, "method.mechanisms.looking.enabled=true"), run, accelerator="cpu")
+        found = [RunDirectory(run).load_checkpoint(k)["mechanisms"]["looking"] for k in (0, 1)]
+        assert found == [{"found": False}, {"found": needs}]
+
+
+def test_gradients_are_not_read_where_they_are_scaled(root, plugin):
+    reading = PLUGIN.replace('name = "late"', 'name = "late"\n        reads_gradients = True')
+    plugin(reading)
+    config = tiny(root, "method.mechanisms.late.enabled=true", "precision=16-mixed")
+    with pytest.raises(UserError, match=r"16-mixed are scaled, so method.mechanisms.late cannot"):
+        train(config, "not made", accelerator="cpu")
+
+
+class Bare(Mechanism):
+    name = "bare"
+
+
+class Positional(Mechanism):
+    name = "positional"
+
+    def __init__(self, share) -> None: ...
+
+
+class Nameless(Mechanism): ...
+
+
+class Fuse(Mechanism):
+    name = "fuse"
+
+
+class Enabled(Mechanism):
+    name = "enabled_twice"
+
+    def __init__(self, *, enabled: bool = True) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda: mechanism(3), "takes a class of sparcl_lib.methods.Mechanism, not 3"),
+        (lambda: mechanism(dict), "takes a class of sparcl_lib.methods.Mechanism"),
+        (lambda: mechanism(Positional), r"positional must take options by keyword.*mend share"),
+        (lambda: mechanism(Nameless), 'Nameless needs a name .* as in name = "nameless"'),
+        (lambda: mechanism(Fuse), "fuse is a mechanism of the library: give Fuse another name"),
+        (lambda: mechanism(Enabled), "every mechanism has enabled: give the option"),
+        (lambda: mechanism(acts_later="a")(Bare), r"names in a tuple, as in \('a',\)"),
+        (lambda: mechanism(acts_later=("a",))(Bare), "bare has no option 'a': see acts_later"),
+    ],
+)
+def test_a_class_that_is_no_mechanism(wrong, message):
+    with pytest.raises(UserError, match=message):
+        wrong()
+    assert ADDED_MECHANISMS == {}
+
+
+def build(output_stride, weights):
+    return Backbone([torch.nn.Conv2d(3, 4, 3, 4, 1)], dim=4, stride=output_stride)
+
+
+def mini(output_stride, weights):
+    return build(output_stride, weights)
+
+
+def nothing(output_stride, weights):
+    return torch.nn.Identity()
+
+
+def broken(output_stride, weights):
+    return 1 / 0
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda: backbone(strides=(4,))(mini), "mini is a backbone of the library"),
+        (
+            lambda: backbone(strides=4)(build),
+            r"strides are whole numbers in a tuple, as in \(16",
+        ),
+        (lambda: backbone(strides=())(build), "strides are whole numbers"),
+        (lambda: backbone(strides=(4,))(lambda s, w: s), "takes a function with a name"),
+        (lambda: backbone(strides=(4,))(tiny), "backbone tiny must take output_stride and weights"),
+    ],
+)
+def test_a_function_that_is_no_backbone(wrong, message):
+    with pytest.raises(UserError, match=message):
+        wrong()
+
+
+def test_what_a_backbone_must_give():
+    for function in (build, nothing, broken):
+        backbone(strides=(4,))(function)
+    assert build_backbone("build", 4).dim == 4
+    with pytest.raises(UserError, match="backbone build has output stride 4, not 16"):
+        build_backbone("build", 16)
+    with pytest.raises(UserError, match=r"nothing must return a Backbone, as in .* got a Identity"):
+        build_backbone("nothing", 4)
+    with pytest.raises(UserError, match=r"^backbone broken \(.*test_plugins.py, line \d+\): Zero"):
+        build_backbone("broken", 4)
+
+
+def test_a_backbone_that_has_other_channels_than_it_says(root, plugin, tmp_path):
+    plugin(PLUGIN.replace("dim=WIDTH", "dim=12"))
+    said = r"backbone two_layers says dim=12, and gives features \(4, 16, 8, 8\): they are \(B, dim"
+    with pytest.raises(UserError, match=said):
+        train(tiny(root, OWN[1]), tmp_path / "run", accelerator="cpu")
+
+
+def test_defined_in_a_notebook_they_are_trained_here_or_refused(root, tmp_path):
+    Bare.__module__ = "__main__"
+    mechanism(Bare)
+    configs = [tiny(root, "method.mechanisms.bare.enabled=true", seed=seed) for seed in (0, 1)]
+    assert [found.title for found in outside(configs)] == ["mechanism bare"]
+    store = open_store(tmp_path / "runs")
+    sys.modules["__main__"].__dict__.pop("__file__", None)
+    with pytest.raises(UserError, match=r"the mechanism bare was defined in a notebook.*jobs=1"):
+        run_all(configs, store, jobs=2)
+
+
+# Commands
+def sparcl(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "sparcl_lib", *map(str, arguments)],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_the_commands(root, plugin, tmp_path):
+    file, run = plugin(), tmp_path / "run"
+    quick = ("optim.iterations=2", "data.size=32", "data.batch_size=4", *OWN)
+    data = ("--dataset", "minivoc", "--data-root", root, "--task", "6-4", "--method", "FT")
+    settings = [f"--set={setting}" for setting in quick]
+    train_it = ("train", *data, "--out", run, *settings)
+    refused = sparcl(*train_it)
+    assert refused.returncode == 2 and "A mechanism of your own is known once" in refused.stderr
+    photo = next(Path(root).rglob("*.jpg"))
+    for command in (
+        train_it, ("evaluate", run), ("predict", run, photo, "--out", tmp_path / "maps"),
+        ("export", run),
+    ):  # fmt: skip
+        done = sparcl(*command, "--plugin", file)
+        assert done.returncode == 0, done.stderr
+    for command in (("evaluate", run), ("export", run, "--overwrite")):
+        done = sparcl(*command)
+        assert done.returncode == 2 and "unknown backbone 'two_layers'" in done.stderr
+        assert re.search(r"--plugin FILE.py\)$", done.stderr.strip())
+    listed = sparcl("settings", "anchored", "--plugin", file)
+    assert "method.mechanisms.anchored: The classifier's first weights are drawn" in listed.stdout
+    assert "How far, each time [a number at" in listed.stdout
