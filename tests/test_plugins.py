@@ -300,7 +300,23 @@ def test_the_error_of_a_hook_is_a_line(root, plugin, tmp_path, hook):
         train(config, tmp_path / "run", accelerator="cpu", steps=[0])
 
 
-@pytest.mark.parametrize("value", ["object()", "{'a': [print]}", "(1, {2})"])
+@pytest.mark.parametrize(
+    "hook, value, said",
+    [
+        ("batch", "None", r"batch\(\) returns a NoneType, not a StepBatch"),
+        ("context_extras", "None", r"context_extras\(\) returns a NoneType, not a Mapping"),
+        ("penalty", "0.5", r"penalty\(\) returns a float, not a LossValues or NoneType"),
+        ("state_dict", "[1]", r"state_dict\(\) returns a list, not a dict or NoneType"),
+    ],
+)
+def test_what_a_hook_must_return(root, plugin, tmp_path, hook, value, said):
+    plugin(with_hook(hook, value))
+    config = tiny(root, "method.mechanisms.bad.enabled=true")
+    with pytest.raises(UserError, match=f"^mechanism bad: {said}$"):
+        train(config, tmp_path / "run", accelerator="cpu", steps=[0])
+
+
+@pytest.mark.parametrize("value", ["{'a': object()}", "{'a': [print]}", "{'b': (1, {2})}"])
 def test_what_cannot_be_loaded_again_is_not_saved(root, plugin, tmp_path, value):
     """The step would be lost at the next one, which cannot read its checkpoint."""
     plugin(with_hook("state_dict", value))

@@ -53,7 +53,8 @@
 #   runs no cell that shows what was measured, and a line says so. Whoever guesses first remembers what came out.
 # - **Sliders and buttons** redraw a picture. They need a running notebook; on a page you see their first picture.
 # - **Exercises** have a cell with `NotImplementedError` for your answer. The cell below it checks the answer, offline, and gives a hint when
-#   it is wrong. Unless a teacher gave you the chapter, a solution is folded below that.
+#   it is wrong. Unless a teacher gave you the chapter, a solution is folded below that. An answer may use functions, imports and constants of
+#   other cells, but nothing that they compute: who marks it does not run them.
 # - **Quiz**: click on an answer to see whether it is right, and why.
 # - **Training runs** come with the course, so a chapter takes seconds. Change a number, and that run is trained on your machine, with a
 #   progress bar, and kept.

@@ -1,5 +1,6 @@
 """`sparcl course`: the notebooks as a reader and a teacher use them. Parse, call, print."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 from sparcl_lib.errors import UserError
 
 CHECKOUT = Path(__file__).parents[2]
+_CHAPTER = re.compile(r"\d\d")
 app = typer.Typer(
     no_args_is_help=True,
     help="The course: a working copy of the chapters, JupyterLab on it, and what a teacher needs.",
@@ -124,6 +126,11 @@ def make(
     _need_checkout()
     from sparcl_lib.course import copies, pages
 
+    if _CHAPTER.fullmatch(folder.name) and not folder.exists():
+        raise UserError(
+            f"{folder} is a chapter's number: give the folder before it, as in "
+            f"sparcl course make {what} handout {folder}"
+        )
     match what:
         case Product.slides:
             from sparcl_lib.course.slides import write_slides

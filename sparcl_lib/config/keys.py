@@ -68,7 +68,7 @@ def _plugin_hint(key: str) -> str:
         prefix = f"method.{kind}."
         if key.startswith(prefix) and key.removeprefix(prefix).partition(".")[0] not in known:
             return (
-                f". A {kind[:-1]} of your own is known once the file that defines it is given: "
-                f"--plugin FILE.py"
+                f". A {kind[:-1]} of your own is known once its cell was run, with @{kind[:-1]} "
+                f"above it, or the file that defines it is given: --plugin FILE.py"
             )
     return ""

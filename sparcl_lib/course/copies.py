@@ -4,15 +4,19 @@ Chapters link to `../docs` and read `../benchmarks`, so they are used in a folde
 `notebooks/`.
 """
 
+import hashlib
+import json
 import platform
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
 from sparcl_lib.course.chapter import NOTEBOOKS, Chapter, Form, read_chapters, read_times, render
+from sparcl_lib.data.lists import first_few
 from sparcl_lib.errors import UserError
 from sparcl_lib.writing import write_text
 
@@ -20,17 +24,24 @@ INDEX = "README.md"
 PROJECT = "project"
 """Folder of the reader's own project; what was written into it is never overwritten."""
 _MARKER = ".gitignore"
+_MADE = "sparcl_made"
+"""In a notebook's metadata: digest of its cells as they were made."""
 _FOR_AUTHORS = re.compile(r"<!-- authors -->.*?<!-- end of authors -->\n?", re.DOTALL)
 _BEGINNING = re.compile(r"<!-- beginning -->.*?<!-- end of beginning -->", re.DOTALL)
 _FOR_TEACHERS = re.compile(r"<!-- teachers -->.*?<!-- end of teachers -->", re.DOTALL)
 _ROW = re.compile(r"^\| \[[^\]]+\]\(([^)]+\.ipynb)\) .*\n", re.MULTILINE)
 _TO_CHAPTER = re.compile(r"\[([^\]]+)\]\(([^)#/]+\.ipynb)(?:#[^)]*)?\)")
 _OPEN = "In the folder of the repository, `sparcl course lab {folder}` opens these chapters"
+_RULE = (
+    "An answer may use functions, imports and constants of other cells, but nothing that they "
+    "compute: those cells are not run for the mark."
+)
 _BEGINNINGS: dict[Form, str] = {
     "working": _OPEN + " in JupyterLab, and never overwrites what you wrote. A solution is folded "
-    "below the check of each exercise. `sparcl course check {folder}` marks your exercises.",
+    "below the check of each exercise. `sparcl course check {folder}` marks your exercises. "
+    + _RULE,
     "student": _OPEN + " in JupyterLab. Write your answers into them. "
-    "`sparcl course check {folder}` marks your exercises.",
+    "`sparcl course check {folder}` marks your exercises. " + _RULE,
     "solutions": _OPEN + " in JupyterLab. Each exercise is answered in its place.",
     "published": "These are pages to read, with the outputs of all cells. Who wants to run them "
     "types `make lab` in the folder of the repository.",
@@ -72,13 +83,21 @@ def start(folder: Path) -> Started:
 def hand_out(folder: Path, form: Form, numbers: list[str]) -> list[Path]:
     """Write the chapters with these numbers (all if empty) in one form; returns the files.
 
-    What this made before is made anew. Raises UserError for an unknown number, and for a folder
-    that is not beside `notebooks/`, or that holds something else, such as a working copy.
+    What this made before is made anew. Raises UserError for an unknown number, for a folder that is
+    not beside `notebooks/`, or that holds something else, such as a working copy, and where
+    somebody has written into a chapter since.
     """
     _check_beside(folder, "handout")
     check_made_here(folder, form)
     chapters = chapters_of_the_course()
     chosen = choose(chapters, numbers)
+    files = [folder / chapter.notebook.name for chapter in chosen]
+    changed = [file.name for file in files if file.exists() and not _is_as_made(file)]
+    if changed:
+        raise UserError(
+            f"{folder}: somebody wrote into {first_few(changed)}, which would be lost: move the "
+            f"folder away, or give another one"
+        )
     _write(folder, chapters, chosen, form)
     return [folder / chapter.notebook.name for chapter in chosen]
 
@@ -138,11 +157,27 @@ def _write(folder: Path, chapters: list[Chapter], chosen: list[Chapter], form: F
                 cell.source = without_links_to_others(cell.source, there)
         # JupyterLab adds it, and what it opens counts as changed; a copy stays on one machine.
         notebook.metadata.language_info.version = platform.python_version()
+        notebook.metadata[_MADE] = _sources_digest(notebook)
         write_text(folder / chapter.notebook.name, nbformat.writes(notebook) + "\n")
     for file in sorted((NOTEBOOKS / PROJECT).glob("*.*")):
         if file.is_file() and not (folder / PROJECT / file.name).exists():
             write_text(folder / PROJECT / file.name, file.read_text("utf-8"))
     write_text(folder / INDEX, index_of_copies(form, there, folder.resolve().name))
+
+
+def _sources_digest(notebook: Any) -> str:
+    """Of what stands in its cells; outputs may come and go."""
+    sources = [[cell.cell_type, cell.source] for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
+
+
+def _is_as_made(file: Path) -> bool:
+    """Whether nobody wrote into a chapter since it was made here."""
+    try:
+        notebook = nbformat.read(file, as_version=4)
+    except Exception:  # whatever stands there now
+        return False
+    return bool(notebook.metadata.get(_MADE) == _sources_digest(notebook))
 
 
 def without_links_to_others(text: str, there: Collection[str]) -> str:

@@ -65,9 +65,9 @@ class Result:
 
     exercise: str
     """Its number, such as 3.1."""
-    outcome: Literal["right", "wrong", "not started"]
+    outcome: Literal["right", "wrong", "not started", "not readable"]
     problem: str = ""
-    """What is wrong, in which case; empty otherwise."""
+    """What is wrong, in which case; empty of what is right."""
 
 
 results: list[Result] = []

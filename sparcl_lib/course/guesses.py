@@ -20,8 +20,8 @@ from sparcl_lib.errors import UserError
 _PREDICTION = re.compile(r"\d\d-guess-(\d)", re.ASCII)
 _WAITING = re.compile(r"\d\d-\d{3}-after-guess-(\d)", re.ASCII)
 _NO_GUESS_YET = (
-    'first your guess, in the cell below "Predict before you run": write a number (or "pass") for '
-    "None and run that cell"
+    'first your guess, in the cell below "Predict before you run": write a number (or "pass") '
+    "in place of None and run that cell"
 )
 
 

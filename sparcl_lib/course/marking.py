@@ -52,7 +52,10 @@ if TYPE_CHECKING:
 SECONDS = 60
 """What one exercise may take; the solutions take less than one."""
 _STARTING = 120  # for the imports, on a busy machine
-_WIDTHS = (10, 13)
+_WIDTHS = (10, 14)
+_LONGEST, _SHORTEST_CALL = 160, 24
+_CALL = re.compile(r"(?P<before>[^`]*`)(?P<call>.*?)(?P<verdict>`: .*)")
+"""How what is wrong in a case is said."""
 _TITLE = re.compile(r"### \d+\.\d+ ")
 """How the text of an exercise begins."""
 _OPEN = re.compile(r"### \d+\.\d+ (Open: |.*\(open\)$)", re.MULTILINE)
@@ -153,8 +156,13 @@ def _none_of(folder: Path, chapters: list[Chapter]) -> str:
 
 
 def _one_line(text: str) -> str:
+    """Cut to a few lines of a screen; of a call its arguments, for the verdict is behind it."""
     words = " ".join(text.split())
-    return words if len(words) <= 160 else f"{words[:160]} ..."
+    call = _CALL.match(words)
+    if len(words) > _LONGEST and call is not None:
+        room = max(_SHORTEST_CALL, _LONGEST - len(call["before"]) - len(call["verdict"]))
+        words = f"{call['before']}{call['call'][:room]} ...{call['verdict']}"
+    return words if len(words) <= 2 * _LONGEST else f"{words[: 2 * _LONGEST]} ..."
 
 
 def _notebook(folder: Path, chapter: Chapter) -> Path | None:
@@ -216,13 +224,14 @@ def _mark_chapter(
     """Its results, and a line if there is no notebook to read."""
     exercises = exercises_of(chapter, core)
     not_started = [Result(exercise.number, "not started") for exercise in exercises]
+    unread = [Result(exercise.number, "not readable") for exercise in exercises]
     if path is None:
         return not_started, f"{chapter.notebook.name} is not there"
     try:
         notebook = nbformat.read(path, as_version=4)
         cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     except Exception as error:  # whatever is wrong with a file that a person sends
-        return not_started, f"{path.name} cannot be read as a notebook: {_one_line(str(error))}"
+        return unread, f"{path.name} cannot be read as a notebook: {_one_line(str(error))}"
     for cell in cells:
         cell.source = _as_python(cell.source)
     setup = "\n".join(cell.source for cell in chapter.cells if "setup" in tags_of(cell))
@@ -230,7 +239,11 @@ def _mark_chapter(
     started = [(exercise, answer) for exercise, answer in given if answer is not None]
     definitions = [text for cell in cells for text in _definitions(cell.source)]
     marked = dict(_run(path.parent, setup, definitions, started, seconds))
-    found = [marked.get(result.exercise, result) for result in not_started]
+    for exercise, answer in given:
+        if answer is None:
+            said = _renamed(cells, exercise)
+            marked[exercise.number] = Result(exercise.number, "not started", said)
+    found = [marked[exercise.number] for exercise in exercises]
     return found, _odd(path, chapter, cells, exercises)
 
 
@@ -288,6 +301,15 @@ def _answer(cells: list[Any], exercise: Exercise) -> str | None:
         if defines:
             found = cell.source
     return found
+
+
+def _renamed(cells: list[Any], exercise: Exercise) -> str:
+    """What to say of an exercise's cell that defines something else."""
+    places = [cell.source for cell in cells if cell.get("id") == exercise.id]
+    others = sorted(set().union(*map(_defined, places)) - {exercise.name})
+    if not others:
+        return ""
+    return f"its cell defines {first_few(others)}, and no cell defines {exercise.name}"
 
 
 def _run(
@@ -391,7 +413,9 @@ def _one_result(
     try:
         _run_cell(answer, names, name)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
-        return Result(number, "wrong", f"its cell raised {type(error).__name__}: {error}")
+        return _explained(
+            Result(number, "wrong", f"its cell raised {type(error).__name__}: {error}")
+        )
     if name not in names:
         return Result(number, "wrong", f"defines no {name}")
     clean: dict[str, Any] = {"__name__": "check"}
@@ -402,11 +426,15 @@ def _one_result(
         exec(check_cell, clean)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         return Result(number, "wrong", f"raised {type(error).__name__}: {error}")
-    found = results[0]
-    if "NameError" in found.problem:
-        why = "of other cells its answer may use functions, imports and constants, no results"
-        return replace(found, problem=f"{found.problem}; {why}")
-    return found
+    return _explained(results[0])
+
+
+def _explained(found: Result) -> Result:
+    """A name that is not there may be what another cell computes."""
+    if "NameError" not in found.problem:
+        return found
+    why = "of other cells its answer may use functions, imports and constants, no results"
+    return replace(found, problem=f"{found.problem}; {why}")
 
 
 def _run_cell(source: str, names: dict[str, Any], name: str) -> None:

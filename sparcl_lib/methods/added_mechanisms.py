@@ -11,9 +11,10 @@ from typing import Any, ClassVar, TypeVar, overload
 
 from torch import Tensor
 
+from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.definitions import WithOptions, failed, plugin_in_reading, register
 from sparcl_lib.errors import UserError
-from sparcl_lib.methods.hooks import Mechanism
+from sparcl_lib.methods.hooks import LossValues, Mechanism
 
 M = TypeVar("M", bound=type[Mechanism])
 COMMON_OF_MECHANISMS = ("enabled",)
@@ -24,6 +25,15 @@ HOOKS = tuple(
 )  # fmt: skip
 """What the loop calls."""
 _SAVED = ("progress", "state_dict")
+_RETURNS: dict[str, tuple[type, ...]] = {
+    "batch": (StepBatch,),
+    "context_extras": (Mapping,),
+    "penalty": (LossValues, type(None)),
+    "progress": (dict, type(None)),
+    "prototype_sums": (tuple, type(None)),
+    "state_dict": (dict, type(None)),
+}
+"""What the loop takes from a hook."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +78,11 @@ class Guarded(Mechanism):
 def _guard(hook: str) -> Callable[..., Any]:
     def guarded(self: Guarded, *args: Any) -> Any:
         value = self.call(getattr(self.inner, hook), *args)
+        if hook in _RETURNS and not isinstance(value, _RETURNS[hook]):
+            wanted = " or ".join(kind.__name__ for kind in _RETURNS[hook])
+            raise UserError(
+                f"{self.found.title}: {hook}() returns a {type(value).__name__}, not a {wanted}"
+            )
         if hook in _SAVED and value is not None:
             _check_saved(f"{self.found.title}: {hook}()", value)
         return value

@@ -27,6 +27,7 @@ from sparcl_lib.report.runs import (
 )
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training.content import MISSING, Content
+from sparcl_lib.training.identity import changed, in_words
 from sparcl_lib.training.run_directory import RunDirectory
 
 _OF_EACH_RUN = ("seed", "method.name", "class_order", *KEYS[:3])
@@ -303,16 +304,16 @@ def _differences(first: Experiment, other: Experiment) -> list[str]:
             found.append(f"{key.removeprefix('method.terms.')}={other.get(key)}")
     if variant[0] != variant[1]:
         found.insert(0, f"method.variant={'released' if variant[1] else 'paper'}")
-    contents = [
-        name for key, name in _CONTENTS.items()
-        if None not in (first.get(key), other.get(key)) and first[key] != other[key]
-    ]  # fmt: skip
-    return found + contents
+    for key, name in _CONTENTS.items():
+        if None not in (first.get(key), other.get(key)) and first[key] != other[key]:
+            part = changed(first[key], other[key]) if key == "terms" else None
+            found.append(name + (in_words(part).partition(" ")[0] if part else ""))
+    return found
 
 
 _CONTENTS = {
     "images": "other images", "data": "other data", "weights": "other weights",
-    "terms": "other code of a plug-in",
+    "terms": "other code of a ",
 }  # fmt: skip
 
 

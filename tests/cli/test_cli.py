@@ -612,11 +612,13 @@ def test_a_plugin_that_takes_no_part_is_said(tmp_path, train_mini):
         "    return context.output.logits.square().mean()\n", "utf-8",
     )  # fmt: skip
     status, _, errors = train_mini("--plugin", file)
-    assert status == 0 and f"the term forgotten of {file} has no weight and takes no part" in errors
+    assert status == 0 and f"the term forgotten of {file} takes no part: --set method.t" in errors
     file = tmp_path / "empty.py"
     file.write_text("x = 1\n", "utf-8")
     status, _, errors = train_mini("--plugin", file)
-    assert status == 2 and "empty.py: it defines no term: put @term above a function" in errors
+    assert (
+        status == 2 and "empty.py: it defines nothing: put @term or @backbone above a f" in errors
+    )
 
 
 def test_a_mask_of_another_size_or_with_a_value_outside_the_classes(voc, train_voc):

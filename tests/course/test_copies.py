@@ -203,6 +203,39 @@ def test_what_is_no_copy_is_refused(checkout, tmp_path_factory):
     assert copies.start(checkout / "empty").added == NAMES
 
 
+def test_what_was_written_into_a_hand_out_is_not_lost(checkout):
+    """It was, when the teacher made the hand-out again in the folder in which answers stood."""
+    folder = checkout / "handout"
+    written, other, *_ = copies.hand_out(folder, "student", [])
+    before = everything(folder)
+    copies.hand_out(folder, "student", [])
+    assert everything(folder) == before
+    notebook = nbformat.read(written, as_version=4)
+    code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    code.execution_count = 7  # only run
+    nbformat.write(notebook, written)
+    copies.hand_out(folder, "student", [])
+    assert everything(folder) == before
+    code.source += "\nmine = 1"
+    nbformat.write(notebook, written)
+    kept = everything(folder)
+    with pytest.raises(UserError, match=f"wrote into {written.name}, which would be lost"):
+        copies.hand_out(folder, "student", [])
+    assert everything(folder) == kept
+    copies.hand_out(folder, "student", [other.name[:2]])
+    assert everything(folder) == kept
+
+
+def test_a_chapter_in_place_of_a_folder_is_asked_about(checkout, capsys, monkeypatch):
+    """All chapters were made into a folder 05."""
+    monkeypatch.chdir(checkout)
+    with pytest.raises(SystemExit) as done:
+        main(["course", "make", "student", "05"])
+    said = capsys.readouterr().err
+    assert done.value.code == 2 and "05 is a chapter's number: give the folder before it" in said
+    assert not (checkout / "05").exists()
+
+
 def test_the_command_says_what_it_did(checkout, capsys):
     for verb in ("added", "kept"):
         with pytest.raises(SystemExit) as done:

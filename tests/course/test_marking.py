@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -11,7 +12,8 @@ from nbformat.v4 import new_code_cell
 from sparcl_lib.cli import main
 from sparcl_lib.course import copies
 from sparcl_lib.course.chapter import NOTEBOOKS, read_chapters
-from sparcl_lib.course.marking import exercises_of, mark
+from sparcl_lib.course.exercises import Result
+from sparcl_lib.course.marking import Marks, exercises_of, mark
 from sparcl_lib.errors import UserError
 
 HEAD = """# %% [raw]
@@ -50,7 +52,7 @@ ANSWERS = {  # what was written, what is said of it
     "loops": (LOOP, "wrong", "ran for more than 10 s"),
     "no Python": ("def f{n}(x)\n    return 1", "wrong", "its cell raised SyntaxError"),
     "own check": ("check = print\n\ndef f{n}(x):\n    return 0", "wrong", "is 0, expected "),
-    "renamed": ("def f(x):\n    return 0", "not started", ""),
+    "renamed": ("def f(x):\n    return 0", "not started", "its cell defines f, and no"),
     "several lines": (
         "def f{n}(x):\n    raise ValueError('one\\n  two')", "wrong", "raised ValueError: one two"
     ),
@@ -65,7 +67,7 @@ ANSWERS = {  # what was written, what is said of it
     ),
     "another cell's": ("def f{n}(x):\n    return plus_zero(floor(x)) + ONE * {n}", "right", ""),
     "another cell's result": ("def f{n}(x):\n    return int(x) + computed", "wrong", "no results"),
-    "not found": ("TABLE = computed\ndef f{n}(x):\n    return 1", "wrong", "its cell raised Name"),
+    "not found": ("TABLE = computed\ndef f{n}(x):\n    return 1", "wrong", "no results"),
 }  # fmt: skip
 OTHER_CELL = """%matplotlib inline
 from math import floor
@@ -141,7 +143,7 @@ def test_each_answer_gets_its_outcome_and_none_hangs_or_fools_the_marking(
     ):
         assert (result.exercise, result.outcome) == (NUMBERS[name], outcome), (name, result)
         assert problem in line and line.startswith(NUMBERS[name])
-        assert bool(result.problem) == (outcome == "wrong")
+        assert bool(result.problem) == (outcome == "wrong" or name == "renamed")
     assert list((tmp_path / "temporary").iterdir()) == []
     assert table[-1] == f"mark: 6 of {len(ANSWERS)} right, chapter 00"
     assert len(table) == len(ANSWERS) + 2
@@ -166,8 +168,18 @@ def test_what_is_no_notebook_is_a_line(mine):
     marks = mark(mine, [])
     (line,) = marks.missing
     assert line.startswith("00_numbers.ipynb cannot be read as a notebook: ") and "\n" not in line
-    assert {result.outcome for result in marks.results} == {"not started"}
+    assert {result.outcome for result in marks.results} == {"not readable"}, "and no zero marks"
     assert json.loads(marks.to_json())["missing"] == [line]
+
+
+def test_of_what_is_wrong_the_verdict_is_never_cut():
+    """`expected 1.5` was cut to `expected 1`."""
+    problem = (
+        f"case 1 of 3, `merged(p_a={'[1.0, 2.0], ' * 30})`: is 1 at index (0, 0), expected 1.5"
+    )
+    (line,) = Marks(Path(), (Result("5.1", "wrong", problem),), ()).table().splitlines()[1:-1]
+    assert line.endswith(" ...`: is 1 at index (0, 0), expected 1.5") and "`merged(p_a=[1" in line
+    assert len(line) < 200
 
 
 def test_a_folder_without_chapters_is_refused(mine, tmp_path):

@@ -30,6 +30,7 @@ from sparcl_lib.experiments.space import Range
 from sparcl_lib.experiments.store import RunKeys, run_keys
 from sparcl_lib.experiments.sweep import Sweep, sweep
 from sparcl_lib.experiments.worker import Job, _check_keys, _check_worker, _scratch, read_files
+from sparcl_lib.plain import nest
 from sparcl_lib.plugins import load_plugins
 from sparcl_lib.revision import trained_by
 from sparcl_lib.training.run_directory import RunDirectory
@@ -129,21 +130,25 @@ def test_a_sweep_claims_here_and_trains_there(address, base, tmp_path):
     pd.testing.assert_frame_equal(here, there)
 
 
-def test_a_term_of_a_file_travels_and_a_failure_is_one_line(address, base, tmp_path):
+def test_what_a_file_defines_travels_and_a_failure_is_one_line(address, base, tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(
         "import sparcl_lib\n"
         "@sparcl_lib.term\n"
         "def pull_to_zero(context):\n"
-        "    return context.output.logits.square().mean()\n",
+        "    return context.output.logits.square().mean()\n"
+        "from sparcl_lib.models.backbones import Backbone, mini\n"
+        "@sparcl_lib.backbone(strides=(4,))\n"
+        "def mine(output_stride, weights):\n"
+        "    return Backbone([mini(output_stride, weights)], dim=64, stride=4)\n",
         "utf-8",
     )
     load_plugins([plugin])
-    terms = {"method": {"terms": {"pull_to_zero": {"weight": 0.1}}}}
-    configs = [base.config("FT", 0, terms), base.config("FT", 0, {"optim": {"lr": 1e30}})]
+    own = {"method.terms.pull_to_zero.weight": 0.1, "model.backbone": "mine"}
+    configs = [base.config("FT", 0, nest(own)), base.config("FT", 0, {"optim": {"lr": 1e30}})]
     with open_cluster(address) as cluster:
         runs, errors = run_all(configs, open_store(tmp_path / "there", cluster=cluster))
-        (sent,) = scratch_of(cluster).glob("terms/*/mine.py")
+        (sent,) = scratch_of(cluster).glob("plugins/*/mine.py")
     assert sent.read_bytes() == plugin.read_bytes()
     (kept,), _ = run_all(configs[:1], open_store(tmp_path / "here"), jobs=1)
     assert runs[0].metrics["steps"] == kept.metrics["steps"] and runs[1] is None
