@@ -20,6 +20,7 @@ from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import run_keys
 from sparcl_lib.methods import (
     ADDED_MECHANISMS,
+    TERMS,
     Mechanism,
     build_method,
     mechanism,
@@ -89,9 +90,10 @@ OWN = ("method.mechanisms.anchored.pull=0.2", "model.backbone=two_layers")
 @pytest.fixture(autouse=True)
 def registries():
     """Each test has the library's alone, and leaves no more."""
-    kept = dict(ADDED_MECHANISMS), dict(BACKBONES)
+    every: tuple[dict, ...] = (TERMS, ADDED_MECHANISMS, BACKBONES)
+    kept = [dict(registry) for registry in every]
     yield
-    for registry, known in zip((ADDED_MECHANISMS, BACKBONES), kept, strict=True):
+    for registry, known in zip(every, kept, strict=True):
         registry.clear()
         registry.update(known)
 
@@ -241,6 +243,29 @@ def test_they_travel_to_the_pool(root, plugin, tmp_path, jobs):
     configs = [tiny(root, *OWN, seed=seed) for seed in (0, 1)]
     runs, errors = run_all(configs, open_store(tmp_path / "runs"), jobs=jobs)
     assert errors == [] and runs[1].model().spec.backbone == "two_layers"
+
+
+@pytest.mark.parametrize("where", ["term halved", "backbone two_layers"])
+def test_what_is_changed_in_place_is_a_line(root, plugin, tmp_path, where):
+    """Autograd notices it in backward, in a traceback through the library."""
+    own = """
+    @sparcl_lib.term
+    def halved(context):
+        square = context.output.features.exp()
+        value = square.mean()
+        square *= 0.5
+        return value
+    """
+    layers = "nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, WIDTH, 3, 2, 1), nn.ReLU()"
+    broken = "nn.Conv2d(3, WIDTH, 3, 4, 1), nn.Tanh(), nn.Dropout(0.5, inplace=True)"
+    source = PLUGIN.replace("import torch\n", "import torch, sparcl_lib\n")
+    settings = {
+        "term halved": (source + own, "method.terms.halved.weight=0.1"),
+        "backbone two_layers": (source.replace(layers, broken), OWN[1]),
+    }
+    plugin(settings[where][0])
+    with pytest.raises(UserError, match=rf"FT step 0, iteration 0: .* look in the {where}"):
+        train(tiny(root, settings[where][1]), tmp_path / "run", accelerator="cpu")
 
 
 def test_what_takes_no_part_is_said(root, plugin, capsys):

@@ -11,6 +11,7 @@ import typer
 from sparcl_lib.cli.options import (
     Accelerator,
     Against,
+    BackboneWeights,
     ClusterName,
     ConfigFile,
     DataRoot,
@@ -50,6 +51,7 @@ def ablate(
         bool, typer.Option("--leave-one-out", help="All terms and all but one, not every subset.")
     ] = False,
     data_root: DataRoot = None,
+    backbone_weights: BackboneWeights = None,
     config: ConfigFile = None,
     settings: Settings = None,
     plugins: Plugins = None,
@@ -66,7 +68,7 @@ def ablate(
     load_plugins(plugins or [])
     base = RunBase(
         dataset=dataset, task=task, setup=setup, data_root=data_root,
-        overrides=tuple(layers(config, settings)),
+        overrides=tuple(layers(config, settings, backbone_weights)),
     )  # fmt: skip
     with _opened(cluster, jobs) as workers:
         result = ablation.ablate(
@@ -99,6 +101,7 @@ def sweep(
         str, typer.Option(help="A trial scores the mean over these: none of a later comparison.")
     ] = "100",
     data_root: DataRoot = None,
+    backbone_weights: BackboneWeights = None,
     config: ConfigFile = None,
     settings: Settings = None,
     plugins: Plugins = None,
@@ -120,7 +123,7 @@ def sweep(
     out = out or storage.with_name(f"{storage.stem}-results")
     base = RunBase(
         dataset=dataset, task=task, setup=setup, data_root=data_root,
-        overrides=tuple(layers(config, settings)),
+        overrides=tuple(layers(config, settings, backbone_weights)),
     )  # fmt: skip
     methods = unique(map(method_name, names(method, "--method")))
     spaces = {name: read_space(space, name) for name in methods}
@@ -149,6 +152,7 @@ def compare(
     ] = "0",
     seeds: Seeds = "0",
     data_root: DataRoot = None,
+    backbone_weights: BackboneWeights = None,
     config: ConfigFile = None,
     settings: Settings = None,
     plugins: Plugins = None,
@@ -170,7 +174,7 @@ def compare(
     compared += [] if methods is None else names(methods, "--methods")
     compared += read_variants(variants) if variants else []
     _check_against(against, compared)
-    overrides = tuple(layers(config, settings))
+    overrides = tuple(layers(config, settings, backbone_weights))
     bases = [
         RunBase(dataset=dataset, task=task, setup=setup, data_root=data_root, overrides=overrides)
         for task in names(tasks, "--tasks")

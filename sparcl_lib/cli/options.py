@@ -27,6 +27,7 @@ Settings = Annotated[
     ),
 ]
 ConfigFile = Annotated[Path | None, typer.Option(help="Settings in a YAML file.")]
+BackboneWeights = Annotated[str | None, typer.Option(help="imagenet, none, or a state dict file.")]
 Jobs = Annotated[
     int | None,
     typer.Option(
@@ -95,11 +96,22 @@ def names(text: str, option: str) -> list[str]:
     return parts
 
 
-def layers(config: Path | None, settings: list[str] | None) -> list[dict[str, Any]]:
-    """Settings of a file, then those of --set over them."""
+def layers(
+    config: Path | None, settings: list[str] | None, backbone_weights: str | None = None
+) -> list[dict[str, Any]]:
+    """Settings of a file, over them --backbone-weights, and those of --set over both.
+
+    Raises UserError where the last two say different weights.
+    """
     from sparcl_lib.plain import read_yaml
 
-    return [*([read_yaml(config)] if config else []), given(settings)]
+    read, said = ([read_yaml(config)] if config else []), given(settings)
+    if backbone_weights is None:
+        return [*read, said]
+    weights = None if backbone_weights == "none" else backbone_weights
+    if said.get("model", {}).get("weights", weights) != weights:
+        raise UserError("--backbone-weights and --set model.weights differ: give one of them")
+    return [*read, {"model": {"weights": weights}}, said]
 
 
 def given(settings: list[str] | None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from sparcl_lib.cli.options import (
     TASK_HELP,
     Accelerator,
     Against,
+    BackboneWeights,
     ConfigFile,
     DataRoot,
     Devices,
@@ -94,9 +95,7 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option(help="Take step 0 from this run instead of training it.")
     ] = None,
-    backbone_weights: Annotated[
-        str | None, typer.Option(help="imagenet, none, or a state dict file.")
-    ] = None,
+    backbone_weights: BackboneWeights = None,
     config: ConfigFile = None,
     settings: Settings = None,
     plugins: Plugins = None,
@@ -114,12 +113,7 @@ def train(
     from sparcl_lib.training import train as train_run
 
     load_plugins(plugins or [])
-    overrides = layers(config, settings)
-    if backbone_weights:
-        weights = None if backbone_weights == "none" else backbone_weights
-        if overrides[-1].get("model", {}).get("weights", weights) != weights:
-            raise UserError("--backbone-weights and --set model.weights differ: give one of them")
-        overrides.insert(-1, {"model": {"weights": weights}})
+    overrides = layers(config, settings, backbone_weights)
     fixed = {"task": row.task, "setup": row.setup, "data_root": data_root}
     run_config = resolve(row.dataset, row.method, [row.settings, *overrides], **fixed)
     tell_of_unused([run_config])

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparcl_lib.cli.options import Accelerator, DataRoot, Settings, given, names, numbers
+from sparcl_lib.cli.options import (
+    Accelerator,
+    BackboneWeights,
+    DataRoot,
+    Settings,
+    given,
+    layers,
+    names,
+    numbers,
+)
 from sparcl_lib.errors import printable
 from sparcl_lib.published.tables import (
     RowRecipe,
@@ -116,6 +125,7 @@ def reproduce(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("reproduction"),
     data_root: DataRoot = None,
+    backbone_weights: BackboneWeights = None,
     seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-2.")] = "0",
     settings: Settings = None,
     run: Annotated[
@@ -134,6 +144,10 @@ def reproduce(
     from sparcl_lib.writing import write_csv
 
     chosen = get_table(table)
+    if backbone_weights is not None:
+        layers(None, settings, backbone_weights)  # refuses two that differ
+        weights = "" if backbone_weights == "none" else backbone_weights
+        settings = [*(settings or []), f"model.weights={weights}"]
     planned = plan_runs(
         select_rows(chosen, names(rows, "--rows") if rows is not None else []),
         numbers(seeds, "--seeds"), out, data_root, settings or [], [given(settings)], accelerator,

@@ -11,9 +11,11 @@ from torch import Tensor, distributed, nn
 
 from sparcl_lib.config import OptimConfig, at_step
 from sparcl_lib.data.loading.dataset import StepBatch
-from sparcl_lib.errors import LossDiverged
+from sparcl_lib.definitions import Definition
+from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.methods import TERMS, LossValues, Mechanism, StepContext, labelled_sums
 from sparcl_lib.models import (
+    BACKBONES,
     Segmenter,
     SegmenterOutput,
     synchronise_batch_norm,
@@ -233,13 +235,30 @@ class StepTrainer:
                 f"({listed}): stopped before the update{self.plan.kept}; {_cure(terms)}"
             )
         self.optimizer.zero_grad()
-        self.fabric.backward(values.total)
+        self._backward(values.total, iteration)
         for mechanism in self.mechanisms:
             mechanism.after_backward()
         self.optimizer.step()
         for mechanism in self.mechanisms:
             mechanism.after_update()
         return LossValues(total, terms)
+
+    def _backward(self, total: Tensor, iteration: int) -> None:
+        """Gradients. Raises UserError where code that is not the library's has broken them."""
+        try:
+            self.fabric.backward(total)
+        except RuntimeError as error:
+            method, spec = self.plan.method, self.student.spec
+            used: list[Definition] = [TERMS[t.name] for t in method.active_terms(self.plan.step)]
+            used += [BACKBONES[spec.backbone]] if spec else []
+            outside = [found.title for found in used if not found.of_library]
+            if "inplace operation" not in str(error) or not outside:
+                raise
+            raise UserError(
+                f"{self.plan.label}, iteration {iteration}: something was changed in place, as by "
+                f"x += 1, x[mask] = 0 or ReLU(inplace=True), of which the gradient needs what it "
+                f"was: look in the {' and '.join(outside)}, and write x = x + 1 and torch.where"
+            ) from error
 
 
 def _cure(terms: Mapping[str, Tensor]) -> str:

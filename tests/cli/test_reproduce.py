@@ -72,6 +72,28 @@ def test_train_with_a_recipe_is_the_row_and_settings_win(voc, tmp_path, capsys):
     assert config["data"]["size"] == 32 and config["optim"]["lr"] == [1e-3, 1e-4]
 
 
+def test_the_weights_of_the_backbone_are_an_option_of_all_that_trains(tmp_path, capsys):
+    """`train` alone had it."""
+    weights = ("--backbone-weights", tmp_path / "no.pth")
+    data = ("--dataset", "minivoc", "--out", tmp_path)
+    (tmp_path / "space.yaml").write_text("optim.lr: [0.1]\n", "utf-8")
+    search = ("--space", tmp_path / "space.yaml", "--trials", "1", "--storage", tmp_path / "j")
+    for command in (
+        ("compare", *data, "--tasks", "6-4", "--methods", "FT"),
+        ("ablate", *data, "--task", "6-4", "--method", "MiB", "--terms", "kd"),
+        ("sweep", *data, "--task", "6-4", "--method", "FT", *search),
+    ):
+        status, _, error = sparcl(capsys, *command, *weights)
+        assert status == 2 and "no.pth does not exist" in error, command
+        status, _, error = sparcl(capsys, *command, *weights, "--set", "model.weights=imagenet")
+        assert status == 2 and "--set model.weights differ: give one of them" in error
+    rows = ("reproduce", "--table", "sdr-voc", "--rows", "voc-19-1-disjoint-FT", "--out", tmp_path)
+    status, printed, _ = sparcl(capsys, *rows, *weights)
+    assert status == 0 and f"--set model.weights={tmp_path / 'no.pth'}" in printed
+    status, printed, _ = sparcl(capsys, *rows, "--backbone-weights", "none")
+    assert status == 0 and "--set model.weights=" in printed
+
+
 def test_what_train_with_a_recipe_refuses(tmp_path, capsys):
     out = ("--out", tmp_path / "run")
     name = ("--recipe", "voc-15-1-disjoint-SDR")
