@@ -11,6 +11,7 @@ import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,9 @@ from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.masks import read_values
 from sparcl_lib.data.minivoc import default_root, generate
 from sparcl_lib.experiments.store import STORE_VARIABLE
+from sparcl_lib.methods import ADDED_MECHANISMS, TERMS
 from sparcl_lib.metrics import class_iou
-from sparcl_lib.models import NetworkSpec, build_segmenter, predict
+from sparcl_lib.models import BACKBONES, NetworkSpec, build_segmenter, predict
 from sparcl_lib.plain import nest
 from sparcl_lib.prediction import predict_photographs, read_photograph
 from sparcl_lib.tasks import evaluation_table
@@ -104,7 +106,8 @@ def test_the_names_at_the_top_have_examples():
 def test_examples_in_docstrings(run, name, tmp_path, monkeypatch):
     monkeypatch.setenv(STORE_VARIABLE, str(tmp_path))
     module = importlib.import_module(name)
-    outcome = doctest.testmod(module, extraglobs={"run": run})
+    with patch.dict(TERMS), patch.dict(ADDED_MECHANISMS), patch.dict(BACKBONES):
+        outcome = doctest.testmod(module, extraglobs={"run": run})
     assert outcome.attempted > 0 and outcome.failed == 0
 
 

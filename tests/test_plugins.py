@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -90,12 +91,8 @@ OWN = ("method.mechanisms.anchored.pull=0.2", "model.backbone=two_layers")
 @pytest.fixture(autouse=True)
 def registries():
     """Each test has the library's alone, and leaves no more."""
-    every: tuple[dict, ...] = (TERMS, ADDED_MECHANISMS, BACKBONES)
-    kept = [dict(registry) for registry in every]
-    yield
-    for registry, known in zip(every, kept, strict=True):
-        registry.clear()
-        registry.update(known)
+    with patch.dict(TERMS), patch.dict(ADDED_MECHANISMS), patch.dict(BACKBONES):
+        yield
 
 
 def forget():

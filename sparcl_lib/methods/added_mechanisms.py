@@ -197,7 +197,8 @@ def _check_class(cls: object) -> None:
             f"{cls.__name__} needs a name for its settings, in its body, as in name = "
             f'"{cls.__name__.lower()}"'
         )
-    if name in {known.name for known in _subclasses(Mechanism) if _of_library(known)}:
+    others = _subclasses(Mechanism) - {cls}
+    if name in {known.name for known in others if _of_library(known)}:
         raise UserError(f"{name} is a mechanism of the library: give {cls.__name__} another name")
 
 

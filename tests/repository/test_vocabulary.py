@@ -14,7 +14,7 @@ OUT = {
     "_answers": "classifier channels",
     "_ask": "a verb that says what is done",
     "_look": "a verb that says what is done",
-    "in_words": "format_bytes, format_ranges",
+    "title_of": "format_bytes, format_ranges",
     "LossRanOff": "LossDiverged",
     "Recipe": "Acquisition; a recipe is the settings of a data set",
     "Patience": "RetryPolicy",
