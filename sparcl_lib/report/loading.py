@@ -27,7 +27,7 @@ from sparcl_lib.report.runs import (
 )
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training.content import MISSING, Content
-from sparcl_lib.training.identity import changed, title_of
+from sparcl_lib.training.identity import changed, titled
 from sparcl_lib.training.run_directory import RunDirectory
 
 _OF_EACH_RUN = ("seed", "method.name", "class_order", *KEYS[:3])
@@ -307,7 +307,7 @@ def _differences(first: Experiment, other: Experiment) -> list[str]:
     for key, name in _CONTENTS.items():
         if None not in (first.get(key), other.get(key)) and first[key] != other[key]:
             part = changed(first[key], other[key]) if key == "terms" else None
-            found.append(name + (title_of(part).partition(" ")[0] if part else ""))
+            found.append(name + (titled(part).partition(" ")[0] if part else ""))
     return found
 
 

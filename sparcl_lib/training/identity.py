@@ -93,7 +93,7 @@ def check_same_code(config: RunConfig, places: Mapping[int, RunDirectory]) -> No
         name = changed(place.record(step).get("terms", now), now)
         if name:
             raise UserError(
-                f"the {title_of(name)} says something else now than when step {step} of "
+                f"the {titled(name)} says something else now than when step {step} of "
                 f"{place.path} was trained: restore it, or train another run (values that it "
                 f"names count, so it must not change them as it trains)"
             )
@@ -117,6 +117,6 @@ def changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     return next((n for n in sorted({*then, *now}) if then.get(n) != now.get(n)), None)
 
 
-def title_of(name: str) -> str:
+def titled(name: str) -> str:
     """A name of `outside_facts`, with what it is."""
     return name if " " in name else f"term {name}"

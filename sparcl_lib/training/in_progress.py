@@ -29,7 +29,7 @@ from sparcl_lib.seeding import random_state
 from sparcl_lib.training.agreement import content_difference
 from sparcl_lib.training.checkpoint import CheckpointProblem, read_progress
 from sparcl_lib.training.content import content_from_plain, content_to_plain
-from sparcl_lib.training.identity import changed, title_of
+from sparcl_lib.training.identity import changed, titled
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.step import StepTrainer
 from sparcl_lib.training.stopping import PutOff
@@ -215,7 +215,7 @@ def _check(
         raise _refusal(directory, step, f"on something else ({difference})", "restore that")
     name = changed(state["terms"], facts["terms"])
     if name:
-        said = f"when the {title_of(name)} said something else"
+        said = f"when the {titled(name)} said something else"
         raise _refusal(directory, step, said, "restore it")
     devices, now = state["devices"], facts["devices"]
     if devices != now:
