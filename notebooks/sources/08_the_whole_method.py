@@ -884,8 +884,8 @@ assert abs(whole.loc["both: SDR - MiB", "mean"] - sdr_gap.loc["15-5 disjoint", "
 TRIALS = {0: "MiniVOC's recipe", 3: "loud matching and sparsification", 4: "the best of MiB and SDR"}
 trials = pd.read_csv(f"{MODEL}/trials.csv")
 trials = trials[trials["method"].str.contains("MiB|SDR") & trials["trial"].isin(TRIALS)]
-for name in ("kd", *TERMS):
-    trials[name] = trials["settings"].str.extract(rf"{name}\.weight=(\S+)", expand=False)
+for weighed in ("kd", *TERMS):
+    trials[weighed] = trials["settings"].str.extract(rf"{weighed}\.weight=(\S+)", expand=False)
 drawn = trials.query("method == 'SDR'").set_index("trial")[["kd", *TERMS]]
 drawn = drawn.rename(columns={"kd": "distillation"})
 searched = trials.pivot(index="trial", columns="method", values="miou_all")

@@ -49,8 +49,7 @@ from sparcl_lib.data import partition
 from sparcl_lib.methods import TERMS, StepContext
 from sparcl_lib.methods.released_prototypes import ReleasedPrototypes
 from sparcl_lib.methods.variants import DIFFERENCES
-from sparcl_lib.models import SegmenterOutput, grow
-from sparcl_lib.models.backbones import build_backbone
+from sparcl_lib.models import SegmenterOutput, build_backbone, grow
 from sparcl_lib.models.segmenter import build_head
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.report.differences import gains_text, paired_gains
