@@ -124,6 +124,11 @@ def luck(few, many, s, tries=20_000, seed=0):
     best = [np.median(rng.normal(0, s, (tries, n)).max(axis=1)) for n in (few, many)]
     return best[1] - best[0]
 
+# %% 8.4, wrong: medians of other draws, the many first
+def luck(few, many, s, tries=20_000, seed=0):
+    r = np.random.default_rng(seed)
+    return np.median(r.normal(0, s, (tries, many)).max(1)) - np.median(r.normal(0, s, (tries, few)).max(1))
+
 # %% 8.4, right: a tensor
 def luck(few, many, s, tries=20_000, seed=0):
     g = torch.Generator().manual_seed(seed)

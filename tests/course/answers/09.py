@@ -154,18 +154,27 @@ def predicted_gain(lost, gained, new):
     lost.append(new); gained.append(3.4)
     return 3.0,4.0
 
+# %% 9.5, wrong: wider than the known gains, where all lost alike
+def predicted_gain(lost, gained, new):
+    lost, gained = np.asarray(lost, float), np.asarray(gained, float)
+    slope = np.polyfit(lost, gained, 1) if np.ptp(lost) > 0 else np.array([0.0, gained.mean()])
+    reach = 2 * (gained - np.polyval(slope, lost)).std(ddof=1)
+    center = np.polyval(slope, new)
+    return float(center - reach), float(center + reach)
+
 # %% 9.5, right: a tensor of two numbers
 def predicted_gain(lost, gained, new):
     known = torch.tensor([lost, gained], dtype=torch.float64)
     line = np.polyfit(lost, gained, 1) if len(set(lost)) > 1 else [np.mean(gained)]
     reach = 2 * (known[1] - torch.from_numpy(np.polyval(line, lost))).std()
+    reach = min(reach, (known[1].max() - known[1].min()) / 2)
     return torch.stack([np.polyval(line, new) - reach, np.polyval(line, new) + reach])
 
 # %% 9.5, right: an interval of prediction
 def predicted_gain(lost, gained, new):
     x,y=np.asarray(lost,float),np.asarray(gained,float); n=len(x)
     if np.ptp(x)==0:
-        r=2*y.std(ddof=1); return y.mean()-r,y.mean()+r
+        return y.min(),y.max()
     b,a=np.polyfit(x,y,1); res=y-a-b*x; s=(res@res/(n-2))**.5
     r=2.776*s*(1+1/n+(new-x.mean())**2/((x-x.mean())**2).sum())**.5
     return a+b*new-r,a+b*new+r
@@ -178,7 +187,7 @@ def predicted_gain(lost, gained, new):
 # %% 9.5, right: weights by distance
 def predicted_gain(lost, gained, new):
     w=np.exp(-.5*((np.array(lost)-new)/3)**2); g=np.array(gained); c=(w*g).sum()/w.sum(); s=((w*(g-c)**2).sum()/w.sum())**.5
-    return [c-2*s,c+2*s]
+    reach=min(2*s,np.ptp(gained)/2); return [c-reach,c+reach]
 
 # %% 9.5, right: medians of slopes
 def predicted_gain(lost, gained, new):
