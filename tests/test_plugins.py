@@ -160,6 +160,15 @@ def test_a_run_with_both_is_trained_read_and_reported(root, plugin, tmp_path):
     assert again["steps"] == metrics["steps"]
 
 
+def test_a_method_with_a_mechanism_is_named_by_it(root, plugin, tmp_path):
+    """It stood in tables, and beside published rows, as the method itself."""
+    plugin()
+    for name, settings in {"own": (OWN[0],), "bare": ()}.items():
+        train(tiny(root, *settings), tmp_path / name, accelerator="cpu")
+    table = render(load_runs([tmp_path / "own", tmp_path / "bare"]), "md")
+    assert "| FT + anchored |" in table and "| FT |" in table
+
+
 def test_without_a_mechanism_a_run_is_still_evaluated(root, plugin, tmp_path):
     plugin()
     metrics = train(tiny(root, OWN[0]), tmp_path / "run", accelerator="cpu")

@@ -223,7 +223,9 @@ def _with_terms(run: ReportRun) -> ReportRun:
     own, method = METHODS[name], run.config.method
     # The released form of a term is a setting of the same method.
     terms = [t.name.removeprefix(_RELEASED) for t in method.terms if t.weight > 0]
-    more = "".join(f" + {term}" for term in terms if term not in own["terms"])
+    added = [term for term in terms if term not in own["terms"]]
+    added += [row.name for row in method.mechanisms if row.enabled]
+    more = "".join(f" + {name}" for name in added)
     less = " and ".join(term for term in own["terms"] if term not in terms)
     joint = " (joint)" if method.joint and not own.get("joint") else ""
     found = f"{name}{joint}{more}{f' without {less}' if less else ''}"
