@@ -127,15 +127,20 @@ def changed_elsewhere(sources: list[str]) -> list[str]:
 
 
 def bound_anew(sources: list[str]) -> list[str]:
-    """A line for each name that a cell reads from an earlier one, and that is bound anew later."""
+    """A line for each name that a cell reads from an earlier one, itself or by a function of the
+    chapter that it calls or hands on, and that is bound anew later."""
     cells = [ast.parse(source) for source in sources]
     bindings = [bound(cell) for cell in cells]
+    functions: dict[str, ast.FunctionDef] = {}
     lines = []
     for place, cell in enumerate(cells):
+        functions |= {node.name: node for node in cell.body if isinstance(node, ast.FunctionDef)}
         first = ast.unparse(cell).splitlines()[0] if cell.body else ""
         earlier = set().union(*bindings[:place])
         later = set().union(*bindings[place + 1 :])
         read = read_outside(cell) & earlier
+        for name in read_outside(cell) & set(functions):
+            read |= read_by(name, functions) & earlier
         lines += [f"{name}, which {first!r} reads, is bound anew"
                   for name in sorted(read & (later - bindings[place]))]  # fmt: skip
         lines += [f"{name} is bound by {first!r}, which reads it"
@@ -225,3 +230,14 @@ def test_a_name_that_is_bound_anew_after_it_was_read_is_found():
     assert bound_anew([made, shown, "others = tables[1:]"]) == []
     assert bound_anew([made, f"{made}\n{shown}\ntables = tables[1:]"]) == []
     assert bound_anew([made, "[tables for tables in range(3)]", made]) == []
+
+
+def test_a_name_that_a_called_function_reads_is_found_when_it_is_bound_anew():
+    """Exercise 5.4 asked for `found["M_0"]`, which a later cell of chapter 05 had made a number."""
+    made, shown = "found = {'M_0': 1}", "def looked_at(name): return found[name]"
+    for called in ("print(looked_at('M_0'))", "[looked_at(name) for name in found]"):
+        assert len(bound_anew([made, shown, called, "found = 3"])) == 1
+        assert len(bound_anew([made, shown, called, "looked_at = 3"])) >= 1
+    assert len(bound_anew([f"{made}\n{shown}", "show(looked_at)", "found = 3"])) == 1
+    assert bound_anew([made, shown, "found = 3", "print(looked_at('M_0'))"]) == []
+    assert bound_anew([made, shown, "print(looked_at('M_0'))", "def other(): found = 3"]) == []

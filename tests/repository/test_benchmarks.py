@@ -342,6 +342,41 @@ def test_what_was_lost_among_old_names_is_as_measured():
     assert to_new[0] == 0 and to_new[4] > 0.6 * (mib.network[0] - mib.network[4])
 
 
+def test_what_the_readers_find_is_as_measured():
+    found = table("old_names", "readers.csv")
+    known = table("old_names", "old_names.csv")
+    for (task, setup, method), rows in found.groupby(["task", "setup", "method"]):
+        seeds = rows.set_index("seed")
+        minus = (("network", "before"), ("encoder", "before"), ("reader", "before"),
+                 ("network", "encoder"))  # fmt: skip
+        texts = [
+            "{:.1f} ({:.1f} to {:.1f})".format(
+                *(round(x, 1) + 0.0 for x in interval(seeds[one] - seeds[other])[:3])
+            )
+            for one, other in minus
+        ]
+        assert line(f"{task} {setup}", method, *texts) in page("old_names")
+        of_method = known.query("task == @task and setup == @setup and method == @method")
+        for column, step in (("before", 0), ("network", of_method.step.max())):
+            same = of_method[of_method.step == step].set_index("seed").network_old
+            assert (same - seeds[column]).abs().max() < 0.01
+
+
+def test_what_matching_does_on_fine_tuning_is_as_measured():
+    runs = table("latent_chapters", "fine_tuning", "results.csv").query("step == 1")
+    for method, rows in runs.groupby("method"):
+        assert sorted(rows.seed) == [0, 1, 2]
+        scores = cells(rows, ("miou_old_no_bg", "miou_new", "miou_all"))
+        assert line(method, *scores) in page("latent_chapters")
+
+
+def test_what_the_first_teacher_guesses_is_as_measured():
+    found = table("latent_terms", "first_guesses.csv")
+    assert sorted(found.seed.unique()) == [0, 1, 2]
+    shares = found.groupby("step")["precision"].mean()
+    assert ", ".join(f"{share:.0f}" for share in shares) in page("latent_terms")
+
+
 def functions_of(text: str) -> dict[str, str]:
     """Name -> digest of what a function says, annotations and docstrings aside."""
     nodes = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))

@@ -254,3 +254,12 @@ def moved_within(before, after, labels, num_classes):
         if len(a):
             out[c] = abs(np.linalg.slogdet(np.cov(b.T))[1] - np.linalg.slogdet(np.cov(a.T))[1])
     return out
+
+# %% 5.4, wrong: the way of the mean
+def moved_within(before, after, labels, num_classes):
+    out = np.full(num_classes, np.nan)
+    for c in range(num_classes):
+        a, b = before[labels == c], after[labels == c]
+        if len(a):
+            out[c] = np.linalg.norm(a.mean(0) - b.mean(0)) / b.std()
+    return out
