@@ -36,7 +36,7 @@ from sparcl_lib.experiments.feature_table import (
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.latent_space import Floats, Labels, channels_used, class_means, fisher_ratio
-from sparcl_lib.methods import load_plugins
+from sparcl_lib.plugins import load_plugins
 from sparcl_lib.writing import write_atomically
 
 HERE = Path(__file__).parent

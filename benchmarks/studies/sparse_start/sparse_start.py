@@ -19,8 +19,8 @@ from sparcl_lib.experiments.base import RunBase, Variant, open_store
 from sparcl_lib.experiments.comparison import Block, compare
 from sparcl_lib.experiments.feature_table import feature_table
 from sparcl_lib.experiments.pool import run_all
-from sparcl_lib.methods import load_plugins
 from sparcl_lib.plain import merge
+from sparcl_lib.plugins import load_plugins
 from sparcl_lib.writing import write_csv
 
 HERE = Path(__file__).parent
