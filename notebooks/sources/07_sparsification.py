@@ -1284,15 +1284,13 @@ check(
      *((changed(rows, others, those), Property(text.format(those), grows))
        for text, (rows, others, classes) in WANTED.items() for those in classes),
      *((changed(all_on_two, 0.01 * all_on_two, c), Property(
-         f"no smaller after class {c} is nearly silent", lambda of: grows(of, by=-1e-3)))
-       for c in range(4)),
+         f"no smaller after class {c} is nearly silent", lambda of: grows(of, by=-1e-3))) for c in range(4)),
      (changed(on_two, 10 * on_two, range(4)), Property(
          "no smaller after all classes are ten times as loud", lambda of: grows(of, by=-1e-3))),
      (Several({"before": (drawn, uneven), "after": (drawn.flip(0), uneven.flip(0))}), Property(
          "the same after the locations change places", lambda of: not grows(of) and grows(of, -1e-3)))],
-    hint="take the mean of each class over all its locations, class 0 too; then its sparsity, divided "
-    "by the total or the norm of that mean, or silence pays; .item(), .detach() and a comparison have "
-    "no gradient; 0 times log 0 is nan",
+    hint="take the mean of each class over all its locations; then its sparsity over the mean's total "
+    "or norm, or silence pays; .item(), .detach() and > have no gradient; 0 times log 0 is nan",
 )  # fmt: skip
 
 # %% [markdown]
