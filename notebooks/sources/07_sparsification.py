@@ -1284,7 +1284,7 @@ check(
      *((changed(rows, others, those), Property(text.format(those), grows))
        for text, (rows, others, classes) in WANTED.items() for those in classes),
      *((changed(all_on_two, 0.01 * all_on_two, c), Property(
-         f"no smaller after class {c} is nearly silent", lambda of: grows(of, by=-1e-3))) for c in range(4)),
+         f"no smaller after class {c} is faint", lambda of: grows(of, by=-1e-3))) for c in range(4)),
      (changed(on_two, 10 * on_two, range(4)), Property(
          "no smaller after all classes are ten times as loud", lambda of: grows(of, by=-1e-3))),
      (Several({"before": (drawn, uneven), "after": (drawn.flip(0), uneven.flip(0))}), Property(
