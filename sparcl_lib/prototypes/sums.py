@@ -79,7 +79,13 @@ def has_class(ids: Tensor, num_classes: int) -> Tensor:
 
 
 def class_means(sums: Tensor, counts: Tensor) -> Tensor:
-    """(C, D) means; the row of an absent class is zero and carries no gradient."""
+    """(C, D) means of what `class_sums` gives; the row of an absent class is zero and carries no
+    gradient. Raises ValueError for other shapes, such as those of features and labels."""
+    if getattr(sums, "ndim", 0) != 2 or getattr(counts, "shape", None) != sums.shape[:1]:
+        raise ValueError(
+            f"class_means takes sums (C, D) and counts (C,), as class_sums gives them, "
+            f"got {shape_of(sums)} and {shape_of(counts)}"
+        )
     return sums / counts.clamp(min=1).unsqueeze(1)
 
 

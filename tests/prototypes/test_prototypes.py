@@ -179,6 +179,15 @@ def test_class_sums_by_hand():
     assert features.grad[0, 0, 0].tolist() == [1, 1, 0]
 
 
+def test_class_means_takes_sums_and_counts_alone():
+    features, labels = batch(0)
+    with pytest.raises(ValueError, match=r"sums \(C, D\) and counts \(C,\), as class_sums"):
+        class_means(features, labels)
+    sums, counts = class_sums(features, labels, CLASSES)
+    with pytest.raises(ValueError, match=rf"got \({CLASSES}, {DIM}\) and \(2,\)"):
+        class_means(sums, counts[:2])
+
+
 @pytest.mark.parametrize("labels, expected", [([0, 3, 255], 4), ([255, 255], 0), ([0], 1)])
 def test_count_classes(labels, expected):
     assert count_classes(torch.tensor([[labels]])) == expected

@@ -145,3 +145,21 @@ def separation(features, labels):
     v = torch.stack([(f[y == c] - k).square().sum(1).mean() for c, k in zip(cs, m)])
     j, k = torch.triu_indices(len(cs), len(cs), offset=1)
     return ((m[j] - m[k]).square().sum(1) / (v[j] + v[k])).min()
+
+# %% 6.5, wrong: the Fisher ratio, a mean over all classes
+def separation(features, labels):
+    return latent_space.fisher_ratio(features, labels)
+
+# %% 6.5, wrong: the mean gap of all pairs over the mean spread
+def separation(features, labels):
+    cs = [c for c in np.unique(labels) if c != 255]
+    m = np.stack([features[labels == c].mean(axis=0) for c in cs])
+    spread = np.mean([np.linalg.norm(features[labels == c] - k, axis=1).mean() for c, k in zip(cs, m)])
+    j, k = np.triu_indices(len(cs), 1)
+    return np.linalg.norm(m[j] - m[k], axis=1).mean() / spread
+
+# %% 6.5, wrong: the mean silhouette
+def separation(features, labels):
+    from sklearn.metrics import silhouette_score
+    known = labels != 255
+    return silhouette_score(features[known], labels[known])
