@@ -495,7 +495,7 @@ def plain_training(iterations, stop, base=0.05):
     """Step 0 of seed 0 from scratch; returns the loss of each iteration up to `stop`."""
     seed_everything(0)
     net = build_segmenter(NetworkSpec("mini", (7,), output_stride=4, head="conv", head_channels=64))
-    data = workspace.training_batches(0, iterations, seed=0, rank=0, world=1)
+    data = workspace.training_batches(0, iterations, seed=0)
     options = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
     optimizer = torch.optim.SGD(net.parameters(), lr=base, **options)
     net.train()
@@ -560,7 +560,7 @@ def running_means(net):
     return torch.cat([norm.running_mean for norm in norms])
 
 
-new_images, _ = next(iter(workspace.training_batches(1, 4, seed=0, rank=0, world=1)))  # (16, 3, 64, 64)
+new_images, _ = next(iter(workspace.training_batches(1, 4, seed=0)))  # (16, 3, 64, 64)
 drift = {}
 for policy in ("train", "slow", "frozen"):
     student = train_mode(grow(model, 4), policy)
@@ -1008,7 +1008,7 @@ assert math.isclose(drawn_at, 33.5, abs_tol=1e-3) and sum(extent(of_f)) / 2 == 3
 # $-\log p$ of the label, apart for pixels labelled background and for pixels of new classes; the random start for five seeds.
 
 # %%
-step_batches = list(workspace.training_batches(1, 4, seed=0, rank=0, world=1))
+step_batches = list(workspace.training_batches(1, 4, seed=0))
 step_images, step_labels = (torch.cat(x) for x in zip(*step_batches))  # 64 images and masks
 
 

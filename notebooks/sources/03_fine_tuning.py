@@ -131,7 +131,7 @@ def start():
 
 
 def step_batches():
-    return workspace.training_batches(1, 300, SEED, rank=0, world=1)
+    return workspace.training_batches(1, 300, SEED)
 
 
 losses = list(islice(fine_tuning(start(), step_batches()), 11))
@@ -885,7 +885,7 @@ assert spread[1] < 0.7 * spread[0] and held[1] < 0.8 * held[0]
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
-probe_batches = list(islice(workspace.training_batches(0, 20, 0, rank=0, world=1), 20))
+probe_batches = list(islice(workspace.training_batches(0, 20, 0), 20))
 
 
 def readable(model):

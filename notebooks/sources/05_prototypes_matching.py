@@ -105,8 +105,7 @@ def plain_update(p, n, features, labels):  # (C, D), (C,), (B, D, h, w), (B, h, 
             n[c] += len(here)
 
 
-# rank=0, world=1: one process trains, this one; of several, each would take its part of a batch.
-batches = list(islice(workspace.training_batches(0, 20, 0, rank=0, world=1), 20))
+batches = list(islice(workspace.training_batches(0, 20, 0), 20))
 with torch.inference_mode():
     seen = [(teacher(images).features, labels[:, ::4, ::4]) for images, labels in batches]
 p, n = torch.zeros(num_old, 64), torch.zeros(num_old)
@@ -171,9 +170,9 @@ assert table.loc["disc":, "a location to mean"].min() > 100
 # are in it. How far is its mean in the labels of step 1 from its mean in step 0, and how far would it be if the hidden objects were taken out?
 
 # %%
-later = list(islice(workspace.training_batches(1, 20, 0, rank=0, world=1), 20))
+later = list(islice(workspace.training_batches(1, 20, 0), 20))
 uncovered = open_workspace(uce(setup="sequential"), progress=False)  # same images, old labels too
-later_true = list(islice(uncovered.training_batches(1, 20, 0, rank=0, world=1), 20))
+later_true = list(islice(uncovered.training_batches(1, 20, 0), 20))
 now = locations(teacher, later)  # features, head, predictions, labels of 81920 locations
 truth = locations(teacher, later_true).labels
 hidden = (now.labels == 0) & (truth > 0)  # old objects under the label background

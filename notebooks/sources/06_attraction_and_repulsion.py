@@ -143,7 +143,7 @@ workspace = open_workspace(minivoc_config("FT"), progress=False)
 names = workspace.task.class_names(1)  # background, six old classes, four new ones
 ft = run_or_load(minivoc_config("FT"), checkpoints=True)
 teacher, bank = ft.model(0), ft.bank(0)  # M_0, and its prototypes (7, 64)
-ten_batches = list(workspace.training_batches(1, 10, seed=0, rank=0, world=1))
+ten_batches = list(workspace.training_batches(1, 10, seed=0))
 
 
 @torch.no_grad()

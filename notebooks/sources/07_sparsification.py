@@ -648,7 +648,7 @@ def loudness(start, batches=12):
     teacher, bank, rows = mib.model(0), mib.bank(0), []
     student = grow(teacher, 4, start).train()
     encoder = list(student.backbone.parameters())
-    for images, target in workspace.training_batches(1, batches, seed=0, rank=0, world=1):
+    for images, target in workspace.training_batches(1, batches, seed=0):
         with torch.no_grad():
             old = teacher(images)
         now = StepContext(student(images), target, old, bank, num_old=7, old_labelled=False)

@@ -107,7 +107,7 @@ torch.manual_seed(0)
 student = grow(teacher, 4).train()  # four rows that start at random, as in SDR
 encoder = list(student.backbone.parameters())
 rows = []
-for images, target in workspace.training_batches(1, 12, seed=0, rank=0, world=1):
+for images, target in workspace.training_batches(1, 12, seed=0):
     output = student(images)
     for name, value in all_terms(images, target, output.features, output.logits).items():
         gradient = torch.autograd.grad(value, encoder, retain_graph=True)

@@ -185,7 +185,7 @@ workspace = open_workspace(minivoc_config("MiB"), progress=False)
 names, NUM_OLD = workspace.task.class_names(1), 7  # K_old counts background
 mib = run_or_load(minivoc_config("MiB"), checkpoints=True)
 teacher, bank = mib.model(0), mib.bank(0).grow(11)  # M_0, its prototypes and room for four more
-batches = list(workspace.training_batches(1, 4, seed=0, rank=0, world=1))
+batches = list(workspace.training_batches(1, 4, seed=0))
 histogram = sum(entropy_histogram(teacher(x).logits, y == 0, 11, "exact") for x, y in batches)
 THRESHOLDS = entropy_thresholds(histogram, 11, "exact")  # which guesses PLOP takes for labels
 
@@ -877,7 +877,7 @@ explore(
 # (Seven points: 4.8 % of all orders have a rank correlation of 0.786 or more, in either direction, and 6.6 % one of 0.75. So it must be 0.79 to be beyond
 # chance at 5 %. Exercise 9.4 counts that. For SSUL-like, and nearly so for FT, the gain is zero by construction, so five points are all that speak.) None of the six correlations is beyond chance. **The prediction is not borne out, and these bases could hardly bear it out**: four of the seven have lost nothing in the features, so it
 # foretells no gain for them, and there is none. FT has the most to give back and gains nothing, for its classifier names no old class whatever the features hold. What speaks against the rule stands in chapter 05: UCE on 6-4 had
-# hardly lost anything there and gained most. MiB would fit in the overlapped setup, five points lost and a point and a half returned, and not in the disjoint one, 3.5 lost and nothing returned: seen after the fact.
+# hardly lost anything there for a probe, which is fitted anew, and gained most; the reader that was fitted to the old features had lost 29 points. MiB would fit in the overlapped setup, five points lost and a point and a half returned, and not in the disjoint one, 3.5 lost and nothing returned: seen after the fact.
 #
 # And does the term do its own work where the mIoU does not move? What it changes in features, head and outputs, the drift being in percent of the mean
 # distance of the class means after step 0. (These columns are of the earlier study, in which probes and network choose among all eleven names. Between two networks after the same step that is fair.)

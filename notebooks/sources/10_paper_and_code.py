@@ -667,7 +667,7 @@ seen = open_workspace(minivoc_config("MiB"), progress=False)
 start = run_or_load(minivoc_config("MiB"), checkpoints=True)  # for M_0 and its prototypes
 torch.manual_seed(0)
 networks = grow(start.model(0), 4).train(), start.model(0), start.bank(0).prototypes
-batches = seen.training_batches(1, 12, seed=0, rank=0, world=1)
+batches = seen.training_batches(1, 12, seed=0)
 heard, counts, spreads = zip(*[both_readings(*batch, *networks) for batch in batches])
 heard = pd.DataFrame(heard).mean()
 loudness = 10 * heard[["right", "wrong"]] / heard["ce"]

@@ -152,12 +152,12 @@ class Workspace:
         step: int,
         iterations: int,
         seed: int,
-        rank: int,
-        world: int,
+        rank: int = 0,
+        world: int = 1,
         device: torch.device | str = "cpu",
         done: int = 0,
     ) -> StepLoader:
-        """Batches of a step for one of `world` processes, each image with its own crop and flip.
+        """Batches of a step for one of `world` processes that train together, each image with its own crop and flip.
 
         done: iterations that are behind it, whose batches are left out.
         """
