@@ -157,7 +157,8 @@ class Workspace:
         device: torch.device | str = "cpu",
         done: int = 0,
     ) -> StepLoader:
-        """Batches of a step for one of `world` processes that train together, each image with its own crop and flip.
+        """Batches of a step, each image with its own crop and flip; of `world` processes that train
+        together, those of one.
 
         done: iterations that are behind it, whose batches are left out.
         """
