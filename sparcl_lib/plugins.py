@@ -13,6 +13,9 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.methods import ADDED_MECHANISMS, TERMS, get_mechanism, get_term
 from sparcl_lib.models import BACKBONES, get_backbone
 
+_NAMED = 3
+"""How many of a file's definitions are named that take no part."""
+
 
 def load_plugins(files: Iterable[str | Path]) -> None:
     """Run each file once, so that its terms, mechanisms and backbones are registered. It may import
@@ -92,7 +95,10 @@ def tell_of_unused(configs: Iterable[RunConfig]) -> None:
         if found.plugin is not None and found.title not in used:
             unused.setdefault(found.plugin, []).append(found)
     for file, rest in unused.items():
-        titles = " and ".join(found.title for found in rest)
+        listed = [found.title for found in rest]
+        more = len(listed) - _NAMED
+        listed[_NAMED:] = [f"{more} more"] if more > 0 else []
+        titles = " and ".join(listed)
         takes = "takes" if len(rest) == 1 else "take"
         print(
             f"sparcl: the {titles} of {file} {takes} no part: --set {_switch(rest[0])}"

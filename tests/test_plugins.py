@@ -80,6 +80,9 @@ PLUGIN = """
     class Late(Mechanism):
         name = "late"
 
+        def after_update(self):
+            pass
+
     @backbone(strides=(4,))
     def two_layers(output_stride, weights):
         layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, WIDTH, 3, 2, 1), nn.ReLU()]
@@ -263,7 +266,7 @@ def test_what_is_changed_in_place_is_a_line(root, plugin, tmp_path, where):
         return value
     """
     layers = "nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, WIDTH, 3, 2, 1), nn.ReLU()"
-    broken = "nn.Conv2d(3, WIDTH, 3, 4, 1), nn.Tanh(), nn.Dropout(0.5, inplace=True)"
+    broken = "nn.Conv2d(3, WIDTH, 3, 4, 1), nn.Tanh(), nn.Dropout(0.5, True), nn.ReLU()"
     source = PLUGIN.replace("import torch\n", "import torch, sparcl_lib\n")
     settings = {
         "term halved": (source + own, "method.terms.halved.weight=0.1"),
@@ -313,6 +316,9 @@ def with_hook(hook, value):
 
             def {hook}(self, *args):
                 return {value}
+
+            def go_on(self, trainer, progress):
+                pass
     """
 
 
@@ -368,6 +374,8 @@ def test_a_teacher_is_there_for_a_mechanism_that_needs_it(root, plugin, tmp_path
             name = "looking"
             def before_step(self, trainer, batches):
                 self.found = trainer.teacher is not None
+            def go_on(self, trainer, progress):
+                self.before_step(trainer, ())
             def state_dict(self):
                 return {{"found": self.found}}
     """
@@ -380,7 +388,7 @@ def test_a_teacher_is_there_for_a_mechanism_that_needs_it(root, plugin, tmp_path
 
 
 def test_gradients_are_not_read_where_they_are_scaled(root, plugin):
-    reading = PLUGIN.replace('name = "late"', 'name = "late"\n        reads_gradients = True')
+    reading = PLUGIN.replace('name = "late"', 'name = "late"\n        reads_gradients = True\n')
     plugin(reading)
     config = tiny(root, "method.mechanisms.late.enabled=true", "precision=16-mixed")
     with pytest.raises(UserError, match=r"16-mixed are scaled, so method.mechanisms.late cannot"):
@@ -389,6 +397,34 @@ def test_gradients_are_not_read_where_they_are_scaled(root, plugin):
 
 class Bare(Mechanism):
     name = "bare"
+
+
+class Mistyped(Mechanism):
+    name = "mistyped"
+
+    def after_updates(self): ...
+
+
+class More(Mechanism):
+    name = "more"
+
+    def after_update(self, trainer): ...
+
+
+class Fewer(Mechanism):
+    name = "fewer"
+
+    def prepare(self, student): ...
+
+
+class GoesOn(Mechanism):
+    name = "goes_on"
+
+    def before_step(self, trainer, batches): ...
+
+
+class Spaced(Mechanism):
+    name = "my name.x"
 
 
 class Positional(Mechanism):
@@ -417,6 +453,14 @@ class Enabled(Mechanism):
         (lambda: mechanism(dict), "takes a class of sparcl_lib.methods.Mechanism"),
         (lambda: mechanism(Positional), r"positional must take options by keyword.*mend share"),
         (lambda: mechanism(Nameless), 'Nameless needs a name .* as in name = "nameless"'),
+        (
+            lambda: mechanism(Spaced),
+            "; 'my name.x' is none of letters, digits and _",
+        ),
+        (lambda: mechanism(Mistyped), "after_updates is no hook; did you mean after_update"),
+        (lambda: mechanism(More), r"More: write def after_update\(self\)$"),
+        (lambda: mechanism(Fewer), r"Fewer: write def prepare\(self, student, before\)$"),
+        (lambda: mechanism(GoesOn), r"GoesOn needs go_on, .* def go_on\(self, trainer, progress"),
         (lambda: mechanism(Fuse), "fuse is a mechanism of the library: give Fuse another name"),
         (lambda: mechanism(Enabled), "every mechanism has enabled: give the option"),
         (lambda: mechanism(acts_later="a")(Bare), r"names in a tuple, as in \('a',\)"),
@@ -475,11 +519,76 @@ def test_what_a_backbone_must_give():
         build_backbone("broken", 4)
 
 
-def test_a_backbone_that_has_other_channels_than_it_says(root, plugin, tmp_path):
-    plugin(PLUGIN.replace("dim=WIDTH", "dim=12"))
-    said = r"backbone two_layers says dim=12, and gives features \(4, 16, 8, 8\): they are \(B, dim"
+BUILDS = """
+    from torch import nn
+    from sparcl_lib import backbone
+    from sparcl_lib.models import Backbone
+
+    WIDTHS = iter(range(8, 99))
+
+    @backbone(strides=(4, 8))
+    def mine(output_stride, weights):
+        return {}
+"""
+CONVOLUTION = "Backbone([nn.Conv2d(3, 16, 4, 4)], dim=16, stride=4)"
+BROKEN = {
+    "channels": (
+        CONVOLUTION.replace("dim=16", "dim=12"),
+        r"says dim=12, .* features \(1, 16, 8, 8",
+    ),
+    "stride": (CONVOLUTION.replace("stride=4", "stride=8"), r"stride=8, and gives .* 16, 8, 8\)"),
+    "layers each time": (
+        CONVOLUTION.replace("16", "next(WIDTHS)", 1),
+        r"builds other layers each time, or without weights \(0.bias\): checkpoints are read",
+    ),
+    "a fixed size": (
+        "Backbone([nn.Flatten(), nn.Linear(99, 9)], dim=9, stride=4)",
+        r"^backbone mine: RuntimeError: .*, of images \(1, 3, 32, 32\)$",
+    ),
+    "stages": (CONVOLUTION.replace(")], ", ")], stages=(1,), "), r"stages \(1,\) of a .* 0 to 0$"),
+}
+
+
+@pytest.mark.parametrize("built, said", BROKEN.values(), ids=BROKEN)
+def test_a_backbone_is_tried_out_before_the_first_iteration(root, plugin, tmp_path, built, said):
+    """Each was found after step 0, in a traceback, or never."""
+    plugin(BUILDS.format(built))
+    config = tiny(root, "model.backbone=mine", "model.output_stride=4")
     with pytest.raises(UserError, match=said):
-        train(tiny(root, OWN[1]), tmp_path / "run", accelerator="cpu")
+        train(config, tmp_path / "run", accelerator="cpu")
+    plugin(BUILDS.format(CONVOLUTION))
+    with pytest.raises(UserError, match="stride=4, and gives .* model.output_stride=8: these must"):
+        train(tiny(root, "model.backbone=mine", "model.output_stride=8"), tmp_path / "run")
+
+
+def test_weights_that_nobody_reads_have_to_be_there(root, plugin, tmp_path):
+    plugin()
+    weights = f"model.weights={tmp_path / 'no.pth'}"
+    with pytest.raises(UserError, match="weights file .*no.pth does not exist"):
+        train(tiny(root, OWN[1], weights), tmp_path / "run", accelerator="cpu")
+
+
+def test_what_cannot_be_saved_is_found_before_the_first_iteration(root, plugin, tmp_path):
+    """SIGTERM promised that the run goes on from where it was, and nothing was saved."""
+    plugin(with_hook("progress", "{'x': object()}"))
+    config = tiny(root, "method.mechanisms.bad.enabled=true")  # no save is due in these iterations
+    with pytest.raises(UserError, match=r"bad: progress\(\)\['x'\] holds a object: a checkpoint"):
+        train(config, tmp_path / "run", accelerator="cpu", steps=[0])
+
+
+def test_what_cannot_be_saved_later_costs_a_save_and_no_training(root, plugin, tmp_path, capsys):
+    plugin(with_hook("progress", "{'left': 1 / (3 - self.count())}") + COUNTS)
+    config = tiny(root, "method.mechanisms.bad.enabled=true", "save_minutes=0")
+    train(config, tmp_path / "run", accelerator="cpu", steps=[0])
+    said = capsys.readouterr().err
+    assert said.count("cannot save") == 1 and "ZeroDivisionError: division by zero; a save" in said
+
+
+COUNTS = """
+            def count(self):
+                self.n = getattr(self, "n", 0) + 1
+                return self.n
+"""
 
 
 def test_defined_in_a_notebook_they_are_trained_here_or_refused(root, tmp_path):

@@ -6,7 +6,9 @@ a notebook, or in a file that `sparcl train --plugin FILE.py` reads.
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar, overload
 
 from torch import Tensor
@@ -25,6 +27,7 @@ HOOKS = tuple(
 )  # fmt: skip
 """What the loop calls."""
 _SAVED = ("progress", "state_dict")
+_BEGINS = ("before_step", "go_on")
 _RETURNS: dict[str, tuple[type, ...]] = {
     "batch": (StepBatch,),
     "context_extras": (Mapping,),
@@ -74,6 +77,14 @@ class Guarded(Mechanism):
         except Exception as error:  # whatever the user's code may raise
             raise UserError(failed(self.found, error)) from error
 
+    def try_saving(self) -> None:
+        """What could not be saved is found before the first iteration, not after the last."""
+        self.progress()
+        value = None
+        with suppress(Exception):  # it may need what the iterations find
+            value = self.inner.state_dict()
+        _check_saved(f"{self.found.title}: state_dict()", value)
+
 
 def _guard(hook: str) -> Callable[..., Any]:
     def guarded(self: Guarded, *args: Any) -> Any:
@@ -85,6 +96,8 @@ def _guard(hook: str) -> Callable[..., Any]:
             )
         if hook in _SAVED and value is not None:
             _check_saved(f"{self.found.title}: {hook}()", value)
+        if hook in _BEGINS:
+            self.try_saving()
         return value
 
     return guarded
@@ -193,21 +206,45 @@ def _check_class(cls: object) -> None:
         )
     name = getattr(cls, "name", None)
     if not (isinstance(name, str) and name.isidentifier()):
+        has = "" if name is None else f"; {name!r} is none of letters, digits and _"
         raise UserError(
             f"{cls.__name__} needs a name for its settings, in its body, as in name = "
-            f'"{cls.__name__.lower()}"'
+            f'"{cls.__name__.lower()}"{has}'
         )
     others = _subclasses(Mechanism) - {cls}
-    if name in {known.name for known in others if _of_library(known)}:
+    if name in {getattr(known, "name", None) for known in others if _of_library(known)}:
         raise UserError(f"{name} is a mechanism of the library: give {cls.__name__} another name")
+    _check_hooks(cls)
+
+
+def _check_hooks(cls: type[Mechanism]) -> None:
+    """Raise UserError for a hook that is mistyped, takes something else, or has no counterpart."""
+    written = {n for base in cls.__mro__ if not _of_library(base) for n in vars(base)}
+    for name in sorted(written - {*HOOKS}):
+        near = [] if name.startswith("_") else get_close_matches(name, HOOKS, n=1, cutoff=0.8)
+        if near:
+            raise UserError(f"{cls.__name__}: {name} is no hook; did you mean {near[0]}?")
+    for hook in (hook for hook in HOOKS if hook in written):
+        taken = inspect.signature(getattr(Mechanism, hook))
+        try:
+            inspect.signature(getattr(cls, hook)).bind(*taken.parameters)
+        except TypeError:
+            wanted = ", ".join(taken.parameters)
+            raise UserError(f"{cls.__name__}: write def {hook}({wanted})") from None
+    if written & {"before_step", "progress"} and "go_on" not in written:
+        raise UserError(
+            f"{cls.__name__} needs go_on, which a step that was stopped inside calls in place of "
+            f"before_step; where nothing moves: def go_on(self, trainer, progress): "
+            f"self.before_step(trainer, ())"
+        )
 
 
 def _subclasses(cls: type[Mechanism]) -> set[type[Mechanism]]:
     return {inner for sub in cls.__subclasses__() for inner in (sub, *_subclasses(sub))}
 
 
-def _of_library(cls: type[Mechanism]) -> bool:
-    return cls.__module__.partition(".")[0] == "sparcl_lib" and hasattr(cls, "name")
+def _of_library(cls: type) -> bool:
+    return cls is object or cls.__module__.partition(".")[0] == "sparcl_lib"
 
 
 def get_mechanism(name: str) -> RegisteredMechanism:

@@ -32,7 +32,7 @@ class Mechanism:
     name: str
     """Under which its state is in the checkpoint."""
     reads_gradients: bool = False
-    """Whether it needs gradients as they are: those of 16-mixed are scaled."""
+    """Whether it needs gradients as they are: those of 16-mixed are scaled, and are refused."""
 
     @classmethod
     def of(cls, method: "Method", step: int) -> Self | None:
@@ -47,16 +47,18 @@ class Mechanism:
         """
 
     def before_step(self, trainer: "StepTrainer", batches: "Iterable[StepBatch]") -> None:
-        """Before the first iteration, networks on their device. batches: may be gone through."""
+        """Before the first iteration, networks on their device, before they are set to train.
+        trainer: has student, teacher (or None), bank, optimizer, plan (step, iterations, num_old)
+        and fabric (device). batches: may be gone through."""
 
     def progress(self) -> dict[str, Any] | None:
         """What `before_step` found and the iterations since have moved, for a save inside the
         step; None: nothing."""
         return None
 
-    def go_on(self, trainer: "StepTrainer", progress: Mapping[str, Any]) -> None:
+    def go_on(self, trainer: "StepTrainer", progress: Mapping[str, Any] | None) -> None:
         """In place of `before_step` where a step goes on that was saved inside: networks are on
-        their device, the student as the step begins still. progress: of `progress`, not None."""
+        their device, the student as the step begins still. progress: of `progress`."""
 
     def batch(self, batch: "StepBatch") -> "StepBatch":
         """What is trained on in place of a batch of the step's images: more of them, or others."""

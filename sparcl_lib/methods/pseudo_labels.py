@@ -53,8 +53,9 @@ class PseudoLabels(Mechanism):
     def progress(self) -> dict[str, Any] | None:
         return None if self.thresholds is None else {"thresholds": self.thresholds}
 
-    def go_on(self, trainer: "StepTrainer", progress: Mapping[str, Any]) -> None:
-        self.thresholds = progress["thresholds"].to(trainer.fabric.device)
+    def go_on(self, trainer: "StepTrainer", progress: Mapping[str, Any] | None) -> None:
+        found = None if progress is None else progress["thresholds"]
+        self.thresholds = None if found is None else found.to(trainer.fabric.device)
 
     def context_extras(self, batch: "StepBatch") -> Mapping[str, Tensor]:
         return {} if self.thresholds is None else {"thresholds": self.thresholds}

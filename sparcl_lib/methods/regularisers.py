@@ -234,9 +234,9 @@ class Regulariser(Mechanism):
     def progress(self) -> dict[str, Any] | None:
         return self.held.progress()
 
-    def go_on(self, trainer: "StepTrainer", progress: Mapping[str, Any]) -> None:
+    def go_on(self, trainer: "StepTrainer", progress: Mapping[str, Any] | None) -> None:
         self.before_step(trainer, ())
-        self.held.go_on(progress)
+        self.held.go_on(progress or {})
 
     def penalty(self) -> LossValues | None:
         if not self.held.importance:

@@ -8,6 +8,7 @@ from sparcl_lib.models.backbones import (
     build_backbone,
     get_backbone,
     load_weights,
+    try_out,
 )
 from sparcl_lib.models.classifier import GrowingClassifier
 from sparcl_lib.models.segmenter import (
@@ -48,4 +49,5 @@ __all__ = [
     "predict_whole",
     "synchronise_batch_norm",
     "train_mode",
+    "try_out",
 ]

@@ -33,9 +33,16 @@ class Backbone(nn.Sequential):
         self, layers: list[nn.Module], dim: int, stride: int, stages: tuple[int, ...] = ()
     ) -> None:
         super().__init__(*layers)
+        if not all(stage in range(len(layers)) for stage in stages):
+            raise UserError(
+                f"stages {stages} of a backbone: they are indices of its layers, 0 to "
+                f"{len(layers) - 1}"
+            )
         self.dim = dim
         self.stride = stride
         self.stages = stages or (len(layers) - 1,)
+        self.outside: str | None = None
+        """Its name, if it is not the library's."""
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The output of every stage, (B, D_s, h_s, w_s); the last one is what `forward` gives."""
@@ -118,6 +125,8 @@ def build_backbone(name: str, output_stride: int = 16, weights: str | None = Non
     Raises UserError for an unknown name, stride or weights that do not fit.
     """
     found = get_backbone(name)
+    if weights not in (None, "imagenet"):
+        _check_file(str(weights))
     if output_stride not in found.strides:
         raise UserError(
             f"backbone {name} has output stride {' or '.join(map(str, found.strides))}, "
@@ -137,7 +146,43 @@ def build_backbone(name: str, output_stride: int = 16, weights: str | None = Non
             f"{found.title} must return a Backbone, as in Backbone([network], dim=512, stride=16), "
             f"got a {type(given).__name__}"
         )
+    given.outside = name
     return given
+
+
+def try_out(backbone: Backbone, name: str, output_stride: int, size: int) -> None:
+    """Raise UserError unless a backbone that is not the library's is what it says: built anew
+    without weights it has the same layers, and an image of size x size pixels becomes features
+    (1, dim, h, w) of its stride."""
+    if backbone.outside is None:
+        return
+    found = get_backbone(name)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        anew = build_backbone(name, output_stride).state_dict()
+    here = backbone.state_dict()
+    shapes = [{key: value.shape for key, value in state.items()} for state in (here, anew)]
+    differing = sorted({key for key, _ in shapes[0].items() ^ shapes[1].items()})
+    if differing:
+        raise UserError(
+            f"{found.title} builds other layers each time, or without weights ({differing[0]}): "
+            f"checkpoints are read into what it builds with weights=None"
+        )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        image = torch.zeros(1, 3, size, size)
+        try:
+            features = backbone.eval().maps(image)[-1]
+        except Exception as error:  # whatever the user's code may raise
+            raise UserError(f"{failed(found, error)}, of images {tuple(image.shape)}") from error
+        finally:
+            backbone.train()
+    fits = features.ndim == 4 and features.shape[1] == backbone.dim
+    near = fits and all(abs(side - size / backbone.stride) < 1 for side in features.shape[2:])
+    if not near or backbone.stride != output_stride:
+        raise UserError(
+            f"{found.title} says dim={backbone.dim}, stride={backbone.stride}, and gives features "
+            f"{tuple(features.shape)} of images {tuple(image.shape)}, with model.output_stride="
+            f"{output_stride}: these must agree"
+        )
 
 
 def _resnet(name: str, output_stride: int, weights: str | None) -> Backbone:
@@ -251,12 +296,16 @@ def _imagenet_state(name: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _file_state(path: str) -> dict[str, Tensor]:
+def _check_file(path: str) -> None:
     if not Path(path).is_file():
         raise UserError(
             f"weights file {path} does not exist: give 'imagenet' or a state dict file; "
             f"--set model.weights=null starts from random ones"
         )
+
+
+def _file_state(path: str) -> dict[str, Tensor]:
+    _check_file(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling something else can raise anything

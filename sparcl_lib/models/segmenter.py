@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
+from sparcl_lib.definitions import failed
 from sparcl_lib.errors import UserError
-from sparcl_lib.models.backbones import Backbone, build_backbone
+from sparcl_lib.models.backbones import Backbone, build_backbone, get_backbone
 from sparcl_lib.models.classifier import ClassifierInit, GrowingClassifier
 from sparcl_lib.models.spec import NetworkSpec
 
@@ -160,13 +161,7 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor, maps: bool = False) -> SegmenterOutput:
         """maps: whether the intermediate maps are handed out too; they cost nothing otherwise."""
-        stages = self.backbone.maps(images) if maps else [self.backbone(images)]
-        if stages[-1].ndim != 4 or stages[-1].shape[1] != self.backbone.dim:
-            raise UserError(
-                f"the backbone{'' if self.spec is None else ' ' + self.spec.backbone} says "
-                f"dim={self.backbone.dim}, and gives features {tuple(stages[-1].shape)}: they are "
-                f"(B, dim, h, w)"
-            )
+        stages = self._stages(images, maps)
         before = self.head(stages[-1])
         # Losses reduce over classes: fastest when the classes of the logits are not innermost.
         logits = self.classifier(before).contiguous()
@@ -178,6 +173,17 @@ class Segmenter(nn.Module):
             low_res_unknown=None if unknown is None else unknown(before),
             upsample_to=(images.shape[2], images.shape[3]),
         )
+
+    def _stages(self, images: Tensor, maps: bool) -> list[Tensor]:
+        """Of the backbone, the last one alone without maps. Raises UserError where one that is not
+        the library's fails, as on images of a size that it does not take."""
+        if self.backbone.outside is None:
+            return self.backbone.maps(images) if maps else [self.backbone(images)]
+        try:
+            return self.backbone.maps(images) if maps else [self.backbone(images)]
+        except Exception as error:  # whatever the user's code may raise
+            said = failed(get_backbone(self.backbone.outside), error)
+            raise UserError(f"{said}, of images {tuple(images.shape)}") from error
 
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:

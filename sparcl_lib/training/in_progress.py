@@ -115,13 +115,15 @@ class StepSaver:
         if self.anew and not due and any(map(Path.exists, self.directory.progress_files(step))):
             return  # what another attempt has saved stays, as `begun_step` has promised
         took = {"random": states, "seconds": time.perf_counter() - self.started}
-        state = {**self.facts, "versions": self.versions, **trainer.progress(), **took}
+        where = self.directory.progress_files(step)[0]
         try:
+            state = {**self.facts, "versions": self.versions, **trainer.progress(), **took}
             self.directory.save_progress(step, state, self.anew)
             self.anew = False
         except OSError as error:  # days of training are worth more than a save
-            where = self.directory.progress_files(step)[0]
             _note(f"cannot write {where}: {error.strerror or error}; the save before it stays")
+        except UserError as error:  # of a mechanism that is not the library's
+            _note(f"cannot save {where}: {error}; a save before it stays")
 
 
 def begun_step(

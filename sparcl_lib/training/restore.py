@@ -6,7 +6,7 @@ from typing import Any
 from sparcl_lib.config import RunConfig, first_step_difference, read_config, settings_difference
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import Mechanism
-from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, grow
+from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, grow, try_out
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.agreement import check_agreement
 from sparcl_lib.training.checkpoint import network_spec
@@ -115,6 +115,7 @@ def _first_network(workspace: Workspace) -> tuple[Segmenter, PrototypeBank]:
         head_per_step=method.head_per_step,
     )
     student = build_segmenter(spec, model.weights)
+    try_out(student.backbone, model.backbone, model.output_stride, workspace.config.data.size)
     return student, PrototypeBank(num_classes, student.backbone.dim)
 
 

@@ -175,8 +175,7 @@ class StepTrainer:
         TypeError or ValueError for what is not of such a network and method.
         """
         for mechanism in self.mechanisms:
-            if mechanism.name in progress["mechanisms"]:
-                mechanism.go_on(self, progress["mechanisms"][mechanism.name])
+            mechanism.go_on(self, progress["mechanisms"].get(mechanism.name))
         self.student.load_state_dict(progress["model"])
         self.bank.load_state_dict(progress["bank"])
         self.optimizer.load_state_dict(progress["optimizer"])
