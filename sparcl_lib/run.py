@@ -21,6 +21,7 @@ from sparcl_lib.prediction import LabelMap, Photograph, predict_photographs
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.tasks.classes import BACKGROUND_NAME
 from sparcl_lib.training.devices import find_device
+from sparcl_lib.training.identity import check_same_backbone
 from sparcl_lib.training.restore import check_same_settings, restore_bank, restore_model
 from sparcl_lib.training.run_directory import RunDirectory
 
@@ -108,6 +109,7 @@ class Run:
         place = self._place(known)
         checkpoint = place.load_checkpoint(known)
         check_same_settings(self.config, place, known, checkpoint)
+        check_same_backbone(self.config, checkpoint, str(place.checkpoint_file(known)))
         return checkpoint
 
     def model(self, step: int = -1) -> Segmenter:

@@ -5,6 +5,7 @@ import linecache
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from unittest.mock import patch
@@ -80,7 +81,7 @@ PLUGIN = """
     class Late(Mechanism):
         name = "late"
 
-        def after_update(self):
+        def after_step(self):
             pass
 
     @backbone(strides=(4,))
@@ -307,12 +308,16 @@ def test_plain_data_and_back(plugin):
 # What goes wrong in them
 def with_hook(hook, value):
     return f"""
+        import collections
+
+        import torch
         from sparcl_lib import mechanism
-        from sparcl_lib.methods import Mechanism
+        from sparcl_lib.methods import LossValues, Mechanism
 
         @mechanism
         class Bad(Mechanism):
             name = "bad"
+            reads_gradients = False
 
             def {hook}(self, *args):
                 return {value}
@@ -320,6 +325,40 @@ def with_hook(hook, value):
             def go_on(self, trainer, progress):
                 pass
     """
+
+
+def test_the_order_of_mechanisms_is_part_of_a_key(root, plugin):
+    """Hooks are called in it; runs of both orders had one key."""
+    late = PLUGIN[PLUGIN.index("    @mechanism(first") : PLUGIN.index("    @backbone")]
+    plugin(
+        PLUGIN + late.replace("(first_step=1)", "").replace("Late", "X").replace("late", "other")
+    )
+    rows = [f"method.mechanisms.{name}.enabled=true" for name in ("anchored", "other", "late")]
+    one, turned = run_keys(tiny(root, *rows)), run_keys(tiny(root, rows[1], rows[0], rows[2]))
+    assert one.run != turned.run and one.first != turned.first
+    later = run_keys(tiny(root, rows[2], *rows[:2]))
+    assert later.run != one.run and later.first == one.first, "late takes no part in step 0"
+
+
+def test_an_edited_backbone_is_no_damaged_checkpoint(root, plugin, tmp_path):
+    """The advice was to delete it."""
+    plugin()
+    train(tiny(root, OWN[1]), tmp_path / "run", accelerator="cpu")
+    plugin(PLUGIN.replace("WIDTH = 16", "WIDTH = 24"))
+    for read in (load_run(tmp_path / "run").model, partial(evaluate, tmp_path / "run")):
+        with pytest.raises(UserError, match="backbone two_layers says something else now"):
+            read()
+
+
+def test_a_backbone_that_remembers_is_trained(root, plugin, tmp_path):
+    """It said something else when step 1 began than before step 0."""
+    plugin(
+        PLUGIN.replace("WIDTH = 16", "WIDTH = 16\n    CACHE = {}").replace(
+            "        layers =", "        CACHE['n'] = CACHE.get('n', 0) + 1\n        layers ="
+        )
+    )
+    metrics = train(tiny(root, OWN[1]), tmp_path / "run", accelerator="cpu")
+    assert len(metrics["steps"]) == 2
 
 
 HOOKS = (
@@ -332,7 +371,7 @@ HOOKS = (
 def test_the_error_of_a_hook_is_a_line(root, plugin, tmp_path, hook):
     plugin(with_hook(hook, "1 / 0"))
     config = tiny(root, "method.mechanisms.bad.enabled=true", "save_minutes=0")
-    said = r"^mechanism bad \(.*mine.py, line 10\): ZeroDivisionError: division by zero$"
+    said = r"^mechanism bad \(.*mine.py, line 14\): ZeroDivisionError: division by zero$"
     with pytest.raises(UserError, match=said):
         train(config, tmp_path / "run", accelerator="cpu", steps=[0])
 
@@ -344,6 +383,13 @@ def test_the_error_of_a_hook_is_a_line(root, plugin, tmp_path, hook):
         ("context_extras", "None", r"context_extras\(\) returns a NoneType, not a Mapping"),
         ("penalty", "0.5", r"penalty\(\) returns a float, not a LossValues or NoneType"),
         ("state_dict", "[1]", r"state_dict\(\) returns a list, not a dict or NoneType"),
+        (
+            "batch",
+            "args[0]._replace(labels=args[0].labels[:1])",
+            r"batch\(\) returns images .*",
+        ),
+        ("penalty", "LossValues(0.5, {})", r"penalty\(\) returns LossValues of something else .*"),
+        ("penalty", "LossValues(torch.ones(1, requires_grad=True), {})", ".* gradient, which .*"),
     ],
 )
 def test_what_a_hook_must_return(root, plugin, tmp_path, hook, value, said):
@@ -353,7 +399,13 @@ def test_what_a_hook_must_return(root, plugin, tmp_path, hook, value, said):
         train(config, tmp_path / "run", accelerator="cpu", steps=[0])
 
 
-@pytest.mark.parametrize("value", ["{'a': object()}", "{'a': [print]}", "{'b': (1, {2})}"])
+SAVED = (
+    "{'a': object()}", "{'a': [print]}", "{'b': (1, {2})}", "{'c': collections.OrderedDict()}",
+    "{(1, object()): 2}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", SAVED)
 def test_what_cannot_be_loaded_again_is_not_saved(root, plugin, tmp_path, value):
     """The step would be lost at the next one, which cannot read its checkpoint."""
     plugin(with_hook("state_dict", value))
@@ -411,6 +463,20 @@ class More(Mechanism):
     def after_update(self, trainer): ...
 
 
+class Scaled(Mechanism):
+    name = "scaled"
+
+    def after_backward(self): ...
+
+    def go_on(self, trainer, progress): ...
+
+
+class Moving(Mechanism):
+    name = "moving"
+
+    def after_update(self): ...
+
+
 class Fewer(Mechanism):
     name = "fewer"
 
@@ -460,7 +526,10 @@ class Enabled(Mechanism):
         (lambda: mechanism(Mistyped), "after_updates is no hook; did you mean after_update"),
         (lambda: mechanism(More), r"More: write def after_update\(self\)$"),
         (lambda: mechanism(Fewer), r"Fewer: write def prepare\(self, student, before\)$"),
-        (lambda: mechanism(GoesOn), r"GoesOn needs go_on, .* def go_on\(self, trainer, progress"),
+        (lambda: mechanism(GoesOn), r"GoesOn needs go_on, .* progress\): self.before_step\(tr"),
+        (lambda: mechanism(Moving), r"Moving needs go_on, .* def go_on\(.* progress\): pass$"),
+        (lambda: mechanism(Scaled), "Scaled has after_backward, so say in its body reads_gradien"),
+        (lambda: mechanism(first_step="1")(Bare), "first_step is a whole number, .* got '1' and F"),
         (lambda: mechanism(Fuse), "fuse is a mechanism of the library: give Fuse another name"),
         (lambda: mechanism(Enabled), "every mechanism has enabled: give the option"),
         (lambda: mechanism(acts_later="a")(Bare), r"names in a tuple, as in \('a',\)"),
@@ -545,7 +614,15 @@ BROKEN = {
         "Backbone([nn.Flatten(), nn.Linear(99, 9)], dim=9, stride=4)",
         r"^backbone mine: RuntimeError: .*, of images \(1, 3, 32, 32\)$",
     ),
-    "stages": (CONVOLUTION.replace(")], ", ")], stages=(1,), "), r"stages \(1,\) of a .* 0 to 0$"),
+    "stages": (CONVOLUTION.replace(")], ", ")], stages=(1,), "), r"stages \(1,\) of a .* 0, at th"),
+    "no tensor": (
+        "Backbone([type('M', (nn.Module,), {'forward': lambda m, x: {}})()], dim=3, stride=4)",
+        "backbone mine gives a dict, not features, a tensor",
+    ),
+    "lazy layers": (
+        "Backbone([nn.LazyConv2d(16, 4, 4)], dim=16, stride=4)",
+        "backbone mine has layers that wait for their channels: give them theirs",
+    ),
 }
 
 

@@ -94,7 +94,10 @@ def random_trainer(
     images = batches[0].images[:FEW]
     settle(previous.to(images.device), images)
     if not new:
-        return _trainer(config, accelerator, 0, 1, previous, None, method.around(0))
+        at_first = method.around(0)
+        for mechanism in at_first:
+            mechanism.prepare(previous, None)
+        return _trainer(config, accelerator, 0, 1, previous, None, at_first)
     states = _first_states(config, accelerator, first, previous, batches)
     before = {"step": 0, "mechanisms": states, "model": previous.state_dict()}
     student = grow(previous, sum(new), method.classifier_init)

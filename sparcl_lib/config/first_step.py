@@ -44,6 +44,9 @@ def _settings(group: Any, prefix: str) -> Iterator[tuple[str, Setting]]:
         elif key == "method.mechanisms":
             for mechanism in value:
                 yield from _mechanism_settings(mechanism, f"{key}.{mechanism.name}.")
+            order = [mechanism.name for mechanism in value if mechanism.enabled]
+            if len(order) > 1:  # in which their hooks are called
+                yield key, Setting(order, dataclasses.MISSING, "always")
         elif dataclasses.is_dataclass(value):
             yield from _settings(value, f"{key}.")
         else:
@@ -100,6 +103,11 @@ def first_step_settings(
             continue
         if key == "setup" and config.method.joint:
             continue  # joint training sees every image with every label, whatever the setup
+        if key == "method.mechanisms":
+            order = [row.name for row in method.mechanisms if row.active(0)]
+            if len(order) > 1:
+                found[key] = order
+            continue
         first = setting.acts == "per step"
         value, default = (_first(x) if first else x for x in (setting.value, setting.default))
         if defaults or value != default:

@@ -95,8 +95,8 @@ def hand_out(folder: Path, form: Form, numbers: list[str]) -> list[Path]:
     changed = [file.name for file in files if file.exists() and not _is_as_made(file)]
     if changed:
         raise UserError(
-            f"{folder}: somebody wrote into {first_few(changed)}, which would be lost: move the "
-            f"folder away, or give another one"
+            f"{folder}: somebody wrote into {first_few(changed)}, which would be lost (or an older "
+            f"version made it): move the folder away, or give another one"
         )
     _write(folder, chapters, chosen, form)
     return [folder / chapter.notebook.name for chapter in chosen]

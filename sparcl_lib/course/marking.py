@@ -161,7 +161,8 @@ def _one_line(text: str) -> str:
     call = _CALL.match(words)
     if len(words) > _LONGEST and call is not None:
         room = max(_SHORTEST_CALL, _LONGEST - len(call["before"]) - len(call["verdict"]))
-        words = f"{call['before']}{call['call'][:room]} ...{call['verdict']}"
+        cut = call["call"] if len(call["call"]) <= room else f"{call['call'][:room]} ..."
+        words = f"{call['before']}{cut}{call['verdict']}"
     return words if len(words) <= 2 * _LONGEST else f"{words[: 2 * _LONGEST]} ..."
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from sparcl_lib.config import RunConfig, parse_settings
+from sparcl_lib.digests import function_digest
 from sparcl_lib.errors import LossDiverged, UserError
 from sparcl_lib.experiments.base import RunBase
 from sparcl_lib.experiments.pool import run_calls, tell_of_data
@@ -70,6 +71,9 @@ class Sweep:
         # A plug-in that only the space names has its code in no run of the recipe alone.
         first = run_keys(self.with_all(method)).run
         given = {**base, "settings": settings, "seeds": list(self.seeds), "space": space}
+        backbones = searched_backbones(self.spaces[method])
+        if backbones:
+            given["backbones"] = {b.name: function_digest(b.function, b.title) for b in backbones}
         return given | {"recipe, data and code": first}
 
     def with_all(self, method: str) -> RunConfig:

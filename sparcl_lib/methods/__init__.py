@@ -7,6 +7,7 @@ from sparcl_lib.methods import released_terms as _released  # noqa: F401  # isor
 from sparcl_lib.losses.pseudo_labels import entropy_histogram, entropy_thresholds
 from sparcl_lib.methods.added_mechanisms import (
     ADDED_MECHANISMS,
+    Guarded,
     RegisteredMechanism,
     get_mechanism,
     mechanism,
@@ -33,6 +34,7 @@ __all__ = [
     "METHODS",
     "TERMS",
     "VARIANT",
+    "Guarded",
     "LossValues",
     "Mechanism",
     "MechanismSettings",

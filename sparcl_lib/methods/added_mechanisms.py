@@ -28,6 +28,8 @@ HOOKS = tuple(
 """What the loop calls."""
 _SAVED = ("progress", "state_dict")
 _BEGINS = ("before_step", "go_on")
+_MOVING = {"before_step", "progress", "batch", "after_backward", "after_update"}
+"""Hooks beside which something may be set up, or move, within a step."""
 _RETURNS: dict[str, tuple[type, ...]] = {
     "batch": (StepBatch,),
     "context_extras": (Mapping,),
@@ -62,14 +64,14 @@ ADDED_MECHANISMS: dict[str, RegisteredMechanism] = {}
 
 class Guarded(Mechanism):
     """A mechanism that is not the library's: each hook raises a UserError that names it, whatever
-    goes wrong there, and what it wants to save must be what a checkpoint can hold."""
+    it raises there, and what it returns or wants to save must be what the loop takes."""
 
     def __init__(self, found: RegisteredMechanism, options: Mapping[str, Any]) -> None:
         self.name, self.found = found.name, found
         self.inner: Mechanism = self.call(found.function, **options)
         self.reads_gradients = self.inner.reads_gradients
 
-    def call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def call(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
         try:
             return function(*args, **options)
         except UserError:
@@ -83,19 +85,36 @@ class Guarded(Mechanism):
         value = None
         with suppress(Exception):  # it may need what the iterations find
             value = self.inner.state_dict()
-        _check_saved(f"{self.found.title}: state_dict()", value)
+        self.check_returned("state_dict", value)
+
+    def check_returned(self, hook: str, value: Any) -> None:
+        """Raise UserError for what the loop, or a checkpoint, cannot take from a hook."""
+        where = f"{self.found.title}: {hook}()"
+        if hook in _RETURNS and not isinstance(value, _RETURNS[hook]):
+            wanted = " or ".join(kind.__name__ for kind in _RETURNS[hook])
+            raise UserError(f"{where} returns a {type(value).__name__}, not a {wanted}")
+        if hook in _SAVED:
+            _check_saved(where, value)
+        if hook == "batch" and value.images.shape[::2] != value.labels.shape[::2]:
+            shapes = f"{tuple(value.images.shape)} and {tuple(value.labels.shape)}"
+            raise UserError(f"{where} returns images and labels {shapes}: (B, 3, H, W), (B, H, W)")
+        if hook == "penalty" and value is not None:
+            self.check_penalty(where, value)
+
+    def check_penalty(self, where: str, value: LossValues) -> None:
+        if not all(isinstance(part, Tensor) for part in (value.total, *value.terms.values())):
+            raise UserError(f"{where} returns LossValues of something else than tensors")
+        if value.total.requires_grad:
+            raise UserError(
+                f"{where} returns a total with a gradient, which nobody takes: it is for the log. "
+                f"Add its gradient in after_backward, or write a term, @sparcl_lib.term"
+            )
 
 
 def _guard(hook: str) -> Callable[..., Any]:
     def guarded(self: Guarded, *args: Any) -> Any:
         value = self.call(getattr(self.inner, hook), *args)
-        if hook in _RETURNS and not isinstance(value, _RETURNS[hook]):
-            wanted = " or ".join(kind.__name__ for kind in _RETURNS[hook])
-            raise UserError(
-                f"{self.found.title}: {hook}() returns a {type(value).__name__}, not a {wanted}"
-            )
-        if hook in _SAVED and value is not None:
-            _check_saved(f"{self.found.title}: {hook}()", value)
+        self.check_returned(hook, value)
         if hook in _BEGINS:
             self.try_saving()
         return value
@@ -109,10 +128,11 @@ for _hook in HOOKS:
 
 def _check_saved(where: str, value: object) -> None:
     """Raise UserError for what could be saved, and not be loaded again."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and type(value) is dict:
         for key, inner in value.items():
+            _check_saved(f"{where}, a key", key)
             _check_saved(f"{where}[{key!r}]", inner)
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         for position, inner in enumerate(value):
             _check_saved(f"{where}[{position}]", inner)
     elif not (isinstance(value, Tensor) or type(value) in (bool, int, float, str, type(None))):
@@ -178,15 +198,20 @@ def mechanism(
 
     def keep(cls: M) -> M:
         _check_class(cls)
-        if isinstance(acts_later, str):
+        if not isinstance(acts_later, tuple):
             raise UserError(
                 f"@mechanism of {cls.__name__}: acts_later are names in a tuple, as in "
                 f"({acts_later!r},)"
             )
+        if type(first_step) is not int or type(needs_teacher) is not bool:
+            raise UserError(
+                f"@mechanism of {cls.__name__}: first_step is a whole number, needs_teacher True "
+                f"or False, got {first_step!r} and {needs_teacher!r}"
+            )
         found = RegisteredMechanism(
             name=cls.name, function=cls, reads_gradients=cls.reads_gradients,
             needs_teacher=needs_teacher, first_step=first_step,
-            acts_later=tuple(acts_later), plugin=plugin_in_reading(),
+            acts_later=acts_later, plugin=plugin_in_reading(),
         )  # fmt: skip
         found.check_options("options by keyword with defaults, as in __init__(self, *, share=0.5)")
         for name in found.acts_later:
@@ -219,11 +244,15 @@ def _check_class(cls: object) -> None:
 
 def _check_hooks(cls: type[Mechanism]) -> None:
     """Raise UserError for a hook that is mistyped, takes something else, or has no counterpart."""
-    written = {n for base in cls.__mro__ if not _of_library(base) for n in vars(base)}
+    bases = [vars(base) for base in cls.__mro__ if not _of_library(base)]
+    written = {n for base in bases for n, value in base.items() if inspect.isfunction(value)}
     for name in sorted(written - {*HOOKS}):
         near = [] if name.startswith("_") else get_close_matches(name, HOOKS, n=1, cutoff=0.8)
-        if near:
-            raise UserError(f"{cls.__name__}: {name} is no hook; did you mean {near[0]}?")
+        if near and name != "load_state_dict":
+            raise UserError(
+                f"{cls.__name__}: {name} is no hook; did you mean {near[0]}? If not, begin its "
+                f"name with _"
+            )
     for hook in (hook for hook in HOOKS if hook in written):
         taken = inspect.signature(getattr(Mechanism, hook))
         try:
@@ -231,11 +260,17 @@ def _check_hooks(cls: type[Mechanism]) -> None:
         except TypeError:
             wanted = ", ".join(taken.parameters)
             raise UserError(f"{cls.__name__}: write def {hook}({wanted})") from None
-    if written & {"before_step", "progress"} and "go_on" not in written:
+    if written & _MOVING and "go_on" not in written:
+        again = "self.before_step(trainer, ())" if "before_step" in written else "pass"
         raise UserError(
-            f"{cls.__name__} needs go_on, which a step that was stopped inside calls in place of "
-            f"before_step; where nothing moves: def go_on(self, trainer, progress): "
-            f"self.before_step(trainer, ())"
+            f"{cls.__name__} needs go_on, which is called in place of before_step, with what "
+            f"progress has returned, where a step goes on that was stopped inside; if nothing "
+            f"moves in it: def go_on(self, trainer, progress): {again}"
+        )
+    if "after_backward" in written and not any("reads_gradients" in base for base in bases):
+        raise UserError(
+            f"{cls.__name__} has after_backward, so say in its body reads_gradients = True if it "
+            f"needs gradients as they are (16-mixed scales them), else False"
         )
 
 

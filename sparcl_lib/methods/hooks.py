@@ -87,7 +87,8 @@ class Mechanism:
         """After the last iteration, before the student is evaluated and saved."""
 
     def state_dict(self) -> dict[str, Any] | None:
-        """What the next step must know, for the checkpoint; None: nothing."""
+        """What the next step must know, for the checkpoint; None: nothing. It may be called before
+        the first iteration, too, to see whether it can be saved."""
         return None
 
 

@@ -14,6 +14,7 @@ from typing import ClassVar, TypeGuard, TypeVar
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from sparcl_lib.definitions import Definition, failed, plugin_in_reading, register
 from sparcl_lib.errors import UserError, shown
@@ -33,10 +34,13 @@ class Backbone(nn.Sequential):
         self, layers: list[nn.Module], dim: int, stride: int, stages: tuple[int, ...] = ()
     ) -> None:
         super().__init__(*layers)
-        if not all(stage in range(len(layers)) for stage in stages):
+        last = len(layers) - 1
+        if stages and (
+            stages[-1] != last or not all(stage in range(last) for stage in stages[:-1])
+        ):
             raise UserError(
-                f"stages {stages} of a backbone: they are indices of its layers, 0 to "
-                f"{len(layers) - 1}"
+                f"stages {stages} of a backbone: they are indices of its layers, the last one, "
+                f"{last}, at the end"
             )
         self.dim = dim
         self.stride = stride
@@ -157,7 +161,9 @@ def try_out(backbone: Backbone, name: str, output_stride: int, size: int) -> Non
     if backbone.outside is None:
         return
     found = get_backbone(name)
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    if any(is_lazy(parameter) for parameter in backbone.parameters()):
+        raise UserError(f"{found.title} has layers that wait for their channels: give them theirs")
+    with torch.random.fork_rng(devices=[]):
         anew = build_backbone(name, output_stride).state_dict()
     here = backbone.state_dict()
     shapes = [{key: value.shape for key, value in state.items()} for state in (here, anew)]
@@ -175,6 +181,8 @@ def try_out(backbone: Backbone, name: str, output_stride: int, size: int) -> Non
             raise UserError(f"{failed(found, error)}, of images {tuple(image.shape)}") from error
         finally:
             backbone.train()
+    if not isinstance(features, Tensor):
+        raise UserError(f"{found.title} gives a {type(features).__name__}, not features, a tensor")
     fits = features.ndim == 4 and features.shape[1] == backbone.dim
     near = fits and all(abs(side - size / backbone.stride) < 1 for side in features.shape[2:])
     if not near or backbone.stride != output_stride:

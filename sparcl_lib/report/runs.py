@@ -29,7 +29,7 @@ class ReportRun(NamedTuple):
     """The method in published tables; None: its name."""
     other_terms: Mapping[int, Mapping[str, Any]] | None = None
     """Step -> what its checkpoint says of the terms that are not the library's, as of
-    `training.identity.read_terms`; None: not known."""
+    `training.identity.outside_facts`; None: not known."""
 
     @property
     def settings(self) -> dict[str, Any] | None:

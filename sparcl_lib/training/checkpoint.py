@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sparcl_lib.errors import UserError, shown
-from sparcl_lib.models import BACKBONES, NetworkSpec, RegisteredBackbone, build_segmenter
+from sparcl_lib.models import BACKBONES, NetworkSpec, build_segmenter
 from sparcl_lib.plain import build
 from sparcl_lib.stops import stops_come_out
 from sparcl_lib.training.content import content_from_plain
@@ -156,9 +156,9 @@ def verify_state(state: object, step: int) -> None:
     _verify_record(state)
     try:
         spec = network_spec(state)
-        if spec.backbone not in BACKBONES:
-            return  # a user's that is not defined here: the record can be read, no network built
-        wanted, features = _shapes(spec, BACKBONES[spec.backbone])
+        if spec.backbone not in BACKBONES or not BACKBONES[spec.backbone].of_library:
+            return  # a user's may not be defined here, or be edited since: no damage of the file
+        wanted, features = _shapes(spec)
         channels = sum(spec.classes)
         bank = {"sums": (channels, features), "counts": (channels,)}
         _verify_tensors("model", state["model"], wanted)
@@ -211,11 +211,9 @@ def _verify_tensors(
 
 
 @cache
-def _shapes(
-    spec: NetworkSpec, backbone: RegisteredBackbone
-) -> tuple[Mapping[str, tuple[int, ...]], int]:
+def _shapes(spec: NetworkSpec) -> tuple[Mapping[str, tuple[int, ...]], int]:
     """Name -> shape of all that a network has, and the channels of its features. No memory, and
-    torch's generator stays as it was. backbone: of the spec, as it is defined now."""
+    torch's generator stays as it was."""
     few = len(spec.classes) <= _MOST_CLASSES and all(0 < n <= _MOST_CLASSES for n in spec.classes)
     if not few or not 0 < spec.head_channels <= _MOST_CHANNELS:
         raise UserError(f"{spec.classes} classes on {spec.head_channels} channels")

@@ -184,6 +184,8 @@ def go_on(trainer: StepTrainer, directory: RunDirectory, state: Mapping[str, Any
     fabric, plan = trainer.fabric, trainer.plan
     try:
         trainer.go_on(state, state["random"][fabric.global_rank])
+    except UserError:  # of a mechanism that is not the library's
+        raise
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _refusal(directory, plan.step, "by another version", "go back to that") from error
     if fabric.is_global_zero:
@@ -245,12 +247,12 @@ def _versions(fabric: Fabric) -> dict[str, str]:
 def _note_versions(fabric: Fabric, directory: RunDirectory, state: Mapping[str, Any]) -> None:
     """A line where a step goes on under other conditions, which may change its numbers."""
     then, now = state["versions"], _versions(fabric)
-    changed = [f"{name} is {here} and was {then.get(name)}" for name, here in now.items()
-               if then.get(name) != here]  # fmt: skip
-    if changed:
+    others = [f"{name} is {here} and was {then.get(name)}" for name, here in now.items()
+              if then.get(name) != here]  # fmt: skip
+    if others:
         _note(
             f"{directory.path}: step {state['step']} may not end as if it had not been stopped: "
-            f"{', '.join(changed)}"
+            f"{', '.join(others)}"
         )
 
 

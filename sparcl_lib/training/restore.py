@@ -10,7 +10,6 @@ from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, g
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.agreement import check_agreement
 from sparcl_lib.training.checkpoint import network_spec
-from sparcl_lib.training.identity import check_same_backbone
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.workspace import Workspace
 
@@ -61,7 +60,6 @@ def check_same_settings(
             f"{directory.checkpoint_file(step)} was trained with other settings ({difference}): "
             f"restore them, or the checkpoint of this run"
         )
-    check_same_backbone(now, checkpoint, str(directory.checkpoint_file(step)))
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class StepStart:
 
     student: Segmenter
     teacher: Segmenter | None
-    """The previous network, frozen, if a term needs it."""
+    """The previous network, frozen, if a term or a mechanism needs it."""
     bank: PrototypeBank
     mechanisms: tuple[Mechanism, ...]
     """Prepared: they know the student and what the step before left."""

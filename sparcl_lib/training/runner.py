@@ -30,7 +30,7 @@ from sparcl_lib.training.devices import (
     launched,
 )
 from sparcl_lib.training.evaluation import InPrecision, confusion_matrix, picture_arrays
-from sparcl_lib.training.identity import check_same_code, outside_facts
+from sparcl_lib.training.identity import check_same_backbone, check_same_code, outside_facts
 from sparcl_lib.training.in_progress import StepSaver, begun_step, go_on, step_facts
 from sparcl_lib.training.places import find_places
 from sparcl_lib.training.plan import StepPlan, make_plan
@@ -164,6 +164,9 @@ def evaluate(
         config, progress=is_first_process(), run=directory, trained=directory.steps_done()
     )
     workspace = _as_trained(workspace, dict.fromkeys(directory.steps_done(), directory))
+    for step in directory.steps_done():
+        where = str(directory.checkpoint_file(step))
+        check_same_backbone(config, directory.record(step), where)
     with directory.written_by_one():
         if is_first_process():
             directory.open_for_writing(config, workspace.content)

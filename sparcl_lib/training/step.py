@@ -13,7 +13,7 @@ from sparcl_lib.config import OptimConfig, at_step
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.definitions import Definition
 from sparcl_lib.errors import LossDiverged, UserError
-from sparcl_lib.methods import TERMS, LossValues, Mechanism, StepContext, labelled_sums
+from sparcl_lib.methods import TERMS, Guarded, LossValues, Mechanism, StepContext, labelled_sums
 from sparcl_lib.models import (
     BACKBONES,
     Segmenter,
@@ -66,7 +66,7 @@ class StepTrainer:
     student: Segmenter
     """The network that learns; `model` is the same as set up by Fabric."""
     teacher: Segmenter | None
-    """The network of the previous step, frozen, if a term asks for it."""
+    """The network of the previous step, frozen, if a term or a mechanism asks for it."""
     bank: PrototypeBank
     mechanisms: Sequence[Mechanism] = ()
     """What the method does around the loop, prepared."""
@@ -251,6 +251,7 @@ class StepTrainer:
             used: list[Definition] = [TERMS[t.name] for t in method.active_terms(self.plan.step)]
             used += [BACKBONES[spec.backbone]] if spec else []
             outside = [found.title for found in used if not found.of_library]
+            outside += [m.found.title for m in self.mechanisms if isinstance(m, Guarded)]
             if "inplace operation" not in str(error) or not outside:
                 raise
             raise UserError(
