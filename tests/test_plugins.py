@@ -330,9 +330,8 @@ def with_hook(hook, value):
 def test_the_order_of_mechanisms_is_part_of_a_key(root, plugin):
     """Hooks are called in it; runs of both orders had one key."""
     late = PLUGIN[PLUGIN.index("    @mechanism(first") : PLUGIN.index("    @backbone")]
-    plugin(
-        PLUGIN + late.replace("(first_step=1)", "").replace("Late", "X").replace("late", "other")
-    )
+    other = late.replace("(first_step=1)", "").replace("Late", "Other").replace("late", "other")
+    plugin(PLUGIN + other)
     rows = [f"method.mechanisms.{name}.enabled=true" for name in ("anchored", "other", "late")]
     one, turned = run_keys(tiny(root, *rows)), run_keys(tiny(root, rows[1], rows[0], rows[2]))
     assert one.run != turned.run and one.first != turned.first
