@@ -3,7 +3,6 @@ them. Terms: tests/methods/test_registry.py."""
 
 import linecache
 import re
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,9 +11,10 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from tiny_runs import sparcl, tiny
 
 from sparcl_lib import load_run
-from sparcl_lib.config import parse_settings, resolve, to_plain
+from sparcl_lib.config import to_plain
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.base import open_store
@@ -128,17 +128,10 @@ def root(tmp_path_factory):
     return str(folder)
 
 
-def tiny(root, *settings, method="FT", seed=0):
-    quick = ["optim.iterations=3", "data.size=32", "data.batch_size=4", *settings]
-    return resolve(
-        "minivoc", method, [parse_settings(quick)], task="6-4", data_root=root, seed=seed
-    )
-
-
 # A run
 def test_a_run_with_both_is_trained_read_and_reported(root, plugin, tmp_path):
     file = plugin()
-    config, run = tiny(root, *OWN), tmp_path / "run"
+    config, run = tiny(root, *OWN, "optim.iterations=3"), tmp_path / "run"
     metrics = train(config, run, accelerator="cpu")
     loaded = load_run(run)
     assert loaded.model().backbone.dim == 16 and loaded.bank().prototypes.shape[1] == 16
@@ -147,7 +140,7 @@ def test_a_run_with_both_is_trained_read_and_reported(root, plugin, tmp_path):
     assert torch.equal(saved["mechanisms"]["anchored"]["anchor"], weight)
     assert set(saved["terms"]) == {"mechanism anchored", "backbone two_layers"}
     later = RunDirectory(run).load_checkpoint(1)["model"]["classifier.steps.0.weight"]
-    train(tiny(root, OWN[1]), tmp_path / "free", accelerator="cpu")
+    train(tiny(root, OWN[1], "optim.iterations=3"), tmp_path / "free", accelerator="cpu")
     free = RunDirectory(tmp_path / "free").load_checkpoint(1)["model"]["classifier.steps.0.weight"]
     assert (later - weight).norm() < 0.7 * (free - weight).norm(), "it was held"
     forget()
@@ -198,7 +191,7 @@ def test_a_backbone_that_says_something_else_is_refused(root, plugin, tmp_path):
 def test_it_goes_on_inside_a_step(root, plugin, tmp_path, monkeypatch):
     """Stopped after the second iteration, where what the mechanism has counted decides."""
     plugin()
-    settings = (*OWN, "method.mechanisms.anchored.every=2", "save_minutes=0")
+    settings = (*OWN, "method.mechanisms.anchored.every=2", "save_minutes=0", "optim.iterations=3")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(tiny(root, *settings), whole, accelerator="cpu")
     update = StepTrainer._update
@@ -679,13 +672,6 @@ def test_defined_in_a_notebook_they_are_trained_here_or_refused(root, tmp_path):
 
 
 # Commands
-def sparcl(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "sparcl_lib", *map(str, arguments)],
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
-
-
 def test_the_commands(root, plugin, tmp_path):
     file, run = plugin(), tmp_path / "run"
     quick = ("optim.iterations=2", "data.size=32", "data.batch_size=4", *OWN)

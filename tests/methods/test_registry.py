@@ -3,7 +3,6 @@
 import importlib
 import linecache
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,8 +11,9 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from tiny_runs import sparcl, tiny
 
-from sparcl_lib.config import parse_settings, resolve, to_plain
+from sparcl_lib.config import to_plain
 from sparcl_lib.data import minivoc
 from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.base import open_store
@@ -59,13 +59,6 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "minivoc"
     minivoc.generate(folder, train=60, val=12, size=32, progress=False)
     return str(folder)
-
-
-def tiny(root, *settings, method="FT", seed=0):
-    quick = ["optim.iterations=2", "data.size=32", "data.batch_size=4", *settings]
-    return resolve(
-        "minivoc", method, [parse_settings(quick)], task="6-4", data_root=root, seed=seed
-    )
 
 
 def bare(context, *, strength: float = 1.0):
@@ -483,13 +476,6 @@ def test_a_term_of_a_notebook_is_trained_here_or_refused(root, tmp_path):
         run_all(configs, store, jobs=2)
     runs, errors = run_all(configs, store)
     assert errors == [] and "bare" in runs[0].log(1)
-
-
-def sparcl(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "sparcl_lib", *map(str, arguments)],
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
 
 
 def test_the_commands_read_plugins(root, plugin, tmp_path):
