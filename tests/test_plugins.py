@@ -381,7 +381,9 @@ def test_the_error_of_a_hook_is_a_line(root, plugin, tmp_path, hook):
             r"batch\(\) returns images .*",
         ),
         ("penalty", "LossValues(0.5, {})", r"penalty\(\) returns LossValues of something else .*"),
-        ("penalty", "LossValues(torch.ones(1, requires_grad=True), {})", ".* gradient, which .*"),
+        ("penalty", "LossValues(torch.ones(2), {})", r"penalty\(\) returns .* scalar tensors"),
+        ("penalty", "LossValues(torch.ones((), requires_grad=True), {})", ".* gradient, which .*"),
+        ("prototype_sums", "(torch.ones(7), 3)", r"prototype_sums\(\) returns \(7,\) and int: .*"),
     ],
 )
 def test_what_a_hook_must_return(root, plugin, tmp_path, hook, value, said):

@@ -7,14 +7,15 @@
         method.terms.kd.weight: {low: 0.5, high: 30, log: true}
         method.classifier_init: [random]            # a single choice: fixed, for this method alone
 
-A range has low and high, and log where steps are factors; a list is a choice of numbers, names,
+A range has low and high, log where steps are factors, and whole where numbers are whole, as in
+optim.iterations: {low: 100, high: 400, whole: true}; a list is a choice of numbers, names,
 true, false or null.
 """
 
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -60,7 +61,7 @@ class Range:
         if not math.isfinite(self.high - self.low):
             raise UserError(f"a range must be finite: got {self.low} to {self.high}")
         ends = (self.low, self.high)
-        if self.whole and not all(x.is_integer() and abs(x) <= _WHOLE for x in ends):
+        if self.whole and not all(float(x).is_integer() and abs(x) <= _WHOLE for x in ends):
             raise UserError(
                 f"a range of whole numbers begins and ends with one: got {self.low} to {self.high}"
             )
@@ -142,6 +143,25 @@ def switches(space: Space) -> dict[str, Any]:
         elif group == "method.terms" and not get_term(name[0]).of_library:
             found.append(f"{group}.{name[0]}.weight=1")
     return parse_settings(found)
+
+
+def extremes(space: Space) -> Iterator[dict[str, Any]]:
+    """Draws that together have every choice, and both ends of every range: values of all settings,
+    one of them at its extreme, the others amid."""
+    amid = {key: _amid(row) for key, row in space.items()}
+    yield amid
+    for key, row in space.items():
+        for value in (row.low, row.high) if isinstance(row, Range) else row[1:]:
+            whole = isinstance(row, Range) and row.whole
+            yield {**amid, key: int(value) if whole else value}
+
+
+def _amid(row: Range | tuple[Any, ...]) -> Any:
+    if not isinstance(row, Range):
+        return row[0]
+    if row.whole:
+        return int(row.low)
+    return row.low + (row.high - row.low) / math.pi  # as good as never whole, like what is drawn
 
 
 def searched_backbones(space: Space) -> list[Definition]:

@@ -25,6 +25,7 @@ from sparcl_lib.experiments.base import RunBase
 from sparcl_lib.experiments.pool import run_calls, tell_of_data
 from sparcl_lib.experiments.space import (
     Space,
+    extremes,
     plain_space,
     recipe_values,
     searched_backbones,
@@ -80,6 +81,27 @@ class Sweep:
         """A run that has every term and mechanism of a user's that may be tried."""
         return self.base.config(method, self.seeds[0], switches(self.spaces[method]))
 
+    def check_space(self, method: str) -> None:
+        """Raise UserError for a value in the method's space that no run can have: some trial would
+        draw it, perhaps the last, and a space that is mended is another sweep."""
+        for values in extremes(self.spaces[method]):
+            error = self._refused(method, values)
+            if error is not None:
+                whole = {k: round(v) if isinstance(v, float) else v for k, v in values.items()}
+                mended = self._refused(method, whole) is None
+                hint = "; a range of whole numbers has whole: true" if mended else ""
+                raise UserError(f"the space of {method}: {error}{hint}")
+
+    def _refused(self, method: str, values: Mapping[str, Any]) -> UserError | None:
+        """Why no run can have these values."""
+        seed = self.seeds[0]
+        try:
+            settings = settings_of(values, self.base.config(method, seed))
+            self.base.config(method, seed, parse_settings(settings))
+        except UserError as error:
+            return error
+        return None
+
     def chosen_by(self, method: str) -> str:
         """The images that decide which trial is best: `test images`, or `held out 0.2`."""
         share = self.base.config(method, self.seeds[0]).data.held_out
@@ -115,6 +137,8 @@ def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame
     --set), runs (their folders), chosen_by (of `Sweep`), error. Raises UserError without Optuna, or
     for a journal that holds another sweep.
     """
+    for method in plan.spaces:
+        plan.check_space(method)
     left = {method: plan.trials - len(_done(_study(plan, method))) for method in plan.spaces}
     turns = [(n, method) for n in range(plan.trials) for method in plan.spaces if n < left[method]]
     calls = {turn: partial(run_one, plan, turn[1], store) for turn in turns}

@@ -23,7 +23,7 @@ from sparcl_lib.methods.method import (
     build_method,
     method_to_plain,
 )
-from sparcl_lib.methods.registry import TERMS, RegisteredTerm, get_term, term, term_options
+from sparcl_lib.methods.registry import TERMS, RegisteredTerm, get_term, term
 from sparcl_lib.methods.regularisers import RegulariserSettings, WeightPenalty
 from sparcl_lib.methods.saliency import salient
 from sparcl_lib.methods.variants import VARIANT, with_variant
@@ -58,6 +58,5 @@ __all__ = [
     "salient",
     "state_of",
     "term",
-    "term_options",
     "with_variant",
 ]

@@ -87,8 +87,9 @@ class Guarded(Mechanism):
             value = self.inner.state_dict()
         self.check_returned("state_dict", value)
 
-    def check_returned(self, hook: str, value: Any) -> None:
-        """Raise UserError for what the loop, or a checkpoint, cannot take from a hook."""
+    def check_returned(self, hook: str, value: Any, *given: Any) -> None:
+        """Raise UserError for what the loop, or a checkpoint, cannot take from a hook; given: what
+        the hook was given."""
         where = f"{self.found.title}: {hook}()"
         if hook in _RETURNS and not isinstance(value, _RETURNS[hook]):
             wanted = " or ".join(kind.__name__ for kind in _RETURNS[hook])
@@ -98,12 +99,22 @@ class Guarded(Mechanism):
         if hook == "batch" and value.images.shape[::2] != value.labels.shape[::2]:
             shapes = f"{tuple(value.images.shape)} and {tuple(value.labels.shape)}"
             raise UserError(f"{where} returns images and labels {shapes}: (B, 3, H, W), (B, H, W)")
+        if hook == "prototype_sums" and value is not None:
+            bank = given[0].bank
+            wanted = [tuple(bank.sums.shape), tuple(bank.counts.shape)]
+            got = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in value]
+            if got != wanted:
+                shapes = " and ".join(map(str, got))
+                raise UserError(
+                    f"{where} returns {shapes}: class sums {wanted[0]} and counts {wanted[1]}"
+                )
         if hook == "penalty" and value is not None:
             self.check_penalty(where, value)
 
     def check_penalty(self, where: str, value: LossValues) -> None:
-        if not all(isinstance(part, Tensor) for part in (value.total, *value.terms.values())):
-            raise UserError(f"{where} returns LossValues of something else than tensors")
+        parts = (value.total, *value.terms.values())
+        if not all(isinstance(part, Tensor) and part.ndim == 0 for part in parts):
+            raise UserError(f"{where} returns LossValues of something else than scalar tensors")
         if value.total.requires_grad:
             raise UserError(
                 f"{where} returns a total with a gradient, which nobody takes: it is for the log. "
@@ -114,7 +125,7 @@ class Guarded(Mechanism):
 def _guard(hook: str) -> Callable[..., Any]:
     def guarded(self: Guarded, *args: Any) -> Any:
         value = self.call(getattr(self.inner, hook), *args)
-        self.check_returned(hook, value)
+        self.check_returned(hook, value, *args)
         if hook in _BEGINS:
             self.try_saving()
         return value

@@ -158,11 +158,6 @@ def get_term(name: str) -> RegisteredTerm:
     return TERMS[name]
 
 
-def term_options(name: str) -> dict[str, object]:
-    """Options of a term and their defaults, beside `weight` and `from_step` that all have."""
-    return dict(get_term(name).options)
-
-
 def _check_definition(found: RegisteredTerm) -> None:
     found.check_options(
         f"a context and options by keyword with defaults, as in "

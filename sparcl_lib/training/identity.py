@@ -64,7 +64,8 @@ def outside_facts(config: RunConfig, step: int | None = None) -> dict[str, Any]:
     terms = [t for t in method.terms if t.weight > 0 and (step is None or t.active(step))]
     mechanisms = [m for m in method.mechanisms if m.enabled and (step is None or m.active(step))]
     used: dict[str, Definition] = {term.name: get_term(term.name) for term in terms}
-    for found in (*(get_mechanism(row.name) for row in mechanisms), _backbone(config)):
+    backbone = get_backbone(config.model.backbone)
+    for found in (*(get_mechanism(row.name) for row in mechanisms), backbone):
         used[found.title] = found
     return {name: _facts(found) for name, found in used.items() if not found.of_library}
 
@@ -74,10 +75,6 @@ def _facts(found: Definition) -> dict[str, Any]:
     source = function_digest(facts.pop("function"), found.title)
     del facts["plugin"]  # where it lies says nothing about it
     return {**facts, "source": source}
-
-
-def _backbone(config: RunConfig) -> Definition:
-    return get_backbone(config.model.backbone)
 
 
 def check_same_code(config: RunConfig, places: Mapping[int, RunDirectory]) -> None:
@@ -106,7 +103,7 @@ def check_same_backbone(config: RunConfig, record: Mapping[str, Any], where: str
     then = record.get("terms", {}).get(name)
     if then is None or config.model.backbone not in BACKBONES:
         return
-    if then != _facts(_backbone(config)):
+    if then != _facts(get_backbone(config.model.backbone)):
         raise UserError(
             f"the {name} says something else now than when {where} was trained: restore it"
         )

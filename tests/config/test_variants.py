@@ -7,7 +7,7 @@ import pytest
 
 from sparcl_lib.config import known_keys, parse_settings, resolve, to_plain
 from sparcl_lib.experiments.base import read_variants
-from sparcl_lib.methods import TERMS, term_options
+from sparcl_lib.methods import TERMS
 from sparcl_lib.methods.variants import DIFFERENCES, LATENT, SWITCHES
 from sparcl_lib.metrics import format_mean
 from sparcl_lib.plain import flatten
@@ -50,7 +50,7 @@ def test_the_differences_of_the_benchmark_are_the_variant():
 def test_the_variant_knows_the_released_terms_and_their_options_by_name():
     assert tuple(name for name in TERMS if f"released_{name}" in TERMS) == LATENT
     known = {(s.term, s.option): s.released for row in SWITCHES.values() for s in row}
-    options = {(t, o): v for t in LATENT for o, v in term_options(f"released_{t}").items()}
+    options = {(t, o): v for t in LATENT for o, v in TERMS[f"released_{t}"].options.items()}
     assert known.items() <= options.items()
     assert {option for _, option in options.keys() - known.keys()} <= {"distance"}
 

@@ -38,7 +38,14 @@ from sparcl_lib.experiments.comparison import (
     in_orders,
 )
 from sparcl_lib.experiments.pool import DIED, run_all, run_calls
-from sparcl_lib.experiments.space import Range, read_space, recipe_values, settings_of, suggest
+from sparcl_lib.experiments.space import (
+    Range,
+    extremes,
+    read_space,
+    recipe_values,
+    settings_of,
+    suggest,
+)
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.experiments.sweep import (
     SCORES,
@@ -56,6 +63,7 @@ from sparcl_lib.plugins import load_plugins
 from sparcl_lib.progress import one_line, tell
 from sparcl_lib.tasks import get_task, shuffled_order
 
+STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
 QUICK = ("optim.iterations=2", "data.size=32", "data.batch_size=4")
 
 
@@ -570,6 +578,29 @@ def plan(base, space, tmp_path):
     return make
 
 
+@pytest.mark.parametrize("row, message", [
+    ("optim.iterations: {low: 2, high: 40}", "got 14.1; a range of whole numbers has whole: true"),
+    ("optim.momentum: {low: 0.5, high: 1.5}", "below 1, got 1.5"),
+    ("data.batch_size: [4, 8, -3]", "got -3"),
+    ("method.classifier_init: [random, unknown]", "set method.unknown=2"),
+])  # fmt: skip
+def test_a_value_that_no_run_can_have_is_refused_before_the_first_trial(
+    plan, recorder, space, row, message
+):
+    """Some trial drew it, which ended the search, and a space that was mended was another one."""
+    space.write_text(row, "utf-8")
+    with pytest.raises(UserError, match=re.escape(message)):
+        sweep(plan(), recorder.store, jobs=1)
+    assert not recorder.asked and not plan().storage.exists()
+
+
+def test_extremes_are_every_choice_and_both_ends():
+    space = {"a": Range(low=1, high=3, whole=True), "b": Range(low=0.5, high=1.5), "c": ("x", None)}
+    drawn = list(extremes(space))
+    assert {d["a"] for d in drawn} == {1, 3} and {d["c"] for d in drawn} == {"x", None}
+    assert {0.5, 1.5} < {d["b"] for d in drawn} and all(type(d["a"]) is int for d in drawn)
+
+
 def test_budget_is_equal_and_a_longer_one_goes_on(plan, recorder):
     table = sweep(plan(2, ("MiB", "FT")), recorder.store, jobs=1)
     assert table.groupby("method")["trial"].apply(list).to_dict() == {"FT": [0, 1], "MiB": [0, 1]}
@@ -700,12 +731,21 @@ def test_a_broken_set_up_is_no_score_and_takes_no_turns_of_others(plan, tmp_path
 
 
 def test_the_space_that_comes_with_the_benchmarks_holds_the_recipes():
-    studies = Path(__file__).parents[2] / "benchmarks" / "studies"
-    file = studies / "minivoc_search" / "space.yaml"
+    file = STUDIES / "minivoc_search" / "space.yaml"
     for method in yaml.safe_load(file.read_text("utf-8"))["methods"]:
         config = RunBase(dataset="minivoc", task="6-4").config(method, 0)
         space = read_space(file, method)
         assert recipe_values(space, config).keys() == space.keys()
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*/space.yaml")), ids=lambda f: f.parent.name)
+def test_every_space_that_comes_with_the_benchmarks_can_be_drawn(file, tmp_path):
+    methods = yaml.safe_load(file.read_text("utf-8"))["methods"]
+    base = RunBase(dataset="minivoc", task="6-4")
+    spaces = {method: read_space(file, method) for method in methods}
+    searched = Sweep(base, spaces, 1, [100], tmp_path / "journal.log")
+    for method in spaces:
+        searched.check_space(method)
 
 
 def test_a_journal_of_another_sweep_is_refused(plan, recorder, tmp_path, monkeypatch):

@@ -23,7 +23,6 @@ from sparcl_lib.methods import (
     labelled_sums,
     method_name,
     term,
-    term_options,
 )
 from sparcl_lib.methods.context import nearest_grid
 from sparcl_lib.models import GrowingClassifier, Segmenter, SegmenterOutput, freeze, grow
@@ -145,7 +144,7 @@ def test_what_may_enter_the_bank(old_labelled, background, allowed):
         {"reshaped": False}, {"labels": "completed"}, {"division": "mean"}, {"distances": "exact"},
         {"floor": 1.0}, {"signed": False}, {"void": False},
     )
-    if set(options) <= set(term_options(name))
+    if set(options) <= set(TERMS[name].options)
 ])  # fmt: skip
 def test_every_term_computes(name, options):
     step = context()
