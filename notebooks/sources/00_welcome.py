@@ -20,8 +20,8 @@
 
 # %% [markdown]
 # A segmentation network gives every pixel a class. **Class-incremental** segmentation asks for more: the network knows some classes, the
-# photographs it learned from are gone, and now it is to learn others. Trained on the new ones alone, it forgets the old ones. This course
-# measures how much, finds out why, adds, one at a time, losses that are meant to prevent it, and tests whether they do:
+# photographs it learned from are gone (deleted for privacy, owned by somebody else, or too many to train on again), and now it is to learn others. Trained on the new ones alone, it forgets the old ones. This course
+# measures how much, finds out why, adds, one at a time, losses that are meant to prevent it, and tests whether they do. (Methods that keep some of the photographs exist, and are called *replay*; this course is about those that keep none.)
 #
 # | chapter | question | |
 # |---|---|---|
@@ -230,7 +230,16 @@ show(
 )  # fmt: skip
 
 # %% [markdown]
-# And this is what it looks like. The old objects are gone: most have become background, a few bear the name of a new class. Chapter 03 counts them.
+# What are the old objects called now? The confusion matrix of the same test says it. Two of its rows, in percent: of the pixels that *are* a disc, how many are called what?
+
+# %% tolerance={"abs": 1, "spread": 1e-06}
+counts = pd.DataFrame(ft.confusion(1), names, names)  # pixels: rows truth, columns prediction
+rows = counts.loc[["disc", "star"]]  # an old class, and a new one
+(100 * rows.T / rows.sum(axis=1)).T.round(0).astype(int)
+assert rows.loc["disc", "background"] > 0.5 * rows.loc["disc"].sum() and rows.loc["disc", "disc"] == 0
+
+# %% [markdown]
+# Most of the disc has become background, and none of it is called disc. And this is what it looks like. The old objects are gone; a few bear the name of a new class. Chapter 03 counts them all.
 
 # %% tags=["draw"]
 pictures = picture_arrays(ft.model(1), workspace.picture_batches())

@@ -485,8 +485,8 @@ print(f"left out of +diningtable: {sum(n for _, n in left_out)}, with a person: 
 assert sum(n for _, n in left_out) == 528 - 188 and with_person > 0.7 * (528 - 188)
 
 # %% [markdown]
-# Most often `person`. A method compared across the two setups meets other images, at this step in disjoint a third of those of overlapped, and
-# with them other things hidden in the background. Never put numbers of two setups into one column.
+# Most often `person`. So the two setups are different problems: at this step disjoint trains on 188 images and overlapped on 528, and their
+# backgrounds hide different objects. Never put numbers of two setups into one column.
 #
 # ## Two rules that published codes do not share
 #

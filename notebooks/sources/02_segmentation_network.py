@@ -149,7 +149,7 @@ chosen = variety.argsort(descending=True, stable=True)[:2].tolist()
 show(draw_features(chosen), "Photographs, masks, features as colours on a 16 x 16 grid, predictions")
 
 # %% [markdown]
-# **Why the latent losses of SDR act at $f_i$** (SDR, section 4), and not on the logits: every class, old or new, is read from the same $f_i$, and
+# Later chapters add losses on the features instead of on the outputs, called **latent losses**. **Why those of SDR act at $f_i$** (SDR, section 4), and not on the logits: every class, old or new, is read from the same $f_i$, and
 # $f_i$ has D channels at every step, while the number of logits grows, so a mean of features has the same shape at every step. (Whether it still means the same is another question, for chapter 05. The output of the head
 # has as many channels at every step, too; the paper takes $f_i$.) Protecting the classifier alone would not do. A test with the two networks we have: take $M_0$, and exchange one part for the same part of $M_1$, the
 # network after fine-tuning on step 1.
@@ -572,7 +572,7 @@ assert drift["frozen"] == 0
 assert math.isclose(drift["slow"] / drift["train"], 3e-4 / 0.1, rel_tol=0.01)  # the momenta
 
 # %% [markdown]
-# Less than half a percent in one batch looks harmless. A step has 300 of them, over which a running mean goes all the way to where the new batches are. Chapter 03 comes back to it.
+# Less than half a percent in one batch looks harmless. But with `train` each batch closes a tenth of the distance to where the new batches are (momentum 0.1), so after the 300 of a step nothing of it is left; with `slow`, $1 - 0.9997^{300}$, 9 percent, is closed. Chapter 03 comes back to it.
 
 # %% [markdown]
 # ## Joint training, the upper bound
@@ -681,7 +681,7 @@ assert abs(overall.loc[0, "Joint"] - joint.matrix.miou_all(1)) < 2  # the run ab
 #
 # ### 2.1 Labels at feature resolution
 #
-# The latent losses need a class for every $f_i$: the label map $y^*$, nearest. Row $r$ of the $h$ rows takes row $\lfloor r H / h \rfloor$ of the
+# A loss on features needs a class for every $f_i$: the label map $y^*$, nearest. Row $r$ of the $h$ rows takes row $\lfloor r H / h \rfloor$ of the
 # $H$, and columns likewise. Mind that $H$ need not be a multiple of $h$, and that a class is a whole number.
 
 # %% tags=["exercise"]
@@ -1039,7 +1039,8 @@ assert abs(mib_costs["labelled background"] - old_cost - math.log(5)) < 1e-3
 assert 0.85 < (step_labels == 0).float().mean() < 0.95
 
 # %% [markdown]
-# The measurement agrees with the argument: in MiB's start pixels of new classes cost about one unit less. It has a price: pixels labelled
+# The conclusion holds here: in MiB's start pixels of new classes cost about one unit less. The reason holds in part only: on new objects a random start gives 27 % to background, as the table far above
+# shows, and 67 % to old classes, which MiB's start does not touch. And it has a price: pixels labelled
 # background, nine tenths of these batches, cost $\log 5 \approx 1.6$ more than they cost $M_0$, because four fifths of their probability were given away. By
 # these numbers alone neither start is the better one.
 

@@ -11,7 +11,7 @@
 #   - To the unbiased cross-entropy without distillation it adds fifteen points after one new class and seven after four. The more of MiB's distillation, the less is left for it; on MiB and on LwF no gain is shown on 6-1 or in the disjoint setup of 6-4, although on MiB it halves the drift, too.
 #   - Not the guesses, as long as they come from a good teacher. A quarter of them is wrong, yet their means lie where the true ones do, and true labels bring next to nothing. On MiB there is little to give back. On 6-1 the drift costs the old head and classifier 21 points, but MiB's own follow it and lose eight; 14 others went to new names.
 # ends_with: matching, alone and on top of distillation, with true labels as the control
-# reading_minutes: 60
+# reading_minutes: 90
 # further_minutes: 25
 # prerequisites: ["02", "03", "04"]
 # differs:

@@ -11,7 +11,7 @@
 #   - Attraction makes the feature space smaller, repulsion larger, means more than spread. On 6-4 no mIoU gains beyond its interval on any base, and repulsion costs MiB three points. On 6-1 a heavier attraction gains eight points after one class without distillation, nothing that could be shown after four, and costs MiB five. On MiB repulsion lets a probe find one to three points more of the old classes, which does not show in the answers.
 #   - A function with `@term`; repulsion of directions parts classes without making them wider, and gains nothing either. Background has four fifths of the locations, no more weight than any other class, and is not missed. The released division leaves attraction to the newest class, raw labels turn it partly against matching; with either the network is UCE, as far as three seeds can tell.
 # ends_with: + two terms, ablated; the equilibrium of two forces
-# reading_minutes: 60
+# reading_minutes: 105
 # further_minutes: 30
 # prerequisites: ["00", "01", "02", "03", "04", "05"]
 # differs:

@@ -11,7 +11,7 @@
 #   - Seven tools of a few lines find the wrong readings, the lost digits, and what is done with silent and with unlabelled locations, without a look at the code. An eighth, of your own, finds the division, and the three planted faults are found by one tool each. No tool is enough, and a disagreement may be yours.
 #   - Recompute a row from its parts, which tells whether background is counted; compare within a table; take the stronger baseline. Of twenty points on one cell the count explains at most three, and SDR+MiB stands there twenty-three points above one number and two and a half above the other, which is no measured gain.
 # ends_with: a way to read research code, tried on three planted faults
-# reading_minutes: 55
+# reading_minutes: 90
 # further_minutes: 20
 # prerequisites: ["04", "05", "06", "07"]
 # differs:
@@ -432,7 +432,7 @@ assert followed.iloc[0, 1] < 10 and followed.iloc[1, 1] > 90 and 30 < followed.i
 #
 # ### Norm, and step 0
 #
-# Two places in which MiniVOC's recipe follows the *release*, because the published weights belong to it. The formulas write distances as norms; the release
+# Two places in which MiniVOC's recipe follows the *release*: its weights were searched with means of squares, and with losses that begin at step 1, so that all methods share one step 0. The formulas write distances as norms; the release
 # takes the mean of squares:
 
 # %%
@@ -444,7 +444,7 @@ assert l2 == (2 * mse) ** 0.5 == 5
 
 # %% [markdown]
 # Chapter 05 has what that does to the push. And attraction and repulsion act from step 0 on in the formulas; in the release they begin with step 1. (That
-# sparsification begins with step 1 as well is MiniVOC's recipe, so that all methods share one step 0.) There is no tensor for that, only settings:
+# sparsification begins with step 1 as well is MiniVOC's alone.) There is no tensor for that, only settings:
 
 # %%
 terms = {term.name: term for term in minivoc_config("SDR").method.terms}
@@ -1319,5 +1319,5 @@ check(
      ((), Property("about more than one number: not every expectation is the same",
                    lambda rows: len({round(float(row[1]), 6) for row in rows}) > 1))],
     hint="each row is (question, what ought to be, what is): work the second out before you call the "
-    "loss for the third",
+    "loss for the third", rest="the rubric",
 )  # fmt: skip

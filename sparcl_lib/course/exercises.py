@@ -81,6 +81,7 @@ def check(
     hint: str = "",
     tolerance: float = 1e-4,
     seen_as: Callable[[Any], Any] = lambda value: value,
+    rest: str = "",
 ) -> None:
     """Call `answer` on every case; show what is wrong with the first that fails, then a hint.
 
@@ -93,7 +94,8 @@ def check(
     array, is met by nothing else, 2.0 by what is close. A list and a tuple are the same here; where
     one of numbers is expected, an array or a tensor of one dimension is right too, and where an
     array is expected, a tensor. tolerance: relative and absolute, for floats. seen_as: makes of a
-    value of the answer what is compared, where several kinds of values are right.
+    value of the answer what is compared, where several kinds of values are right. rest: who judges
+    what no case can see, such as "the rubric" of an open exercise.
     """
     cases, seen = list(cases), _Seen(answer, seen_as, tolerance)
     result = Result(exercise, "right")
@@ -107,7 +109,7 @@ def check(
             result = Result(exercise, *(("wrong", problem) if started else ("not started",)))
             break
     results.append(result)
-    display(_said(result, hint))
+    display(_said(result, hint, rest))
 
 
 class _Wrong(Exception):
@@ -201,13 +203,15 @@ def _as_text(error: Exception) -> str:
     return type(error).__name__ + (f": {error}" if str(error) else "")
 
 
-def _said(result: Result, hint: str) -> Output:
+def _said(result: Result, hint: str, rest: str) -> Output:
     """In a page and in a terminal; in both the words say it, and colour repeats them."""
     name = f"Exercise {result.exercise}"
     if result.outcome == "not started":
         return Output(f"<p>{name}: not started yet.</p>", f"{name}: not started yet.")
     if result.outcome == "right":
-        return Output(f"<p>{name}: {coloured('success', '✓ right.')}</p>", f"{name}: right.")
+        form = f" That is its form; {rest} judges what it says." if rest else ""
+        right = coloured("success", "✓ right.")
+        return Output(f"<p>{name}: {right}{as_html(form)}</p>", f"{name}: right.{form}")
     problem = result.problem if result.problem.endswith((".", "?", "!")) else f"{result.problem}."
     page = f"<p>{name}: {coloured('error', '✗ not yet.')} {as_html(problem)}</p>"
     plain = f"{name}: {problem}"

@@ -1,3 +1,10 @@
+# %% 3.2, wrong: autograd
+def push_on_logits(logits, target):
+    z = logits.clone().requires_grad_()
+    F.cross_entropy(z, target, ignore_index=255).backward()
+    return z.grad
+
+
 # %% 3.2, wrong: the number of classes from the labels
 def push_on_logits(logits, target):
     counts = target != 255

@@ -39,6 +39,19 @@ def unbiased_ce(logits, label, num_old):
     merged = torch.cat([logits[:num_old].logsumexp(0)[None], logits[num_old:]])
     return -merged.log_softmax(0)[max(label - num_old + 1, 0)]
 
+# %% 4.2, wrong: autograd
+def unbiased_push(logits, label, num_old):
+    z = logits.clone().requires_grad_()
+    unbiased_ce(z, label, num_old).backward()
+    return -z.grad
+
+
+# %% 4.1, right: cross-entropy of merged logits
+def unbiased_ce(logits, label, num_old):
+    merged = torch.cat([logits[:num_old].logsumexp(0)[None], logits[num_old:]])
+    return F.cross_entropy(merged[None], torch.tensor([max(0, label - num_old + 1)]))
+
+
 # %% 4.2, wrong: a softmax that underflows
 def unbiased_push(logits, label, num_old):
     q = logits.double().softmax(0)
