@@ -15,7 +15,7 @@ import pandas as pd
 from lightning_fabric import Fabric
 
 from sparcl_lib import training
-from sparcl_lib.config import RunConfig, known_keys, resolve
+from sparcl_lib.config import OPTIONS, RunConfig, known_keys, resolve
 from sparcl_lib.errors import UserError, shown
 from sparcl_lib.experiments.base import RunBase, Variant, open_store
 from sparcl_lib.experiments.cluster import open_cluster
@@ -30,7 +30,6 @@ Settings = Mapping[str, Any]
 
 T = TypeVar("T")
 _SHOWN = 4
-_ARGUMENTS = ("dataset", "task", "setup", "seed", "data_root")
 
 
 def train(
@@ -238,7 +237,7 @@ def ablate(
 
 def _settings(settings: Settings | None) -> dict[str, Any]:
     nested = nest({} if settings is None else settings)
-    for name in _ARGUMENTS:
+    for name in OPTIONS:
         if name in nested:
             raise UserError(f"{name} is an argument, not a setting: {name}={nested[name]!r}")
     return nested

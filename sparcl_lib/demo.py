@@ -14,7 +14,6 @@ from sparcl_lib.experiments.base import RunBase, unique
 from sparcl_lib.experiments.pool import Call, run_calls
 from sparcl_lib.report import load_runs, results_text, write_results
 from sparcl_lib.report.page import write_report
-from sparcl_lib.tasks import get_task
 from sparcl_lib.training import train
 from sparcl_lib.training.run_directory import RunDirectory
 
@@ -55,7 +54,7 @@ def run_demo(
         RunDirectory(folder).check_settings(config)
     with RunDirectory(out).written_by_one():
         source = open_source("minivoc")  # here, where its bar is seen, and once
-        get_task(source.name, task, classes=source.classes)
+        source.task(task)
         if list(runs.glob("*/step-*/checkpoint.pt")):
             print(f"using the finished steps in {runs}; delete it to train again", file=sys.stderr)
         print(f"{', '.join(METHODS)}: minutes on two cores, then a page in {out}", file=sys.stderr)

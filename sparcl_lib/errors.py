@@ -1,6 +1,7 @@
-"""The one exception that is meant for the person at the keyboard."""
+"""Exceptions that are meant for the person at the keyboard, and the words of their lines."""
 
 import traceback
+from collections.abc import Sequence
 
 _MOST = 120
 """Characters of a value in a message."""
@@ -48,6 +49,16 @@ def number_of(count: int, one: str, several: str | None = None) -> str:
     ('1 image', '2 images', '2 copies are')
     """
     return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
+def first_few(values: Sequence[object], most: int = 12) -> str:
+    """The first of them in one line, and how many more there are.
+
+    >>> first_few(["a", "b", "c", "d"], most=2)
+    'a, b and 2 more'
+    """
+    rest = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(map(str, values[:most])) + rest
 
 
 _NO_MEMORY = ("can't allocate memory", "out of memory")

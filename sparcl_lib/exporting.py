@@ -85,7 +85,7 @@ def _metadata(run: Run, step: int, outputs: Sequence[str]) -> dict[str, str]:
     data, metrics = run.config.data, run.metrics
     size = None if data.test == "whole" else data.test_size or data.size
     return {
-        "classes": json.dumps(run.classes[: len(run.confusion(step))]),
+        "classes": json.dumps(run.classes_after(step)),
         "mean": json.dumps(IMAGENET_MEAN),
         "std": json.dumps(IMAGENET_STD),
         "test_size": json.dumps(size),

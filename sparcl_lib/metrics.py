@@ -215,6 +215,14 @@ def format_mean(mean: float | None, deviation: float = float("nan")) -> str:
     return text if np.isnan(deviation) else f"{text} ± {deviation:.1f}"
 
 
+def mean_columns(table: "pd.DataFrame", titles: Mapping[str, str]) -> dict[str, list[str]]:
+    """Title -> the column as `format_mean` has it, with its deviations (`_std`)."""
+    return {
+        title: [format_mean(m, d) for m, d in zip(table[name], table[f"{name}_std"], strict=True)]
+        for name, title in titles.items()
+    }
+
+
 def dump_json(content: Any) -> str:
     """Stable, readable JSON without NaN (which JSON does not have)."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"

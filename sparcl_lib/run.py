@@ -81,6 +81,14 @@ class Run:
         """Class names in learning order, background first; label maps hold their indices."""
         return (BACKGROUND_NAME, *(name for names in self.metrics["classes"] for name in names))
 
+    def classes_after(self, step: int = -1) -> tuple[str, ...]:
+        """Those of `classes` that the network of a step knows.
+
+        >>> len(run.classes_after(0))
+        7
+        """
+        return tuple(self.metrics["steps"][self.step_number(step)]["class_iou"])
+
     @property
     def steps(self) -> list[int]:
         """The steps that were trained."""

@@ -38,7 +38,7 @@ import math
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: F401, for your answers
 from matplotlib.patches import Patch
 
 from sparcl_lib import losses

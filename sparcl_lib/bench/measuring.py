@@ -100,7 +100,7 @@ def device_facts(accelerator: str = "auto") -> dict[str, Any]:
 def _open_task(config: RunConfig) -> Task:
     if _has_images(config):
         source = open_source(config.dataset, config.data_root)
-        return get_task(source.name, config.task, config.class_order, source.classes)
+        return source.task(config.task, config.class_order)
     return get_task(config.dataset, config.task, config.class_order)
 
 

@@ -16,11 +16,12 @@ from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.methods import Mechanism
-from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, grow
+from sparcl_lib.models import Segmenter, build_segmenter, freeze, grow
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.tasks import Task
 from sparcl_lib.training import make_fabric
 from sparcl_lib.training.plan import StepPlan
+from sparcl_lib.training.restore import first_spec
 from sparcl_lib.training.step import StepTrainer
 
 BLOCKS = 8
@@ -82,15 +83,10 @@ def random_trainer(
     config: RunConfig, task: Task, accelerator: str, batches: list[StepBatch]
 ) -> StepTrainer:
     """The trainer of step 1, or of joint training, whose networks have learned nothing."""
-    method, model = config.method, config.model
+    method = config.method
     first, *new = class_counts(config, task)
-    spec = NetworkSpec(
-        model.backbone, (first,), output_stride=model.output_stride, head=model.head,
-        head_channels=model.head_channels, unknown=method.unknown > 0,
-        head_per_step=method.head_per_step,
-    )  # fmt: skip
     torch.manual_seed(0)
-    previous = build_segmenter(spec)
+    previous = build_segmenter(first_spec(config, first))
     images = batches[0].images[:FEW]
     settle(previous.to(images.device), images)
     if not new:

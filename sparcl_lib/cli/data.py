@@ -127,10 +127,9 @@ def check(
     """Decode every mask and photograph: OK or FAIL lines, every bad file by its name."""
     from sparcl_lib.data import open_source
     from sparcl_lib.data.checking import check as check_source
-    from sparcl_lib.tasks import get_task
 
     source = open_source(dataset, root)
-    learned = get_task(source.name, task, classes=source.classes) if task else None
+    learned = source.task(task) if task else None
     print_checks(check_source(source, partial, task=learned))
 
 

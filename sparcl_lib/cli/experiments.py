@@ -18,15 +18,17 @@ from sparcl_lib.cli.options import (
     Dataset,
     Jobs,
     Plugins,
+    Seeds,
     Settings,
     Setup,
     Store,
     TaskName,
+    end_with,
     layers,
     names,
     numbers,
 )
-from sparcl_lib.errors import UserError, printable
+from sparcl_lib.errors import UserError
 from sparcl_lib.tasks.classes import unknown_name
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from sparcl_lib.experiments.base import Variant
     from sparcl_lib.experiments.cluster import Cluster
 
-Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-2.")]
 Out = Annotated[Path, typer.Option(help="Where tables, page and, without --store, runs go.")]
 
 
@@ -77,7 +78,7 @@ def ablate(
         )  # fmt: skip
     ablation.write_ablation(result, out, [_command()])
     print(f"{ablation.ablation_text(result)}\n\nThe page to look at: {out / 'report.html'}")
-    _end(result.errors)
+    end_with(result.errors)
 
 
 def sweep(
@@ -190,7 +191,7 @@ def compare(
     page = out / "report.html"
     comparison.write_comparison(result, out / "results.csv", page, [_command()], against)
     print(f"{comparison.comparison_text(result, against)}\n\nThe page to look at: {page}")
-    _end(result.errors)
+    end_with(result.errors)
 
 
 def _check_against(against: str | None, compared: "Iterable[str | Variant]") -> None:
@@ -215,11 +216,3 @@ def _opened(cluster: str | None, jobs: int | None) -> AbstractContextManager["Cl
 
 def _command() -> str:
     return shlex.join(["sparcl", *sys.argv[1:]])
-
-
-def _end(errors: list[str]) -> None:
-    """Status 1 and a line for each run that failed."""
-    for error in errors:
-        print(f"sparcl: failed: {printable(error)}", file=sys.stderr)
-    if errors:
-        raise typer.Exit(1)

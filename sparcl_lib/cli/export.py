@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sparcl_lib.cli.options import Plugins
+from sparcl_lib.cli.options import Plugins, Step
 from sparcl_lib.errors import UserError
 
 
@@ -16,12 +16,7 @@ def export(
         Path | None,
         typer.Option(help="File to write; network.onnx in the folder of the step if not given."),
     ] = None,
-    step: Annotated[
-        int,
-        typer.Option(
-            help="After which step, from 0; the last one if not given.", show_default=False
-        ),
-    ] = -1,
+    step: Step = -1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     plugins: Plugins = None,
 ) -> None:
@@ -44,4 +39,4 @@ def export(
     if file.exists() and not overwrite:
         raise UserError(f"{file} is there already: choose another --out, or add --overwrite")
     export_onnx(loaded, file, number)
-    print(f"{file}: {len(loaded.confusion(number))} classes after step {number}")
+    print(f"{file}: {len(loaded.classes_after(number))} classes after step {number}")

@@ -60,6 +60,11 @@ Against = Annotated[
         metavar="METHOD",
     ),
 ]
+Seeds = Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-2.")]
+Step = Annotated[
+    int,
+    typer.Option(help="After which step, from 0; the last one if not given.", show_default=False),
+]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu, gpu (Lightning Fabric).")]
 Devices = Annotated[str, typer.Option(help="How many devices (of a machine), or auto.")]
 Store = Annotated[
@@ -130,6 +135,14 @@ def given(settings: list[str] | None) -> dict[str, Any]:
             known[key] = value
         nested = merge(nested, one)
     return nested
+
+
+def end_with(errors: Sequence[str]) -> None:
+    """Status 1 and a line for each run that failed."""
+    for error in errors:
+        print(f"sparcl: failed: {printable(error)}", file=sys.stderr)
+    if errors:
+        raise typer.Exit(1)
 
 
 def print_checks(checks: Sequence[tuple[bool, str]]) -> None:

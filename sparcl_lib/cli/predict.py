@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sparcl_lib.cli.options import Plugins
+from sparcl_lib.cli.options import Plugins, Step
 from sparcl_lib.errors import UserError
 
 
@@ -16,12 +16,7 @@ def predict(
     ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs.")],
     out: Annotated[Path, typer.Option(help="Folder of the maps; made if it is not there.")],
-    step: Annotated[
-        int,
-        typer.Option(
-            help="After which step, from 0; the last one if not given.", show_default=False
-        ),
-    ] = -1,
+    step: Step = -1,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the files of an earlier call.")
     ] = False,
@@ -43,6 +38,6 @@ def predict(
 
         load_plugins(plugins or [])
         loaded = load_run(run)
-        known = loaded.classes[: len(loaded.confusion(step))]
+        known = loaded.classes_after(step)
         write_label_maps(partial(loaded.predict, step=step), known, images, out, overwrite)
     print(f"{len(images)} maps of class ids, their overlays and {AREAS} in {out}")

@@ -28,6 +28,7 @@ from sparcl_lib.cli.options import (
     Devices,
     Jobs,
     Plugins,
+    Seeds,
     Settings,
     Setup,
     layers,
@@ -60,7 +61,7 @@ def demo(
     ),
     task: Annotated[str, typer.Option(help="A MiniVOC task.")] = "6-4",
     setup: Setup = "disjoint",
-    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-2.")] = "0",
+    seeds: Seeds = "0",
     settings: Settings = None,
     jobs: Jobs = None,
 ) -> None:

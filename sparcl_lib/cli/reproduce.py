@@ -1,7 +1,6 @@
 """`sparcl recipes` and `reproduce`: rows of published tables. Imports the heavy modules late."""
 
 import json
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,13 +11,14 @@ from sparcl_lib.cli.options import (
     Accelerator,
     BackboneWeights,
     DataRoot,
+    Seeds,
     Settings,
+    end_with,
     given,
     layers,
     names,
     numbers,
 )
-from sparcl_lib.errors import printable
 from sparcl_lib.published.tables import (
     RowRecipe,
     get_recipe,
@@ -126,7 +126,7 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("reproduction"),
     data_root: DataRoot = None,
     backbone_weights: BackboneWeights = None,
-    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-2.")] = "0",
+    seeds: Seeds = "0",
     settings: Settings = None,
     run: Annotated[
         bool, typer.Option("--run", help="Train what is missing, one run after another.")
@@ -163,7 +163,4 @@ def reproduce(
         write_csv(file, outcome_table(chosen, planned))
         shown = f"{text}\n\nThe same as a table: {file}"
         print(shown if run else "\n".join(f"# {line}".rstrip() for line in shown.splitlines()))
-    for error in errors:
-        print(f"sparcl: failed: {printable(error)}", file=sys.stderr)
-    if errors:
-        raise typer.Exit(1)
+    end_with(errors)

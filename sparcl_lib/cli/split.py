@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparcl_lib.cli.options import DataRoot, Dataset, Setup, TaskName
-from sparcl_lib.errors import UserError, number_of, printable
+from sparcl_lib.errors import UserError, first_few, number_of, printable
 from sparcl_lib.writing import csv_text
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def split(
     from sparcl_lib.data import lists, open_source, partition, scan
     from sparcl_lib.data.remarks import class_remarks, list_remarks
     from sparcl_lib.plain import is_yaml
-    from sparcl_lib.tasks import check_setup, get_task
+    from sparcl_lib.tasks import check_setup
     from sparcl_lib.tasks.classes import unknown_name
 
     formats = [*_WRITERS, "counts"]
@@ -52,7 +52,7 @@ def split(
             raise unknown_name(kind, name, known)
     check_setup(setup)
     source = open_source(dataset, data_root)
-    chosen = get_task(source.name, task, classes=source.classes)
+    chosen = source.task(task)
     presence = scan(source, "train")
     remarks = list_remarks(source, published=not is_yaml(task))
     if published is None:
@@ -66,7 +66,7 @@ def split(
     for line in [*remarks, *class_remarks(presence, steps, _tested(source), chosen)]:
         print(f"sparcl: {line}", file=sys.stderr)
     if published is None and export is None:
-        names = {k: lists.first_few([chosen.classes[c] for c in chosen.steps[k]]) for k in steps}
+        names = {k: first_few([chosen.classes[c] for c in chosen.steps[k]]) for k in steps}
         print(_counts(steps, names) if format == "counts" else _WRITERS[format](steps))
     else:
         print(f"all steps: sha256 {lists.split_checksum(steps)}")

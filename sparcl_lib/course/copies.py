@@ -16,8 +16,7 @@ from typing import Any
 import nbformat
 
 from sparcl_lib.course.chapter import NOTEBOOKS, Chapter, Form, read_chapters, read_times, render
-from sparcl_lib.data.lists import first_few
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, first_few
 from sparcl_lib.writing import write_text
 
 INDEX = "README.md"
@@ -99,7 +98,7 @@ def hand_out(folder: Path, form: Form, numbers: list[str]) -> list[Path]:
             f"version made it): move the folder away, or give another one"
         )
     _write(folder, chapters, chosen, form)
-    return [folder / chapter.notebook.name for chapter in chosen]
+    return files
 
 
 def chapters_of_the_course() -> list[Chapter]:

@@ -41,8 +41,7 @@ from sparcl_lib.course.chapter import (
 from sparcl_lib.course.copies import chapters_of_the_course, choose
 from sparcl_lib.course.exercises import Result, results
 from sparcl_lib.course.lab import ONE_THREAD
-from sparcl_lib.data.lists import first_few
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, first_few
 from sparcl_lib.plain import build
 from sparcl_lib.progress import tqdm
 

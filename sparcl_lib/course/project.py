@@ -20,7 +20,6 @@ from sparcl_lib.data import open_source
 from sparcl_lib.errors import UserError
 from sparcl_lib.metrics import class_iou, mean_iou
 from sparcl_lib.run import Run, load_run
-from sparcl_lib.tasks import get_task
 from sparcl_lib.training.content import Content, content_from_plain, read_content
 
 RUN, REPORT, TASK, GUIDE = "run", "report.md", "task.yaml", "README.md"
@@ -179,7 +178,7 @@ def _check_content(run: Run, step: int, expected: Content) -> None:
 
 def _content(config: RunConfig) -> Content:
     source = open_source(config.dataset, config.data_root)
-    task = get_task(source.name, config.task, classes=source.classes)
+    task = source.task(config.task)
     return read_content(config, source, task)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparcl_lib.cores import cores
-from sparcl_lib.data.lists import file_checksum, first_few
+from sparcl_lib.data.lists import file_checksum
 from sparcl_lib.data.masks import count_values
 from sparcl_lib.data.minivoc import EDITIONS, verify
 from sparcl_lib.data.pixels import (
@@ -25,7 +25,7 @@ from sparcl_lib.data.presence import Presence, raw_ids_shown
 from sparcl_lib.data.remarks import PUBLISHED, class_remarks, in_both, unmasked
 from sparcl_lib.data.sources.source import Source, format_ranges
 from sparcl_lib.data.splits import without_classes
-from sparcl_lib.errors import UserError, number_of
+from sparcl_lib.errors import UserError, first_few, number_of
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.progress import tqdm
 from sparcl_lib.tasks.task import Task

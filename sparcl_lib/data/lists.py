@@ -23,7 +23,7 @@ from sparcl_lib.data.presence import Presence
 from sparcl_lib.data.sources.files import MASK_SUFFIXES, PHOTO_SUFFIXES, visible_names
 from sparcl_lib.data.sources.source import read_list
 from sparcl_lib.data.splits import step_ids
-from sparcl_lib.errors import UserError, number_of
+from sparcl_lib.errors import UserError, first_few, number_of
 from sparcl_lib.tasks.task import Task
 from sparcl_lib.writing import appearing_whole
 
@@ -31,7 +31,6 @@ FORMS = ("txt", "npy")
 """What lists can be written as: ids, or positions in the training list."""
 
 _NAME = re.compile(r"(?!val|test).*?(\d+)\.(?:txt|npy)")
-_SHOWN = 12
 
 
 def split_checksum(steps: Mapping[int, Iterable[str]]) -> str:
@@ -213,9 +212,3 @@ def _ids_at(file: Path, train: Sequence[str]) -> list[str]:
             f"{first_few(outside.tolist())}; they belong to another training list"
         )
     return [train[n] for n in positions.ravel()]
-
-
-def first_few(values: Sequence[object]) -> str:
-    """The first dozen in one line, and how many more there are."""
-    rest = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
-    return ", ".join(map(str, values[:_SHOWN])) + rest

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, first_few
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -278,10 +278,10 @@ def _narrow(values: NDArray[np.integer[Any]], path: str) -> NDArray[np.uint8]:
     """Values of 16 or 32 bits as bytes; UserError for those that are none."""
     outside, counts = np.unique(values[(values < 0) | (values > 255)], return_counts=True)
     if len(outside):
-        shown = ", ".join(f"{v} ({n} pixels)" for v, n in zip(outside[:3], counts, strict=False))
-        more = f" and {len(outside) - 3} more" if len(outside) > 3 else ""
+        shown = [f"{v} ({n} pixels)" for v, n in zip(outside, counts, strict=True)]
         raise UserError(
-            f"mask {path} holds {shown}{more}, and mask values are 0 to 255; save it with 8 bits"
+            f"mask {path} holds {first_few(shown, 3)}, and mask values are 0 to 255; save it with "
+            "8 bits"
         )
     return values.astype(np.uint8)
 

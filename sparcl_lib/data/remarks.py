@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sparcl_lib.data.lists import beside_rule, first_few
+from sparcl_lib.data.lists import beside_rule
 from sparcl_lib.data.presence import Presence
 from sparcl_lib.data.sources.files import PHOTO_SUFFIXES, stems, visible_names
 from sparcl_lib.data.sources.source import Source, Split
-from sparcl_lib.errors import number_of
+from sparcl_lib.errors import first_few, number_of
 from sparcl_lib.tasks.task import Task
 
 # Images as published, by data set and then by id list or, where masks are not listed, by split.

@@ -12,7 +12,7 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.experiments.base import RunBase, unique
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
-from sparcl_lib.metrics import format_mean
+from sparcl_lib.metrics import format_mean, mean_columns
 from sparcl_lib.report import ReportRun
 from sparcl_lib.report.differences import Interval, interval
 from sparcl_lib.report.page import write_page
@@ -55,14 +55,14 @@ class Ablation:
 
         A pair are two runs of one seed that differ in this term alone.
         """
-        rows = {}
-        for term in self.terms:
-            others = [t for t in self.terms if t != term]
-            wide = self.table.pivot(index=[*others, "seed"], columns=term, values=list(SHOWN))
-            if {True, False} <= set(self.table[term]):
-                gains = pd.DataFrame({m: wide[m][True] - wide[m][False] for m in SHOWN})
-                pairs = {"pairs": gains["miou_all"].count()}
-                rows[term] = pairs | dict(gains.mean()) | dict(gains.std().add_suffix("_std"))
+        rows = {
+            term: {
+                "pairs": gains["miou_all"].count(),
+                **gains.mean(),
+                **gains.std().add_suffix("_std"),
+            }
+            for term, gains in self._pairs().items()
+        }
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def gains(self) -> dict[str, Interval]:
@@ -70,13 +70,19 @@ class Ablation:
 
         The pairs of a seed share its images and step 0, so their mean counts once.
         """
+        return {
+            term: interval(gains["miou_all"].dropna().groupby("seed").mean())
+            for term, gains in self._pairs().items()
+        }
+
+    def _pairs(self) -> dict[str, pd.DataFrame]:
+        """Term -> what it adds in each pair; without a term that no run has, or that all have."""
         found = {}
         for term in self.terms:
-            others = [t for t in self.terms if t != term]
-            wide = self.table.pivot(index=[*others, "seed"], columns=term, values="miou_all")
-            if {True, False} <= set(wide):
-                pairs = (wide[True] - wide[False]).dropna()
-                found[term] = interval(pairs.groupby("seed").mean())
+            index = [*(t for t in self.terms if t != term), "seed"]
+            wide = self.table.pivot(index=index, columns=term, values=list(SHOWN))
+            if {True, False} <= set(self.table[term]):
+                found[term] = pd.DataFrame({m: wide[m][True] - wide[m][False] for m in SHOWN})
         return found
 
 
@@ -165,11 +171,8 @@ def ablation_text(ablation: Ablation) -> str:
 
 def _readable(table: pd.DataFrame, title: str) -> pd.DataFrame:
     """Index and counts as they are, measures as `mean ± deviation`."""
-    shown = {title: list(table.index), **{c: list(table[c]) for c in table if c in _COUNTS}}
-    for measure, name in SHOWN.items():
-        pairs = zip(table[measure], table[f"{measure}_std"])
-        shown[name] = [format_mean(mean, deviation) for mean, deviation in pairs]
-    return pd.DataFrame(shown)
+    counts = {c: list(table[c]) for c in table if c in _COUNTS}
+    return pd.DataFrame({title: list(table.index), **counts, **mean_columns(table, SHOWN)})
 
 
 def ablation_verdict(ablation: Ablation) -> list[str]:
@@ -220,9 +223,13 @@ def write_ablation(ablation: Ablation, out: Path, commands: Sequence[str] = ()) 
         "bright is high, each column by itself.",
         [drawn],
     )
-    effects = _readable(ablation.effects(), "a term adds")
-    effects["all, 95 % interval over seeds"] = [range_text(g) for g in ablation.gains().values()]
-    tables = {"What a term adds (points)": effects}
+    tables = {}
+    if len(effects := ablation.effects()):  # else no two runs are a pair, for some have failed
+        shown_effects = _readable(effects, "a term adds")
+        ranges = [range_text(gain) for gain in ablation.gains().values()]
+        tables["What a term adds (points)"] = shown_effects.assign(
+            **{"all, 95 % interval over seeds": ranges}
+        )
     subject = f"{ablation.method} with and without {', '.join(ablation.terms)}"
     says = ablation_verdict(ablation)
     shown_section = section(ablation.runs, [shown], tables, subject, says)

@@ -16,7 +16,7 @@ from sparcl_lib.errors import UserError, shown
 from sparcl_lib.experiments.base import RunBase, Variant, unique
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import RunStore
-from sparcl_lib.metrics import StepMatrix, format_mean, mean_iou
+from sparcl_lib.metrics import StepMatrix, format_mean, mean_columns, mean_iou
 from sparcl_lib.plain import flatten
 from sparcl_lib.plugins import tell_of_unused
 from sparcl_lib.progress import tell
@@ -31,7 +31,7 @@ from sparcl_lib.report.sections import curves, figure_block, picture, section
 from sparcl_lib.report.tables import step_rows
 from sparcl_lib.report.verdict import verdicts_text
 from sparcl_lib.run import Run
-from sparcl_lib.tasks import Task, get_task, shuffled_order
+from sparcl_lib.tasks import Task, shuffled_order
 from sparcl_lib.viz import trade_off
 from sparcl_lib.writing import write_csv
 
@@ -140,12 +140,12 @@ def _check_no_order(base: RunBase, methods: Iterable[str | Variant]) -> None:
 
 def _in_order(base: RunBase, number: int) -> tuple[RunBase, Task]:
     source = open_source(base.dataset, base.data_root)
-    task = get_task(source.name, base.task, classes=source.classes)
+    task = source.task(base.task)
     if number == 0:
         return base, task
     order = shuffled_order(task, number)
     overrides = (*base.overrides, {"class_order": list(order)})
-    task = get_task(source.name, base.task, order, source.classes)
+    task = source.task(base.task, order)
     return dataclasses.replace(base, overrides=overrides), task
 
 
@@ -188,7 +188,7 @@ def _check_one_task(configs: Iterable[RunConfig]) -> None:
     firsts: dict[Any, tuple[str, list[list[str]]]] = {}
     for config in {(c.dataset, c.data_root, c.task, c.class_order): c for c in configs}.values():
         source = open_source(config.dataset, config.data_root)
-        task = get_task(source.name, config.task, config.class_order, source.classes)
+        task = source.task(config.task, config.class_order)
         classes = [[task.classes[c] for c in step] for step in task.steps]
         key = (source.name, task.name, config.class_order)
         file, first = firsts.setdefault(key, (config.task, classes))
@@ -246,11 +246,8 @@ def comparison_text(comparison: Comparison, against: str | None = None) -> str:
 def _readable(forgetting: pd.DataFrame) -> pd.DataFrame:
     """Names as they are, measures as `mean ± deviation`."""
     measures = [*FORGETTING, *(f"{name}_std" for name in FORGETTING)]
-    shown = forgetting[[column for column in forgetting if column not in measures]].copy()
-    for name, title in FORGETTING.items():
-        pairs = zip(forgetting[name], forgetting[f"{name}_std"])
-        shown[title] = [format_mean(mean, deviation) for mean, deviation in pairs]
-    return shown
+    names = [column for column in forgetting if column not in measures]
+    return forgetting[names].assign(**mean_columns(forgetting, FORGETTING))
 
 
 def write_comparison(
@@ -265,9 +262,9 @@ def write_comparison(
     commands: what to type to get the same runs; against: of `comparison_text`. Raises UserError
     when a file cannot be written.
     """
-    table = comparison.table().round(4)
-    write_csv(csv, table)
-    write_comparison_page(comparison.runs, comparison.table(), page, commands, against=against)
+    table = comparison.table()
+    write_csv(csv, table.round(4))
+    write_comparison_page(comparison.runs, table, page, commands, against=against)
 
 
 def write_comparison_page(

@@ -34,7 +34,6 @@ from sparcl_lib.plugins import can_travel, files_of, load_files, outside
 from sparcl_lib.progress import BarsOfOthers, one_line, ticking, tqdm
 from sparcl_lib.run import Run
 from sparcl_lib.stops import stops_come_out
-from sparcl_lib.tasks import get_task
 
 DIED = "its process died, perhaps for lack of memory, or one beside it did: try fewer jobs"
 _IN_A_SCRIPT = (
@@ -117,24 +116,14 @@ def tell_of_data(configs: Iterable[RunConfig]) -> None:
         source = open_source(config.dataset, config.data_root)
         published, tests_val = not is_yaml(config.task), config.data.held_out == 0
         said |= dict.fromkeys(list_remarks(source, published, tests_val))
-        if config.data.splits is not None and not config.method.joint:
-            said |= dict.fromkeys(_of_splits(config, source))
-        said |= dict.fromkeys(_of_classes(config, source))
+        said |= dict.fromkeys(_of_steps(config, source))
     for line in said:
         print(f"sparcl: {line}", file=sys.stderr)
 
 
-def _of_splits(config: RunConfig, source: Source) -> list[str]:
-    task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
-    presence = scan(source, "train")
-    assert config.data.splits is not None
-    return step_remarks(
-        read_lists(config.data.splits, presence, task), presence, task, config.setup
-    )
-
-
-def _of_classes(config: RunConfig, source: Source) -> list[str]:
-    task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
+def _of_steps(config: RunConfig, source: Source) -> list[str]:
+    """What is odd about the images of each step, listed ones above all, and about its classes."""
+    task, by_rule = source.task(config.task, config.class_order), config.data.splits is None
     try:
         listed = scan(source, "train", sys.stderr.isatty())
         train, held = hold_out(listed, config.data.held_out)
@@ -145,7 +134,8 @@ def _of_classes(config: RunConfig, source: Source) -> list[str]:
             steps = read_lists(config.data.splits, listed, task)
     except UserError:
         return []  # the runs say it
-    return class_remarks(train, steps, test, task)
+    odd = [] if by_rule or config.method.joint else step_remarks(steps, listed, task, config.setup)
+    return [*odd, *class_remarks(train, steps, test, task)]
 
 
 def _kept(store: RunStore, config: RunConfig, keys: RunKeys) -> CallResult:

@@ -4,7 +4,6 @@ The same question asked twice is answered from disk, whoever asks: the course, a
 or a comparison. Step 0 is kept under a key of its own and shared by all runs that agree on it.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -18,6 +17,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from sparcl_lib.config import RunConfig
+from sparcl_lib.digests import text_digest
 from sparcl_lib.errors import UserError
 from sparcl_lib.progress import tell
 from sparcl_lib.revision import note_edits, trained_by
@@ -60,7 +60,7 @@ def _trained_by(outside: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return text_digest(json.dumps(content, sort_keys=True))
 
 
 @dataclass(frozen=True)

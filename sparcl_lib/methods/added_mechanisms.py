@@ -17,6 +17,7 @@ from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.definitions import WithOptions, failed, plugin_in_reading, register
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods.hooks import LossValues, Mechanism
+from sparcl_lib.prototypes import PrototypeBank
 
 M = TypeVar("M", bound=type[Mechanism])
 COMMON_OF_MECHANISMS = ("enabled",)
@@ -100,16 +101,16 @@ class Guarded(Mechanism):
             shapes = f"{tuple(value.images.shape)} and {tuple(value.labels.shape)}"
             raise UserError(f"{where} returns images and labels {shapes}: (B, 3, H, W), (B, H, W)")
         if hook == "prototype_sums" and value is not None:
-            bank = given[0].bank
-            wanted = [tuple(bank.sums.shape), tuple(bank.counts.shape)]
-            got = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in value]
-            if got != wanted:
-                shapes = " and ".join(map(str, got))
-                raise UserError(
-                    f"{where} returns {shapes}: class sums {wanted[0]} and counts {wanted[1]}"
-                )
+            self.check_sums(where, value, given[0].bank)
         if hook == "penalty" and value is not None:
             self.check_penalty(where, value)
+
+    def check_sums(self, where: str, value: tuple[Any, ...], bank: PrototypeBank) -> None:
+        shapes = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in value]
+        sums, counts = tuple(bank.sums.shape), tuple(bank.counts.shape)
+        if shapes != [sums, counts]:
+            got = " and ".join(map(str, shapes))
+            raise UserError(f"{where} returns {got}: class sums {sums} and counts {counts}")
 
     def check_penalty(self, where: str, value: LossValues) -> None:
         parts = (value.total, *value.terms.values())

@@ -106,7 +106,7 @@ def pod(context: StepContext, *, logits: float = 0.05) -> Tensor:
     *before, old_scores = context.teacher_output.maps
     values = [losses.local_pod(*pair) for pair in zip(now, before, strict=True)]
     if logits > 0:
-        folded = losses.fold_new_classes(scores.float(), context.num_old)
+        folded = losses.fold_new_classes(scores, context.num_old)
         values.append(logits * losses.local_pod(folded, old_scores))
     growth = context.num_classes / (context.num_classes - context.num_old)
     first, *others = values

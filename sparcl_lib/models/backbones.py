@@ -1,5 +1,5 @@
-"""Encoders: torchvision's ResNet-50/101 and MobileNetV2 at a chosen output stride, and
-a mini one, also with features of four times the channels.
+"""Encoders: torchvision's ResNet-50/101 and MobileNetV2 at a chosen output stride, and a mini one
+for MiniVOC, also with features of four times and of an eighth of the channels.
 
 Each is an nn.Module with `.dim` (channels D) and `.stride`; (B, 3, H, W) -> f (B, D, h, w), not
 negative (the last layer is a ReLU), the features that the latent losses shape.

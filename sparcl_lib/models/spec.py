@@ -21,8 +21,8 @@ class NetworkSpec:
     output_stride: int = 16
     """Image pixels per feature location."""
     head: str = "aspp"
-    """"aspp" (DeepLab-v3), "conv" (two 3x3 convolutions, much cheaper on a CPU), or one of both
-    without its activations: "aspp_linear", "conv_linear"."""
+    """"aspp" (DeepLab-v3), "conv" (a 1x1 and a 3x3 convolution, much cheaper on a CPU), or one of
+    both without its activations: "aspp_linear", "conv_linear"."""
     head_channels: int = 256
     """Width of the head, and of the classifier's input."""
     unknown: bool = False

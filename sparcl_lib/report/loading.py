@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sparcl_lib.config import RunConfig, all_settings, first_step_settings
-from sparcl_lib.data.lists import first_few
 from sparcl_lib.definitions import Definition
-from sparcl_lib.errors import UserError, number_of
+from sparcl_lib.errors import UserError, first_few, number_of
 from sparcl_lib.method_table import METHODS
+from sparcl_lib.methods.variants import LATENT
 from sparcl_lib.models import BACKBONES
 from sparcl_lib.plain import as_plain
 from sparcl_lib.report.runs import (
@@ -325,9 +325,9 @@ def _is_released(key: str) -> bool:
 
 def _of_variant(key: str) -> bool:
     """Whether a variant changes this setting."""
-    latent = ("matching.", "attraction.", "repulsion.", "sparsification.")
     of_term = key.removeprefix("method.terms.").removeprefix(_RELEASED)
-    return key in _OF_VARIANT or of_term.startswith(latent) or of_term == "ce.fold_labels"
+    latent = of_term.partition(".")[0] in LATENT
+    return key in _OF_VARIANT or latent or of_term == "ce.fold_labels"
 
 
 def other_first_steps(runs: Iterable[ReportRun]) -> list[str]:

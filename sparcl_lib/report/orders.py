@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sparcl_lib.errors import number_of
-from sparcl_lib.metrics import format_mean
+from sparcl_lib.metrics import mean_columns
 from sparcl_lib.report.differences import Ranking, rank, scores
 from sparcl_lib.report.loading import family, task_without_order
 from sparcl_lib.report.runs import ReportRun, by_group, by_method, ordered, protocol_of_test
@@ -106,10 +106,7 @@ def family_table(of: Family) -> pd.DataFrame:
 
 def readable_orders(table: pd.DataFrame) -> pd.DataFrame:
     """`family_table` as text, one decimal, `mean ± deviation`."""
-    shown = table[["method", "orders"]].astype(str)
-    for column, title in MEASURES.items():
-        pairs = zip(table[column], table[f"{column}_std"])
-        shown[title] = [format_mean(value, deviation) for value, deviation in pairs]
+    shown = table[["method", "orders"]].astype(str).assign(**mean_columns(table, MEASURES))
     ends = zip(table["lowest"], table["highest"])
     shown["all, lowest to highest"] = [f"{points(low)} to {points(high)}" for low, high in ends]
     return shown

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sparcl_lib.errors import number_of
+from sparcl_lib.errors import first_few, number_of
 from sparcl_lib.method_table import loss_text, other_settings_text
 from sparcl_lib.metrics import StepMatrix, format_mean
 from sparcl_lib.report.differences import ranking
@@ -156,8 +156,7 @@ def _steps(runs: list[ReportRun]) -> list[dict[str, Any]]:
         {
             "step": step,
             "count": len(names),
-            "classes": ", ".join(names[:LISTED_CLASSES])
-            + (f" and {len(names) - LISTED_CLASSES} more" if len(names) > LISTED_CLASSES else ""),
+            "classes": first_few(names, LISTED_CLASSES),
             "images": f"{images[str(step)]:,}" if str(step) in images else "–",
         }
         for step, names in enumerate(runs[0].metrics["classes"])
@@ -266,8 +265,7 @@ def _heat_maps(methods: Mapping[str, list[ReportRun]]) -> dict[str, Any]:
     joint = [method for method, runs in methods.items() if runs[0].joint]
     caption = (
         f"In percent{', means over seeds' if several else ''}: bright is high. Blank: not learned "
-        "yet, or neither in the truth nor predicted; background without a pixel in the truth has "
-        "none either."
+        "yet, or without a pixel in the truth, whatever is predicted."
         + "".join(
             f" {m} is trained once, on all classes: its row is the last step's." for m in joint
         )

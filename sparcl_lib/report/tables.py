@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparcl_lib.metrics import dump_json, format_mean, summarise
+from sparcl_lib.metrics import dump_json, format_mean, mean_columns, summarise
 from sparcl_lib.published.differences import row_differences
 from sparcl_lib.published.tables import recipes
 from sparcl_lib.report.loading import other_first_steps, standard_classes
@@ -145,9 +145,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text, one decimal, `mean ± deviation`; published columns if one is known."""
     shown = table[[*KEYS, "seeds"]].astype(str)
     published, several = table["published_source"].notna().any(), _several_steps(table)
-    for column, title in {**MEASURES, **(AS_PUBLISHED if several else {})}.items():
-        pairs = zip(table[column], table[f"{column}_std"])
-        shown[title] = [format_mean(mean, deviation) for mean, deviation in pairs]
+    measures = MEASURES | (AS_PUBLISHED if several else {})
+    shown = shown.assign(**mean_columns(table, measures))
     if published:
         parts = dict(zip(("old", "new"), AS_PUBLISHED.values())) if several else {}
         for column, title in PUBLISHED.items():
@@ -239,7 +238,7 @@ def _for_latex(cell: str) -> str:
 
 def class_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
     """A row for each class after each step of each run: names, seed, test, step, class, iou in
-    percent (NaN where there is none: neither in the truth nor predicted)."""
+    percent (NaN for a class without a pixel in the truth)."""
     rows = [
         {**names, "step": entry["step"], "class": name, "iou": iou}
         for run in ordered(runs)

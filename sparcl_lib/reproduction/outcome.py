@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from sparcl_lib.metrics import format_mean
+from sparcl_lib.errors import first_few
+from sparcl_lib.metrics import format_mean, mean_columns
 from sparcl_lib.published.differences import row_differences
 from sparcl_lib.published.tables import PublishedTable, RowRecipe
 from sparcl_lib.report.runs import ReportRun, protocol_of_test
@@ -74,10 +75,9 @@ def outcome_text(table: PublishedTable, planned: Sequence[PlannedRun]) -> str:
     outcome = outcome_table(table, planned)
     if outcome.empty:
         return ""
-    shown = outcome[["row", "seeds"]].astype(str)
-    for name in MEASURES:
-        pairs = zip(outcome[name].astype(float), outcome[f"{name}_std"].astype(float))
-        shown[name] = [format_mean(value, deviation) for value, deviation in pairs]
+    numbers = outcome[[*MEASURES, *(f"{name}_std" for name in MEASURES)]].astype(float)
+    titles = {name: name for name in MEASURES}
+    shown = outcome[["row", "seeds"]].astype(str).assign(**mean_columns(numbers, titles))
     for name in MEASURES:
         shown[f"published {name}"] = [
             format_mean(value) for value in outcome[f"published_{name}"].astype(float)
@@ -109,8 +109,7 @@ def differences(table: PublishedTable, planned: Sequence[PlannedRun]) -> list[st
 def _of(names: Sequence[str], all_rows: int) -> str:
     if len(names) == all_rows:
         return ""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f" ({', '.join(names[:_NAMED])}{more})"
+    return f" ({first_few(names, _NAMED)})"
 
 
 def _differences(row: RowRecipe, runs: Sequence[Finished]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sparcl_lib.digests import DIGITS, statements_digest, text_digest
 from sparcl_lib.digests.training_code import PACKAGE, files_that_train
+from sparcl_lib.errors import first_few
 from sparcl_lib.revision.recorded import TRAINING_REVISION, CodeRecord, read_record
 
 
@@ -54,10 +55,9 @@ def note_edits() -> None:
     """Say once in a process, in a line on stderr, if the code is not the one recorded."""
     edited = list(edited_code())
     if edited:
-        shown = ", ".join(edited[:3]) + (f" and {len(edited) - 3} more" if edited[3:] else "")
         print(
-            f"sparcl: edited code ({shown}) keeps its runs apart from those of training revision "
-            f"{TRAINING_REVISION}",
+            f"sparcl: edited code ({first_few(edited, 3)}) keeps its runs apart from those of "
+            f"training revision {TRAINING_REVISION}",
             file=sys.stderr,
         )
 

@@ -14,7 +14,7 @@ from sparcl_lib.data import Source, image_checksums
 from sparcl_lib.data.checksums import ImageChecksums, name_of
 from sparcl_lib.data.lists import file_checksum
 from sparcl_lib.data.minivoc import EDITIONS, checksum
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, first_few
 from sparcl_lib.plain import as_plain, build
 from sparcl_lib.tasks import VOID, Task
 from sparcl_lib.tasks.classes import BACKGROUND_NAME
@@ -169,7 +169,9 @@ def file_difference(then: Images, now: Images, source: Source, split: str) -> st
 def list_difference(then: Collection[str], now: Collection[str]) -> str | None:
     """Images that are on one of two lists alone, or None."""
     gone, come = sorted(set(then) - set(now)), sorted(set(now) - set(then))
-    texts = [f"without {_some(gone)}"] * bool(gone) + [f"with {_some(come)}"] * bool(come)
+    texts = [f"without {first_few(gone, _SHOWN)}"] * bool(gone) + [
+        f"with {first_few(come, _SHOWN)}"
+    ] * bool(come)
     return " and ".join(texts) or None
 
 
@@ -204,8 +206,3 @@ def _named(meaning: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return f"[{', '.join(names)}]" if names else "nothing"
-
-
-def _some(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return ", ".join(ids[:_SHOWN]) + more

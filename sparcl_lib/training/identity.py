@@ -17,7 +17,6 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.methods import get_mechanism, get_term
 from sparcl_lib.models import BACKBONES, get_backbone
 from sparcl_lib.plain import as_plain
-from sparcl_lib.tasks import get_task
 from sparcl_lib.training.content import content_to_plain, read_content
 from sparcl_lib.training.run_directory import RunDirectory
 
@@ -45,7 +44,7 @@ def read_identity(config: RunConfig) -> Identity:
 
 def _contents(config: RunConfig) -> dict[str, Any]:
     source = open_source(config.dataset, config.data_root)
-    task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
+    task = source.task(config.task, config.class_order)
     found = content_to_plain(read_content(config, source, task))
     if config.data.splits is None:
         return found

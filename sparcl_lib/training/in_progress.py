@@ -37,16 +37,19 @@ from sparcl_lib.training.workspace import Workspace
 
 
 def step_facts(
-    fabric: Fabric, workspace: Workspace, step: int, terms: Mapping[str, Any]
+    fabric: Fabric, workspace: Workspace, step: int, outside: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a step is trained from and with: of its checkpoint, and of what is saved before."""
+    """What a step is trained from and with: of its checkpoint, and of what is saved before.
+
+    outside: of `outside_facts`.
+    """
     return {
         "config": to_plain(workspace.config),
         "step": step,
         "devices": fabric.world_size,
         "content": content_to_plain(workspace.content),
         "images": workspace.trained_on(step),
-        "terms": terms,
+        "terms": outside,
     }
 
 

@@ -100,21 +100,20 @@ def start_step(workspace: Workspace, directory: RunDirectory, step: int) -> Step
 
 
 def _first_network(workspace: Workspace) -> tuple[Segmenter, PrototypeBank]:
-    model, method, num_classes = (
-        workspace.config.model, workspace.method, workspace.learned.num_classes(0)
-    )  # fmt: skip
-    spec = NetworkSpec(
-        model.backbone,
-        (num_classes,),
-        output_stride=model.output_stride,
-        head=model.head,
-        head_channels=model.head_channels,
-        unknown=method.unknown > 0,
-        head_per_step=method.head_per_step,
-    )
-    student = build_segmenter(spec, model.weights)
+    model, num_classes = workspace.config.model, workspace.learned.num_classes(0)
+    student = build_segmenter(first_spec(workspace.config, num_classes), model.weights)
     try_out(student.backbone, model.backbone, model.output_stride, workspace.config.data.size)
     return student, PrototypeBank(num_classes, student.backbone.dim)
+
+
+def first_spec(config: RunConfig, num_classes: int) -> NetworkSpec:
+    """What the network of step 0 is, before it grows."""
+    model, method = config.model, config.method
+    return NetworkSpec(
+        model.backbone, (num_classes,), output_stride=model.output_stride, head=model.head,
+        head_channels=model.head_channels, unknown=method.unknown > 0,
+        head_per_step=method.head_per_step,
+    )  # fmt: skip
 
 
 def restore_model(checkpoint: dict[str, Any]) -> Segmenter:

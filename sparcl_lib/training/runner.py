@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,12 +36,10 @@ from sparcl_lib.training.places import find_places
 from sparcl_lib.training.plan import StepPlan, make_plan
 from sparcl_lib.training.restore import load_step, restore_model, start_step, step_record
 from sparcl_lib.training.run_directory import RunDirectory
-from sparcl_lib.training.step import StepTrainer, share_statistics
+from sparcl_lib.training.step import Log, StepTrainer, share_statistics
 from sparcl_lib.training.stopping import STOPS, stops_put_off
 from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.writing import write_atomically
-
-Log = Callable[[dict[str, float], int], None]
 
 
 @contextmanager
@@ -132,10 +130,10 @@ def train(
                     print(f"{directory.path}: {line}", file=sys.stderr)
             _evaluate_outdated(fabric, workspace, directory)
             # Now, for a term may change a value that it names while it trains.
-            terms = {step: outside_facts(config, step) for step in steps}
+            outside = {step: outside_facts(config, step) for step in steps}
             metrics: dict[str, Any] = {}
             for step in steps:
-                _train_step(fabric, workspace, directory, step, terms[step], resume)
+                _train_step(fabric, workspace, directory, step, outside[step], resume)
                 metrics = _write_metrics(fabric, workspace, directory)  # whatever comes next
             return metrics or _write_metrics(fabric, workspace, directory)
 
@@ -316,17 +314,17 @@ def _train_step(
     workspace: Workspace,
     directory: RunDirectory,
     step: int,
-    terms: dict[str, Any],
+    outside: dict[str, Any],
     resume: bool,
 ) -> None:
     """One step from the checkpoint of the last one to its own, or from where it was stopped.
 
-    terms: for its record.
+    outside: for its record.
     """
     config, started = workspace.config, time.perf_counter()
     seed = config.seed + 1000 * step  # a resumed run draws what an uninterrupted one would
     seed_everything(seed)
-    facts = step_facts(fabric, workspace, step, terms)
+    facts = step_facts(fabric, workspace, step, outside)
     begun = begun_step(fabric, workspace, directory, facts, resume)
     start = start_step(workspace, directory, step)
     if fabric.global_rank > 0:

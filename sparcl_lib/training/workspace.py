@@ -48,7 +48,6 @@ from sparcl_lib.tasks import (
     Task,
     check_setup,
     evaluation_table,
-    get_task,
     training_table,
 )
 from sparcl_lib.training.content import Content, Images, read_content, read_images, task_of
@@ -308,7 +307,7 @@ def _open_task(config: RunConfig, source: Source, run: RunDirectory | None) -> T
     content = None if run is None else run.content()
     if content is not None and is_yaml(config.task) and not os.path.exists(config.task):
         return task_of(content, source)
-    task = get_task(source.name, config.task, order=config.class_order, classes=source.classes)
+    task = source.task(config.task, config.class_order)
     if content is None:
         return task
     names = tuple(tuple(task.classes[c] for c in step) for step in task.steps)

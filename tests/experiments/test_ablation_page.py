@@ -60,3 +60,15 @@ def test_one_seed_of_an_ablation_claims_nothing(tmp_path):
     assert "one seed: matching 1.0, kd 25.0." in text and "eyond the spread" not in text
     write_ablation(single, tmp_path)
     assert ">best<" not in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_an_ablation_without_a_pair_is_written(tmp_path):
+    """Every run with a term had failed: a traceback after all the trainings."""
+    both = ablation({"matching": [1.0, 2.0], "kd": [25.0, 24.0]})
+    neither = both.table[~both.table.matching & ~both.table.kd]
+    rest = Ablation("SDR", both.terms, neither, both.runs[-2:], ["SDR + kd, seed 0: broken"])
+    assert rest.effects().empty and rest.gains() == {}
+    write_ablation(rest, tmp_path)
+    assert (tmp_path / "results.csv").is_file() and (tmp_path / "ablation.png").is_file()
+    assert "What a term adds" not in (tmp_path / "report.html").read_text("utf-8")
+    assert "adds" not in ablation_text(rest)

@@ -70,7 +70,7 @@ def _ade_view(stage: Path, tree: Path) -> Source:
     return ade20k_source(_new_or_old(stage, tree)("annotations").parent)
 
 
-def _augment(stage: Path, tree: Path, progress: bool) -> None:
+def _augment(stage: Path, tree: Path) -> None:
     """Masks from SBD's annotations unless there are finished ones, and the list train_aug.txt."""
     at, voc, masks = _new_or_old(stage, tree), _voc_view(stage, tree), stage / AUGMENTED
     train, val = voc.ids("train"), voc.ids("val")
@@ -79,7 +79,7 @@ def _augment(stage: Path, tree: Path, progress: bool) -> None:
         listed = {name: Split(found, found, found / f"{name}.txt") for name in ("train", "val")}
         of_sbd = Source("sbd", found, VOC_CLASSES, listed)
         ids = sbd.train_aug([*of_sbd.ids("train"), *of_sbd.ids("val")], train, val)
-        sbd.convert(found / "cls", masks, sorted(set(ids) - set(train)), progress)
+        sbd.convert(found / "cls", masks, sorted(set(ids) - set(train)))
         sbd.take_over(at(OFFICIAL), masks, [*train, *val])
     else:
         names = visible_names(masks) if masks.is_dir() else []
@@ -92,7 +92,7 @@ def _augment(stage: Path, tree: Path, progress: bool) -> None:
         listing.write_text("".join(f"{image_id}\n" for image_id in ids), "utf-8")
 
 
-def _finish_nothing(stage: Path, tree: Path, progress: bool) -> None:
+def _finish_nothing(stage: Path, tree: Path) -> None:
     """The archive is the tree."""
 
 

@@ -45,8 +45,8 @@ class Acquisition:
     """Nothing is downloaded once one of these is among the user's files."""
     view: Callable[[Path, Path], Source]
     """(new files, tree) -> the data set that the two will make."""
-    finish: Callable[[Path, Path, bool], None]
-    """(new files, tree, progress): makes what the archive does not hold."""
+    finish: Callable[[Path, Path], None]
+    """(new files, tree): makes what the archive does not hold."""
     needs: "Acquisition | None" = None
     """What must be in the tree before."""
     terms: str = ""
@@ -59,7 +59,6 @@ def prepare(
     files: Sequence[Path] = (),
     keep_archives: bool = False,
     partial: bool = False,
-    progress: bool = True,
 ) -> list[Line]:
     """Put a data set into ``root / acquisition.tree``; if it is there already, nothing is done.
 
@@ -69,7 +68,6 @@ def prepare(
         files: archives or folders of the user; they stay as they are.
         keep_archives: keep downloads that are no longer needed.
         partial: take what `files` hold, however little, and download nothing.
-        progress: show bars on stderr.
 
     Returns:
         What was found, as `checking.check` says it. If a line is not fine, the tree is as before.
@@ -85,7 +83,7 @@ def prepare(
             _check_needs(acquisition, root, partial)
             shutil.rmtree(stage, ignore_errors=True)  # of a run that was killed
             try:
-                lines = _build(acquisition, root, stage, files, partial, progress)
+                lines = _build(acquisition, root, stage, files, partial)
                 if not all(fine for fine, _ in lines):
                     return [*lines, (False, f"{acquisition.title} is not put into {tree}")]
                 _install(stage, tree)
@@ -165,7 +163,6 @@ def _build(
     stage: Path,
     files: Sequence[Path],
     partial: bool,
-    progress: bool,
 ) -> list[Line]:
     """Fill `stage` and check what it will make of the tree."""
     tree, archive = root / acquisition.tree, acquisition.archive
@@ -173,19 +170,19 @@ def _build(
     for path in files:
         for piece in _pieces(path, acquisition):
             if is_archive(piece):
-                unpack(piece, stage, acquisition.place, archive.unpacked, progress)
+                unpack(piece, stage, acquisition.place, archive.unpacked)
             else:
-                copy(piece, stage, acquisition.place, progress)
+                copy(piece, stage, acquisition.place)
     if not partial and not any((stage / name).exists() for name in acquisition.enough):
         _check_room(archive, root)
-        file = fetch(archive, root / ARCHIVES, progress=progress)
-        unpack(file, stage, acquisition.place, archive.unpacked, progress)
-    acquisition.finish(stage, tree, progress)
+        file = fetch(archive, root / ARCHIVES)
+        unpack(file, stage, acquisition.place, archive.unpacked)
+    acquisition.finish(stage, tree)
     _check_lists(stage, tree)
     source = acquisition.view(stage, tree)
     if partial and not any(where.place.is_dir() for where in source.splits.values()):
         return []  # lists or photographs alone, to which masks come later
-    return check(source, partial, progress=progress)
+    return check(source, partial)
 
 
 def _check_lists(stage: Path, tree: Path) -> None:

@@ -17,7 +17,9 @@ from sparcl_lib.data.sources.files import (
 from sparcl_lib.data.sources.pairs import PairList
 from sparcl_lib.errors import UserError
 from sparcl_lib.labels import VOID
+from sparcl_lib.tasks.catalog import get_task
 from sparcl_lib.tasks.classes import ADE_CLASSES, VOC_CLASSES, unknown_name
+from sparcl_lib.tasks.task import Task
 
 _HOW_TO_GET = {
     "voc": "point --data-root at the folder that holds VOCdevkit/VOC2012, or get it: "
@@ -93,6 +95,10 @@ class Source:
         if self.values is None:
             return f"classes 0 to {len(self.classes) - 1} and {VOID} for borders"
         return f"the values {format_ranges(self.legal)} in {self.files[0]}"
+
+    def task(self, name: str | Path, order: Sequence[int] | None = None) -> Task:
+        """A task on these classes, as `get_task` finds it."""
+        return get_task(self.name, name, order, self.classes)
 
     def split(self, split: str) -> Split | PairList:
         """Where a split lies; UserError if there is none of this name."""
