@@ -270,8 +270,6 @@ def draw_plain():
         title = f"{name} pixel, labelled {TOY[pixel['label']]}: probabilities"
         bars(row[0], said, title, name == "unseen")
         bars(row[1], pushes(pixel), f"{name} pixel: push of the plain losses", name == "hidden")
-        row[0].set_ylabel("probability")
-        row[1].set_ylabel("push on the logit")
     grid[-1, 0].set_xlabel("left of the dotted line old classes, right of it new ones")
     return figure
 
@@ -489,7 +487,6 @@ def draw_compared():
     for row, (name, pixel) in zip(grid, THREE.items()):
         for axes, (loss, kinds) in zip(row, compared(pixel).items()):
             bars(axes, kinds, f"{name}: push of {loss}", (name, loss) == ("hidden", "cross-entropy"))
-        row[0].set_ylabel("push on the logit")
     return figure
 
 
