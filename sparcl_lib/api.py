@@ -43,6 +43,7 @@ def train(
     data_root: str | Path | None = None,
     out: str | Path | None = None,
     store: str | Path | None = None,
+    accept_edits: bool = False,
     **fabric_options: Any,
 ) -> Run:
     """Train and evaluate all steps of one method, and return the run.
@@ -67,6 +68,8 @@ def train(
         store: folder that keeps runs by their settings, data and code, and step 0 once for all
             runs that agree on it. By default the folder in the environment variable SPARCL_STORE,
             or one in the user's cache. It does not tell a GPU's runs from a CPU's.
+        accept_edits: with `out`, go on although a term, mechanism or backbone of your own says
+            something else now than when the run began. In the store that is another run.
         fabric_options: accelerator ("auto"), devices (1), num_nodes, strategy ... of
             lightning.Fabric.
 
@@ -95,7 +98,7 @@ def train(
         return kept.fetch(config, run_keys(config), checkpoints=True)
     if store is not None:
         raise UserError("give out, a run directory, or store, a folder of many runs: not both")
-    fit(config, Path(out).expanduser(), resume=True)
+    fit(config, Path(out).expanduser(), resume=True, accept_edits=accept_edits)
     return load_run(out)
 
 

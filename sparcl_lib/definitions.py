@@ -131,7 +131,7 @@ def _checked(key: str, hint: Any, value: Any) -> Any:
     return value if type(value) in (bool, int, float) else converted
 
 
-def failed(found: Definition, error: Exception) -> str:
+def failed(found: Definition, error: BaseException) -> str:
     """The error of a definition in a line, with the last place in the file where it stands."""
     frames, files = traceback.extract_tb(error.__traceback__), _files(found.function)
     lines = [(frame.filename, frame.lineno) for frame in frames if frame.filename in files]

@@ -71,6 +71,10 @@ def lacks_memory(error: BaseException) -> bool:
     return said or isinstance(error, MemoryError)
 
 
+class OutsideFailed(UserError):
+    """Code that is not the library's, of a term, a mechanism or a backbone, has failed."""
+
+
 class FailedElsewhere(UserError):
     """Another process of the same training has failed, and has said why."""
 

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from sparcl_lib.config import RunConfig
 from sparcl_lib.definitions import Definition, reading_plugin
@@ -137,6 +138,18 @@ def files_of(definitions: Iterable[Definition]) -> dict[str, Path]:
 
 
 def load_files(files: Mapping[str, Path]) -> None:
-    """Read what `files_of` found in another process, but for what is here already."""
+    """Read what `files_of` found in another process, but for what is here from the same file. One
+    of another file goes: a worker outlives what it was given for an earlier run."""
     known = _known()
+    for title, file in files.items():
+        if title in known and known[title].file != file:
+            _forget(known.pop(title))
     load_plugins(file for title, file in files.items() if title not in known)
+
+
+def _forget(found: Definition) -> None:
+    registries: dict[str, dict[str, Any]] = {
+        "term": TERMS, "mechanism": ADDED_MECHANISMS, "backbone": BACKBONES
+    }  # fmt: skip
+    del registries[found.kind][found.name]
+    sys.modules.pop(found.function.__module__, None)  # else its file would not be run again

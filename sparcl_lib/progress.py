@@ -80,7 +80,29 @@ class _TextBar(_Bar):  # type: ignore[misc]
         elif not stream.isatty():
             seconds = _SECONDS_IN_A_FILE
             options = {"mininterval": seconds, "maxinterval": seconds} | options
+            options["file"] = _WholeLines(stream)
         super().__init__(*arguments, **options)
+
+
+class _WholeLines:
+    """A file or a pipe in which each state of a bar is a line: what follows it, such as an error,
+    begins one of its own."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._last = stream, ""
+        self.encoding = getattr(stream, "encoding", None)
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line and line != self._last:  # and not where tqdm only clears or moves on
+            self._stream.write(f"{line}\n")
+        self._last = line or self._last
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def _display_of_a_page() -> Any:

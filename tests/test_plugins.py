@@ -16,7 +16,7 @@ from tiny_runs import sparcl, tiny
 from sparcl_lib import load_run
 from sparcl_lib.config import to_plain
 from sparcl_lib.data import minivoc
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import OutsideFailed, UserError
 from sparcl_lib.experiments.base import open_store
 from sparcl_lib.experiments.pool import run_all
 from sparcl_lib.experiments.store import run_keys
@@ -29,7 +29,7 @@ from sparcl_lib.methods import (
     method_to_plain,
 )
 from sparcl_lib.models import BACKBONES, Backbone, backbone, build_backbone
-from sparcl_lib.plugins import load_plugins, outside, tell_of_unused
+from sparcl_lib.plugins import load_files, load_plugins, outside, tell_of_unused
 from sparcl_lib.report import load_runs, render
 from sparcl_lib.training import RunDirectory, evaluate, train
 from sparcl_lib.training.step import StepTrainer
@@ -391,6 +391,81 @@ def test_what_a_hook_must_return(root, plugin, tmp_path, hook, value, said):
     config = tiny(root, "method.mechanisms.bad.enabled=true")
     with pytest.raises(UserError, match=f"^mechanism bad: {said}$"):
         train(config, tmp_path / "run", accelerator="cpu", steps=[0])
+
+
+ENDING = """
+    from sparcl_lib import mechanism
+    from sparcl_lib.methods import Mechanism
+
+    @mechanism
+    class Ending(Mechanism):
+        name = "ending"
+        def prepare(self, student, before):
+            self.student = student
+        def after_step(self):
+            {mistake}
+            self.student.classifier.steps[0].weight.data *= 0.5
+"""
+
+
+def test_what_fails_after_the_last_iteration_is_mended_and_goes_on(root, plugin, tmp_path, capsys):
+    """Days of training were lost, and the mended file was refused."""
+    right, wrong = (ENDING.format(mistake=m) for m in ("pass", "1 / 0"))
+    plugin(wrong)
+    config, out = tiny(root, "method.mechanisms.ending.enabled=true"), tmp_path / "run"
+    for kept in ("step-0/in_progress.pt", "step-1/in_progress.pt"):
+        with pytest.raises(OutsideFailed, match="ZeroDivisionError"):
+            train(config, out, accelerator="cpu", resume=True, accept_edits=True)
+        assert (out / kept).is_file()
+        plugin(right)
+        with pytest.raises(UserError, match="restore it, or .*--accept-edits"):
+            train(config, out, accelerator="cpu", resume=True)
+        train(config, out, accelerator="cpu", resume=True, accept_edits=True, steps=[0])
+        plugin(wrong)
+    plugin(right)
+    capsys.readouterr()
+    train(config, out, accelerator="cpu", resume=True, accept_edits=True)
+    said = capsys.readouterr().err
+    assert "said something else up to iteration 2 of step 1; the edit is accepted" in said
+    train(config, tmp_path / "whole", accelerator="cpu")
+    for step in (0, 1):
+        mended, whole = (RunDirectory(f).load_checkpoint(step) for f in (out, tmp_path / "whole"))
+        assert all(torch.equal(mended["model"][k], v) for k, v in whole["model"].items())
+        assert [edit["iteration"] for edit in mended["edits"]] == [2] and "edits" not in whole
+        assert mended["edits"][0]["terms"] != mended["terms"] == whole["terms"]
+        assert not list(out.glob("step-*/in_progress*"))
+
+
+def test_a_command_says_how_its_mended_plugin_goes_on(root, plugin, tmp_path):
+    file = plugin(ENDING.format(mistake="1 / 0"))
+    settings = (
+        "data.size=32 data.batch_size=4 optim.iterations=2 method.mechanisms.ending.enabled=true"
+    )
+    asked = [
+        *("train", "--dataset", "minivoc", "--task", "6-4", "--method", "FT", "--data-root", root),
+        *(part for setting in settings.split() for part in ("--set", setting)),
+        *("--out", tmp_path / "run", "--plugin", file, "--accelerator", "cpu"),
+    ]
+    done = sparcl(*asked)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("sparcl:")]
+    assert line.endswith("--resume --accept-edits goes on from the last save"), line
+    file.write_text(dedent(ENDING.format(mistake="pass")), "utf-8")
+    again = sparcl(*asked, "--resume", "--accept-edits")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+def test_a_worker_reads_an_edited_file(tmp_path):
+    """It kept what it had read, got another key than at home, and blamed the data."""
+    files = [tmp_path / folder / "drawn.py" for folder in ("as_it_was", "edited")]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        text = f"import sparcl_lib\n@sparcl_lib.term\ndef drawn(context):\n    return {number}.0\n"
+        file.write_text(text, "utf-8")
+    for number in (0, 1, 1, 0):
+        load_files({"term drawn": files[number]})
+        assert TERMS["drawn"].function(None) == number and TERMS["drawn"].file == files[number]
 
 
 SAVED = (

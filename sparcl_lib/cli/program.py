@@ -38,7 +38,7 @@ from sparcl_lib.cli.options import (
 from sparcl_lib.cli.predict import predict
 from sparcl_lib.cli.reproduce import complete_recipe, recipes, reproduce
 from sparcl_lib.cli.split import split
-from sparcl_lib.errors import FailedElsewhere, UserError, printable, shown
+from sparcl_lib.errors import FailedElsewhere, OutsideFailed, UserError, printable, shown
 from sparcl_lib.method_table import METHODS
 from sparcl_lib.published.tables import get_recipe
 from sparcl_lib.stops import stops_come_out
@@ -96,6 +96,13 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option(help="Take step 0 from this run instead of training it.")
     ] = None,
+    accept_edits: Annotated[
+        bool,
+        typer.Option(
+            "--accept-edits",
+            help="Go on although code of a --plugin says something else now; it is written down.",
+        ),
+    ] = False,
     backbone_weights: BackboneWeights = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -118,16 +125,22 @@ def train(
     fixed = {"task": row.task, "setup": row.setup, "data_root": data_root}
     run_config = resolve(row.dataset, row.method, [row.settings, *overrides], **fixed)
     tell_of_unused([run_config])
-    metrics = train_run(
-        run_config,
-        out,
-        steps=None if steps == "all" else numbers(steps, "--steps"),
-        resume=resume,
-        start_from=start_from,
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-    )
+    try:
+        metrics = train_run(
+            run_config,
+            out,
+            steps=None if steps == "all" else numbers(steps, "--steps"),
+            resume=resume,
+            start_from=start_from,
+            accept_edits=accept_edits,
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+        )
+    except OutsideFailed as error:
+        saved = list(out.glob("step-*/in_progress.pt"))
+        more = "; mend it, and --resume --accept-edits goes on from the last save" if saved else ""
+        raise UserError(f"{error}{more}") from error
     _print_steps(metrics)
 
 

@@ -39,6 +39,7 @@ from sparcl_lib.plugins import files_of, outside
 from sparcl_lib.progress import tell
 from sparcl_lib.revision import trained_by
 from sparcl_lib.tasks.classes import unknown_name
+from sparcl_lib.training.identity import outside_facts
 from sparcl_lib.training.run_directory import RunDirectory, config_text
 from sparcl_lib.writing import appearing_whole, write_text
 
@@ -215,7 +216,9 @@ class Cluster:
         files = files_of(outside([config]))
         plugins = {title: (file.name, file.read_bytes()) for title, file in files.items()}
         sent = {out.name: read_files(out)} if RunDirectory(out).steps_done() else {}
-        job = Job(config, first, run, options, trained_by(), plugins, sent)
+        job = Job(
+            config, first, run, options, trained_by(), outside_facts(config), plugins, sent
+        )  # fmt: skip
         trained = self._train(job)
         if trained.files is None and start_from is not None:
             job = job._replace(sent={**sent, first: read_files(start_from)})

@@ -123,13 +123,18 @@ class RunStore:
         if not is_first_process():
             yield
             return
+        place = self.roots[-1] / key
         lock = FileLock(make_store(self.roots[-1], ".locks") / f"{key}.lock")
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            place = self.roots[-1] / key
             tell(f"{place}: another process trains it; waiting for its end")
             lock.acquire()
+        except OSError as error:
+            raise UserError(
+                f"cannot keep {place}: {error.strerror or error}; name a folder as the store, or "
+                f"permit writing there"
+            ) from error
         try:
             yield
         finally:

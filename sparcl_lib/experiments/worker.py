@@ -22,6 +22,7 @@ from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.plugins import load_files
 from sparcl_lib.revision import trained_by
 from sparcl_lib.training import train
+from sparcl_lib.training.identity import changed, outside_facts, titled
 from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.writing import write_atomically
 
@@ -43,6 +44,8 @@ class Job(NamedTuple):
     """Of Lightning Fabric."""
     code: Mapping[str, Any]
     """The code that trains at home, as `trained_by` has it."""
+    outside: Mapping[str, Any] = {}
+    """What is not the library's, as `outside_facts` has it at home."""
     plugins: Mapping[str, tuple[str, bytes]] = {}
     """What is not the library's -> name and contents of the file that defines it."""
     sent: Mapping[str, Files] = {}
@@ -143,6 +146,12 @@ def _check_keys(worker: Any, job: Job, keys: RunKeys) -> None:
         raise UserError(
             f"worker {worker.name} trains with another sparcl_lib (revision {here}) than the one "
             f"here ({home}): install the same"
+        )
+    name = changed(job.outside, outside_facts(job.config))
+    if name:
+        raise UserError(
+            f"worker {worker.name} has another {titled(name)} than this machine, by what it says "
+            f"or by a value that it names: give it the same"
         )
     raise UserError(
         f"worker {worker.name} has other data than this machine where {job.config.dataset} is "

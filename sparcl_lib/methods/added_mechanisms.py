@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.definitions import WithOptions, failed, plugin_in_reading, register
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import OutsideFailed, UserError
 from sparcl_lib.methods.hooks import LossValues, Mechanism
 from sparcl_lib.prototypes import PrototypeBank
 
@@ -77,8 +77,8 @@ class Guarded(Mechanism):
             return function(*args, **options)
         except UserError:
             raise
-        except Exception as error:  # whatever the user's code may raise
-            raise UserError(failed(self.found, error)) from error
+        except (Exception, SystemExit) as error:  # whatever the user's code may raise
+            raise OutsideFailed(failed(self.found, error)) from error
 
     def try_saving(self) -> None:
         """What could not be saved is found before the first iteration, not after the last."""
@@ -94,7 +94,7 @@ class Guarded(Mechanism):
         where = f"{self.found.title}: {hook}()"
         if hook in _RETURNS and not isinstance(value, _RETURNS[hook]):
             wanted = " or ".join(kind.__name__ for kind in _RETURNS[hook])
-            raise UserError(f"{where} returns a {type(value).__name__}, not a {wanted}")
+            raise OutsideFailed(f"{where} returns a {type(value).__name__}, not a {wanted}")
         if hook in _SAVED:
             _check_saved(where, value)
         if hook == "batch" and value.images.shape[::2] != value.labels.shape[::2]:
@@ -148,7 +148,7 @@ def _check_saved(where: str, value: object) -> None:
         for position, inner in enumerate(value):
             _check_saved(f"{where}[{position}]", inner)
     elif not (isinstance(value, Tensor) or type(value) in (bool, int, float, str, type(None))):
-        raise UserError(
+        raise OutsideFailed(
             f"{where} holds a {type(value).__name__}: a checkpoint keeps tensors, numbers, texts, "
             f"and lists and dicts of these"
         )

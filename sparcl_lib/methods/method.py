@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparcl_lib.definitions import failed
-from sparcl_lib.errors import UserError, printable, shown
+from sparcl_lib.errors import OutsideFailed, UserError, printable, shown
 from sparcl_lib.fields import FACTOR, Range, check_ranges, later, require
 from sparcl_lib.methods.added_mechanisms import (
     ADDED_MECHANISMS,
@@ -221,8 +221,8 @@ def _loss(found: RegisteredTerm, context: StepContext, options: Mapping[str, Any
         return found(context, **options)
     try:
         value: object = found(context, **options)
-    except Exception as error:  # whatever the user's code may raise
-        raise UserError(_what_failed(found, context, error)) from error
+    except (Exception, SystemExit) as error:  # whatever the user's code may raise
+        raise OutsideFailed(_what_failed(found, context, error)) from error
     if not isinstance(value, Tensor) or value.ndim > 0:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
         raise UserError(
@@ -245,7 +245,7 @@ def _cure(context: StepContext) -> str:
     )
 
 
-def _what_failed(found: RegisteredTerm, context: StepContext, error: Exception) -> str:
+def _what_failed(found: RegisteredTerm, context: StepContext, error: BaseException) -> str:
     """The error of a term in a line, with advice."""
     advice = ""
     if isinstance(error, AttributeError) and error.obj is None and context.teacher is None:

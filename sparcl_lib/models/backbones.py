@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sparcl_lib.definitions import Definition, failed, plugin_in_reading, register
-from sparcl_lib.errors import UserError, shown
+from sparcl_lib.errors import OutsideFailed, UserError, shown
 
 F = TypeVar("F", bound=Callable[..., "Backbone"])
 
@@ -143,8 +143,8 @@ def build_backbone(name: str, output_stride: int = 16, weights: str | None = Non
         given = found.function(output_stride, weights)
     except UserError:
         raise
-    except Exception as error:  # whatever the user's code may raise
-        raise UserError(failed(found, error)) from error
+    except (Exception, SystemExit) as error:  # whatever the user's code may raise
+        raise OutsideFailed(failed(found, error)) from error
     if not isinstance(given, Backbone):
         raise UserError(
             f"{found.title} must return a Backbone, as in Backbone([network], dim=512, stride=16), "
@@ -177,8 +177,10 @@ def try_out(backbone: Backbone, name: str, output_stride: int, size: int) -> Non
         image = torch.zeros(1, 3, size, size)
         try:
             features = backbone.eval().maps(image)[-1]
-        except Exception as error:  # whatever the user's code may raise
-            raise UserError(f"{failed(found, error)}, of images {tuple(image.shape)}") from error
+        except (Exception, SystemExit) as error:  # whatever the user's code may raise
+            raise OutsideFailed(
+                f"{failed(found, error)}, of images {tuple(image.shape)}"
+            ) from error
         finally:
             backbone.train()
     if not isinstance(features, Tensor):

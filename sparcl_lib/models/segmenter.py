@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from sparcl_lib.definitions import failed
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import OutsideFailed, UserError
 from sparcl_lib.models.backbones import Backbone, build_backbone, get_backbone
 from sparcl_lib.models.classifier import ClassifierInit, GrowingClassifier
 from sparcl_lib.models.spec import NetworkSpec
@@ -181,9 +181,9 @@ class Segmenter(nn.Module):
             return self.backbone.maps(images) if maps else [self.backbone(images)]
         try:
             return self.backbone.maps(images) if maps else [self.backbone(images)]
-        except Exception as error:  # whatever the user's code may raise
+        except (Exception, SystemExit) as error:  # whatever the user's code may raise
             said = failed(get_backbone(self.backbone.outside), error)
-            raise UserError(f"{said}, of images {tuple(images.shape)}") from error
+            raise OutsideFailed(f"{said}, of images {tuple(images.shape)}") from error
 
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:

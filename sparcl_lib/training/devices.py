@@ -37,6 +37,8 @@ _LOOK_EVERY = 0.5
 """Seconds from one look at the other processes to the next; Fabric's own looks are 5 s apart."""
 _TOLD = 2
 """Status of a command that has said what is wrong."""
+_KILLED = (-9, 137)
+"""Status of a process that the system has ended, as Python has it and as a shell."""
 _PARENT = os.getppid()
 _STARTED: list[Popen[bytes]] = []
 """The processes that this one has started to train with it, in its first training for all later
@@ -237,9 +239,10 @@ def _ended_elsewhere(status: int) -> UserError:
     """What there is to say of another process that ended with this status."""
     if status == _TOLD:
         return FailedElsewhere("another process of this training has failed")
+    why = ", perhaps for lack of memory" if status in _KILLED else ""
     return UserError(
-        f"another process of this training ended with status {status}, perhaps for lack of "
-        f"memory: finished steps are kept, go on with --resume"
+        f"another process of this training ended with status {status}{why}: finished steps are "
+        f"kept, go on with --resume"
     )
 
 

@@ -76,23 +76,33 @@ def _facts(found: Definition) -> dict[str, Any]:
     return {**facts, "source": source}
 
 
-def check_same_code(config: RunConfig, places: Mapping[int, RunDirectory]) -> None:
+def check_same_code(
+    config: RunConfig, places: Mapping[int, RunDirectory], accept_edits: bool = False
+) -> list[str]:
     """Raise UserError, naming it, if what is not the library's said something else in a trained
-    step.
+    step; where such edits are accepted, return a line for each step.
 
     places: step -> the run that holds it. Steps without a record of it are trusted.
     """
+    accepted: list[str] = []
     if not outside_facts(config):
-        return
+        return accepted
     for step, place in places.items():
         now = outside_facts(config, step)
         name = changed(place.record(step).get("terms", now), now)
-        if name:
+        if not name:
+            continue
+        other = (
+            f"the {titled(name)} says something else now than when step {step} of {place.path} was "
+            f"trained"
+        )
+        if not accept_edits:
             raise UserError(
-                f"the {titled(name)} says something else now than when step {step} of "
-                f"{place.path} was trained: restore it, or train another run (values that it "
-                f"names count, so it must not change them as it trains)"
+                f"{other}: restore it, or train another run (values that it names count, so it "
+                f"must not change them as it trains); --accept-edits goes on all the same"
             )
+        accepted.append(f"{other}; the edit is accepted")
+    return accepted
 
 
 def check_same_backbone(config: RunConfig, record: Mapping[str, Any], where: str) -> None:

@@ -2,8 +2,9 @@
 
 What follows from the seed and the step before is made anew: the old network, where new classes
 begin, anchors and importances of a penalty, which image comes when and how it is cropped. What has
-moved is saved: network, prototypes, optimiser, what mechanisms have found, the log, and the random
-state of each process. No loader has a state: a seed and a position are all there is to its order.
+moved is saved: network, prototypes, optimiser, what mechanisms have found, the log, and of each
+process its random state and what mechanisms of a user's have seen in it. No loader has a state: a
+seed and a position are all there is to its order.
 """
 
 import sys
@@ -25,7 +26,6 @@ from sparcl_lib.config import (
 )
 from sparcl_lib.digests import training_code_digest
 from sparcl_lib.errors import UserError
-from sparcl_lib.seeding import random_state
 from sparcl_lib.training.agreement import content_difference
 from sparcl_lib.training.checkpoint import CheckpointProblem, read_progress
 from sparcl_lib.training.content import content_from_plain, content_to_plain
@@ -57,7 +57,7 @@ class StepSaver:
     """Saves a step between two iterations: every so many minutes, and at SIGTERM or Ctrl-C.
 
     Processes that train together save in the same iteration: the first one writes what they share,
-    and the random state of each. Then the signal has its effect in all of them, whoever got it.
+    and what each has of its own. Then the signal has its effect in all of them, whoever got it.
     """
 
     def __init__(
@@ -82,8 +82,9 @@ class StepSaver:
             self.group = distributed.new_group(backend="gloo")
 
     def __call__(self, trainer: StepTrainer) -> None:
-        """Between two iterations."""
+        """Between two iterations, and behind the last one: mechanisms of a user's may fail then."""
         late = time.monotonic() - self.saved >= 60 * self.minutes
+        late |= trainer.done == trainer.plan.iterations and trainer.may_fail_at_the_end
         due, stop = self._largest(late, self.put_off.came)
         if due or stop:
             self._save(trainer, bool(due))
@@ -107,26 +108,40 @@ class StepSaver:
         return [int(number) for number in numbers]
 
     def _save(self, trainer: StepTrainer, due: bool) -> None:
-        states: list[Any] = [random_state(self.fabric.device)]
-        if self._together:
-            mine, first = states[0], self.fabric.is_global_zero
-            states = [None] * self.fabric.world_size
-            distributed.gather_object(mine, states if first else None, group=self.group)
+        each = self._of_each(trainer)
         if not self.fabric.is_global_zero:
             return
         step = self.facts["step"]
-        if self.anew and not due and any(map(Path.exists, self.directory.progress_files(step))):
+        files = self.directory.progress_files(step)
+        if self.anew and not due and any(map(Path.exists, files)):
             return  # what another attempt has saved stays, as `begun_step` has promised
-        took = {"random": states, "seconds": time.perf_counter() - self.started}
-        where = self.directory.progress_files(step)[0]
+        stays = "the save before it stays" if files[0].exists() else f"step {step} is not saved"
+        for found in each:
+            if isinstance(found, str):
+                _note(f"cannot save {files[0]}: {found}; {stays}")
+                return
+        own = {key: [found[key] for found in each] for key in ("random", "added")}
+        took = {"seconds": time.perf_counter() - self.started}
         try:
-            state = {**self.facts, "versions": self.versions, **trainer.progress(), **took}
+            state = {**self.facts, "versions": self.versions, **trainer.progress(), **own, **took}
             self.directory.save_progress(step, state, self.anew)
             self.anew = False
         except OSError as error:  # days of training are worth more than a save
-            _note(f"cannot write {where}: {error.strerror or error}; the save before it stays")
+            _note(f"cannot write {files[0]}: {error.strerror or error}; {stays}")
+
+    def _of_each(self, trainer: StepTrainer) -> list[Any]:
+        """What each process has of its own, or why it cannot be saved; complete in the first."""
+        here: dict[str, Any] | str
+        try:
+            here = trainer.progress_here()
         except UserError as error:  # of a mechanism that is not the library's
-            _note(f"cannot save {where}: {error}; a save before it stays")
+            here = str(error)
+        if not self._together:
+            return [here]
+        each: list[Any] = [None] * self.fabric.world_size
+        first = self.fabric.is_global_zero
+        distributed.gather_object(here, each if first else None, group=self.group)
+        return each
 
 
 def begun_step(
@@ -135,10 +150,13 @@ def begun_step(
     directory: RunDirectory,
     facts: Mapping[str, Any],
     resume: bool,
+    accept_edits: bool,
 ) -> dict[str, Any] | None:
     """What a step that was stopped inside has come to, in every process; None: it begins anew.
 
-    facts: of `step_facts`, now. A damaged save is removed, and the one before it taken.
+    facts: of `step_facts`, now. A damaged save is removed, and the one before it taken. Where edits
+    of a user's code are accepted, "edits" of the result has them all: what it said, and up to which
+    iteration.
 
     Raises:
         UserError: the step was begun with other settings, data or terms, or on another number of
@@ -164,9 +182,17 @@ def begun_step(
     if chosen is None:
         return None
     state = found or read_progress(files[chosen], step)
-    _check(workspace, directory, state, facts)
+    edited = _check(workspace, directory, state, facts, accept_edits)
+    if edited:
+        edit = {"iteration": state["iteration"], "terms": state["terms"]}
+        state["edits"] = [*state.get("edits", ()), edit]
     if fabric.is_global_zero:
         _note_versions(fabric, directory, state)
+        if edited:
+            _note(
+                f"{directory.path}: the {titled(edited)} said something else up to iteration "
+                f"{state['iteration']} of step {step}; the edit is accepted and written down"
+            )
     return state
 
 
@@ -186,7 +212,8 @@ def go_on(trainer: StepTrainer, directory: RunDirectory, state: Mapping[str, Any
     """Bring a trainer to where its step was saved, and say so."""
     fabric, plan = trainer.fabric, trainer.plan
     try:
-        trainer.go_on(state, state["random"][fabric.global_rank])
+        own = {key: state[key][fabric.global_rank] for key in ("random", "added")}
+        trainer.go_on(state, own)
     except UserError:  # of a mechanism that is not the library's
         raise
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -201,8 +228,12 @@ def _check(
     directory: RunDirectory,
     state: Mapping[str, Any],
     facts: Mapping[str, Any],
-) -> None:
-    """Raise UserError unless a begun step is the one that would be trained now."""
+    accept_edits: bool,
+) -> str | None:
+    """Raise UserError unless a begun step is the one that would be trained now.
+
+    Returns what of a user's code has been edited since, where that is accepted.
+    """
     step, config = state["step"], workspace.config
     try:
         then = read_config(state["config"])
@@ -220,13 +251,14 @@ def _check(
         difference = "its images are others now"
     if difference:
         raise _refusal(directory, step, f"on something else ({difference})", "restore that")
-    name = changed(state["terms"], facts["terms"])
-    if name:
-        said = f"when the {titled(name)} said something else"
-        raise _refusal(directory, step, said, "restore it")
+    edited = changed(state["terms"], facts["terms"])
+    if edited and not accept_edits:
+        said = f"when the {titled(edited)} said something else"
+        raise _refusal(directory, step, said, "restore it, or go on with --accept-edits")
     devices, now = state["devices"], facts["devices"]
     if devices != now:
         raise _refusal(directory, step, f"on {devices} devices, not {now}", f"give {devices}")
+    return edited
 
 
 def _refusal(directory: RunDirectory, step: int, begun: str, advice: str) -> UserError:

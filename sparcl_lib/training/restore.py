@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparcl_lib.config import RunConfig, first_step_difference, read_config, settings_difference
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import OutsideFailed, UserError
 from sparcl_lib.methods import Mechanism
 from sparcl_lib.models import NetworkSpec, Segmenter, build_segmenter, freeze, grow, try_out
 from sparcl_lib.prototypes import PrototypeBank
@@ -92,6 +92,8 @@ def start_step(workspace: Workspace, directory: RunDirectory, step: int) -> Step
     try:
         for mechanism in mechanisms:
             mechanism.prepare(student, before)
+    except OutsideFailed:  # no fault of the checkpoint
+        raise
     except UserError as error:
         raise UserError(f"{directory.checkpoint_file(step - 1)}: {error}") from None
     teacher = freeze(previous) if method.needs_teacher(step) else None

@@ -76,6 +76,7 @@ def train(
     steps: Sequence[int] | None = None,
     resume: bool = False,
     start_from: str | Path | None = None,
+    accept_edits: bool = False,
     **fabric_options: Any,
 ) -> dict[str, Any]:
     """Train the steps of a run, evaluate after each, and return the contents of metrics.json.
@@ -83,6 +84,8 @@ def train(
     out: run directory. steps: which ones, in order (None: all). resume: skip steps that are there,
     and go on inside one that was stopped, where it was saved: `sparcl_lib.training.in_progress`.
     start_from: another run whose step 0 is the same; it is copied instead of trained again.
+    accept_edits: go on although a term, mechanism or backbone of your own says something else now
+    than when the run began, as after a mistake in it was mended; it is written into the checkpoint.
 
     A run goes on, and is started from, wherever its files lie now, if they hold what they held:
     `sparcl_lib.training.agreement`. Steps may be appended to the task of a finished run. A step
@@ -108,7 +111,7 @@ def train(
     places = dict.fromkeys(directory.steps_done(), directory)
     if origin is not None:
         places = {0: origin, **places}
-    check_same_code(config, places)
+    accepted = check_same_code(config, places, accept_edits)
     workspace = _as_trained(workspace, places)
     with directory.written_by_one():
         if is_first_process():
@@ -126,14 +129,14 @@ def train(
                 check_synchronises(fabric)
             _tell_of_other_devices(fabric, directory, steps)
             if fabric.is_global_zero:
-                for line in (*workspace.remarks, *_unused_values(workspace)):
+                for line in (*accepted, *workspace.remarks, *_unused_values(workspace)):
                     print(f"{directory.path}: {line}", file=sys.stderr)
             _evaluate_outdated(fabric, workspace, directory)
             # Now, for a term may change a value that it names while it trains.
             outside = {step: outside_facts(config, step) for step in steps}
             metrics: dict[str, Any] = {}
             for step in steps:
-                _train_step(fabric, workspace, directory, step, outside[step], resume)
+                _train_step(fabric, workspace, directory, step, outside[step], resume, accept_edits)
                 metrics = _write_metrics(fabric, workspace, directory)  # whatever comes next
             return metrics or _write_metrics(fabric, workspace, directory)
 
@@ -316,6 +319,7 @@ def _train_step(
     step: int,
     outside: dict[str, Any],
     resume: bool,
+    accept_edits: bool,
 ) -> None:
     """One step from the checkpoint of the last one to its own, or from where it was stopped.
 
@@ -325,7 +329,7 @@ def _train_step(
     seed = config.seed + 1000 * step  # a resumed run draws what an uninterrupted one would
     seed_everything(seed)
     facts = step_facts(fabric, workspace, step, outside)
-    begun = begun_step(fabric, workspace, directory, facts, resume)
+    begun = begun_step(fabric, workspace, directory, facts, resume, accept_edits)
     start = start_step(workspace, directory, step)
     if fabric.global_rank > 0:
         seed_everything(seed + fabric.global_rank)  # other images, other dropout
@@ -335,6 +339,7 @@ def _train_step(
     if begun is not None:
         go_on(trainer, directory, begun)
         before = begun["seconds"]
+        facts |= {"edits": begun["edits"]} if "edits" in begun else {}
     batches = workspace.training_batches(
         step, plan.iterations, seed, fabric.global_rank, fabric.world_size, fabric.device,
         trainer.done,

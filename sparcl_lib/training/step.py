@@ -23,7 +23,7 @@ from sparcl_lib.models import (
 )
 from sparcl_lib.progress import tqdm
 from sparcl_lib.prototypes import PrototypeBank
-from sparcl_lib.seeding import set_random_state
+from sparcl_lib.seeding import random_state, set_random_state
 from sparcl_lib.training.plan import StepPlan
 
 LOG_EVERY = 10
@@ -149,15 +149,20 @@ class StepTrainer:
                 raise ValueError(f"{self.plan.label} has no previous model")
             yield batch, output
 
+    @property
+    def may_fail_at_the_end(self) -> bool:
+        """Whether code that is not the library's is still to be called after the last iteration."""
+        return any(isinstance(mechanism, Guarded) for mechanism in self.mechanisms)
+
     def mechanism_states(self) -> dict[str, object]:
         """What the next step must know, by the name of the mechanism."""
         states = {m.name: m.state_dict() for m in self.mechanisms}
         return {name: state for name, state in states.items() if state is not None}
 
     def progress(self) -> dict[str, Any]:
-        """All that has moved in the step, but for the random state, which each process has of its
-        own: what `go_on` takes. Networks and tensors are not copied."""
-        moved = {m.name: m.progress() for m in self.mechanisms}
+        """All that has moved in the step and is the same in every process: with `progress_here`
+        what `go_on` takes. Networks and tensors are not copied."""
+        moved = {m.name: m.progress() for m in self.mechanisms if not isinstance(m, Guarded)}
         return {
             "iteration": self.done,
             "model": self.student.state_dict(),
@@ -168,20 +173,33 @@ class StepTrainer:
             "log": self.rows,
         }
 
-    def go_on(self, progress: Mapping[str, Any], random: dict[str, Any]) -> None:
+    def progress_here(self) -> dict[str, Any]:
+        """What has moved and may be another in the next process: the random state, and what
+        mechanisms that are not the library's have seen of the images here, on the CPU.
+
+        Raises UserError for what cannot be saved.
+        """
+        moved = {m.name: m.progress() for m in self.mechanisms if isinstance(m, Guarded)}
+        return {
+            "random": random_state(self.fabric.device),
+            "added": {name: on_cpu(state) for name, state in moved.items() if state is not None},
+        }
+
+    def go_on(self, progress: Mapping[str, Any], here: Mapping[str, Any]) -> None:
         """Stand where `progress` was read, in place of the beginning of the step.
 
-        random: of `seeding.random_state`, of this process. Raises KeyError, RuntimeError,
-        TypeError or ValueError for what is not of such a network and method.
+        here: of `progress_here`, of this process. Raises KeyError, RuntimeError, TypeError or
+        ValueError for what is not of such a network and method.
         """
+        moved = {**progress["mechanisms"], **here["added"]}
         for mechanism in self.mechanisms:
-            mechanism.go_on(self, progress["mechanisms"].get(mechanism.name))
+            mechanism.go_on(self, moved.get(mechanism.name))
         self.student.load_state_dict(progress["model"])
         self.bank.load_state_dict(progress["bank"])
         self.optimizer.load_state_dict(progress["optimizer"])
         self.fabric.strategy.precision.load_state_dict(progress["precision"])
         self.rows = [(iteration, dict(values)) for iteration, values in progress["log"]]
-        self.done, self._begun, self._random = progress["iteration"], True, random
+        self.done, self._begun, self._random = progress["iteration"], True, here["random"]
 
     def _restore_random_state(self) -> None:
         if self._random is not None:
@@ -259,6 +277,15 @@ class StepTrainer:
                 f"x += 1, x[mask] = 0 or ReLU(inplace=True), of which the gradient needs what it "
                 f"was: look in the {' and '.join(outside)}, and write x = x + 1 and torch.where"
             ) from error
+
+
+def on_cpu(value: Any) -> Any:
+    """Plain data, as a checkpoint keeps them, with all tensors on the CPU."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: on_cpu(inner) for key, inner in value.items()}
+    return type(value)(map(on_cpu, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _cure(terms: Mapping[str, Tensor]) -> str:

@@ -637,6 +637,23 @@ UNEVEN = """
 import os
 import torch
 import sparcl_lib
+from sparcl_lib.methods import Mechanism
+
+@sparcl_lib.mechanism
+class Memory(Mechanism):
+    "A tenth of each image is one that this process has seen before."
+    name, last = "memory", None
+
+    def batch(self, batch):
+        mixed = batch.images if self.last is None else 0.9 * batch.images + 0.1 * self.last
+        self.last = batch.images
+        return batch._replace(images=mixed)
+
+    def progress(self):
+        return {"last": self.last}
+
+    def go_on(self, trainer, progress):
+        self.last = progress["last"]
 
 @sparcl_lib.term
 def noise(context):
@@ -648,10 +665,13 @@ def noise(context):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_together_each_with_its_random_state(mini, tmp_path):
+def test_two_processes_go_on_together_each_with_what_is_its_own(mini, tmp_path):
     plugin, out, whole = tmp_path / "noise.py", tmp_path / "run", tmp_path / "whole"
     plugin.write_text(UNEVEN, "utf-8")
-    settings = ("method.terms.noise.weight=0.01", "optim.iterations=[60,40]", "save_minutes=0")
+    settings = (
+        "method.terms.noise.weight=0.01", "method.mechanisms.memory.enabled=true",
+        "optim.iterations=[60,40]", "save_minutes=0",
+    )  # fmt: skip
     more = ("--devices", "2", "--plugin", str(plugin), "--resume")
     ends = []
     kills = (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -674,6 +694,8 @@ def test_two_processes_go_on_together_each_with_its_random_state(mini, tmp_path)
         state = read_progress(next(file for file in files if file.is_file()), step)
         first, second = (of["torch"] for of in state["random"])
         assert state["devices"] == 2 and not torch.equal(first, second)
+        first, second = (of["memory"]["last"] for of in state["added"])
+        assert not torch.equal(first, second)
     assert ends == [128 + signal.SIGTERM, -signal.SIGKILL, 128 + signal.SIGTERM, 130]
     for folder in (out, whole):
         arguments = command(mini, folder, *settings, more=more)
