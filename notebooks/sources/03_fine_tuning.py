@@ -748,9 +748,8 @@ F.cross_entropy(z, t, ignore_index=255).backward()
 z_six = torch.randn(1, 6, 2, 3, generator=generator).requires_grad_()
 t_six = torch.tensor([[[0, 2, 255], [4, 1, 0]]])  # no pixel of the last class
 F.cross_entropy(z_six, t_six, ignore_index=255).backward()
-by_hand = torch.inference_mode()(push_on_logits)  # nothing has a gradient in there
-check(
-    "3.2", by_hand,
+check(  # in inference mode, where nothing has a gradient
+    "3.2", torch.inference_mode()(push_on_logits),
     [((z.detach(), t), z.grad), ((z.detach()[:1], t[:1]), 1.7 * z.grad[:1]),
      ((z_six.detach(), t_six), z_six.grad)],
     hint="(q - [y = c]) divided by the number of pixels that count, and exactly zero where the label "

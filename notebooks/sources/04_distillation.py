@@ -344,7 +344,7 @@ assert max(rest["largest push"] for rest in rests.values()) < 1e-5
 def draw_tug(sureness, old_classes):
     weights = np.geomspace(0.3, 300, 200)
     share, unsure = weights / old_classes, 0.04  # the teacher's background
-    figure, axes = panels(width=7, height=2.8)
+    figure, axes = panels(width=7, height=2.7)
     axes.plot(weights, (1 + share * unsure) / (1 + share), "--", color="#222222", label="background")
     axes.plot(weights, share * sureness / (1 + share), color="#0072b2", label="the old class")
     threshold = old_classes / (sureness - unsure)
@@ -844,9 +844,8 @@ def by_autograd(logits, label, num_old):
 one = torch.tensor([1.0, 4.0, 0.0, 2.0, -1.0])
 far, large = torch.tensor([-2000.0, -2000.0, 0.0, 0.0, 0.0]), torch.tensor([999.0, 1000.0, 998.0])
 cases = [(one, 0, 3), (one, 1, 3), (one, 3, 3), (one, 4, 2), (one, 0, 1), (far, 0, 2), (large, 2, 2)]
-by_hand = torch.inference_mode()(unbiased_push)  # nothing has a gradient in there
-check(
-    "4.2", by_hand, [(case, by_autograd(*case)) for case in cases],
+check(  # in inference mode, where nothing has a gradient
+    "4.2", torch.inference_mode()(unbiased_push), [(case, by_autograd(*case)) for case in cases],
     hint="what the label may mean, as probabilities among themselves, minus q; all K numbers sum to "
     "zero, and a softmax over the first num_old logits divides without underflow; backward() finds no "
     "gradient here, for the formula is asked for",

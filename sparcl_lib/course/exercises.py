@@ -203,7 +203,7 @@ def _as_text(error: Exception) -> str:
     return type(error).__name__ + (f": {error}" if str(error) else "")
 
 
-def _said(result: Result, hint: str, rest: str) -> Output:
+def _said(result: Result, hint: str, rest: str = "") -> Output:
     """In a page and in a terminal; in both the words say it, and colour repeats them."""
     name = f"Exercise {result.exercise}"
     if result.outcome == "not started":

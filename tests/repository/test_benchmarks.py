@@ -189,6 +189,19 @@ def test_what_is_start_and_what_is_losses_on_minivoc20_is_as_measured():
         assert line(part, *gaps) in page("minivoc20")
 
 
+def test_which_loud_loss_costs_on_minivoc20_is_as_measured():
+    runs = table("minivoc20", "loud", "results.csv").query("step == 5").set_index("method")
+    measures = ["miou_old_no_bg", "miou_new", "miou_all"]
+    for method, row in runs[measures].iterrows():
+        assert line(method, *(f"{value:.1f}" for value in row)) in page("minivoc20")
+    lost = runs["miou_all"]["MiB"] - runs["miou_all"]
+    assert (
+        f"costs {lost['sparsification']:.1f} points and the matching {lost['matching']:.1f};"
+        in page("minivoc20")
+    )
+    assert abs(lost["both"] - lost["sparsification"]) < 0.1
+
+
 def test_recipes_follow_the_trials_that_hold_in_all_setups():
     trials = table("minivoc_search", "trials.csv")
     best = trials.loc[trials.groupby("method").miou_all.idxmax()].set_index("method")
