@@ -138,18 +138,23 @@ def files_of(definitions: Iterable[Definition]) -> dict[str, Path]:
 
 
 def load_files(files: Mapping[str, Path]) -> None:
-    """Read what `files_of` found in another process, but for what is here from the same file. One
-    of another file goes: a worker outlives what it was given for an earlier run."""
-    known = _known()
+    """Read what `files_of` found in another process, but for what is here already. What a plug-in
+    of other contents has defined goes: a worker outlives what it was given for an earlier run."""
     for title, file in files.items():
-        if title in known and known[title].file != file:
-            _forget(known.pop(title))
-    load_plugins(file for title, file in files.items() if title not in known)
+        known = _known().get(title)
+        if known is not None and known.plugin is not None and not _alike(known.plugin, file):
+            _forget(known.plugin)
+    known_titles = _known().keys()
+    load_plugins(file for title, file in files.items() if title not in known_titles)
 
 
-def _forget(found: Definition) -> None:
-    registries: dict[str, dict[str, Any]] = {
-        "term": TERMS, "mechanism": ADDED_MECHANISMS, "backbone": BACKBONES
-    }  # fmt: skip
-    del registries[found.kind][found.name]
-    sys.modules.pop(found.function.__module__, None)  # else its file would not be run again
+def _alike(one: Path, other: Path) -> bool:
+    return one == other or (one.is_file() and one.read_bytes() == other.read_bytes())
+
+
+def _forget(plugin: Path) -> None:
+    registries: tuple[dict[str, Any], ...] = TERMS, ADDED_MECHANISMS, BACKBONES
+    for registry in registries:
+        for name in [name for name, found in registry.items() if found.plugin == plugin]:
+            # Else its file would not be run again.
+            sys.modules.pop(registry.pop(name).function.__module__, None)

@@ -96,7 +96,7 @@ class _WholeLines:
         return False
 
     def write(self, text: str) -> None:
-        line = text.strip()
+        line = text.replace(_UP, "").strip()
         if line and line != self._last:  # and not where tqdm only clears or moves on
             self._stream.write(f"{line}\n")
         self._last = line or self._last

@@ -436,6 +436,57 @@ def test_what_fails_after_the_last_iteration_is_mended_and_goes_on(root, plugin,
         assert not list(out.glob("step-*/in_progress*"))
 
 
+def test_a_network_that_is_broken_after_the_last_iteration_is_saved_before(root, plugin, tmp_path):
+    """It was taken for a loss that ran off, and the save removed."""
+    nan = "self.student.classifier.steps[0].weight.data /= 0 * self.student.training"
+    plugin(ENDING.format(mistake=nan))
+    config, out = tiny(root, "method.mechanisms.ending.enabled=true"), tmp_path / "run"
+    with pytest.raises(
+        OutsideFailed, match=r"^mechanism ending: after_step\(\) leaves .* in class"
+    ):
+        train(config, out, accelerator="cpu")
+    assert (out / "step-0" / "in_progress.pt").is_file()
+    plugin(ENDING.format(mistake="pass"))
+    metrics = train(config, out, accelerator="cpu", resume=True, accept_edits=True)
+    assert len(metrics["steps"]) == 2
+
+
+def test_an_edited_backbone_is_never_accepted_in_a_trained_step(root, plugin, tmp_path):
+    """Its weights would compute something else: no evaluation could read both steps."""
+    plugin()
+    config = tiny(root, OWN[1])
+    train(config, tmp_path / "run", accelerator="cpu", steps=[0])
+    plugin(PLUGIN.replace("nn.Conv2d(3, 8, 3, 2, 1)", "nn.Conv2d(3, 8, 3, padding=1, stride=2)"))
+    with pytest.raises(UserError, match="restore it") as refused:
+        train(config, tmp_path / "run", accelerator="cpu", resume=True, accept_edits=True)
+    assert "accept" not in str(refused.value)
+
+
+def test_a_save_without_what_each_process_had_of_its_own_goes_on(root, tmp_path):
+    """As versions before 29 November 2026 wrote it."""
+    config, whole = tiny(root, "optim.iterations=4", "save_minutes=0"), tmp_path / "whole"
+    saved = {}
+
+    def save(directory, step, state, anew):
+        state = {key: value for key, value in state.items() if key != "added"}
+        if step == 0 and state["iteration"] == 2:
+            saved[step] = to_bytes(state)
+
+    def to_bytes(state):
+        torch.save(state, tmp_path / "saved.pt")
+        return (tmp_path / "saved.pt").read_bytes()
+
+    with patch.object(RunDirectory, "save_progress", save):
+        train(config, whole, accelerator="cpu")
+    out = tmp_path / "run"
+    train(config, out, accelerator="cpu", steps=[])
+    (out / "step-0").mkdir(exist_ok=True)
+    (out / "step-0" / "in_progress.pt").write_bytes(saved[0])
+    train(config, out, accelerator="cpu", resume=True)
+    one, other = (RunDirectory(folder).load_checkpoint(1)["model"] for folder in (out, whole))
+    assert all(torch.equal(one[key], value) for key, value in other.items())
+
+
 def test_a_command_says_how_its_mended_plugin_goes_on(root, plugin, tmp_path):
     file = plugin(ENDING.format(mistake="1 / 0"))
     settings = (
@@ -459,13 +510,18 @@ def test_a_command_says_how_its_mended_plugin_goes_on(root, plugin, tmp_path):
 def test_a_worker_reads_an_edited_file(tmp_path):
     """It kept what it had read, got another key than at home, and blamed the data."""
     files = [tmp_path / folder / "drawn.py" for folder in ("as_it_was", "edited")]
+    names = ("drawn", "beside_it")
     for number, file in enumerate(files):
         file.parent.mkdir()
-        text = f"import sparcl_lib\n@sparcl_lib.term\ndef drawn(context):\n    return {number}.0\n"
-        file.write_text(text, "utf-8")
+        terms = (f"@sparcl_lib.term\ndef {n}(context):\n    return {number}.0\n" for n in names)
+        file.write_text("import sparcl_lib\n" + "".join(terms), "utf-8")
     for number in (0, 1, 1, 0):
         load_files({"term drawn": files[number]})
-        assert TERMS["drawn"].function(None) == number and TERMS["drawn"].file == files[number]
+        for name in names:
+            assert TERMS[name].function(None) == number and TERMS[name].file == files[number]
+    files[1].write_bytes(files[0].read_bytes())  # the same at another place
+    load_files({"term drawn": files[1]})
+    assert TERMS["drawn"].file == files[0]
 
 
 SAVED = (

@@ -21,6 +21,16 @@ def test_a_file_gets_few_lines():
     assert first.startswith("step 1:   0%") and "100/100" in last and out.getvalue().endswith("\n")
 
 
+def test_a_bar_inside_another_one_is_lines_in_a_file():
+    out = io.StringIO()
+    with progress.tqdm(total=1, desc="runs", file=out):
+        for _ in progress.tqdm(range(2), "step", file=out, leave=False, mininterval=0):
+            pass
+    lines = out.getvalue().splitlines()
+    assert all(line.startswith(("runs:", "step:")) for line in lines), lines
+    assert len(set(lines)) == len(lines) > 2
+
+
 @pytest.mark.parametrize(("stream", "moves"), [(Terminal, True), (io.StringIO, False)])
 def test_in_a_terminal_the_clock_goes_on_while_nothing_comes(stream, moves):
     """A pool's bar stood at 00:00 until its first run was trained, as if it hung."""

@@ -20,7 +20,7 @@
 # %% [markdown]
 # Copy this file to `NN_name.py`, write, and run `make notebooks`. Header, closing, stubs and folded solutions are made from it. The raw
 # cell above is YAML: one line of summary for each goal, and the minutes of the core (200 words of prose or 100 of formulas a minute, 5 to 10
-# minutes an exercise, one a question of the quiz; an hour and a half at most) and of the further part. Allowed tags of code cells: setup, predict, draw,
+# minutes an exercise, one a question of the quiz; 105 in all at most) and of the further part. Allowed tags of code cells: setup, predict, draw,
 # exercise, check, quiz, ablation, verify, raises-exception, nbval-ignore-output (at most one cell in twenty). Cells tagged draw, quiz or verify
 # are folded, and so are asserts at the end of any cell: what is left open should be the method. A cell that prints numbers of a training of
 # its own states a tolerance (CONTRIBUTING.md).

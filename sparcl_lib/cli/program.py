@@ -100,7 +100,7 @@ def train(
         bool,
         typer.Option(
             "--accept-edits",
-            help="Go on although code of a --plugin says something else now; it is written down.",
+            help="With --resume or --start-from: go on although code of a --plugin was edited.",
         ),
     ] = False,
     backbone_weights: BackboneWeights = None,
@@ -120,6 +120,8 @@ def train(
     from sparcl_lib.plugins import load_plugins, tell_of_unused
     from sparcl_lib.training import train as train_run
 
+    if accept_edits and not (resume or start_from):
+        raise UserError("--accept-edits goes with --resume or --start-from: add one")
     load_plugins(plugins or [])
     overrides = layers(config, settings, backbone_weights)
     fixed = {"task": row.task, "setup": row.setup, "data_root": data_root}

@@ -151,9 +151,14 @@ def extremes(space: Space) -> Iterator[dict[str, Any]]:
     amid = {key: _amid(row) for key, row in space.items()}
     yield amid
     for key, row in space.items():
-        for value in (row.low, row.high) if isinstance(row, Range) else row[1:]:
-            whole = isinstance(row, Range) and row.whole
-            yield {**amid, key: int(value) if whole else value}
+        for value in _ends(row) if isinstance(row, Range) else row[1:]:
+            yield {**amid, key: value}
+
+
+def _ends(row: Range) -> tuple[float, float]:
+    """Those of a range of any numbers a little inside: no trial draws an end, which may be open."""
+    inside = (row.high - row.low) / 1000
+    return (int(row.low), int(row.high)) if row.whole else (row.low + inside, row.high - inside)
 
 
 def _amid(row: Range | tuple[Any, ...]) -> Any:

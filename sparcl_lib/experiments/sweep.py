@@ -84,23 +84,15 @@ class Sweep:
     def check_space(self, method: str) -> None:
         """Raise UserError for a value in the method's space that no run can have: some trial would
         draw it, perhaps the last, and a space that is mended is another sweep."""
+        base = self.base.config(method, self.seeds[0])
         for values in extremes(self.spaces[method]):
-            error = self._refused(method, values)
-            if error is not None:
-                whole = {k: round(v) if isinstance(v, float) else v for k, v in values.items()}
-                mended = self._refused(method, whole) is None
-                hint = "; a range of whole numbers has whole: true" if mended else ""
-                raise UserError(f"the space of {method}: {error}{hint}")
-
-    def _refused(self, method: str, values: Mapping[str, Any]) -> UserError | None:
-        """Why no run can have these values."""
-        seed = self.seeds[0]
-        try:
-            settings = settings_of(values, self.base.config(method, seed))
-            self.base.config(method, seed, parse_settings(settings))
-        except UserError as error:
-            return error
-        return None
+            try:
+                settings = settings_of(values, base)
+                self.base.config(method, self.seeds[0], parse_settings(settings))
+            except UserError as error:
+                fraction = "must be a whole number" in str(error)
+                hint = "; a range of whole numbers has whole: true" if fraction else ""
+                raise UserError(f"the space of {method}: {error}{hint}") from None
 
     def chosen_by(self, method: str) -> str:
         """The images that decide which trial is best: `test images`, or `held out 0.2`."""

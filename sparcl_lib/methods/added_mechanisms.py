@@ -99,7 +99,9 @@ class Guarded(Mechanism):
             _check_saved(where, value)
         if hook == "batch" and value.images.shape[::2] != value.labels.shape[::2]:
             shapes = f"{tuple(value.images.shape)} and {tuple(value.labels.shape)}"
-            raise UserError(f"{where} returns images and labels {shapes}: (B, 3, H, W), (B, H, W)")
+            raise OutsideFailed(
+                f"{where} returns images and labels {shapes}: (B, 3, H, W), (B, H, W)"
+            )
         if hook == "prototype_sums" and value is not None:
             self.check_sums(where, value, given[0].bank)
         if hook == "penalty" and value is not None:
@@ -110,14 +112,14 @@ class Guarded(Mechanism):
         sums, counts = tuple(bank.sums.shape), tuple(bank.counts.shape)
         if shapes != [sums, counts]:
             got = " and ".join(map(str, shapes))
-            raise UserError(f"{where} returns {got}: class sums {sums} and counts {counts}")
+            raise OutsideFailed(f"{where} returns {got}: class sums {sums} and counts {counts}")
 
     def check_penalty(self, where: str, value: LossValues) -> None:
         parts = (value.total, *value.terms.values())
         if not all(isinstance(part, Tensor) and part.ndim == 0 for part in parts):
-            raise UserError(f"{where} returns LossValues of something else than scalar tensors")
+            raise OutsideFailed(f"{where} returns LossValues of something else than scalar tensors")
         if value.total.requires_grad:
-            raise UserError(
+            raise OutsideFailed(
                 f"{where} returns a total with a gradient, which nobody takes: it is for the log. "
                 f"Add its gradient in after_backward, or write a term, @sparcl_lib.term"
             )

@@ -225,11 +225,13 @@ def _loss(found: RegisteredTerm, context: StepContext, options: Mapping[str, Any
         raise OutsideFailed(_what_failed(found, context, error)) from error
     if not isinstance(value, Tensor) or value.ndim > 0:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise UserError(
+        raise OutsideFailed(
             f"term {found.name} must return a scalar tensor, as .mean() makes it, got {got}"
         )
     if torch.is_grad_enabled() and not value.requires_grad:
-        raise UserError(f"term {found.name} returns a tensor without a gradient{_cure(context)}")
+        raise OutsideFailed(
+            f"term {found.name} returns a tensor without a gradient{_cure(context)}"
+        )
     return value
 
 

@@ -14,7 +14,9 @@ from sparcl_lib.training.identity import changed
 from sparcl_lib.training.workspace import Workspace
 
 
-def check_alike(fabric: Fabric, workspace: Workspace, resume: bool) -> None:
+def check_alike(
+    fabric: Fabric, workspace: Workspace, resume: bool, accept_edits: bool = False
+) -> None:
     """Raise UserError where a process has other settings, data, terms or code than the first.
 
     On several machines a command is typed, or a job written, for each. What one of them had
@@ -22,7 +24,7 @@ def check_alike(fabric: Fabric, workspace: Workspace, resume: bool) -> None:
     """
     if fabric.world_size == 1:
         return
-    plain, parts = to_plain(workspace.config), _parts(workspace, resume)
+    plain, parts = to_plain(workspace.config), _parts(workspace, resume, accept_edits)
     first_plain, first_parts = fabric.broadcast((plain, parts))
     difference = _differing_part(first_parts, parts)
     if difference is None:  # of other code, the first one's settings might not be readable here
@@ -43,14 +45,17 @@ Parts = dict[str, dict[str, Any]]
 """What to say of a name whose value differs -> name -> value."""
 
 
-def _parts(workspace: Workspace, resume: bool) -> Parts:
+def _parts(workspace: Workspace, resume: bool, accept_edits: bool) -> Parts:
     """What is in no setting, or there by its place alone."""
     # By their files: what a term names may differ in each process, such as its device.
     files = {f.title: f.file for f in outside([workspace.config]) if f.file is not None}
     steps = range(workspace.learned.num_steps)
     return {
         "its {} of the library is another": {"code": training_code_digest()},
-        "it was started with another {}": {"--resume": resume},
+        "it was started with another {}": {
+            "--resume": resume,
+            "--accept-edits": accept_edits,
+        },
         "its file with the {} says something else": {
             name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()
         },

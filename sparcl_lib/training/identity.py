@@ -80,7 +80,8 @@ def check_same_code(
     config: RunConfig, places: Mapping[int, RunDirectory], accept_edits: bool = False
 ) -> list[str]:
     """Raise UserError, naming it, if what is not the library's said something else in a trained
-    step; where such edits are accepted, return a line for each step.
+    step; where such edits are accepted, return a line for each step. That of a backbone never is:
+    the weights of that step would compute something else.
 
     places: step -> the run that holds it. Steps without a record of it are trusted.
     """
@@ -96,10 +97,12 @@ def check_same_code(
             f"the {titled(name)} says something else now than when step {step} of {place.path} was "
             f"trained"
         )
-        if not accept_edits:
+        is_backbone = name.startswith("backbone ")
+        if is_backbone or not accept_edits:
+            anyway = "" if is_backbone else "; --accept-edits goes on all the same"
             raise UserError(
                 f"{other}: restore it, or train another run (values that it names count, so it "
-                f"must not change them as it trains); --accept-edits goes on all the same"
+                f"must not change them as it trains){anyway}"
             )
         accepted.append(f"{other}; the edit is accepted")
     return accepted

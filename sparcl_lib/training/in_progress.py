@@ -212,8 +212,9 @@ def go_on(trainer: StepTrainer, directory: RunDirectory, state: Mapping[str, Any
     """Bring a trainer to where its step was saved, and say so."""
     fabric, plan = trainer.fabric, trainer.plan
     try:
-        own = {key: state[key][fabric.global_rank] for key in ("random", "added")}
-        trainer.go_on(state, own)
+        rank, added = fabric.global_rank, state.get("added")  # saves of before have none
+        here = {"random": state["random"][rank], "added": added[rank] if added else {}}
+        trainer.go_on(state, here)
     except UserError:  # of a mechanism that is not the library's
         raise
     except (KeyError, RuntimeError, TypeError, ValueError) as error:

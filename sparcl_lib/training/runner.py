@@ -33,10 +33,10 @@ from sparcl_lib.training.evaluation import InPrecision, confusion_matrix, pictur
 from sparcl_lib.training.identity import check_same_backbone, check_same_code, outside_facts
 from sparcl_lib.training.in_progress import StepSaver, begun_step, go_on, step_facts
 from sparcl_lib.training.places import find_places
-from sparcl_lib.training.plan import StepPlan, make_plan
+from sparcl_lib.training.plan import make_plan
 from sparcl_lib.training.restore import load_step, restore_model, start_step, step_record
 from sparcl_lib.training.run_directory import RunDirectory
-from sparcl_lib.training.step import Log, StepTrainer, share_statistics
+from sparcl_lib.training.step import Log, StepTrainer, check_weights, share_statistics
 from sparcl_lib.training.stopping import STOPS, stops_put_off
 from sparcl_lib.training.workspace import Workspace, open_workspace
 from sparcl_lib.writing import write_atomically
@@ -84,8 +84,9 @@ def train(
     out: run directory. steps: which ones, in order (None: all). resume: skip steps that are there,
     and go on inside one that was stopped, where it was saved: `sparcl_lib.training.in_progress`.
     start_from: another run whose step 0 is the same; it is copied instead of trained again.
-    accept_edits: go on although a term, mechanism or backbone of your own says something else now
-    than when the run began, as after a mistake in it was mended; it is written into the checkpoint.
+    accept_edits: go on although a term or mechanism of your own says something else now than when
+    the run began, as after a mistake in it was mended; inside a step a backbone may, too, and what
+    was said before is written into the step's checkpoint.
 
     A run goes on, and is started from, wherever its files lie now, if they hold what they held:
     `sparcl_lib.training.agreement`. Steps may be appended to the task of a finished run. A step
@@ -122,7 +123,7 @@ def train(
             directory.remove_progress(directory.steps_done())  # of one that ended while it saved
         with launched(config.precision, config.deterministic, **fabric_options) as fabric:
             fabric.barrier()
-            check_alike(fabric, workspace, resume)
+            check_alike(fabric, workspace, resume, accept_edits)
             # The others may see an older state of a network folder.
             steps = fabric.broadcast([k for k in steps if k not in directory.steps_done()])
             if config.model.sync_batch_norm and steps:
@@ -385,7 +386,7 @@ def _fit(
     try:
         trainer.fit(batches, log, saver)
         share_statistics(trainer.student)
-        _check_weights(trainer.student, trainer.plan)
+        check_weights(trainer.student, trainer.plan)
     except LossDiverged:
         if trainer.fabric.is_global_zero:
             directory.remove_progress([trainer.plan.step])
@@ -398,16 +399,6 @@ def _save(fabric: Fabric, directory: RunDirectory, step: int, state: dict[str, A
     else:
         directory.forget_record(step)
     fabric.barrier()
-
-
-def _check_weights(student: nn.Module, plan: StepPlan) -> None:
-    """Raise LossDiverged for a network that no checkpoint may hold."""
-    for name, value in student.state_dict().items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise LossDiverged(
-                f"the network is not a number after {plan.label}, in {name}: not saved{plan.kept}; "
-                f"lower optim.lr or the weights"
-            )
 
 
 def _evaluate(

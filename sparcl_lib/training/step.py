@@ -12,7 +12,7 @@ from torch import Tensor, distributed, nn
 from sparcl_lib.config import OptimConfig, at_step
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.definitions import Definition
-from sparcl_lib.errors import LossDiverged, UserError
+from sparcl_lib.errors import LossDiverged, OutsideFailed
 from sparcl_lib.methods import TERMS, Guarded, LossValues, Mechanism, StepContext, labelled_sums
 from sparcl_lib.models import (
     BACKBONES,
@@ -55,6 +55,23 @@ def share_statistics(model: nn.Module) -> None:
     if distributed.is_available() and distributed.is_initialized():
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
+
+
+def broken_weight(model: nn.Module) -> str | None:
+    """The first entry of its state that holds what is not finite."""
+    values = model.state_dict().items()
+    broken = (name for name, x in values if x.is_floating_point() and not x.isfinite().all())
+    return next(broken, None)
+
+
+def check_weights(student: nn.Module, plan: StepPlan) -> None:
+    """Raise LossDiverged for a network that no checkpoint may hold."""
+    broken = broken_weight(student)
+    if broken:
+        raise LossDiverged(
+            f"the network is not a number after {plan.label}, in {broken}: not saved{plan.kept}; "
+            f"lower optim.lr or the weights"
+        )
 
 
 @dataclass
@@ -126,8 +143,7 @@ class StepTrainer:
             self.done += 1
             after_iteration(self)
         self._restore_random_state()  # where no batch was left
-        for mechanism in self.mechanisms:
-            mechanism.after_step()
+        self._end()
 
     def begin(self, batches: Iterable[StepBatch]) -> None:
         """What mechanisms do before the first iteration, once; they may go through `batches`. `fit`
@@ -201,6 +217,20 @@ class StepTrainer:
         self.rows = [(iteration, dict(values)) for iteration, values in progress["log"]]
         self.done, self._begun, self._random = progress["iteration"], True, here["random"]
 
+    def _end(self) -> None:
+        """What mechanisms do after the last iteration. Raises OutsideFailed where one of a user's
+        leaves a network that no checkpoint may hold, LossDiverged where it was so before."""
+        if self.may_fail_at_the_end:
+            check_weights(self.student, self.plan)
+        for mechanism in self.mechanisms:
+            mechanism.after_step()
+            broken = broken_weight(self.student) if isinstance(mechanism, Guarded) else None
+            if broken:
+                raise OutsideFailed(
+                    f"mechanism {mechanism.name}: after_step() leaves what is not a number in "
+                    f"{broken} of the network"
+                )
+
     def _restore_random_state(self) -> None:
         if self._random is not None:
             set_random_state(self._random, self.fabric.device)
@@ -261,7 +291,7 @@ class StepTrainer:
         return LossValues(total, terms)
 
     def _backward(self, total: Tensor, iteration: int) -> None:
-        """Gradients. Raises UserError where code that is not the library's has broken them."""
+        """Gradients. Raises OutsideFailed where code that is not the library's has broken them."""
         try:
             self.fabric.backward(total)
         except RuntimeError as error:
@@ -272,7 +302,7 @@ class StepTrainer:
             outside += [m.found.title for m in self.mechanisms if isinstance(m, Guarded)]
             if "inplace operation" not in str(error) or not outside:
                 raise
-            raise UserError(
+            raise OutsideFailed(
                 f"{self.plan.label}, iteration {iteration}: something was changed in place, as by "
                 f"x += 1, x[mask] = 0 or ReLU(inplace=True), of which the gradient needs what it "
                 f"was: look in the {' and '.join(outside)}, and write x = x + 1 and torch.where"

@@ -580,7 +580,11 @@ def plan(base, space, tmp_path):
 
 @pytest.mark.parametrize("row, message", [
     ("optim.iterations: {low: 2, high: 40}", "got 14.1; a range of whole numbers has whole: true"),
-    ("optim.momentum: {low: 0.5, high: 1.5}", "below 1, got 1.5"),
+    (
+        "optim.iterations: {low: 2, high: 40}\noptim.lr: {low: 0.01, high: 0.1}",
+        "got 14.1; a range of whole numbers has whole: true",
+    ),
+    ("optim.momentum: {low: 0.5, high: 1.5}", "below 1, got 1.499"),
     ("data.batch_size: [4, 8, -3]", "got -3"),
     ("method.classifier_init: [random, unknown]", "set method.unknown=2"),
 ])  # fmt: skip
@@ -598,7 +602,7 @@ def test_extremes_are_every_choice_and_both_ends():
     space = {"a": Range(low=1, high=3, whole=True), "b": Range(low=0.5, high=1.5), "c": ("x", None)}
     drawn = list(extremes(space))
     assert {d["a"] for d in drawn} == {1, 3} and {d["c"] for d in drawn} == {"x", None}
-    assert {0.5, 1.5} < {d["b"] for d in drawn} and all(type(d["a"]) is int for d in drawn)
+    assert {0.501, 1.499} < {d["b"] for d in drawn} and all(type(d["a"]) is int for d in drawn)
 
 
 def test_budget_is_equal_and_a_longer_one_goes_on(plan, recorder):
