@@ -748,7 +748,8 @@ F.cross_entropy(z, t, ignore_index=255).backward()
 z_six = torch.randn(1, 6, 2, 3, generator=generator).requires_grad_()
 t_six = torch.tensor([[[0, 2, 255], [4, 1, 0]]])  # no pixel of the last class
 F.cross_entropy(z_six, t_six, ignore_index=255).backward()
-check(  # in inference mode, where nothing has a gradient
+# In inference mode nothing has a gradient.
+check(
     "3.2", torch.inference_mode()(push_on_logits),
     [((z.detach(), t), z.grad), ((z.detach()[:1], t[:1]), 1.7 * z.grad[:1]),
      ((z_six.detach(), t_six), z_six.grad)],

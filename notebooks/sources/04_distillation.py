@@ -844,7 +844,8 @@ def by_autograd(logits, label, num_old):
 one = torch.tensor([1.0, 4.0, 0.0, 2.0, -1.0])
 far, large = torch.tensor([-2000.0, -2000.0, 0.0, 0.0, 0.0]), torch.tensor([999.0, 1000.0, 998.0])
 cases = [(one, 0, 3), (one, 1, 3), (one, 3, 3), (one, 4, 2), (one, 0, 1), (far, 0, 2), (large, 2, 2)]
-check(  # in inference mode, where nothing has a gradient
+# In inference mode nothing has a gradient.
+check(
     "4.2", torch.inference_mode()(unbiased_push), [(case, by_autograd(*case)) for case in cases],
     hint="what the label may mean, as probabilities among themselves, minus q; all K numbers sum to "
     "zero, and a softmax over the first num_old logits divides without underflow; backward() finds no "

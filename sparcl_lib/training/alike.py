@@ -45,7 +45,7 @@ Parts = dict[str, dict[str, Any]]
 """What to say of a name whose value differs -> name -> value."""
 
 
-def _parts(workspace: Workspace, resume: bool, accept_edits: bool) -> Parts:
+def _parts(workspace: Workspace, resume: bool, accept_edits: bool = False) -> Parts:
     """What is in no setting, or there by its place alone."""
     # By their files: what a term names may differ in each process, such as its device.
     files = {f.title: f.file for f in outside([workspace.config]) if f.file is not None}

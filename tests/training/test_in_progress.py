@@ -287,7 +287,8 @@ def test_a_full_disk_does_not_end_the_training(mini, undisturbed, tmp_path, monk
 
     monkeypatch.setattr(RunDirectory, "save_progress", full)
     train(run, out, accelerator="cpu")
-    line = f"cannot write {out / 'step-0' / 'in_progress.pt'}: No space left on device; the save"
+    file = out / "step-0" / "in_progress.pt"
+    line = f"cannot write {file}: No space left on device; step 0 is not saved"
     assert line in capsys.readouterr().err
     assert_same_run(out, undisturbed(run))
 
