@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import sparcl
 from PIL import Image
 
 import sparcl_lib
 from sparcl_lib import UserError, load_run, prediction, train
 from sparcl_lib.api import configure
-from sparcl_lib.cli import main
 from sparcl_lib.config import resolve, to_plain
 from sparcl_lib.course import runs as course_runs
 from sparcl_lib.data import open_source
@@ -544,13 +544,6 @@ def test_a_run_that_fails_is_warned_of(tmp_path):
 
 
 # The command
-def sparcl(capsys, *arguments) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        main([str(argument) for argument in arguments])
-    printed = capsys.readouterr()
-    return exit_.value.code, printed.out, printed.err.split("\r")[-1].strip()
-
-
 def test_sparcl_compare_wants_at_least_one_method(tmp_path, capsys):
     command = ("compare", "--dataset", "minivoc", "--tasks", "6-4", "--out", tmp_path / "out")
     empty = tmp_path / "rows.yaml"

@@ -14,6 +14,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -30,6 +31,8 @@ from sparcl_lib.experiments.space import Range
 from sparcl_lib.experiments.store import RunKeys, run_keys
 from sparcl_lib.experiments.sweep import Sweep, sweep
 from sparcl_lib.experiments.worker import Job, _check_keys, _check_worker, _scratch, read_files
+from sparcl_lib.methods import TERMS
+from sparcl_lib.models import BACKBONES
 from sparcl_lib.plain import nest
 from sparcl_lib.plugins import load_plugins
 from sparcl_lib.revision import trained_by
@@ -40,6 +43,13 @@ distributed = pytest.importorskip("distributed", reason="the extra cluster is no
 ROOT = Path(__file__).parents[2]
 
 QUICK = ("optim.iterations=2", "data.size=32", "data.batch_size=4", "tensorboard=false")
+
+
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    """What a test defines goes with it: another one would hear that it takes no part."""
+    with patch.dict(TERMS), patch.dict(BACKBONES):
+        yield
 
 
 @pytest.fixture(scope="module")
