@@ -131,10 +131,7 @@ class RunStore:
             tell(f"{place}: another process trains it; waiting for its end")
             lock.acquire()
         except OSError as error:
-            raise UserError(
-                f"cannot keep {place}: {error.strerror or error}; name a folder as the store, or "
-                f"permit writing there"
-            ) from error
+            raise _cannot_keep(place, error) from error
         try:
             yield
         finally:
@@ -154,11 +151,15 @@ def make_store(root: Path, inside: str = "") -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot keep runs in {root}: {error.strerror or error}; name a folder as the store, "
-            f"or permit writing there"
-        ) from error
+        raise _cannot_keep(f"runs in {root}", error) from error
     return folder
+
+
+def _cannot_keep(what: str | Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot keep {what}: {error.strerror or error}; name a folder as the store, or permit "
+        f"writing there"
+    )
 
 
 def _has_first(path: Path) -> bool:

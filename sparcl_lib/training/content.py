@@ -169,10 +169,8 @@ def file_difference(then: Images, now: Images, source: Source, split: str) -> st
 def list_difference(then: Collection[str], now: Collection[str]) -> str | None:
     """Images that are on one of two lists alone, or None."""
     gone, come = sorted(set(then) - set(now)), sorted(set(now) - set(then))
-    texts = [f"without {first_few(gone, _SHOWN)}"] * bool(gone) + [
-        f"with {first_few(come, _SHOWN)}"
-    ] * bool(come)
-    return " and ".join(texts) or None
+    differing = (("without", gone), ("with", come))
+    return " and ".join(f"{w} {first_few(ids, _SHOWN)}" for w, ids in differing if ids) or None
 
 
 def _is_generated(source: Source) -> bool:

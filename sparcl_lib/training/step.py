@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, distributed, nn
 
 from sparcl_lib.config import OptimConfig, at_step
@@ -196,9 +197,10 @@ class StepTrainer:
         Raises UserError for what cannot be saved.
         """
         moved = {m.name: m.progress() for m in self.mechanisms if isinstance(m, Guarded)}
+        added = {name: state for name, state in moved.items() if state is not None}
         return {
             "random": random_state(self.fabric.device),
-            "added": {name: on_cpu(state) for name, state in moved.items() if state is not None},
+            "added": move_data_to_device(added, torch.device("cpu")),
         }
 
     def go_on(self, progress: Mapping[str, Any], here: Mapping[str, Any]) -> None:
@@ -307,15 +309,6 @@ class StepTrainer:
                 f"x += 1, x[mask] = 0 or ReLU(inplace=True), of which the gradient needs what it "
                 f"was: look in the {' and '.join(outside)}, and write x = x + 1 and torch.where"
             ) from error
-
-
-def on_cpu(value: Any) -> Any:
-    """Plain data, as a checkpoint keeps them, with all tensors on the CPU."""
-    if isinstance(value, Tensor):
-        return value.cpu()
-    if isinstance(value, dict):
-        return {key: on_cpu(inner) for key, inner in value.items()}
-    return type(value)(map(on_cpu, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _cure(terms: Mapping[str, Tensor]) -> str:
