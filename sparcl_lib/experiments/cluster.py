@@ -8,10 +8,12 @@ those of one machine.
 
 import asyncio
 import logging
+import math
 import shutil
 import signal
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
@@ -53,6 +55,8 @@ _WORKER_ARGUMENTS = ("--memory-limit", "0")
 _MOST = 1024
 _POLL = 2.0
 """Seconds after which it is seen that workers have come or gone."""
+_ALONE = 60.0
+"""Seconds without a worker after which that is said."""
 _REACHED_WITHIN = "20s"
 _GONE = (OSError, RuntimeError)
 """What dask raises where nobody answers any more."""
@@ -87,6 +91,8 @@ class Cluster:
         self._stopped = False
         self._most_jobs = _MOST
         """As many as a system takes that has refused one."""
+        self._last_worker = math.inf
+        """When there was one, by the clock; never, once its lack is said."""
         self._connecting = threading.Lock()
 
     def store(self, roots: tuple[Path, ...], accelerator: str) -> RunStore:
@@ -102,6 +108,7 @@ class Cluster:
     def _wait_for(self, waiting: Waiting) -> Results:
         threads = ThreadPoolExecutor(_MOST)
         running: dict[Future[CallResult], Any] = {}
+        self._last_worker = time.monotonic()
         try:
             while waiting or running:
                 lanes = self._count_workers(len(waiting) + len(running))
@@ -130,8 +137,10 @@ class Cluster:
         with self._connecting:
             if self._client is None:
                 self._client = self._connect()
-                workers, link = len(self._client.nthreads()), self._client.dashboard_link
-                print(f"sparcl: workers so far: {workers}; dashboard: {link}", file=sys.stderr)
+                said = f"sparcl: workers so far: {len(self._client.nthreads())}"
+                if "dashboard" in self._client.scheduler_info()["services"]:
+                    said += f"; dashboard: {self._client.dashboard_link}"
+                print(said, file=sys.stderr)
         return self._client
 
     def _connect(self) -> Any:
@@ -174,7 +183,20 @@ class Cluster:
             wanted = max(len(self._jobs.worker_spec), min(most, calls))
             if there < wanted:
                 self._hand_in_jobs(wanted)
+        self._say_if_alone(there)
         return max(1, there)
+
+    def _say_if_alone(self, workers: int) -> None:
+        """Once, for a bar that stands still does not say that no worker comes."""
+        now = time.monotonic()
+        if workers:
+            self._last_worker = now
+        elif now - self._last_worker > _ALONE:
+            self._last_worker = math.inf
+            why = "its scheduler has none: start one"
+            if isinstance(self._where, Jobs):
+                why = f"the jobs of {self._where.file} wait in the queue, or their logs say why"
+            tell(f"sparcl: no worker for {_ALONE:.0f} s: {why}")
 
     def _hand_in_jobs(self, wanted: int) -> None:
         """As `scale` of dask's cluster, which would not tell that a job is refused, and wait on."""
@@ -321,5 +343,5 @@ def _hand_in(jobs: Jobs, jobqueue: Any) -> Any:
     try:
         return kind(**_ONE_RUN_EACH | options)
     except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition(". Very likely")[0]  # then all arguments
         raise UserError(f"{jobs.file}: dask-jobqueue refuses it: {reason}") from error

@@ -251,6 +251,42 @@ def test_no_scheduler_and_wrong_files_are_one_line(base, tmp_path, monkeypatch):
         assert "\n" not in str(raised.value)
 
 
+def test_a_setting_of_jobs_that_nobody_knows_is_named_alone(tmp_path):
+    """dask-jobqueue lists all its arguments behind it."""
+    file, commands = tmp_path / "slurm.yaml", tmp_path / "bin"
+    commands.mkdir()
+    (commands / "sbatch").write_text("#!/bin/sh\n", "utf-8")
+    (commands / "sbatch").chmod(0o755)
+    file.write_text("system: slurm\nworkers: 2\nmemory: 1GB\nwalltim: '1:00'\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "sparcl_lib", "compare", "--dataset", "minivoc", "--tasks", "6-4",
+         "--methods", "FT", "--out", str(tmp_path / "out"), "--cluster", str(file)],
+        env=os.environ | {"PATH": str(commands)}, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    refused = "dask-jobqueue refuses it: Got unexpected keyword argument 'walltim'"
+    assert (done.returncode, done.stderr) == (2, f"sparcl: {file}: {refused}\n")
+
+
+def test_that_no_worker_comes_is_said_once(base, tmp_path, monkeypatch):
+    """The bar stood still without a word. A worker comes here when that is said."""
+    monkeypatch.setattr("sparcl_lib.experiments.cluster._ALONE", 0.2)
+    monkeypatch.setattr("sparcl_lib.experiments.cluster._POLL", 0.05)
+    said: list[str] = []
+    with distributed.LocalCluster(
+        n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None,
+        protocol="inproc://", local_directory=tmp_path / "dask",
+    ) as started:  # fmt: skip
+        monkeypatch.setattr(
+            "sparcl_lib.experiments.cluster.tell",
+            lambda line: (said.append(line), started.scale(1)),
+        )
+        with open_cluster(started.scheduler_address) as cluster:
+            store = open_store(tmp_path / "runs", cluster=cluster)
+            runs, errors = run_all([base.config("FT", seed) for seed in (0, 1)], store)
+    assert errors == [] and len(runs) == 2
+    assert said == ["sparcl: no worker for 0 s: its scheduler has none: start one"]
+
+
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1", "http://127.0.0.1:8787"])
 def test_a_mistyped_address_is_one_line_of_the_command_and_of_a_notebook(address, tmp_path):
     """A client that reached nobody waited 40 s for its end, and said so in a traceback."""
@@ -410,7 +446,7 @@ def test_twelve_runs_are_those_of_the_pool_whoever_is_killed(cluster, tmp_path):
     again = start_client(cluster, tmp_path / "far", "--cluster", cluster.address)
     _, errors = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, errors
-    assert "dashboard: http://" in errors
+    assert "workers so far: " in errors and "dashboard" not in errors  # it has none
     after = at_home(tmp_path / "far")
     assert len(after) == 12 and {name: after[name] for name in before} == before
     here = start_client(cluster, tmp_path / "near", "--jobs", "2")
