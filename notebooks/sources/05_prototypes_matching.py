@@ -8,7 +8,7 @@
 # summary:
 #   - A prototype is a sum and a count; their quotient is the mean over all features that training has seen, early ones included. It is not where the finished network puts the class, and it says nothing about how wide the class is.
 #   - The loss pushes all locations of a class alike, so it moves classes and does not shape them. mse pulls like a spring, l2 with a constant force, and the same weight means something else in each.
-#   - To the unbiased cross-entropy without distillation it adds fifteen points after one new class and seven after four. The more of MiB's distillation, the less is left for it; on MiB and on LwF no gain is shown on 6-1 or in the disjoint setup of 6-4, although on MiB it halves the drift, too.
+#   - To the unbiased cross-entropy without distillation it adds more than fifteen points after one new class and seven after four. The more of MiB's distillation, the less is left for it; on MiB and on LwF no gain is shown on 6-1 or in the disjoint setup of 6-4, although on MiB it halves the drift, too.
 #   - Not the guesses, as long as they come from a good teacher. A quarter of them is wrong, yet their means lie where the true ones do, and true labels bring next to nothing. On MiB there is little to give back. On 6-1 the drift costs the old head and classifier 21 points, but MiB's own follow it and lose eight; 14 others went to new names.
 # ends_with: matching, alone and on top of distillation, with true labels as the control
 # reading_minutes: 90
@@ -979,7 +979,7 @@ explore(
 )  # fmt: skip
 
 # %% [markdown]
-# A quarter of the guesses is wrong. Two thirds of the wrong ones lie on background, nearly all of these beside an object (the hatched rims in the picture); the others take one old class for another. But
+# A quarter of the guesses is wrong. Two thirds of the wrong ones lie on background, nearly all of these beside an object (as around the star of the first picture); the others take one old class for another. But
 # look at the second column of the table before you blame them. The mean of what is *called* a disc is 6 % of the way to another
 # class from the mean of the discs; the worst class is off by twice that. The drift that matching is there to prevent is 72 %. (The mean of a single batch misses the
 # true mean by 19 to 34 %, but by chance, another way each time; what the guesses do wrong they do every time.)
@@ -1040,8 +1040,8 @@ gains_text(on_mib).rename_axis("with true labels")
 assert on_mib.iloc[0]["mIoU, all", "low"] > 0 and abs(on_mib.iloc[1]["mIoU, all", "mean"]) < 1
 
 # %% [markdown]
-# On MiB true labels are worth half a point, over guesses and over MiB alone. It is the one gain in mIoU on MiB in this
-# chapter of which the interval leaves zero out: small, and among so many intervals one may do so by chance.
+# On MiB true labels are worth half a point, over guesses and over MiB alone. Beside the gain of matching in the overlapped setup it is the one gain in mIoU on MiB in this
+# chapter of which the interval leaves zero out: both are small, and among so many intervals one or two may do so by chance.
 #
 # So in step 1 the pseudo-labels are not the weak link. They are the network's own predictions, though, and get worse with it: after four steps on 6-1 two of three
 # of UCE with matching are wrong, and a little more than one of three of MiB's (further part). There the control is still to be made; its settings are above, and it is a good project.

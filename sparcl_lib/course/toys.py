@@ -71,7 +71,7 @@ def plot_points(
         labels: (N,) int64, 0 to 3.
         prototypes: (C, 2), drawn as large hollow markers; rows of NaN are left out.
         pushes: (N, 2), drawn as arrows that begin at the points; none where there is no push.
-        names: of the classes, for a legend; none without.
+        names: of the classes, for a legend below the figure; none without.
         legend: False for names that only a legend of the whole figure is to show.
     """
     for label, (colour, marker) in enumerate(_LOOKS):
@@ -93,7 +93,10 @@ def plot_points(
     axes.set(xlim=(-0.15, _EDGE), ylim=(-0.15, _EDGE), aspect="equal")
     axes.set(xlabel="channel 0", ylabel="channel 1")
     if names and legend:
-        axes.legend(loc="upper right", fontsize=8, frameon=True, handletextpad=0.2)
+        axes.figure.legend(  # below, where no point is
+            *axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(names),
+            fontsize=8, handletextpad=0, columnspacing=0.8,
+        )  # fmt: skip
 
 
 def _columns(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -160,14 +160,18 @@ def test_points_are_the_same_for_all_and_fit_a_relu():
 
 def test_points_are_drawn_by_class_with_prototypes_and_arrows():
     toy = four_classes(each=3)
-    _, axes = panels(width=4.4, height=4.2)
+    figure, axes = panels(width=4.4, height=4.2)
     plot_points(axes, toy.features, toy.labels)
-    assert len(axes.collections) == 4 and axes.get_legend() is None
-    _, axes = panels(width=4.4, height=4.2)
+    assert len(axes.collections) == 4 and figure.legends == []
+    figure, axes = panels(width=4.4, height=4.2)
     pushes = toy.prototypes[toy.labels] - toy.features
     plot_points(axes, toy.features, toy.labels, toy.prototypes, pushes, toy.names)
     assert len(axes.collections) == 9
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(toy.names)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(toy.names)
+    figure.draw_without_rendering()
+    above = axes.get_window_extent().y0 - legend.get_window_extent().y1
+    assert above > 0 and axes.get_legend() is None  # it covered points
     arrows = axes.collections[-1]
     assert arrows.U.tolist() == pytest.approx(pushes[:, 0].tolist())
     assert arrows.get_offsets()[4].tolist() == pytest.approx(toy.features[4].tolist())
@@ -175,9 +179,9 @@ def test_points_are_drawn_by_class_with_prototypes_and_arrows():
     _, axes = panels(width=4.4, height=4.2)
     plot_points(axes, toy.features, toy.labels, None, pushes)
     assert axes.collections[-1].U.tolist() == pytest.approx(pushes[1::2, 0].tolist())
-    _, axes = panels(width=4.4, height=4.2)
+    figure, axes = panels(width=4.4, height=4.2)
     plot_points(axes, toy.features, toy.labels, pushes=0 * pushes, names=toy.names, legend=False)
-    assert len(axes.collections[-1].U) == 0 and axes.get_legend() is None
+    assert len(axes.collections[-1].U) == 0 and figure.legends == []
     assert axes.get_legend_handles_labels()[1] == list(toy.names)  # for one of the figure
 
 

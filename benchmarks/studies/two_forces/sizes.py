@@ -28,7 +28,13 @@ from sparcl_lib.writing import write_csv
 
 HERE = Path(__file__).parent
 DISJOINT = RunBase(dataset="minivoc", task="6-4", setup="disjoint")
-MEASURED = ("UCE", "UCE + repulsion", "UCE + both", "UCE + repulsion of directions")
+MEASURED = (
+    "UCE",
+    "UCE + repulsion",
+    "UCE + both",
+    "UCE + repulsion of directions",
+    "UCE + repulsion of directions, up to a margin",
+)
 
 
 def sizes(found: NetworkLocations) -> dict[str, float]:

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from sparcl_lib import losses, term
 from sparcl_lib.labels import BACKGROUND, VOID
 from sparcl_lib.methods.context import StepContext
+from sparcl_lib.prototypes import class_means, class_sums
 
 
 def object_labels(context: StepContext) -> Tensor:
@@ -33,3 +34,12 @@ def repulsion_of_directions(context: StepContext) -> Tensor:
     """Repulsion of features of length 1, which longer features do not satisfy."""
     directions = F.normalize(context.output.features, dim=1)
     return losses.repulsion(directions, context.anchored_labels, context.num_classes)
+
+
+@term(needs_teacher=True, first_step=0)
+def repulsion_up_to_a_margin(context: StepContext, *, margin: float = 0.6) -> Tensor:
+    """Mean square of what pairs of means of directions lack to a distance: the push ends there."""
+    directions = F.normalize(context.output.features, dim=1)
+    sums, counts = class_sums(directions, context.anchored_labels, context.num_classes)
+    lack = (margin - torch.pdist(class_means(sums, counts)[counts > 0])).clamp(min=0)
+    return lack.square().sum() / max(1, len(lack))
