@@ -19,6 +19,7 @@ import io
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import sys
@@ -862,7 +863,7 @@ def space_case(world: World, draw: Draw) -> Case:
         if len(trials) != 2:
             return f"{len(trials)} trials in place of 2"
         for trial in trials:
-            chosen = dict(part.partition("=")[::2] for part in trial["settings"].split(" "))
+            chosen = dict(part.partition("=")[::2] for part in shlex.split(trial["settings"]))
             for name, row in written.items():
                 place = int(name[:-1].rpartition("[")[2]) if name.endswith("]") else None
                 found = yaml.safe_load(chosen[name.partition("[")[0]])

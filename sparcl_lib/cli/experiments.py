@@ -27,6 +27,7 @@ from sparcl_lib.cli.options import (
     layers,
     names,
     numbers,
+    spelled,
 )
 from sparcl_lib.errors import UserError
 from sparcl_lib.tasks.classes import unknown_name
@@ -174,7 +175,7 @@ def compare(
     compared: list[str | Variant] = []
     compared += [] if methods is None else names(methods, "--methods")
     compared += read_variants(variants) if variants else []
-    _check_against(against, compared)
+    against = _check_against(against, compared)
     overrides = tuple(layers(config, settings, backbone_weights))
     bases = [
         RunBase(dataset=dataset, task=task, setup=setup, data_root=data_root, overrides=overrides)
@@ -194,13 +195,15 @@ def compare(
     end_with(result.errors)
 
 
-def _check_against(against: str | None, compared: "Iterable[str | Variant]") -> None:
-    """Before anything is trained."""
+def _check_against(against: str | None, compared: "Iterable[str | Variant]") -> str | None:
+    """As the method is spelled. Before anything is trained."""
     from sparcl_lib.methods import method_name
 
     known = [method_name(m) if isinstance(m, str) else m.name for m in compared]
+    against = spelled(against, known)
     if against is not None and against not in known:
         raise unknown_name("method", against, known)
+    return against
 
 
 def _opened(cluster: str | None, jobs: int | None) -> AbstractContextManager["Cluster | None"]:

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,13 +108,13 @@ def layers(
 
     Raises UserError where the last two say different weights.
     """
-    from sparcl_lib.plain import read_yaml
+    from sparcl_lib.plain import flatten, read_yaml
 
     read, said = ([read_yaml(config)] if config else []), given(settings)
     if backbone_weights is None:
         return [*read, said]
     weights = None if backbone_weights == "none" else backbone_weights
-    if said.get("model", {}).get("weights", weights) != weights:
+    if flatten(said).get("model.weights", weights) != weights:
         raise UserError("--backbone-weights and --set model.weights differ: give one of them")
     return [*read, {"model": {"weights": weights}}, said]
 
@@ -143,6 +143,16 @@ def end_with(errors: Sequence[str]) -> None:
         print(f"sparcl: failed: {printable(error)}", file=sys.stderr)
     if errors:
         raise typer.Exit(1)
+
+
+def spelled(name: str | None, known: Iterable[str]) -> str | None:
+    """A name that is given in any case as it is known; as it is where it is not."""
+    names = list(known)
+    return (
+        name
+        if name is None or name in names
+        else {n.lower(): n for n in names}.get(name.lower(), name)
+    )
 
 
 def print_checks(checks: Sequence[tuple[bool, str]]) -> None:

@@ -34,6 +34,7 @@ from sparcl_lib.cli.options import (
     layers,
     numbers,
     print_checks,
+    spelled,
 )
 from sparcl_lib.cli.predict import predict
 from sparcl_lib.cli.reproduce import complete_recipe, recipes, reproduce
@@ -232,13 +233,15 @@ def report(
 ) -> None:
     """One table or page over several runs, the published row beside each of ours."""
     from sparcl_lib.report import load_runs, render
+    from sparcl_lib.report.runs import by_method
     from sparcl_lib.writing import write_text
 
     loaded = load_runs(runs)
+    against = spelled(against, by_method(loaded))
     if out is None:
         print(render(loaded, format, against))
         return
-    if format == "html" and against is None:
+    if format.lower() == "html" and against is None:
         from sparcl_lib.report.page import write_report
 
         write_report(loaded, out, "Results")  # with a link to the course

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -23,17 +23,14 @@ import torch
 
 from sparcl_lib.config import RunConfig
 from sparcl_lib.cores import cores
-from sparcl_lib.data import Source, open_source, partition, read_lists, scan
-from sparcl_lib.data.remarks import class_remarks, list_remarks, step_remarks
-from sparcl_lib.data.splits import hold_out
 from sparcl_lib.definitions import Definition
 from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
-from sparcl_lib.plain import is_yaml
 from sparcl_lib.plugins import can_travel, files_of, load_files, outside
 from sparcl_lib.progress import BarsOfOthers, one_line, ticking, tqdm
 from sparcl_lib.run import Run
 from sparcl_lib.stops import stops_come_out
+from sparcl_lib.training.workspace import open_workspace
 
 DIED = "its process died, perhaps for lack of memory, or one beside it did: try fewer jobs"
 _IN_A_SCRIPT = (
@@ -87,8 +84,8 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     results: dict[RunKeys, CallResult] = {k: _kept(store, c, k) for k, c in wanted.items()}
     missing = {k: c for k, c in wanted.items() if results[k] == CallResult()}
     calls: dict[Any, Call] = {
-        k.first: partial(store.train_first, c, k)
-        for k, c in missing.items() if not store.has_first(k)
+        k.first: partial(store.train_first, missing[k], k)
+        for k in reversed(missing) if not store.has_first(k)
     }  # fmt: skip
     after: dict[Any, dict[Any, Call]] = {first: {} for first in calls}
     for k, c in missing.items():
@@ -108,34 +105,16 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
 def tell_of_data(configs: Iterable[RunConfig]) -> None:
     """What each run would say of its lists, once for all: what they print is not seen."""
     said: dict[str, None] = {}
-    places = {
-        (c.dataset, c.data_root, c.task, c.class_order, c.setup, c.data.splits, c.data.held_out): c
+    cut = {
+        (c.dataset, c.data_root, c.task, c.class_order, c.setup, c.data.splits, c.data.held_out,
+         c.method.joint): c
         for c in configs
-    }
-    for config in places.values():
-        source = open_source(config.dataset, config.data_root)
-        published, tests_val = not is_yaml(config.task), config.data.held_out == 0
-        said |= dict.fromkeys(list_remarks(source, published, tests_val))
-        said |= dict.fromkeys(_of_steps(config, source))
+    }  # fmt: skip
+    for config in cut.values():
+        with suppress(UserError):  # the runs say it
+            said |= dict.fromkeys(open_workspace(config, sys.stderr.isatty()).remarks)
     for line in said:
         print(f"sparcl: {line}", file=sys.stderr)
-
-
-def _of_steps(config: RunConfig, source: Source) -> list[str]:
-    """What is odd about the images of each step, listed ones above all, and about its classes."""
-    task, by_rule = source.task(config.task, config.class_order), config.data.splits is None
-    try:
-        listed = scan(source, "train", sys.stderr.isatty())
-        train, held = hold_out(listed, config.data.held_out)
-        test = held if config.data.held_out else scan(source, "val", sys.stderr.isatty())
-        if config.data.splits is None:
-            steps = partition(train, task, config.setup)
-        else:
-            steps = read_lists(config.data.splits, listed, task)
-    except UserError:
-        return []  # the runs say it
-    odd = [] if by_rule or config.method.joint else step_remarks(steps, listed, task, config.setup)
-    return [*odd, *class_remarks(train, steps, test, task)]
 
 
 def _kept(store: RunStore, config: RunConfig, keys: RunKeys) -> CallResult:

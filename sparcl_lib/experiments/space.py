@@ -213,6 +213,8 @@ def recipe_values(space: Space, config: RunConfig) -> dict[str, Any]:
         value = flat.get(name)
         if place is not None:
             value = at_step(value, place) if isinstance(value, list) else None
+        elif isinstance(value, list) and len(value) == 1:  # the same at all steps
+            value = value[0]
         if value is not None and _holds(row, value):
             values[key] = value
     return values

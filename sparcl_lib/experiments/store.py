@@ -51,6 +51,7 @@ def run_keys(config: RunConfig) -> RunKeys:
     first = _digest({**_trained_by(outside_facts(config, 0)), **identity.first})
     name = re.sub(r"[^\w.]+", "-", config.method.name)
     name = name.encode()[:_LONGEST].decode(errors="ignore")
+    name = "first-run" if name == "first" else name  # not to be taken for a shared step 0
     return RunKeys(f"{name}-{run}", f"first-{first}")
 
 
@@ -82,8 +83,10 @@ class RunStore:
 
     def find(self, config: RunConfig, keys: RunKeys, checkpoints: bool = False) -> Run | None:
         """The run, if it is complete; checkpoints: whether its networks are needed too."""
-        for root in self.roots:
-            run = Run(config, RunDirectory(root / keys.run), RunDirectory(root / keys.first))
+        firsts = self._places(keys.first)
+        for place, beside in zip(self._places(keys.run), firsts):
+            first = next(filter(_has_first, [beside, *firsts]), beside)
+            run = Run(config, RunDirectory(place), RunDirectory(first))
             if run.complete(checkpoints):
                 return run
         return None
@@ -103,6 +106,8 @@ class RunStore:
             found = places[-1]
             with self._lock(keys.first):
                 if not _has_first(found):  # another process may have been at it
+                    # Stopped in its test it may bear the later settings of another run.
+                    RunDirectory(found).config_file.unlink(missing_ok=True)
                     self.fit(config, found, steps=[0], resume=True)
         return found
 

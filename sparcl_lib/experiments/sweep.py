@@ -7,6 +7,7 @@ journal is written, whose own lock would outlive them for half a minute.
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -296,7 +297,7 @@ def trials_table(plan: Sweep) -> pd.DataFrame:
     for method in plan.spaces:
         for trial in _study(plan, method).get_trials(deepcopy=False):
             notes = trial.user_attrs
-            listed = {name: " ".join(notes.get(name, ())) for name in ("settings", "runs")}
+            listed = {name: shlex.join(notes.get(name, ())) for name in ("settings", "runs")}
             numbers = {name: notes.get(name) for name in (*SCORES, "seconds")}
             state = {"method": method, "trial": trial.number, "state": trial.state.name.lower()}
             ended = {"chosen_by": plan.chosen_by(method), "error": notes.get("error", "")}
@@ -315,7 +316,7 @@ def sweep_text(table: pd.DataFrame) -> str:
         level = [str(n) for n in rows["trial"][rows[OBJECTIVE] == best[OBJECTIVE]]]
         which = f"trial {level[0]}" if len(level) == 1 else f"trials {' and '.join(level)} alike"
         listing = rows[["trial", *SCORES, "seconds", "settings"]].to_string(index=False)
-        options = " ".join(f"--set {setting}" for setting in best["settings"].split(" "))
+        options = " ".join(f"--set {shlex.quote(s)}" for s in shlex.split(best["settings"]))
         blocks.append(
             f"{method}: {len(rows)} trials, {rows['seconds'].sum():.0f} s of training\n{listing}\n"
             f"best by {best['chosen_by']}: {which}, {OBJECTIVE} {best[OBJECTIVE]:.1f}"

@@ -13,7 +13,7 @@ _ADE_IMAGES = 20_210
 
 def images_per_step(config: RunConfig, counted: bool = False) -> list[int] | None:
     """Training images of each step that the method has, by rule; None where they are not known."""
-    task = get_task(config.dataset, config.task)
+    task = get_task(config.dataset, config.task, config.class_order)
     presence = _presence(config, counted)
     if presence is None and config.dataset != "ade20k":
         return None

@@ -116,7 +116,7 @@ def gains_text(gains: pd.DataFrame, decimals: Mapping[str, int] | None = None) -
         found = Interval(row["mean"], row["low"], row["high"], seeds=0)
         center, low, high = (f"{value:+.{digits}f}" for value in found[:3])
         if pd.isna(found.low):
-            return center
+            return "–" if pd.isna(found.mean) else center
         return f"{center} ({low} to {high}){' *' if found.beyond else ''}"
 
     titles = gains.columns.unique(level=0)

@@ -51,7 +51,7 @@ class ReportRun(NamedTuple):
     @property
     def joint(self) -> bool:
         """Whether all classes of several steps were learned at once, whatever the method's name."""
-        return len(self.metrics["images"]) == 1 < len(self.metrics["classes"])
+        return bool(self.metrics["steps"][0]["step"] > 0)  # all others begin with step 0
 
     @property
     def group(self) -> tuple[str, str, str]:

@@ -195,11 +195,13 @@ def curves(runs: list[ReportRun]) -> list[dict[str, Any]]:
         return []
     methods = by_method(runs)
     panels = {
-        ALL_CLASSES: {m: pd.DataFrame([_all(r) for r in rs]) for m, rs in methods.items()},
+        ALL_CLASSES: {m: pd.DataFrame([_all(r) for r in rs]).astype(float)
+                      for m, rs in methods.items()},
         FIRST_CLASSES: {m: pd.DataFrame([first_step_miou(r) for r in rs])
                         for m, rs in methods.items()},
     }  # fmt: skip
-    if all(lines[len(counts) - 1].isna().all() for lines in panels[FIRST_CLASSES].values()):
+    last = len(counts) - 1  # which a run that has not finished lacks
+    if not any(last in m and m[last].notna().any() for m in panels[FIRST_CLASSES].values()):
         del panels[FIRST_CLASSES]
     several = any(len(members) > 1 for members in methods.values())
     caption = (

@@ -90,7 +90,7 @@ def plan_runs(
     data_root: where images are counted; None: counts as published, and a folder `data`.
     """
     planned: list[PlannedRun] = []
-    for seed in seeds:
+    for seed in dict.fromkeys(seeds):
         for row in rows:
             config = resolve(
                 row.dataset, row.method, [row.settings, *overrides],

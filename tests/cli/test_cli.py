@@ -459,6 +459,7 @@ def test_help(command, capsys):
         (["--set", "data_root=elsewhere"], "give it by the option --data-root "),
         (["--set", "seed=-1"], "seed must be at least 0 and at most 2147483647, got -1"),
         (["--set", "model.weights=a", "--backbone-weights", "b"], "differ: give one of them"),
+        (["--set", "model=3", "--backbone-weights", "none"], "model is a group of settings, not 3"),
         (["--accelerator", "gpu"], "accelerator gpu: PyTorch sees no such device here"),
         (["--accelerator", "cuda"], "accelerator cuda: PyTorch sees no such device here"),
         (["--accelerator", "foo"], "unknown accelerator 'foo'.*auto, cpu, gpu"),

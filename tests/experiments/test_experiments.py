@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from fabricated_runs import make_run
 
 from sparcl_lib.cli import main
 from sparcl_lib.config import first_step_difference, parse_settings
-from sparcl_lib.data import minivoc
+from sparcl_lib.data import minivoc, write_lists
 from sparcl_lib.errors import LossDiverged, UserError, printable
 from sparcl_lib.experiments import pool
 from sparcl_lib.experiments.ablation import Ablation, ablate, switches, variant_name
@@ -37,7 +38,7 @@ from sparcl_lib.experiments.comparison import (
     comparison_text,
     in_orders,
 )
-from sparcl_lib.experiments.pool import DIED, run_all, run_calls
+from sparcl_lib.experiments.pool import DIED, run_all, run_calls, tell_of_data
 from sparcl_lib.experiments.space import (
     Range,
     extremes,
@@ -61,7 +62,10 @@ from sparcl_lib.method_table import NO_BREAK
 from sparcl_lib.methods import TERMS
 from sparcl_lib.plugins import load_plugins
 from sparcl_lib.progress import one_line, tell
+from sparcl_lib.report import load_runs
 from sparcl_lib.tasks import get_task, shuffled_order
+from sparcl_lib.training.run_directory import RunDirectory
+from sparcl_lib.training.workspace import open_workspace
 
 STUDIES = Path(__file__).parents[2] / "benchmarks" / "studies"
 QUICK = ("optim.iterations=2", "data.size=32", "data.batch_size=4")
@@ -176,6 +180,59 @@ def test_a_failed_run_is_one_line_and_stops_no_other(base, tmp_path, capsys):
     recorder.fails = "never"  # the same call again trains what is missing
     runs, errors = run_all([base.config(m, 0) for m in ("MiB", "FT")], recorder.store, jobs=1)
     assert errors == [] and Counter(recorder.asked) == {"first": 1, "MiB": 2, "FT": 1}
+
+
+def test_a_step_0_that_stopped_in_its_test_serves_the_methods_that_come_next(
+    base, tmp_path, monkeypatch
+):
+    """It bore the name of the method that had trained it, and refused all others."""
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    recorder = Recorder(tmp_path / "runs")
+    config = base.config("FT", 0)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("sparcl_lib.training.runner.confusion_matrix", stopped)
+        recorder.store.train_first(config, run_keys(config))
+    (first,) = (tmp_path / "runs").glob("first-*")
+    trained = RunDirectory(first).load_checkpoint(0)
+    runs, errors = run_all([base.config(m, 0) for m in ("LwF", "MiB")], recorder.store, jobs=1)
+    assert errors == [] and all(run.complete(checkpoints=True) for run in runs)
+    assert RunDirectory(first).load_checkpoint(0)["seconds"] == trained["seconds"]  # not again
+    runs, errors = run_all([config], recorder.store, jobs=1)
+    assert errors == [] and recorder.asked.count("first") == 2  # the second one tested it
+
+
+def test_a_run_finds_its_step_0_in_another_folder_of_the_store(base, tmp_path):
+    """It was found without: its networks were there once, and not when asked for again."""
+    config = base.config("FT", 0)
+    keys = run_keys(config)
+    with_first = open_store(tmp_path / "course")
+    with_first.train_first(config, keys)
+    store = dataclasses.replace(with_first, roots=(tmp_path / "course", tmp_path / "mine"))
+    run = store.fetch(config, keys)
+    again = store.find(config, keys, checkpoints=True)
+    assert again is not None and again.first.path == run.first.path
+    assert again.directory.path == tmp_path / "mine" / keys.run and again.first.path.is_dir()
+
+
+def test_a_method_that_is_called_first_is_not_taken_for_a_step_0(base, recorder):
+    config = base.config("FT", 0, {"method": {"name": "first"}})
+    (run,), _ = run_all([config], recorder.store, jobs=1)
+    assert [r.method for r in load_runs(recorder.store.roots[0].glob("first-*"))] == ["first"]
+    assert run.directory.path.name.startswith("first-run-")
+
+
+def test_what_is_odd_about_lists_is_said_whichever_method_comes_last(base, tmp_path, capsys):
+    """Joint training, which takes the images of all steps at once, has nothing odd to tell."""
+    config = base.config("FT", 0)
+    steps = open_workspace(config, progress=False).train_ids
+    write_lists({**steps, 1: steps[1][1:]}, [], tmp_path / "lists")
+    listed = {"data": {"splits": str(tmp_path / "lists")}}
+    for methods in (("FT", "Joint"), ("Joint", "FT")):
+        tell_of_data([base.config(method, 0, listed) for method in methods])
+        assert "lacks 1 that it has" in capsys.readouterr().err
 
 
 def test_a_long_name_has_a_folder(base, recorder):
@@ -509,6 +566,9 @@ def test_space_of_a_method_and_its_settings(space, base):
         "optim.lr[1]": 0.058, "method.terms.kd.weight": 1.5, "method.classifier_init": "mib"
     }  # fmt: skip
     assert recipe_values({"optim.lr[1]": Range(low=0.1, high=1)}, config) == {}
+    same = base.config("Joint", 0)  # the same at all steps, which is a list of one
+    assert recipe_values({"optim.lr": Range(low=0.005, high=0.1)}, same) == {"optim.lr": 0.07}
+    assert recipe_values({"optim.lr": Range(low=0.005, high=0.1)}, config) == {}
 
 
 def test_a_single_choice_is_a_value_for_one_method(space, base):
@@ -780,7 +840,7 @@ def test_sweep_command_prints_the_best_and_writes_every_trial(tiny, space, tmp_p
     trials = pd.read_csv(tmp_path / "j-results" / "trials.csv")
     assert trials.chosen_by.tolist() == ["test images"] * 2
     printed = capsys.readouterr().out
-    best = r"best by test images: trials? \d.*--set optim.lr=\[0.05"
+    best = r"best by test images: trials? \d.*--set 'optim.lr=\[0.05"
     assert "FT: 2 trials" in printed and re.search(best, printed)
 
 
@@ -794,6 +854,11 @@ def test_trials_that_are_level_are_all_named():
     best = "best by test images: trials 1 and 2 alike, miou_all 7.0; the first: --set a=2"
     assert best in sweep_text(table)
     assert "images: trial 1, miou_all 7.0: --set a=2" in sweep_text(table[:2])
+    kept = shlex.join(['model.weights="/my data/w.pth"', "optim.lr=[0.1]"])
+    options = sweep_text(table[:1].assign(settings=kept)).rpartition(": ")[2]
+    assert shlex.split(options) == [
+        "--set", 'model.weights="/my data/w.pth"', "--set", "optim.lr=[0.1]"
+    ]  # fmt: skip
 
 
 # Comparison
@@ -861,7 +926,7 @@ def test_compare_command_says_how_far_methods_are_above_one(tiny, tmp_path, caps
     asked = ["--tasks", "6-4", "--methods", "FT,MiB", "--out", out]
     assert sparcl("compare", *quick(tiny), *asked, "--against", "SDR") == 2
     assert "unknown method 'SDR'. Valid: FT, MiB" in capsys.readouterr().err and not out.exists()
-    assert sparcl("compare", *quick(tiny), *asked, "--seeds", "0,1", "--against", "MiB") == 0
+    assert sparcl("compare", *quick(tiny), *asked, "--seeds", "0,1", "--against", "mib") == 0
     table = pd.read_csv(out / "results.csv")
     last = table[table.step == 1].set_index(["method", "seed"]).miou_all
     gain = (last["FT"] - last["MiB"]).mean()

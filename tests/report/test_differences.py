@@ -48,6 +48,13 @@ def test_the_rows_of_a_table_to_read_say_whether_zero_is_outside():
     assert shown.loc["matching", "old"] == "+4.0 (+2.8 to +5.2) *"
 
 
+def test_a_measure_without_a_value_is_a_dash():
+    """`+nan` stood in the column of old classes of a task of one step."""
+    table = study().assign(miou_old=np.nan)
+    shown = gains_text(paired_gains(table, {"matching": pair("matching")}, {"old": "miou_old"}))
+    assert shown.loc["matching", "old"] == "–"
+
+
 def test_a_sign_says_on_which_side_of_zero_a_rounded_end_lies():
     table = study().assign(miou_old=[0, 0, 0, -0.3, -0.3, -0.12, 0, 0])
     shown = gains_text(paired_gains(table, {"matching": pair("matching")}, {"old": "miou_old"}))

@@ -213,6 +213,22 @@ def test_unfinished_run_is_named_as_such_and_never_best():
     assert re.search(r'class="best"><th scope="row">MiB<', text)
 
 
+def test_an_unfinished_run_alone_has_a_page():
+    """No method has a value after the last step."""
+    page = Page(render([make_run("SDR", last=1, pictures=False)], "html"))
+    assert page.images and render(
+        [make_run("Joint", pictures=False), make_run("FT", last=0)], "html"
+    )
+
+
+def test_a_run_of_which_no_class_has_a_number_has_a_page():
+    runs = [make_run("FT", seed, pictures=False) for seed in (0, 1)]
+    for entry in (entry for run in runs for entry in run.metrics["steps"]):
+        entry["class_iou"] = dict.fromkeys(entry["class_iou"])
+        entry |= {name: None for name in entry if name.startswith("miou_")}
+    assert "Results" in render(runs, "html")
+
+
 def test_single_step_task_has_no_forgetting_curves():
     run = make_run("FT", classes=[["disc", "bar"]], pictures=False)
     assert len(Page(render([run], "html")).images) == 1

@@ -328,6 +328,13 @@ def test_joint_training_that_is_called_otherwise_is_no_method_of_the_library():
     assert [run.method for run in told_apart([joint, mini("FT")])] == ["FT (joint)", "FT"]
 
 
+def test_a_run_that_has_the_images_of_one_step_is_not_joint_training():
+    """The lists of the others may be gone where it is evaluated."""
+    run = make_run("FT", last=0, pictures=False)
+    assert not run._replace(metrics={**run.metrics, "images": {"0": 100}}).joint
+    assert make_run("Joint", pictures=False).joint
+
+
 def test_rows_whose_setup_is_not_stated_stand_beside_the_overlapped_ones():
     recipe = get_recipe("ade20k-100-50-overlapped-MiB")
     task = get_task("ade20k", "100-50")

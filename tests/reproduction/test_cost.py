@@ -53,6 +53,18 @@ def test_images_are_those_that_were_published_and_joint_training_sees_all():
     assert images("ade20k-100-50-overlapped-SDR") == [20210, 20210]
 
 
+def test_images_follow_the_order_of_the_classes():
+    config = resolve(
+        "voc", "FT", [{"class_order": list(range(20, 0, -1))}], task="15-1", setup="disjoint"
+    )
+    assert images_per_step(config) == [7746, 620, 448, 696, 486, 586]
+
+
+def test_a_seed_that_is_given_twice_is_planned_once():
+    rows = get_table("sdr-voc").rows[:1]
+    assert len(plan_runs(rows, [0, 0, 1], Path("out"))) == 2
+
+
 def test_few_pixels_leave_what_is_held_whatever_they_are():
     """Weights, gradients and momentum of ResNet-101: at 32 pixels it said 0.0 GiB."""
     name = "voc-19-1-disjoint-FT"
