@@ -185,28 +185,6 @@ def json_number(value: float) -> float | None:
     return None if np.isnan(value) else round(value, 4)
 
 
-def summarise(runs: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
-    """One row per dataset, task, setup and method: mean and deviation of the last step over seeds.
-
-    runs: contents of metrics.json files. The deviation is the sample standard deviation over
-    seeds, NaN for one seed. Methods keep the order in which they come.
-    """
-    import pandas as pd
-
-    rows = []
-    for run in runs:
-        key = {name: run[name] for name in ("dataset", "task", "setup", "method")}
-        measures = {k: v for k, v in run["steps"][-1].items() if k.startswith("miou_")}
-        rows.append({**key, "seed": run["seed"], **measures})
-    frame = pd.DataFrame(rows)
-    names = [column for column in frame if column.startswith("miou_")]
-    frame[names] = frame[names].astype(float)
-    groups = frame.groupby(["dataset", "task", "setup", "method"], sort=False)
-    table = groups[names].mean()
-    deviations = groups[names].std().add_suffix("_std")
-    return pd.concat([groups["seed"].count().rename("seeds"), table, deviations], axis=1)
-
-
 def format_mean(mean: float | None, deviation: float = float("nan")) -> str:
     """`61.2`, `61.2 ± 0.4`, or a dash for no value."""
     if mean is None or np.isnan(mean):

@@ -15,7 +15,6 @@ from sparcl_lib.metrics import (
     dump_json,
     format_mean,
     mean_iou,
-    summarise,
 )
 from sparcl_lib.training.evaluation import pixel_counts
 
@@ -149,23 +148,6 @@ def test_frame():
     assert frame.loc[0].isna().tolist() == [False, False, False, True, True]
     empty = StepMatrix(STEPS).to_frame()
     assert empty.empty and list(empty.columns) == ["background", "cat", "dog"]
-
-
-def run(method: str, seed: int, all_: float | None, setup: str = "disjoint") -> dict:
-    steps = [{"step": 0, "miou_all": 99.0, "miou_old": 1.0}, {"step": 1, "miou_all": all_}]
-    steps[1] |= {"miou_old": None, "class_iou": {"cat": 3.0}}
-    key = {"dataset": "voc", "task": "15-5", "setup": setup, "method": method}
-    return {**key, "seed": seed, "steps": steps}
-
-
-def test_summary():
-    runs = [run("SDR", 0, 10), run("FT", 0, 1), run("SDR", 1, 14), run("SDR", 2, 12)]
-    table = summarise([*runs, run("SDR", 0, 50, "overlapped")])
-    sdr, ft, overlapped = (table.iloc[i] for i in range(3))
-    assert [name[3] for name in table.index] == ["SDR", "FT", "SDR"]
-    assert (sdr["seeds"], sdr["miou_all"], sdr["miou_all_std"]) == (3, 12, 2)
-    assert ft["seeds"] == 1 and ft["miou_all"] == 1 and math.isnan(ft["miou_all_std"])
-    assert overlapped["miou_all"] == 50 and table["miou_old"].isna().all()
 
 
 @pytest.mark.parametrize(

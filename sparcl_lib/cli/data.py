@@ -1,15 +1,12 @@
 """`sparcl data`: get data sets, check them, index them. Parse, call, print."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sparcl_lib.cli.options import Dataset, print_checks
 from sparcl_lib.errors import UserError
-
-if TYPE_CHECKING:
-    from sparcl_lib.data.acquiring.prepare import Acquisition
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,46 +41,48 @@ DataRoot = Annotated[
 ]
 
 
-@app.command()
-def voc2012(
-    root: Root = Path("data"),
-    files: Files = None,
-    keep_archives: KeepArchives = False,
-    dry_run: DryRun = False,
-    partial: Partial = False,
-) -> None:
-    """Pascal VOC2012 (2 GB); with SegmentationClassAug.zip among --from, augmented as well."""
-    from sparcl_lib.data.acquiring.layouts import SBD, VOC2012
+def _getter(name: str, said: str, *layouts: str) -> None:
+    """The command that gets the first of these, then those for which the user has something."""
 
-    _get([VOC2012, SBD], root, files or [], keep_archives, dry_run, partial)
+    def get(
+        root: Root = Path("data"),
+        files: Files = None,
+        keep_archives: KeepArchives = False,
+        dry_run: DryRun = False,
+        partial: Partial = False,
+    ) -> None:
+        from sparcl_lib.data.acquiring import layouts as known
+        from sparcl_lib.data.acquiring.prepare import assign_files, plan, prepare
+
+        if partial and not files:
+            raise UserError("--partial takes what you have: add --from FILE_OR_FOLDER")
+        acquisitions = [getattr(known, layout) for layout in layouts]
+        folder, shares = root.expanduser(), assign_files(acquisitions, files or [])
+        for acquisition in acquisitions:
+            share = shares[acquisition.name]
+            if not share and (partial or acquisition is not acquisitions[0]):
+                continue
+            if dry_run:
+                print("\n".join(plan(acquisition, folder, share, partial)))
+            else:
+                print(f"{acquisition.title}. Terms of use: {acquisition.terms}")
+                print_checks(prepare(acquisition, folder, share, keep_archives, partial))
+
+    app.command(name, help=said)(get)
 
 
-@app.command()
-def sbd(
-    root: Root = Path("data"),
-    files: Files = None,
-    keep_archives: KeepArchives = False,
-    dry_run: DryRun = False,
-    partial: Partial = False,
-) -> None:
-    """SBD (1.4 GB): the augmented masks and train_aug.txt (10,582 ids) for VOC2012 in --root."""
-    from sparcl_lib.data.acquiring.layouts import SBD
-
-    _get([SBD], root, files or [], keep_archives, dry_run, partial)
-
-
-@app.command()
-def ade20k(
-    root: Root = Path("data"),
-    files: Files = None,
-    keep_archives: KeepArchives = False,
-    dry_run: DryRun = False,
-    partial: Partial = False,
-) -> None:
-    """ADE20K (1 GB): ADEChallengeData2016, 150 classes."""
-    from sparcl_lib.data.acquiring.layouts import ADE20K
-
-    _get([ADE20K], root, files or [], keep_archives, dry_run, partial)
+_getter(
+    "voc2012",
+    "Pascal VOC2012 (2 GB); with SegmentationClassAug.zip among --from, augmented as well.",
+    "VOC2012",
+    "SBD",
+)
+_getter(
+    "sbd",
+    "SBD (1.4 GB): the augmented masks and train_aug.txt (10,582 ids) for VOC2012 in --root.",
+    "SBD",
+)
+_getter("ade20k", "ADE20K (1 GB): ADEChallengeData2016, 150 classes.", "ADE20K")
 
 
 @app.command()
@@ -156,28 +155,3 @@ def index(dataset: Dataset, root: DataRoot = None) -> None:
         counts = presence.table[:, 1 : len(source.classes)].sum(axis=0)
         shown = ", ".join(f"{name} {n}" for name, n in zip(source.classes[1:], counts, strict=True))
         print(f"{split}: {len(presence.ids)} images; {shown}")
-
-
-def _get(
-    acquisitions: "list[Acquisition]",
-    root: Path,
-    files: list[Path],
-    keep_archives: bool,
-    dry_run: bool,
-    partial: bool,
-) -> None:
-    """The first one, then those for which the user has something."""
-    from sparcl_lib.data.acquiring.prepare import assign_files, plan, prepare
-
-    if partial and not files:
-        raise UserError("--partial takes what you have: add --from FILE_OR_FOLDER")
-    root, shares = root.expanduser(), assign_files(acquisitions, files)
-    for acquisition in acquisitions:
-        share = shares[acquisition.name]
-        if not share and (partial or acquisition is not acquisitions[0]):
-            continue
-        if dry_run:
-            print("\n".join(plan(acquisition, root, share, partial)))
-        else:
-            print(f"{acquisition.title}. Terms of use: {acquisition.terms}")
-            print_checks(prepare(acquisition, root, share, keep_archives, partial))

@@ -91,7 +91,7 @@ def tested_on(metrics: dict[str, Any]) -> str:
     return f"the centre squares of the {images}" + (f", {size} pixels wide" if size else "")
 
 
-def trained_on(runs: Iterable[ReportRun]) -> str:
+def device_kinds(runs: Iterable[ReportRun]) -> str:
     """Kinds of devices that trained the steps of some runs, such as `cpu and cuda`, as torch calls
     them; empty where a step does not say, as those of version 0.3 and before."""
     devices = {device for run in runs for device in run.metrics.get("accelerators", [None])}

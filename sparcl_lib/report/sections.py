@@ -18,11 +18,11 @@ from sparcl_lib.report.runs import (
     KEYS,
     ReportRun,
     by_method,
+    device_kinds,
     label_policy,
     mean_matrix,
     protocol_of_test,
     tested_on,
-    trained_on,
 )
 from sparcl_lib.report.tables import readable, results_table, sources
 from sparcl_lib.report.verdict import first_step_miou, lead_table, verdict
@@ -134,7 +134,7 @@ def _about(runs: list[ReportRun], subject: str) -> str:
     dataset, _, setup = runs[0].group
     classes, policy = metrics["classes"], label_policy(metrics)
     seeds = sorted({run.metrics["seed"] for run in runs})
-    devices = trained_on(runs)
+    devices = device_kinds(runs)
     trained = f" Trained on {devices}." if devices else ""
     return (
         f"{subject} on {shown_dataset(dataset)}: "

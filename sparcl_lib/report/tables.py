@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparcl_lib.metrics import dump_json, format_mean, mean_columns, summarise
+from sparcl_lib.metrics import dump_json, format_mean, mean_columns
 from sparcl_lib.published.differences import row_differences
 from sparcl_lib.published.tables import recipes
 from sparcl_lib.report.loading import other_first_steps, standard_classes
@@ -60,10 +60,13 @@ def results_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
     new are of step 0's classes and of all later steps'.
     """
     runs = ordered(runs)
-    labelled = [{**run.metrics, "method": run.method, "steps": _last_step(run)} for run in runs]
-    table = summarise(labelled)
-    seconds = pd.DataFrame([{**{k: r[k] for k in KEYS}, "s": sum(r["seconds"])} for r in labelled])
-    table["seconds"] = seconds.groupby(list(KEYS), sort=False)["s"].mean()
+    names = [*MEASURES, *AS_PUBLISHED]
+    rows = pd.DataFrame(map(_last_step, runs)).astype(dict.fromkeys(names, float))  # null is NaN
+    groups = rows.groupby(list(KEYS), sort=False)
+    measures = groups[names]
+    counts = groups["seed"].count().rename("seeds")
+    deviations = measures.std().add_suffix("_std")
+    table = pd.concat([counts, measures.mean(), deviations, groups["seconds"].mean()], axis=1)
     firsts = {(*run.group, run.method): run for run in reversed(runs)}
     table["steps"] = [len(firsts[key].metrics["classes"]) for key in table.index]
     table["test"] = [protocol_of_test(firsts[key].metrics) for key in table.index]
@@ -73,10 +76,13 @@ def results_table(runs: Iterable[ReportRun]) -> pd.DataFrame:
     return pd.concat([table, published], axis=1).reset_index()
 
 
-def _last_step(run: ReportRun) -> list[dict[str, Any]]:
-    """The last entry of a run's steps, with the means that published tables have."""
-    last = run.metrics["steps"][-1]
-    return [{**last, **{name: getattr(run.matrix(), name)(last["step"]) for name in AS_PUBLISHED}}]
+def _last_step(run: ReportRun) -> dict[str, Any]:
+    """A run in a row: names, seed, seconds, and the last step's means, NaN for no value."""
+    last, matrix = run.metrics["steps"][-1], run.matrix()
+    means = {name: last[name] for name in MEASURES}
+    means |= {name: getattr(matrix, name)(last["step"]) for name in AS_PUBLISHED}
+    names = {**_names(run.metrics), "method": run.method}
+    return {**names, "seconds": sum(run.metrics["seconds"]), **means}
 
 
 def published_row(run: ReportRun) -> dict[str, Any]:

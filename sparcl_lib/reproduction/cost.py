@@ -7,12 +7,12 @@ which is needed here. Everything else is an estimate, and `FORMULA` says how it 
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from math import ceil
 from typing import NamedTuple
 
-from sparcl_lib.config import RunConfig, at_step
+from sparcl_lib.config import RunConfig
 from sparcl_lib.published.images import images_per_step
 from sparcl_lib.published.tables import rows_of
+from sparcl_lib.training.plan import iterations_of
 
 FORMULA = (
     "Estimates for one H200, trained alone: the sum over steps of images x epochs / batch x "
@@ -63,15 +63,9 @@ def expected_cost(config: RunConfig, counted: bool = False) -> Cost | None:
         return None
     steps = range(len(images))
     spent = [_iteration(config, step) for step in steps]
-    hours = [_iterations(config, step, images[step]) * spent[step].seconds / 3600 for step in steps]
+    counts = [iterations_of(config, step, images[step]) for step in steps]
+    hours = [count * each.seconds / 3600 for count, each in zip(counts, spent)]
     return Cost(hours[0], sum(hours[1:]), max(each.gib for each in spent))
-
-
-def _iterations(config: RunConfig, step: int, images: int) -> int:
-    optim = config.optim
-    if optim.iterations is not None:
-        return at_step(optim.iterations, step)
-    return ceil(images * at_step(optim.epochs, step) / config.data.batch_size)
 
 
 def _iteration(config: RunConfig, step: int) -> _Iteration:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from sparcl_lib.config import OptimConfig, at_step
+from sparcl_lib.config import OptimConfig, RunConfig, at_step
 from sparcl_lib.methods import Method
 from sparcl_lib.models.segmenter import BatchNormPolicy
 from sparcl_lib.training.workspace import Workspace
@@ -47,7 +47,8 @@ class StepPlan:
 def make_plan(workspace: Workspace, step: int, world_size: int) -> StepPlan:
     """The plan of a step for each of `world_size` processes."""
     config, task = workspace.config, workspace.learned
-    counts = [_iterations(workspace, k, world_size) for k in range(step + 1)]
+    images = [len(workspace.train_ids[k]) for k in range(step + 1)]
+    counts = [iterations_of(config, k, n, world_size) for k, n in enumerate(images)]
     return StepPlan(
         method=workspace.method,
         step=step,
@@ -57,19 +58,19 @@ def make_plan(workspace: Workspace, step: int, world_size: int) -> StepPlan:
         batch_norm=config.model.batch_norm,
         optim=config.optim,
         iterations_before=sum(counts[:-1]),
-        batches_per_pass=_batches(workspace, step, world_size, passes=1),
+        batches_per_pass=_batches(config, images[-1], world_size),
         sync_batch_norm=config.model.sync_batch_norm,
     )
 
 
-def _iterations(workspace: Workspace, step: int, world_size: int) -> int:
-    optim = workspace.config.optim
+def iterations_of(config: RunConfig, step: int, images: int, world_size: int = 1) -> int:
+    """Iterations of a step that has so many images."""
+    optim = config.optim
     if optim.iterations is not None:
         return at_step(optim.iterations, step)
-    return _batches(workspace, step, world_size, at_step(optim.epochs, step))
+    return _batches(config, images * at_step(optim.epochs, step), world_size)
 
 
-def _batches(workspace: Workspace, step: int, world_size: int, passes: float) -> int:
-    """Batches of each process in so many passes over a step's images."""
-    images = passes * len(workspace.train_ids[step])
-    return max(1, math.ceil(images / (workspace.config.data.batch_size * world_size)))
+def _batches(config: RunConfig, images: float, world_size: int) -> int:
+    """Batches of each process that show so many images, at least one."""
+    return max(1, math.ceil(images / (config.data.batch_size * world_size)))

@@ -113,6 +113,17 @@ def test_published_old_and_new_stand_beside_means_over_the_same_classes():
     assert "published old" in of_two and "later steps" not in of_two
 
 
+def test_a_row_has_mean_and_deviation_over_its_seeds():
+    runs = [make_run("FT", seed, pictures=False) for seed in (0, 1, 2)]
+    scores = [run.metrics["steps"][-1]["miou_all"] for run in runs]
+    elsewhere = make_run("FT", setup="overlapped", pictures=False)
+    three, one = (row for _, row in results_table([*runs, elsewhere]).iterrows())
+    assert (three["seeds"], one["seeds"]) == (3, 1)
+    assert three["miou_all"] == pytest.approx(np.mean(scores))
+    assert three["miou_all_std"] == pytest.approx(np.std(scores, ddof=1)) and three["seconds"] == 30
+    assert one["miou_all"] == scores[0] and np.isnan(one["miou_all_std"])
+
+
 def test_csv_holds_the_numbers_of_the_table(runs):
     table, expected = pd.read_csv(io.StringIO(render(runs, "csv"))), results_table(runs)
     assert list(table) == list(expected)
