@@ -22,7 +22,7 @@ from sparcl_lib.plugins import tell_of_unused
 from sparcl_lib.progress import tell
 from sparcl_lib.report import ReportRun, gains_over, gains_text, results_text
 from sparcl_lib.report.differences import gains_note
-from sparcl_lib.report.loading import Group, told_apart
+from sparcl_lib.report.names import Group, told_apart
 from sparcl_lib.report.order_sections import order_sections
 from sparcl_lib.report.orders import orders_text
 from sparcl_lib.report.page import write_page

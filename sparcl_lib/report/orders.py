@@ -12,7 +12,7 @@ import pandas as pd
 from sparcl_lib.errors import number_of
 from sparcl_lib.metrics import mean_columns
 from sparcl_lib.report.differences import Ranking, rank, scores
-from sparcl_lib.report.loading import family, task_without_order
+from sparcl_lib.report.names import family, task_without_order
 from sparcl_lib.report.runs import ReportRun, by_group, by_method, ordered, protocol_of_test
 from sparcl_lib.report.tables import (
     MEASURES,

@@ -13,7 +13,7 @@ from sparcl_lib.errors import first_few, number_of
 from sparcl_lib.method_table import loss_text, other_settings_text
 from sparcl_lib.metrics import StepMatrix, format_mean
 from sparcl_lib.report.differences import ranking
-from sparcl_lib.report.loading import other_first_steps
+from sparcl_lib.report.names import other_first_steps
 from sparcl_lib.report.runs import (
     KEYS,
     ReportRun,

@@ -12,7 +12,7 @@ import pandas as pd
 from sparcl_lib.metrics import dump_json, format_mean, mean_columns
 from sparcl_lib.published.differences import row_differences
 from sparcl_lib.published.tables import recipes
-from sparcl_lib.report.loading import other_first_steps, standard_classes
+from sparcl_lib.report.names import other_first_steps, standard_classes
 from sparcl_lib.report.runs import (
     KEYS,
     ReportRun,

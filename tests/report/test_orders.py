@@ -8,7 +8,7 @@ from fabricated_runs import make_run, voc_run
 
 from sparcl_lib.experiments.base import RunBase
 from sparcl_lib.report import render
-from sparcl_lib.report.loading import task_without_order, told_apart
+from sparcl_lib.report.names import task_without_order, told_apart
 from sparcl_lib.report.orders import by_family, miou_by_order, orders_table, orders_text
 from sparcl_lib.report.page import page_html
 from sparcl_lib.tasks import get_task

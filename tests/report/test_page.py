@@ -16,7 +16,7 @@ from PIL import Image
 
 from sparcl_lib.config import resolve
 from sparcl_lib.report import ReportRun, render, results_table, write_results
-from sparcl_lib.report.loading import told_apart
+from sparcl_lib.report.names import told_apart
 from sparcl_lib.report.page import write_report
 from sparcl_lib.viz import forgetting_curves
 

@@ -25,7 +25,7 @@ from sparcl_lib.report import (
     steps_text,
     write_results,
 )
-from sparcl_lib.report.loading import other_first_steps, told_apart
+from sparcl_lib.report.names import other_first_steps, told_apart
 from sparcl_lib.tasks import get_task
 from sparcl_lib.training.content import MISSING, Content
 from sparcl_lib.training.run_directory import RunDirectory
