@@ -1047,7 +1047,7 @@ assert ends["spread", "high"] < 0 < ends["fisher", "low"]
 #   classes pay one and a half. On UCE classes are narrower than without it and the Fisher ratio is as high as with both forces, on each of three seeds (last table). So a large space is not what costs there, and a tidy one does not help.
 #   (It had the larger force.)
 # - **Drift, or a push without end?** Over 300 iterations the means of the old classes do drift further with directions than without, by 21 points more of their distance, if nothing like as far as with the library's repulsion: 101 % for 911. So drift may still be the reason. And
-#   both push *all* classes apart, the near ones most, but also those that a classifier tells apart already. A push that ends where two directions are 0.6 apart (exercise 6.4) is free of either: classes are narrower and better parted than UCE's, and the means drift no further. It costs nothing that three
+#   both push *all* classes apart, the near ones most, but also those that a classifier tells apart already. A push that ends where two directions are 0.6 apart (exercise 6.4; under $M_0$ the median is 0.5) parts classes better and makes them narrower than UCE's, and the means drift no further. It costs nothing that three
 #   seeds could show, and it gains nothing, 0.8 points with zero well inside.
 #
 # All this is task 6-4, four classes at once. Another study, [latent_terms](../benchmarks/studies/latent_terms/README.md), has 6-1 in the overlapped setup, one class after the other, where more is forgotten, and weights of 0.1 for both:
@@ -1199,8 +1199,8 @@ check(
 #
 # Then, if you like, make a term of it: inside, `sums, counts = class_sums(context.output.features, context.anchored_labels, context.num_classes)` and
 # `class_means(sums, counts)[counts > 0]` are the means, with gradient. A margin of 7 is the median gap under $M_0$. Train it for 60 iterations as above, with
-# a weight of 0.003 or 0.01, and look at the sizes again: the gaps pass the margin, for longer features part the near classes and carry the far ones along. So the push
-# ends for some pairs, and the space grows all the same. Let the term see directions (`nn.functional.normalize`, as above) with a margin of 0.6, about the median gap of directions under $M_0$. At a weight of 1 it pushes
+# a weight of 0.01, and look at the sizes again: most gaps pass the margin, for longer features part the near classes and carry the far ones along. So the push
+# ends for some pairs, and the space grows all the same. Let the term see directions (`nn.functional.normalize`, as above) with a margin of 0.6, a little more than the median gap of directions under $M_0$. At a weight of 1 it pushes
 # as hard as the library's repulsion at 0.5. Does the spread grow now, how far do the old means drift, and what is worth more seeds?
 
 # %% tags=["exercise"]

@@ -92,7 +92,7 @@ class Cluster:
         self._most_jobs = _MOST
         """As many as a system takes that has refused one."""
         self._last_worker = math.inf
-        """When there was one, by the clock; never, once its lack is said."""
+        """When there was one, by the clock; infinity, once it is said that there is none."""
         self._connecting = threading.Lock()
 
     def store(self, roots: tuple[Path, ...], accelerator: str) -> RunStore:
@@ -137,10 +137,8 @@ class Cluster:
         with self._connecting:
             if self._client is None:
                 self._client = self._connect()
-                said = f"sparcl: workers so far: {len(self._client.nthreads())}"
-                if "dashboard" in self._client.scheduler_info()["services"]:
-                    said += f"; dashboard: {self._client.dashboard_link}"
-                print(said, file=sys.stderr)
+                workers, link = len(self._client.nthreads()), self._client.dashboard_link
+                print(f"sparcl: workers so far: {workers}; dashboard: {link}", file=sys.stderr)
         return self._client
 
     def _connect(self) -> Any:
@@ -187,7 +185,7 @@ class Cluster:
         return max(1, there)
 
     def _say_if_alone(self, workers: int) -> None:
-        """Once, for a bar that stands still does not say that no worker comes."""
+        """Once each time, for a bar that stands still does not say that no worker comes."""
         now = time.monotonic()
         if workers:
             self._last_worker = now

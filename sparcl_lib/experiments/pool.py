@@ -83,10 +83,10 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
     wanted = dict(zip(keys, configs))
     results: dict[RunKeys, CallResult] = {k: _kept(store, c, k) for k, c in wanted.items()}
     missing = {k: c for k, c in wanted.items() if results[k] == CallResult()}
-    calls: dict[Any, Call] = {
-        k.first: partial(store.train_first, missing[k], k)
-        for k in reversed(missing) if not store.has_first(k)
-    }  # fmt: skip
+    calls: dict[Any, Call] = {}
+    for k, c in missing.items():
+        if not store.has_first(k):
+            calls.setdefault(k.first, partial(store.train_first, c, k))
     after: dict[Any, dict[Any, Call]] = {first: {} for first in calls}
     for k, c in missing.items():
         begun_by = after.get(k.first, calls)  # with the first calls where its step 0 is there
@@ -105,14 +105,15 @@ def run_all(configs: Iterable[RunConfig], store: RunStore, jobs: int | None = No
 def tell_of_data(configs: Iterable[RunConfig]) -> None:
     """What each run would say of its lists, once for all: what they print is not seen."""
     said: dict[str, None] = {}
-    cut = {
-        (c.dataset, c.data_root, c.task, c.class_order, c.setup, c.data.splits, c.data.held_out,
-         c.method.joint): c
-        for c in configs
-    }  # fmt: skip
-    for config in cut.values():
-        with suppress(UserError):  # the runs say it
-            said |= dict.fromkeys(open_workspace(config, sys.stderr.isatty()).remarks)
+    alike: dict[Any, list[RunConfig]] = {}
+    for c in configs:
+        cut = c.task, c.class_order, c.setup, c.data.splits, c.data.held_out, c.method.joint
+        alike.setdefault((c.dataset, c.data_root, *cut), []).append(c)
+    for group in alike.values():
+        for config in group:
+            with suppress(UserError):  # the run says it; another one may open
+                said |= dict.fromkeys(open_workspace(config, sys.stderr.isatty()).remarks)
+                break
     for line in said:
         print(f"sparcl: {line}", file=sys.stderr)
 

@@ -106,8 +106,6 @@ class RunStore:
             found = places[-1]
             with self._lock(keys.first):
                 if not _has_first(found):  # another process may have been at it
-                    # Stopped in its test it may bear the later settings of another run.
-                    RunDirectory(found).config_file.unlink(missing_ok=True)
                     self.fit(config, found, steps=[0], resume=True)
         return found
 

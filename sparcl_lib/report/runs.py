@@ -51,7 +51,8 @@ class ReportRun(NamedTuple):
     @property
     def joint(self) -> bool:
         """Whether all classes of several steps were learned at once, whatever the method's name."""
-        return bool(self.metrics["steps"][0]["step"] > 0)  # all others begin with step 0
+        later = self.metrics["steps"][0]["step"] > 0  # whoever learns step by step begins at 0
+        return bool(later and len(self.metrics["images"]) == 1)
 
     @property
     def group(self) -> tuple[str, str, str]:

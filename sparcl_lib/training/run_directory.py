@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sparcl_lib.config import (
     CONTENT,
     RunConfig,
+    first_step_difference,
     read_config,
     settings_difference,
     to_plain,
@@ -109,9 +110,13 @@ class RunDirectory:
         """Raise UserError if the steps that are here have other settings."""
         if not (self.config_file.exists() and self.steps_done()):
             return
+        there = self.config()
+        in_first_test = self.steps_done() == [0] and not self.metrics_file.exists()
+        if in_first_test and first_step_difference(config, there) is None:
+            return  # nothing is said yet of the run to which step 0 belongs
         # A step that was deleted counts too where later ones grew from it.
         steps = range(self.steps_done()[-1] + 1)
-        difference = settings_difference(config, self.config(), steps)
+        difference = settings_difference(config, there, steps)
         if difference:
             raise UserError(
                 f"{self.path} holds a run with {difference}: "

@@ -91,10 +91,12 @@ class Recorder:
     def __init__(self, folder, fails: str = "never", error: Exception | None = None) -> None:
         self.store = RunStore((folder,), self)
         self.asked, self.fails, self.fit = [], fails, open_store(folder).fit
+        self.seeds: list[int] = []
         self.error = error or LossDiverged("the loss is not a number")
 
     def __call__(self, config, out, **options):
         self.asked.append(out.name.partition("-")[0])
+        self.seeds.append(config.seed)
         if self.fails in out.name:
             raise self.error
         return self.fit(config, out, **options)
@@ -163,6 +165,7 @@ def test_step_0_is_trained_once_per_seed_and_nothing_twice(base, recorder, capsy
     configs = [base.config(method, seed) for seed in (0, 1) for method in ("FT", "MiB")]
     runs, errors = run_all([*configs, configs[0]], recorder.store, jobs=1)
     assert errors == [] and [run.config for run in runs] == [*configs, configs[0]]
+    assert recorder.seeds[:2] == [0, 1]  # of step 0: an interrupted study has its first seeds
     assert Counter(recorder.asked) == {"first": 2, "FT": 2, "MiB": 2}
     assert runs[0].first.path == runs[1].first.path != runs[2].first.path
     told = capsys.readouterr().err
@@ -225,13 +228,15 @@ def test_a_method_that_is_called_first_is_not_taken_for_a_step_0(base, recorder)
 
 
 def test_what_is_odd_about_lists_is_said_whichever_method_comes_last(base, tmp_path, capsys):
-    """Joint training, which takes the images of all steps at once, has nothing odd to tell."""
+    """Joint training, which takes the images of all steps at once, has nothing odd to tell, and
+    EWC does not open with gradients that are scaled."""
     config = base.config("FT", 0)
     steps = open_workspace(config, progress=False).train_ids
     write_lists({**steps, 1: steps[1][1:]}, [], tmp_path / "lists")
     listed = {"data": {"splits": str(tmp_path / "lists")}}
-    for methods in (("FT", "Joint"), ("Joint", "FT")):
-        tell_of_data([base.config(method, 0, listed) for method in methods])
+    for methods in (("FT", "Joint"), ("Joint", "FT"), ("FT", "EWC"), ("EWC", "FT")):
+        scaled = {"precision": "16-mixed"} if "EWC" in methods else {}
+        tell_of_data([base.config(method, 0, listed, scaled) for method in methods])
         assert "lacks 1 that it has" in capsys.readouterr().err
 
 

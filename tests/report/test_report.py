@@ -344,6 +344,8 @@ def test_a_run_that_has_the_images_of_one_step_is_not_joint_training():
     run = make_run("FT", last=0, pictures=False)
     assert not run._replace(metrics={**run.metrics, "images": {"0": 100}}).joint
     assert make_run("Joint", pictures=False).joint
+    later = run.metrics["steps"][-1] | {"step": 2}  # its first steps were deleted
+    assert not run._replace(metrics={**run.metrics, "steps": [later]}).joint
 
 
 def test_rows_whose_setup_is_not_stated_stand_beside_the_overlapped_ones():

@@ -225,6 +225,28 @@ def test_another_process_does_not_wait_for_the_lock_of_the_first(tmp_path, monke
             pass
 
 
+@pytest.mark.slow
+def test_two_processes_train_a_run_that_a_store_keeps(mini, tmp_path):
+    """The second one goes the same way through the store, and must leave what is there."""
+    script = tmp_path / "kept.py"
+    script.write_text(
+        "import sys, sparcl_lib\n"
+        "from sparcl_lib.config import parse_settings\n"
+        'if __name__ == "__main__":\n'
+        '    sparcl_lib.train("minivoc", "FT", task="6-4", data_root=sys.argv[1], '
+        'settings=parse_settings(sys.argv[3:]), store=sys.argv[2], accelerator="cpu", devices=2)\n',
+        "utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, script, mini, tmp_path / "store", *QUICK], timeout=PATIENCE,
+        env=LONE | {"PYTHONPATH": str(TESTS.parent)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    kept = {path.name.partition("-")[0]: path for path in (tmp_path / "store").glob("*-*")}
+    assert RunDirectory(kept["first"]).steps_done() == [0] and RunDirectory(kept["first"]).config()
+    assert RunDirectory(kept["FT"]).metrics()["steps"][-1]["step"] == 1
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_lost_connection_is_one_line_of_the_first_process(monkeypatch, first):
     """Where torchrun or SLURM has started the others; it was a traceback."""

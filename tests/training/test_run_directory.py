@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ import torch
 from fabricated_runs import make_pictures, make_run
 from states import make_state
 
-from sparcl_lib.config import parse_settings, resolve
+from sparcl_lib.config import first_step_difference, parse_settings, resolve
 from sparcl_lib.errors import UserError
 from sparcl_lib.training import run_directory, runner
 from sparcl_lib.training.checkpoint import write_checkpoint
@@ -130,9 +131,20 @@ OTHERS = {
 def test_another_config_is_refused(run, setting, message):
     run.open_for_writing(config())
     run.save_checkpoint(0, {})
+    run.metrics_file.write_text("{}", "utf-8")
     with pytest.raises(UserError, match=f"holds a run with {message}.*: choose another --out"):
         run.open_for_writing(config(setting))
     assert run.config() == config()
+
+
+@pytest.mark.parametrize("setting", OTHERS)
+def test_until_step_0_is_tested_what_acts_later_may_change(run, setting):
+    run.open_for_writing(config())
+    run.save_checkpoint(0, {})
+    acts_later = first_step_difference(config(setting), config()) is None
+    with nullcontext() if acts_later else pytest.raises(UserError, match="holds a run with"):
+        run.open_for_writing(config(setting))
+    assert run.config() == config(*[setting] * acts_later)
 
 
 def test_a_run_without_a_finished_step_takes_the_new_config(run):
