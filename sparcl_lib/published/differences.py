@@ -16,20 +16,20 @@ _NO_DIFFERENCE = ("seed", "data_root", "model.weights", "data.splits")
 
 
 def row_differences(row: RowRecipe, config: RunConfig, metrics: Mapping[str, Any]) -> Iterator[str]:
-    """What a run has not as the recipe of a row has it, a line each: settings, then images.
+    """What a run has not as the recipe of a row has it, a line each: images, then settings.
 
     metrics: of its metrics.json.
     """
     wanted = resolve(
         row.dataset, row.method, [row.settings], task=row.task, setup=row.setup, data_root=None
     )
-    yield from setting_differences(config, wanted)
     found, expected = list(metrics["images"].values()), images_per_step(wanted)
     if row.dataset == "voc" and found != expected:
         yield f"data: {_commas(found)} training images a step, published {_commas(expected)}"
     tested = list(metrics.get("test_images", {}).values())[-1:]  # version 0.3 did not count them
     if row.dataset == "voc" and tested not in ([], [_VOC_TESTS]):
         yield f"data: {tested[0]} test images, published {_VOC_TESTS}"
+    yield from setting_differences(config, wanted)
 
 
 def setting_differences(here: RunConfig, wanted: RunConfig) -> Iterator[str]:

@@ -40,7 +40,9 @@ AS_PUBLISHED = {
 PUBLISHED = {f"published_{name}": f"published {name}" for name in ("old", "new", "all")}
 _MIB_PROTOCOL = " [MiB protocol]"
 _UNSTATED = "unstated"
+_AND = "; "
 _MOST_UNLIKE = 6
+"""Differences from a published run that a note names; CSV files have all."""
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&$]")
 _LATEX = re.compile(r"[\\{}$&#^_~%<>|\"]")
 _IN_LATEX = {
@@ -111,9 +113,7 @@ def published_row(run: ReportRun) -> dict[str, Any]:
     numbers = {f"published_{k}": getattr(chosen, f"miou_{k}") for k in ("old", "new", "all")}
     remarks = [_source(chosen), *(f"{_triple(row)} in {_source(row)}" for row in others)]
     listed = unlike[nearest] or []
-    more = len(listed) - _MOST_UNLIKE
-    more_text = f"; and {more} more (sparcl reproduce lists them)" if more > 0 else ""
-    said = "; ".join(listed[:_MOST_UNLIKE]) + more_text if listed else None
+    said = _AND.join(listed) or None
     return {**numbers, "published_source": "; ".join(remarks), "published_unlike": said}
 
 
@@ -178,8 +178,15 @@ def sources(table: pd.DataFrame) -> list[str]:
         )
     for column, said in (("published_source", ""), ("published_unlike", "trained otherwise: ")):
         groups = table[table[column].notna()].groupby(column, sort=False)["method"].unique()
-        lines += [f"{', '.join(methods)}: {said}{text}" for text, methods in groups.items()]
+        lines += [f"{', '.join(of)}: {said}{_not_all(text)}" for text, of in groups.items()]
     return lines
+
+
+def _not_all(text: str) -> str:
+    listed = text.split(_AND)
+    more = len(listed) - _MOST_UNLIKE
+    rest = [f"and {more} more (sparcl report RUN --format csv has all)"] if more > 0 else []
+    return _AND.join([*listed[:_MOST_UNLIKE], *rest])
 
 
 def markdown_table(runs: Iterable[ReportRun]) -> str:

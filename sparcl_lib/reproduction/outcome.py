@@ -27,13 +27,15 @@ def outcome_table(table: PublishedTable, planned: Sequence[PlannedRun]) -> pd.Da
     """A row for each row of the table of which a run is done; mIoU in percent, last step.
 
     Columns: row, seeds, old, new, all (means over seeds), old_std, new_std, all_std,
-    published_old, published_new, published_all, published_source, and difference (ours minus
-    theirs, of all). Numbers nobody knows are NaN. As in the published tables old are the classes
-    of step 0 and new those of all later steps; where their means leave out the background, ours do.
+    published_old, published_new, published_all, published_source, difference (ours minus theirs,
+    of all), and published_unlike: what our runs have not as theirs. Numbers nobody knows are NaN.
+    As in the published tables old are the classes of step 0 and new those of all later steps; where
+    their means leave out the background, ours do.
     """
     rows = [_outcome(table, row, runs) for row, runs in _by_row(planned)]
     columns = ["row", "seeds", *MEASURES, *(f"{name}_std" for name in MEASURES)]
-    columns += [*(f"published_{name}" for name in MEASURES), "published_source", "difference"]
+    columns += [f"published_{name}" for name in MEASURES]
+    columns += ["published_source", "difference", "published_unlike"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -59,6 +61,7 @@ def _outcome(table: PublishedTable, row: RowRecipe, runs: Sequence[Finished]) ->
         found[f"{name}_std"] = stdev(known) if len(known) > 1 else None
         found[f"published_{name}"] = getattr(published, name, None)
     found["published_source"] = getattr(published, "source", None)
+    found["published_unlike"] = "; ".join(dict.fromkeys(_differences(row, runs)))
     if found["all"] is not None and found["published_all"] is not None:
         found["difference"] = found["all"] - found["published_all"]
     return found

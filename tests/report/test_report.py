@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from fabricated_runs import THREE_STEPS, make_run, voc_run
 
-from sparcl_lib.config import parse_settings, resolve
+from sparcl_lib.config import OptimConfig, parse_settings, resolve
 from sparcl_lib.errors import UserError
 from sparcl_lib.methods import term
 from sparcl_lib.methods.registry import TERMS
@@ -71,9 +71,19 @@ def test_the_published_row_is_the_one_whose_recipe_is_nearer(recipe, number):
     assert table["published_unlike"].startswith("data: 3, 2 training images a step, published 9568")
     small = dataclasses.replace(config, data=dataclasses.replace(config.data, size=64))
     text = render([run._replace(config=small)], "md")
-    assert (
-        "- Published, MiB: trained otherwise: setting: data.size=64 in place of 512; data:" in text
+    note = (
+        r"- Published, MiB: trained otherwise: data: 3, .*; setting: data.size=64 in place of 512"
     )
+    assert re.search(note, text)
+    many = dataclasses.replace(
+        small, optim=OptimConfig(lr=(1.0,), momentum=0.1, weight_decay=0.1, power=1)
+    )
+    many = dataclasses.replace(many, data=dataclasses.replace(small.data, batch_size=2, cache=True))
+    many = dataclasses.replace(many, precision="32-true", deterministic=True)
+    all_named = results_table([run._replace(config=many)]).iloc[0]["published_unlike"].split("; ")
+    assert len(all_named) > 6  # a CSV has them all, a note the images and what comes first
+    text = render([run._replace(config=many)], "md")
+    assert f"; and {len(all_named) - 6} more (sparcl report RUN --format csv has all)" in text
 
 
 def test_another_setup_task_or_class_order_has_no_published_row():

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from sparcl_lib.published.tables import RowRecipe, get_recipe, get_table, recipe
 from sparcl_lib.reproduction.outcome import outcome_table
 from sparcl_lib.tasks import Task, get_task
 from sparcl_lib.training.plan import StepPlan
+from sparcl_lib.training.run_directory import RunDirectory
 from sparcl_lib.training.step import StepTrainer, make_optimizer, poly_lr
 
 ROWS = list(recipes().values())
@@ -76,12 +78,15 @@ def test_published_old_and_new_are_step_0_and_all_later_steps_of_every_table():
     assert sum(checked.values()) > 90 and checked["15-1"] > 20, checked
 
 
-def test_beside_them_stand_ours_over_the_same_classes():
+def test_beside_them_stand_ours_over_the_same_classes(tmp_path):
     """Of 15-1 they were those of all steps but the last, and of the last one."""
     run = voc_run("SDR", setup="overlapped")
     last = run.metrics["steps"][-1]
     last["class_iou"] = {name: float(k) for k, name in enumerate(last["class_iou"])}  # 0 to 20
-    planned = SimpleNamespace(row=get_recipe("voc-15-1-overlapped-SDR"), result=lambda: run)
+    row = get_recipe("voc-15-1-overlapped-SDR")
+    config = resolve("voc", "SDR", [row.settings], task=row.task, setup=row.setup)
+    RunDirectory(tmp_path).open_for_writing(config)
+    planned = SimpleNamespace(row=row, result=lambda: run, out=tmp_path, seed=0)
     outcome = outcome_table(get_table("sdr-voc"), [planned]).iloc[0]
     assert outcome[["old", "new", "all"]].tolist() == [7.5, 18, 10]
     assert outcome[["published_old", "published_new", "published_all"]].tolist() == [
@@ -89,6 +94,7 @@ def test_beside_them_stand_ours_over_the_same_classes():
         21.8,
         39.2,
     ]
+    assert re.match("data: .* training images.*; seeds: 0$", outcome["published_unlike"])
 
 
 def test_names_are_unique_and_the_tables_are_those_of_the_issue():
