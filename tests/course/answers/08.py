@@ -80,12 +80,12 @@ def interaction(runs, one, other):
     s = runs["score"].values.reshape(-1, 4)
     return pd.Series((s[:, 0] - s[:, 1] - s[:, 2] + s[:, 3]) / 2, index=runs["seed"].values[::4])
 
-# %% 8.2, right: signs
+# %% 8.2, wrong: signs, where each kind has as many runs
 def interaction(runs, one, other):
     sign = (2*runs[one]-1)*(2*runs[other]-1)
     return (sign*runs.score).groupby(runs.seed).mean()*2
 
-# %% 8.2, right: terms that agree
+# %% 8.2, wrong: terms that agree, where each kind has as many runs
 def interaction(runs, one, other):
     same = (runs[one] == runs[other]).rename("same")
     m = runs.groupby(["seed", same]).score.mean().unstack()
