@@ -148,11 +148,9 @@ def end_with(errors: Sequence[str]) -> None:
 def spelled(name: str | None, known: Iterable[str]) -> str | None:
     """A name that is given in any case as it is known; as it is where it is not."""
     names = list(known)
-    return (
-        name
-        if name is None or name in names
-        else {n.lower(): n for n in names}.get(name.lower(), name)
-    )
+    if name is None or name in names:
+        return name
+    return {n.lower(): n for n in names}.get(name.lower(), name)
 
 
 def print_checks(checks: Sequence[tuple[bool, str]]) -> None:
