@@ -144,15 +144,6 @@ def _inspect(source: Source, split: str, photos: bool, image_id: str) -> _Found:
     try:
         if os.path.exists(mask):  # else it is among those that `check` says are missing
             counts, size = count_values(mask)
-        numbers = {} if counts is None else dict(enumerate(counts.tolist()))
-        bad = [v for v, number in numbers.items() if number and v not in source.legal]
-        if bad:
-            shown = first_few([f"{v} ({number_of(numbers[v], 'pixel')})" for v in bad])
-            legal = format_ranges(source.legal)
-            problems.append(
-                f"mask {mask} holds {shown}, no class of {source.name} ({legal}); give these "
-                f"pixels a class, or {VOID} for void"
-            )
     except UserError as error:
         problems.append(str(error))
     facts, sha256 = None, None
@@ -195,6 +186,7 @@ def _about_images(
 ) -> Iterator[Line]:
     """What is to be said of the images of a split, all of which were looked at."""
     problems = [problem for image in found.values() for problem in image.problems]
+    problems += _strange_values(source, split, found)
     yield from ((False, f"{split}: {problem}") for problem in problems)
     yield from ((True, f"{split}: {line}") for line in unmasked(source, split))
     counts = {i: image.counts for i, image in found.items() if image.counts is not None}
@@ -212,6 +204,30 @@ def _about_images(
     if facts:
         listed = ", ".join(f"{text} in {count}" for text, count in sorted(facts.items()))
         yield True, f"{split}: photographs are read as 8-bit RGB: {listed}"
+
+
+def _strange_values(source: Source, split: str, found: Mapping[str, _Found]) -> Iterator[str]:
+    """What is said of masks with values that are no class: once of all that hold the same ones."""
+    alike: dict[tuple[int, ...], list[tuple[str, np.ndarray]]] = {}
+    for i, image in found.items():
+        if image.counts is None:
+            continue
+        values = tuple(v for v in np.flatnonzero(image.counts).tolist() if v not in source.legal)
+        alike.setdefault(values, []).append((source.mask(split, i), image.counts))
+    alike.pop((), None)
+    for values, masks in alike.items():
+        pixels = np.sum([counts for _, counts in masks], axis=0)
+        held = first_few([f"{v} ({number_of(pixels[v], 'pixel')})" for v in values])
+        paths = [path for path, _ in masks]
+        several = len(paths) > 1
+        named = f"{len(paths)} masks hold" if several else f"mask {paths[0]} holds"
+        where = f": {first_few(paths, most=3)}" if several else ""
+        it, file = "it" if len(values) == 1 else "them", next(iter(source.files), None)
+        declare = f"name {it} under classes or void in {file}, or " if file else ""
+        yield (
+            f"{named} {held}, no class of {source.name} ({format_ranges(source.legal)}){where}; "
+            f"{declare}give these pixels a class, or {VOID} for void"
+        )
 
 
 def _copies(source: Source, split: str, found: Mapping[str, _Found]) -> Iterator[Line]:

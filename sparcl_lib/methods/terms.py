@@ -14,7 +14,11 @@ from sparcl_lib.methods.context import StepContext
 from sparcl_lib.methods.registry import term
 
 
-@term(hidden_old=("unbiased", "pseudo", "labelled_only"), needs_teacher=("pseudo",))
+@term(
+    hidden_old=("unbiased", "pseudo", "labelled_only"),
+    needs_teacher=("pseudo",),
+    acts_later=("fold_labels",),
+)
 def ce(
     context: StepContext,
     *,

@@ -16,8 +16,9 @@ VARIANT = "method.variant"
 """Stands for other settings."""
 VARIANTS = ("paper", "released")
 LATENT = ("matching", "attraction", "repulsion", "sparsification")
-"""The terms that have a released form, released_<name>. Named here because settings are
+"""The terms that have a released form, RELEASED + name. Named here because settings are
 read without torch, which the terms import; a test holds this and SWITCHES to the registry."""
+RELEASED = "released_"
 
 
 class Switch(NamedTuple):
@@ -71,7 +72,7 @@ def with_variant(
         return _in_order(merged)
     wanted = _differences(asked[VARIANT])
     there = {key.split(".")[2] for key in asked if key.startswith("method.terms.")}
-    latent = [term for term in LATENT if {term, f"released_{term}"} & there]
+    latent = [term for term in LATENT if {term, RELEASED + term} & there]
     if not latent:
         raise UserError(
             f"{VARIANT}={asked[VARIANT]} is for methods with a term of {', '.join(LATENT)}: "
@@ -90,6 +91,11 @@ def with_variant(
     return _in_order({**plain, "method": method})
 
 
+def variant_of(terms: Iterable[str]) -> str:
+    """The one of VARIANTS: released, where some of these terms have their released form."""
+    return VARIANTS[any(term.startswith(RELEASED) for term in terms)]
+
+
 def _in_order(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Each released form behind its formula: losses are summed in one order, in either form."""
     method = plain.get("method")
@@ -98,9 +104,9 @@ def _in_order(plain: Mapping[str, Any]) -> dict[str, Any]:
         return dict(plain)
     names = list(rows)
     for term in LATENT:
-        if {term, f"released_{term}"} <= set(names):
-            names.remove(f"released_{term}")
-            names.insert(names.index(term) + 1, f"released_{term}")
+        if {term, RELEASED + term} <= set(names):
+            names.remove(RELEASED + term)
+            names.insert(names.index(term) + 1, RELEASED + term)
     return {**plain, "method": {**method, "terms": {name: rows[name] for name in names}}}
 
 
@@ -123,7 +129,7 @@ def _with_released(layer: Mapping[str, Any], terms: Iterable[str]) -> Mapping[st
     rows = method.get("terms") if isinstance(method, Mapping) else None
     if not isinstance(method, Mapping) or not isinstance(rows, Mapping):
         return layer
-    said = {f"released_{name}": rows[name] for name in terms if isinstance(rows.get(name), Mapping)}
+    said = {RELEASED + name: rows[name] for name in terms if isinstance(rows.get(name), Mapping)}
     # What is said of a released form by its own name wins.
     return {**layer, "method": {**method, "terms": merge(rows, merge(said, rows))}}
 
@@ -151,7 +157,7 @@ def _settings(
         for term, row in FORMS.get(name, {}).items():
             if term in latent:
                 terms[term] = {**terms.get(term, {}), **row}
-    named = {f"released_{t}" if t in moved else t: row for t, row in terms.items()}
+    named = {RELEASED + t if t in moved else t: row for t, row in terms.items()}
     if "old labels" in wanted and has_ce:
         named["ce"] = {"fold_labels": True}
     method: dict[str, Any] = {"terms": named}

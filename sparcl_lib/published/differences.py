@@ -6,6 +6,7 @@ from typing import Any
 from sparcl_lib.config import RunConfig, resolve
 from sparcl_lib.config.first_step import all_settings
 from sparcl_lib.data.remarks import PUBLISHED
+from sparcl_lib.methods.variants import VARIANT, variant_of
 from sparcl_lib.plain import as_plain
 from sparcl_lib.published.images import images_per_step
 from sparcl_lib.published.tables import RowRecipe
@@ -20,16 +21,27 @@ def row_differences(row: RowRecipe, config: RunConfig, metrics: Mapping[str, Any
 
     metrics: of its metrics.json.
     """
-    wanted = resolve(
-        row.dataset, row.method, [row.settings], task=row.task, setup=row.setup, data_root=None
-    )
+    wanted = _as_recipe(row)
     found, expected = list(metrics["images"].values()), images_per_step(wanted)
     if row.dataset == "voc" and found != expected:
         yield f"data: {_commas(found)} training images a step, published {_commas(expected)}"
     tested = list(metrics.get("test_images", {}).values())[-1:]  # version 0.3 did not count them
     if row.dataset == "voc" and tested not in ([], [_VOC_TESTS]):
         yield f"data: {tested[0]} test images, published {_VOC_TESTS}"
+    mine, theirs = (_variant(each) for each in (config, wanted))
+    if mine != theirs:  # dozens of settings, which have one name
+        yield f"setting: {VARIANT}={mine} in place of {theirs}"
+        wanted = _as_recipe(row, {VARIANT: mine})
     yield from setting_differences(config, wanted)
+
+
+def _as_recipe(row: RowRecipe, *more: Mapping[str, Any]) -> RunConfig:
+    fixed = {"task": row.task, "setup": row.setup, "data_root": None}
+    return resolve(row.dataset, row.method, [row.settings, *more], **fixed)
+
+
+def _variant(config: RunConfig) -> str:
+    return variant_of(term.name for term in config.method.terms)
 
 
 def setting_differences(here: RunConfig, wanted: RunConfig) -> Iterator[str]:

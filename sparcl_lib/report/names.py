@@ -11,7 +11,7 @@ from typing import Any
 from sparcl_lib.config import RunConfig, all_settings, first_step_settings
 from sparcl_lib.errors import UserError
 from sparcl_lib.method_table import METHODS
-from sparcl_lib.methods.variants import LATENT
+from sparcl_lib.methods.variants import LATENT, RELEASED, VARIANT, variant_of
 from sparcl_lib.plain import as_plain
 from sparcl_lib.report.runs import KEYS, ReportRun, by_method, label_policy, tested_on
 from sparcl_lib.tasks import get_task
@@ -20,7 +20,7 @@ from sparcl_lib.training.identity import changed, titled
 
 _OF_EACH_RUN = ("seed", "method.name", "class_order", *KEYS[:3])
 """Settings that say which run of an experiment this is, or are told apart by themselves."""
-_RELEASED = "released_"
+_TERMS = "method.terms."
 _OF_VARIANT = ("method.prototypes", "model.head", "model.batch_norm")
 """What `method.variant` sets beside terms."""
 _ORDER = ", order "
@@ -121,7 +121,7 @@ def _with_terms(run: ReportRun) -> ReportRun:
         return run
     own, method = METHODS[name], run.config.method
     # The released form of a term is a setting of the same method.
-    terms = [t.name.removeprefix(_RELEASED) for t in method.terms if t.weight > 0]
+    terms = [t.name.removeprefix(RELEASED) for t in method.terms if t.weight > 0]
     added = [term for term in terms if term not in own["terms"]]
     added += [row.name for row in method.mechanisms if row.enabled]
     more = "".join(f" + {name}" for name in added)
@@ -197,14 +197,16 @@ def _names(experiments: Sequence[dict[Group, Experiment]]) -> list[str]:
 def _differences(first: Experiment, other: Experiment) -> list[str]:
     """What an experiment has in place of what the first one has: settings, then images."""
     found = []
-    variant = [any(_is_released(key) for key in each) for each in (first, other)]
+    before, variant = (
+        variant_of(key.removeprefix(_TERMS) for key in each) for each in (first, other)
+    )
     for key in dict.fromkeys([*other, *first]):
-        if first.get(key) == other.get(key) or (variant[0] != variant[1] and _of_variant(key)):
+        if first.get(key) == other.get(key) or (variant != before and _of_variant(key)):
             continue
         if key not in _CONTENTS:
-            found.append(f"{key.removeprefix('method.terms.')}={other.get(key)}")
-    if variant[0] != variant[1]:
-        found.insert(0, f"method.variant={'released' if variant[1] else 'paper'}")
+            found.append(f"{key.removeprefix(_TERMS)}={other.get(key)}")
+    if variant != before:
+        found.insert(0, f"{VARIANT}={variant}")
     for key, name in _CONTENTS.items():
         if None not in (first.get(key), other.get(key)) and first[key] != other[key]:
             part = changed(first[key], other[key]) if key == "terms" else None
@@ -218,13 +220,9 @@ _CONTENTS = {
 }  # fmt: skip
 
 
-def _is_released(key: str) -> bool:
-    return key.startswith(f"method.terms.{_RELEASED}")
-
-
 def _of_variant(key: str) -> bool:
     """Whether a variant changes this setting."""
-    of_term = key.removeprefix("method.terms.").removeprefix(_RELEASED)
+    of_term = key.removeprefix(_TERMS).removeprefix(RELEASED)
     latent = of_term.partition(".")[0] in LATENT
     return key in _OF_VARIANT or latent or of_term == "ce.fold_labels"
 

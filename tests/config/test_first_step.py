@@ -32,6 +32,7 @@ ACTS_LATER = {
     "method.terms.ce.unbiased",
     "method.terms.ce.pseudo",
     "method.terms.ce.labelled_only",
+    "method.terms.ce.fold_labels",
     "method.terms.bce.threshold",
 }
 CHANGES_NO_NUMBER = {"save_minutes", "tensorboard", "deterministic", "data.workers", "data.cache"}

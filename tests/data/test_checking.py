@@ -430,9 +430,24 @@ def test_a_single_pixel_of_no_class_is_told_with_what_to_do(tmp_path):
     mask[0, 0] = 7
     (failed,) = failures(own_data(tmp_path, [mask], [shows(1, 2)]))
     assert failed.endswith(
-        "holds 7 (1 pixel), no class of data (0 to 2 or 255); give these pixels a class, or 255 "
-        "for void"
+        "holds 7 (1 pixel), no class of data (0 to 2 or 255); name it under classes or void in "
+        f"{tmp_path / 'data.yaml'}, or give these pixels a class, or 255 for void"
     )
+
+
+def test_a_class_that_was_not_declared_is_one_line_for_all_masks(tmp_path):
+    masks = [shows(1, 9, 7), *[shows(1, 7)] * 5, shows(0, 1)]
+    failed = failures(own_data(tmp_path, masks, [shows(1, 2), shows(2, 7)]))
+    assert [re.sub(r"\S+/", "", line) for line in failed] == [
+        "FAIL train: mask train0.png holds 7 (576 pixels), 9 (576 pixels), no class of data (0 to 2 or "
+        "255); name them under classes or void in data.yaml, or give these pixels a class, or 255 "
+        "for void",
+        "FAIL train: 5 masks hold 7 (4320 pixels), no class of data (0 to 2 or 255): train1.png, "
+        "train2.png, train3.png and 2 more; name it under classes or void in data.yaml, or give "
+        "these pixels a class, or 255 for void",
+        "FAIL val: mask val1.png holds 7 (864 pixels), no class of data (0 to 2 or 255); name it under "
+        "classes or void in data.yaml, or give these pixels a class, or 255 for void",
+    ]
 
 
 def test_a_value_that_is_no_class_is_told_with_its_pixels(tmp_path):

@@ -206,6 +206,19 @@ def test_released_unbiased_folds_labels_of_old_classes():
     assert folded != TERMS["ce"](step, unbiased=True)
 
 
+@pytest.mark.parametrize("changes", [{}, {"old_labelled": True}])
+@pytest.mark.parametrize("fold", [False, True])
+def test_unbiased_has_the_gradient_of_plain_cross_entropy_at_step_0(changes, fold):
+    """Bit for bit, for methods that differ in these options alone share their step 0."""
+    grads = []
+    for options in ({}, {"unbiased": True, "fold_labels": fold}):
+        torch.manual_seed(0)
+        step = context(num_old=1, teacher=None, **changes)
+        TERMS["ce"](step, **options).backward()
+        grads.append(step.output.logits.grad)
+    assert grads[0].any() and torch.equal(*grads)
+
+
 def test_pod_is_the_mean_over_maps_times_the_growth():
     step = context()
     (features, scores), (other, old_scores) = step.output.maps, step.teacher.maps

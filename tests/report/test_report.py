@@ -86,6 +86,18 @@ def test_the_published_row_is_the_one_whose_recipe_is_nearer(recipe, number):
     assert f"; and {len(all_named) - 6} more (sparcl report RUN --format csv has all)" in text
 
 
+def test_the_formulas_beside_the_row_of_the_released_code_are_one_difference():
+    """They were listed as the dozens of settings that a variant stands for."""
+    row = get_recipe("voc-15-1-disjoint-SDR")
+    paper = [row.settings, {"method.variant": "paper", "optim.momentum": 0.5}]
+    config = resolve("voc", "SDR", paper, task=row.task, setup=row.setup)
+    table = results_table([voc_run("SDR", setup="disjoint")._replace(config=config)])
+    settings = re.findall("setting: (.*?)(?=; |$)", table.iloc[0]["published_unlike"])
+    assert settings == [
+        "method.variant=paper in place of released", "optim.momentum=0.5 in place of 0.9"
+    ]  # fmt: skip
+
+
 def test_another_setup_task_or_class_order_has_no_published_row():
     backwards = voc_run("MiB").metrics["classes"][::-1]
     other_order = make_run("MiB", classes=backwards, dataset="voc", task="15-1")
