@@ -37,6 +37,13 @@ def mean_iou(ious: Iterable[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
+def untested_classes(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Classes known after the last of these steps of which no tested pixel is, so that they are in
+    no mean; steps: as of `StepMatrix.to_results`. Background is not meant: it may be left out."""
+    known = steps[-1]["class_iou"] if steps else {}
+    return [name for name, iou in known.items() if iou is None and name != BACKGROUND_NAME]
+
+
 @dataclass
 class StepMatrix:
     """IoU of every class after every step: rows steps, columns classes in learning order.
@@ -114,7 +121,7 @@ class StepMatrix:
 
         Source: Chaudhry et al. (ECCV 2018), equation 3, with IoU for accuracy. Negative when a
         class got better; empty for fewer than two steps. NaN for a class without an IoU
-        after the last step: no test image shows it, and nothing is taken for it.
+        after the last step: no test image shows it.
         """
         steps = sorted(self.rows)
         last, earlier = steps[-1:], steps[:-1]

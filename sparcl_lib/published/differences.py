@@ -6,7 +6,9 @@ from typing import Any
 from sparcl_lib.config import RunConfig, resolve
 from sparcl_lib.config.first_step import all_settings
 from sparcl_lib.data.remarks import PUBLISHED
+from sparcl_lib.errors import first_few
 from sparcl_lib.methods.variants import VARIANT, variant_of
+from sparcl_lib.metrics import untested_classes
 from sparcl_lib.plain import as_plain
 from sparcl_lib.published.images import images_per_step
 from sparcl_lib.published.tables import RowRecipe
@@ -28,6 +30,8 @@ def row_differences(row: RowRecipe, config: RunConfig, metrics: Mapping[str, Any
     tested = list(metrics.get("test_images", {}).values())[-1:]  # version 0.3 did not count them
     if row.dataset == "voc" and tested not in ([], [_VOC_TESTS]):
         yield f"data: {tested[0]} test images, published {_VOC_TESTS}"
+    if untested := untested_classes(metrics["steps"]):
+        yield f"data: no pixel that was tested shows {first_few(untested)}"
     mine, theirs = (_variant(each) for each in (config, wanted))
     if mine != theirs:  # dozens of settings, which have one name
         yield f"setting: {VARIANT}={mine} in place of {theirs}"

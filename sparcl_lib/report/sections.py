@@ -13,7 +13,6 @@ from sparcl_lib.errors import first_few, number_of
 from sparcl_lib.method_table import loss_text, other_settings_text
 from sparcl_lib.metrics import StepMatrix, format_mean
 from sparcl_lib.report.differences import ranking
-from sparcl_lib.report.names import other_first_steps
 from sparcl_lib.report.runs import (
     KEYS,
     ReportRun,
@@ -24,7 +23,7 @@ from sparcl_lib.report.runs import (
     protocol_of_test,
     tested_on,
 )
-from sparcl_lib.report.tables import readable, results_table, sources
+from sparcl_lib.report.tables import readable, remarks, results_table, sources
 from sparcl_lib.report.verdict import first_step_miou, lead_table, verdict
 from sparcl_lib.tasks.classes import BACKGROUND_NAME
 from sparcl_lib.viz import (
@@ -144,7 +143,7 @@ def _about(runs: list[ReportRun], subject: str) -> str:
         f"(mask value 255) are {_POLICIES[policy['border']]}; at test they are left out, and "
         f"pixels of classes not learned yet are {_POLICIES[policy['future']]}."
         f"{_ZERO[policy['zero']]} Tested are {tested_on(metrics)}.{trained}"
-        + "".join(f" Note: {line}." for line in other_first_steps(runs))
+        + "".join(f" Note: {line}." for line in remarks(runs))
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from sparcl_lib.metrics import dump_json, format_mean, mean_columns
+from sparcl_lib.errors import first_few
+from sparcl_lib.metrics import dump_json, format_mean, mean_columns, untested_classes
 from sparcl_lib.published.differences import row_differences
 from sparcl_lib.published.tables import recipes
 from sparcl_lib.report.names import other_first_steps, standard_classes
@@ -206,11 +207,20 @@ def as_markdown(shown: pd.DataFrame, names: int) -> str:
     return "".join("| " + " | ".join(map(as_it_is, row)) + " |\n" for row in rows)
 
 
+def remarks(runs: Iterable[ReportRun]) -> list[str]:
+    """What to know of the numbers of runs of one dataset, task and setup, a line each."""
+    runs = list(runs)
+    found = (name for run in runs for name in untested_classes(run.metrics["steps"]))
+    untested = list(dict.fromkeys(found))
+    said = [f"no pixel that was tested shows {first_few(untested)}: no IoU, and not in any mean"]
+    return [*(said if untested else []), *other_first_steps(runs)]
+
+
 def _notes(runs: list[ReportRun], table: pd.DataFrame) -> list[str]:
     """What to know of a table, a line each, as Markdown."""
     notes = [f"{as_it_is(' '.join(key))}: {test}" for key, test in other_tests(runs).items()]
     for group in by_group(runs).values():
-        notes += map(as_it_is, other_first_steps(group))
+        notes += map(as_it_is, remarks(group))
     return notes + [f"Published, {line}" for line in sources(table)]
 
 
@@ -276,7 +286,7 @@ def results_text(runs: Iterable[ReportRun]) -> str:
     return "\n\n".join(
         f"{' '.join(key)}, mIoU in percent{tests.get(key, '')}\n"
         f"{rows.drop(columns=names).to_string(index=False)}"
-        + "".join(f"\n({line})" for line in other_first_steps(groups[key]))
+        + "".join(f"\n({line})" for line in remarks(groups[key]))
         for key, rows in readable(table).groupby(names, sort=False)
     )
 

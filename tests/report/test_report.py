@@ -507,3 +507,16 @@ def test_another_class_order_is_another_task():
     standard = resolve("voc", "MiB", [{"class_order": order}], task="15-5", setup="disjoint")
     (same,) = told_apart([voc_run("MiB", "15-5")._replace(config=standard)])
     assert same.metrics["task"] == "15-5"
+
+
+def test_a_class_that_no_tested_pixel_shows_is_named(runs):
+    said = "no pixel that was tested shows ring: no IoU, and not in any mean"
+    assert said in results_text(runs) and f"- {said}" in render(runs, "md")
+    assert f"Note: {said}." in render(runs, "html") and f"% {said}" in render(runs, "latex")
+    assert "no pixel" not in results_text(runs[:6])
+    run = voc_run("MiB", setup="overlapped")
+    run.metrics["steps"][-1]["class_iou"] |= {"sofa": None, "background": None}
+    row = get_recipe("voc-15-1-overlapped-MiB")
+    config = resolve("voc", "MiB", [row.settings], task=row.task, setup=row.setup)
+    unlike = results_table([run._replace(config=config)]).iloc[0]["published_unlike"]
+    assert "data: no pixel that was tested shows sofa" in unlike
