@@ -7,7 +7,7 @@ another process finds it, and the options that it takes. Free of torch.
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,6 +114,26 @@ class WithOptions(Definition):
                 raise UserError(
                     f"every {self.kind} has {name}: give the option of {self.name} another name"
                 )
+
+    def check_named(self, names: Iterable[str]) -> None:
+        """Raise UserError for the name of an option that its decorator speaks of and it has not."""
+        for name in names:
+            if name not in self.options:
+                raise UserError(
+                    f"{self.title} has no option {name!r} that @{self.kind} speaks of: correct the "
+                    f"name there, or give it this option"
+                )
+
+
+def check_facts(title: str, first_step: object, names: Mapping[str, object]) -> None:
+    """Raise UserError for what a decorator is given in another form: the first step, and names of
+    options."""
+    for fact, value in names.items():
+        if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):
+            given = tuple(value) if isinstance(value, (list, set)) else (value,)
+            raise UserError(f"{title}: {fact} are names in a tuple, as in {given!r}")
+    if type(first_step) is not int or first_step < 0:
+        raise UserError(f"{title}: first_step is a whole number from 0 on, got {first_step!r}")
 
 
 def _without_options(self: object) -> None:

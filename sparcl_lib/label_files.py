@@ -15,9 +15,10 @@ from sparcl_lib.labels import BACKGROUND
 from sparcl_lib.prediction import LabelMap, read_photograph
 from sparcl_lib.progress import tqdm
 from sparcl_lib.viz.palette import class_palette
-from sparcl_lib.writing import write_atomically, write_csv
+from sparcl_lib.writing import read_csv, write_atomically, write_csv
 
 AREAS = "areas.csv"
+_COLUMNS = ["image", "class_id", "class", "colour", "pixels", "percent"]
 _OPACITY = 0.55
 """Of a class on its photograph; the background is left as it is."""
 _SMALLEST_TEXT = 11
@@ -31,32 +32,39 @@ def write_label_maps(
     out: Path,
     overwrite: bool = False,
 ) -> pd.DataFrame:
-    """Write NAME.png and NAME-overlay.png for each image, and areas.csv, which is returned.
+    """Write NAME.png and NAME-overlay.png for each image, and areas.csv; return its rows of these.
 
     predict: what the network sees in an image file. classes: those that it knows, background first.
 
     NAME.png holds class ids (indices of `classes`), shown in the colours of figures. The overlay
     has a legend below the photograph, of the objects found. areas.csv has a row per image and
-    class: image, class_id, class, colour, pixels, percent.
+    class: image, class_id, class, colour, pixels, percent. It keeps those of earlier calls whose
+    files are still there, also where this call is stopped.
 
-    Raises UserError before anything is written: for an image that cannot be read, two images of
-    one name, a file that is there already (unless `overwrite`, and the areas.csv there lists it),
-    or one of the images themselves.
+    Raises UserError before anything is written: for no image, one that cannot be read, two of one
+    name, a file that is there already (unless `overwrite`, and the areas.csv there lists it), or
+    one of the images themselves.
     """
     images = list(dict.fromkeys(images))
+    if not images:
+        raise UserError("no image to look at: name some")
     places = _places(images, out, overwrite)
     for image in images:
         read_photograph(image)
-    tables = []
-    for image, (map_file, overlay_file) in tqdm(places.items(), "images", leave=False):
-        labels = predict(image)
-        drawn, blended = _palette_image(labels), _overlay(image, labels, classes)
-        write_atomically(map_file, drawn.save)
-        write_atomically(overlay_file, blended.save)
-        tables.append(_areas(image, labels, classes))
-    table = pd.concat(tables, ignore_index=True)
-    write_csv(out / AREAS, table)
-    return table
+    tables, written = [], []
+    try:
+        for image, (map_file, overlay_file) in tqdm(places.items(), "images", leave=False):
+            labels = predict(image)
+            drawn, blended = _palette_image(labels), _overlay(image, labels, classes)
+            tables.append(_areas(image, labels, classes))
+            written.append(map_file)
+            write_atomically(map_file, drawn.save)
+            write_atomically(overlay_file, blended.save)
+    finally:
+        if tables:
+            kept = _kept(out, written)
+            write_csv(out / AREAS, pd.concat([*kept, *tables], ignore_index=True))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _places(images: Iterable[Path], out: Path, overwrite: bool) -> dict[Path, tuple[Path, Path]]:
@@ -92,11 +100,28 @@ def _places(images: Iterable[Path], out: Path, overwrite: bool) -> dict[Path, tu
 def _written_before(out: Path) -> set[str]:
     """Names of the files that an earlier call wrote into a folder, as its areas.csv lists them."""
     try:
-        images = pd.read_csv(out / AREAS)["image"]
+        images = read_csv(out / AREAS)["image"]
     except (OSError, ValueError, KeyError):  # none, or a table of something else
         return set()
-    stems = [Path(str(image).removeprefix("'")).stem for image in images.unique()]
+    stems = [Path(str(image)).stem for image in images.unique()]
     return {AREAS, *(f"{stem}{end}" for stem in stems for end in (".png", "-overlay.png"))}
+
+
+def _kept(out: Path, written: Iterable[Path]) -> list[pd.DataFrame]:
+    """What areas.csv says of other maps than those written now, if they are still there."""
+    try:
+        before = read_csv(out / AREAS)
+    except (OSError, ValueError):  # none, or a table of something else
+        return []
+    if list(before) != _COLUMNS:
+        return []
+    new = {map_file.name.casefold() for map_file in written}
+    names = {image: f"{Path(image).stem}.png" for image in before["image"].unique()}
+    found = [
+        image for image, name in names.items()
+        if name.casefold() not in new and (out / name).exists()
+    ]  # fmt: skip
+    return [before[before["image"].isin(found)]] if found else []
 
 
 def _palette_image(labels: LabelMap) -> Image.Image:
@@ -139,7 +164,6 @@ def _areas(image: Path, labels: LabelMap, classes: Sequence[str]) -> pd.DataFram
     pixels = np.bincount(labels.ravel(), minlength=len(classes))
     ids = range(len(classes))
     colours = [f"#{bytes(colour).hex()}" for colour in class_palette(len(classes)).tolist()]
-    columns = {"image": str(image), "class_id": ids, "class": classes, "colour": colours}
-    return pd.DataFrame(
-        {**columns, "pixels": pixels, "percent": (100 * pixels / labels.size).round(4)}
-    )
+    percent = (100 * pixels / labels.size).round(4)
+    values = (str(image), ids, classes, colours, pixels, percent)
+    return pd.DataFrame(dict(zip(_COLUMNS, values, strict=True)))

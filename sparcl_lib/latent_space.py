@@ -126,7 +126,8 @@ def linear_probe(train: Labelled, test: Labelled, at_most: int = 20_000) -> Floa
 
     train, test: features (N, D) and labels (N,). Features are standardised, and all classes count
     the same however many locations they have (logistic regression with balanced weights). A random
-    choice of at_most locations, the same each time, is fitted. C is 1 + the largest label.
+    choice of at_most locations, the same each time, is fitted. C is 1 + the largest label. Raises
+    ValueError where train has fewer than two classes.
     """
     (features, labels), (test_features, truth) = train, test
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(labels != VOID))[:at_most]
@@ -146,7 +147,9 @@ def channels_used(features: Floats, labels: Labels, share: float = 0.9) -> Float
     """
     known = labels != VOID
     active, ids = np.clip(features[known], 0, None).astype(np.float64), labels[known]
-    means = class_means(active, ids, 1 + int(ids.max(initial=-1)))
+    if not len(ids):
+        return np.zeros(0)
+    means = class_means(active, ids, 1 + max(_classes(ids)))
     carried = np.cumsum(-np.sort(-means, axis=1), axis=1)  # (C, D)
     total = carried[:, -1:]
     used = 1.0 + (carried < share * total * (1 - 1e-12)).sum(axis=1)  # the last digits are chance
@@ -168,6 +171,8 @@ def pseudo_label_quality(guesses: Labels, truth: Labels, num_old: int) -> Pseudo
     guesses, truth: (N,), at those locations alone. num_old: K_old, background counted, which is no
     old class here.
     """
+    known = truth != VOID
+    guesses, truth = guesses[known], truth[known]
     guessed, old = guesses != BACKGROUND, (truth != BACKGROUND) & (truth < num_old)
     right = (old & (guesses == truth)).sum()
     shares = (100 * float(right / n) if n else float("nan") for n in (guessed.sum(), old.sum()))

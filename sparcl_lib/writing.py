@@ -94,6 +94,20 @@ def write_csv(path: Path, frame: "pd.DataFrame") -> None:
     write_text(path, csv_text(frame))
 
 
+def read_csv(path: Path) -> "pd.DataFrame":
+    """A table that `write_csv` wrote. Raises OSError or ValueError for a file that is none."""
+    import pandas as pd  # here: it is slow to import, and no training needs it
+
+    frame = pd.read_csv(path, keep_default_na=False)
+    texts = [name for name in frame if frame[name].dtype.kind not in "biuf"]
+    return frame.assign(**{str(name): frame[name].map(_with_formula) for name in texts})
+
+
+def _with_formula(value: Any) -> Any:
+    formula = isinstance(value, str) and value[:1] == "'" and value[1:].startswith(_FORMULAS)
+    return value[1:] if formula else value
+
+
 @contextmanager
 def appearing_whole(folder: Path, advice: str) -> Iterator[Path]:
     """An empty draft that becomes `folder` (new, or empty so far) at the end, or leaves nothing.

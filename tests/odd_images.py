@@ -198,6 +198,7 @@ MASKS: dict[str, tuple[str, Write]] = {
     "RGBA": ("png", saved(Image.fromarray(_alpha(COLOURS)))),
     "grey and alpha": ("png", saved(Image.fromarray(_alpha(VALUES)))),
     "JPEG, grey": ("jpg", saved(_MASK)),
+    "JPEG in a TIFF": ("tif", saved(_MASK, compression="jpeg")),
     "EXIF orientation": ("png", saved(_MASK, exif=exif(6))),
     "EXIF orientation, TIFF": ("tif", saved(_MASK, exif=exif(6))),
     "EXIF orientation behind the pixels": ("png", written(png(8, 0, VALUES, _LATE_EXIF))),

@@ -30,6 +30,7 @@ from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.masks import read_values
 from sparcl_lib.data.minivoc import default_root, generate
 from sparcl_lib.experiments.store import STORE_VARIABLE
+from sparcl_lib.label_files import write_label_maps
 from sparcl_lib.methods import ADDED_MECHANISMS, TERMS
 from sparcl_lib.metrics import class_iou
 from sparcl_lib.models import BACKBONES, NetworkSpec, build_segmenter, predict
@@ -596,7 +597,39 @@ def test_sparcl_predict(run, photograph, tmp_path, capsys):
     status, _, error = sparcl(capsys, *first)
     assert status == 2 and "photo.png is there already: choose another --out, or add --ov" in error
     assert sparcl(capsys, *first, "--overwrite")[0] == 0
-    assert pd.read_csv(out / "areas.csv")["class"].tolist() == list(run.classes[:7])
+    table = pd.read_csv(out / "areas.csv").set_index("image")["class"]
+    assert table[str(photograph)].tolist() == list(run.classes[:7])
+    assert table[str(second)].tolist() == list(run.classes)  # its map is still there
+
+
+def test_the_areas_list_every_map_of_a_folder(photograph, tmp_path):
+    """A second call dropped the rows of the first, and refused its maps as somebody else's."""
+    others = [tmp_path / f"{name}.png" for name in ("=a", "b", "None")]
+    for other in others:
+        other.write_bytes(photograph.read_bytes())
+    out, seen = tmp_path / "maps", []
+
+    def stopped(image):
+        seen.append(image)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return np.zeros((30, 50), np.uint8)
+
+    def listed():
+        return pd.read_csv(out / "areas.csv", keep_default_na=False)["image"].unique().tolist()
+
+    known = ["background", "a"]
+    write_label_maps(stopped, known, others[:2], out)
+    assert listed() == [str(others[0]), str(others[1])]
+    with pytest.raises(KeyboardInterrupt):
+        write_label_maps(stopped, known, [others[2], others[0]], out, overwrite=True)
+    assert sorted(listed()) == sorted(str(other) for other in others)
+    (out / "b.png").unlink()
+    table = write_label_maps(stopped, known, [others[0]], out, overwrite=True)
+    assert table["image"].unique().tolist() == [str(others[0])]
+    assert sorted(listed()) == sorted([str(others[0]), str(others[2])])
+    with pytest.raises(UserError, match="no image to look at"):
+        write_label_maps(stopped, known, [], out)
 
 
 def test_sparcl_predict_replaces_its_own_files_alone(run, photograph, tmp_path, capsys):

@@ -94,6 +94,8 @@ def test_channels_used_are_those_that_carry_the_activity():
     used = latent_space.channels_used(features, labels, 0.9)
     assert used[[0, 1, 3]].tolist() == [2, 4, 0] and np.isnan(used[2])
     assert latent_space.channels_used(features, labels, 0.8)[0] == 1
+    assert latent_space.channels_used(features, labels.astype(np.uint8), 0.8)[0] == 1
+    assert latent_space.channels_used(features, np.full(5, 255, np.uint8)).shape == (0,)
 
 
 def test_pseudo_labels_are_judged_on_old_classes():
@@ -105,6 +107,8 @@ def test_pseudo_labels_are_judged_on_old_classes():
     assert quality.recall == pytest.approx(100 / 3)
     none = latent_space.pseudo_label_quality(np.zeros(2, int), np.zeros(2, int), 3)
     assert np.isnan(none.precision) and np.isnan(none.recall)
+    void = np.append(truth, [255, 255]), np.append(guesses, [1, 2])  # no class, and no part
+    assert latent_space.pseudo_label_quality(void[1], void[0], num_old=3) == quality
 
 
 def test_what_a_network_names_among_old_classes_is_the_best_of_these():

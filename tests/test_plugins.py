@@ -372,6 +372,11 @@ def test_the_error_of_a_hook_is_a_line(root, plugin, tmp_path, hook):
     "hook, value, said",
     [
         ("batch", "None", r"batch\(\) returns a NoneType, not a StepBatch"),
+        (
+            "batch",
+            "args[0]._replace(labels=args[0].labels[:, :9])",
+            r"batch\(\) returns images and labels \(\d+, 3, (\d+), \1\) and \(\d+, 9, .*\(B, 3, .*",
+        ),
         ("context_extras", "None", r"context_extras\(\) returns a NoneType, not a Mapping"),
         ("penalty", "0.5", r"penalty\(\) returns a float, not a LossValues or NoneType"),
         ("state_dict", "[1]", r"state_dict\(\) returns a list, not a dict or NoneType"),
@@ -654,11 +659,15 @@ class Enabled(Mechanism):
         (lambda: mechanism(GoesOn), r"GoesOn needs go_on, .* progress\): self.before_step\(tr"),
         (lambda: mechanism(Moving), r"Moving needs go_on, .* def go_on\(.* progress\): pass$"),
         (lambda: mechanism(Scaled), "Scaled has after_backward, so say in its body reads_gradien"),
-        (lambda: mechanism(first_step="1")(Bare), "first_step is a whole number, .* got '1' and F"),
+        (
+            lambda: mechanism(first_step="1")(Bare),
+            "first_step is a whole number from 0 on, got '1'",
+        ),
+        (lambda: mechanism(needs_teacher=1)(Bare), "needs_teacher is True or False, got 1"),
         (lambda: mechanism(Fuse), "fuse is a mechanism of the library: give Fuse another name"),
         (lambda: mechanism(Enabled), "every mechanism has enabled: give the option"),
         (lambda: mechanism(acts_later="a")(Bare), r"names in a tuple, as in \('a',\)"),
-        (lambda: mechanism(acts_later=("a",))(Bare), "bare has no option 'a': see acts_later"),
+        (lambda: mechanism(acts_later=("a",))(Bare), "bare has no option 'a' that @mechanism"),
     ],
 )
 def test_a_class_that_is_no_mechanism(wrong, message):

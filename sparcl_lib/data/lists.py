@@ -140,8 +140,11 @@ def write_lists(
         The files, by step.
 
     Raises:
-        UserError: the folder holds something or cannot be written.
+        UserError: another form; an id that ``train`` does not have, for ``npy``; the folder holds
+            something or cannot be written.
     """
+    if form not in FORMS:
+        raise UserError(f"lists are {' or '.join(FORMS)}, not {form!r}: choose one")
     with appearing_whole(folder, "name another --export") as draft:
         if folder.exists() and any(folder.iterdir()):
             raise UserError(f"{folder} is not empty: name another --export, or clear it")
@@ -155,6 +158,8 @@ def _write(file: Path, ids: Sequence[str], train: Sequence[str]) -> None:
         file.write_text("".join(f"{i}\n" for i in ids), "utf-8")
         return
     position = {image_id: n for n, image_id in enumerate(train)}
+    if strange := [i for i in ids if i not in position]:
+        raise UserError(f"{file.name}: no position in the training list: {first_few(strange)}")
     np.save(file, np.array([position[i] for i in ids], dtype=np.int64), allow_pickle=False)
 
 

@@ -35,6 +35,8 @@ _SPREAD = {"L;2": 85, "L;4": 17}
 _WHITE_IS_ZERO = re.compile(r";\d?IR?$")
 _WIDE = ("I;16", "I;16B", "I;16L", "I;16N")
 _LOSSY = ("JPEG", "MPO", "JPEG2000")
+_LOSSY_IN_TIFF = ("jpeg", "tiff_jpeg", "webp")
+"""Compressions, as Pillow names them."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -244,8 +246,11 @@ def _check_photo(image: Image.Image, name: str) -> None:
 
 def _check_mask(image: Image.Image, stored: str, path: str) -> None:
     _check_single(image, f"mask {path}")
-    if image.format in _LOSSY:
-        raise UserError(f"mask {path} is a {image.format}, whose values are not exact; save a PNG")
+    packed = image.info.get("compression")
+    lossy_in_tiff = image.format == "TIFF" and packed in _LOSSY_IN_TIFF
+    if image.format in _LOSSY or lossy_in_tiff:
+        kind = f"TIFF compressed by {packed}" if lossy_in_tiff else image.format
+        raise UserError(f"mask {path} is a {kind}, whose values are not exact; save a PNG")
     if _orientation(image) > 1:
         raise UserError(
             f"mask {path} has an EXIF orientation, and masks are read as they are stored; save it "

@@ -68,12 +68,20 @@ def unmasked(source: Source, split: str) -> list[str]:
 
 
 def in_both(source: Source) -> list[str]:
-    """Ids of images that are in train and in val, sorted. By the file of the mask, links followed,
-    for frames of two folders may have the same id."""
-    masks = {os.path.realpath(source.mask("val", image_id)) for image_id in source.ids("val")}
+    """Ids of images that are in train and in val, sorted. By the files of mask and photograph,
+    links followed, for frames of two folders may have the same id, and masks that were converted
+    lie in a folder for each split."""
+    tested = {file for i in source.ids("val") for file in _files_of(source, "val", i)}
     return sorted(
-        i for i in source.ids("train") if os.path.realpath(source.mask("train", i)) in masks
+        i for i in source.ids("train") if not tested.isdisjoint(_files_of(source, "train", i))
     )
+
+
+def _files_of(source: Source, split: str, image_id: str) -> set[str]:
+    """Real paths of its mask and, where there is one, of its photograph."""
+    photo = next(filter(os.path.exists, source.split(split).photos_of(image_id)), None)
+    paths = [source.mask(split, image_id), *([photo] if photo else [])]
+    return {os.path.realpath(path) for path in paths}
 
 
 def class_remarks(

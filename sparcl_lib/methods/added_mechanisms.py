@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar, overload
 from torch import Tensor
 
 from sparcl_lib.data.loading.dataset import StepBatch
-from sparcl_lib.definitions import WithOptions, failed, plugin_in_reading, register
+from sparcl_lib.definitions import WithOptions, check_facts, failed, plugin_in_reading, register
 from sparcl_lib.errors import OutsideFailed, UserError
 from sparcl_lib.methods.hooks import LossValues, Mechanism
 from sparcl_lib.prototypes import PrototypeBank
@@ -97,7 +97,7 @@ class Guarded(Mechanism):
             raise OutsideFailed(f"{where} returns a {type(value).__name__}, not a {wanted}")
         if hook in _SAVED:
             _check_saved(where, value)
-        if hook == "batch" and value.images.shape[::2] != value.labels.shape[::2]:
+        if hook == "batch" and not _fits(value):
             shapes = f"{tuple(value.images.shape)} and {tuple(value.labels.shape)}"
             raise OutsideFailed(
                 f"{where} returns images and labels {shapes}: (B, 3, H, W), (B, H, W)"
@@ -123,6 +123,11 @@ class Guarded(Mechanism):
                 f"{where} returns a total with a gradient, which nobody takes: it is for the log. "
                 f"Add its gradient in after_backward, or write a term, @sparcl_lib.term"
             )
+
+
+def _fits(batch: "StepBatch") -> bool:
+    count, channels, *size = batch.images.shape if batch.images.ndim == 4 else (0, 0)
+    return channels == 3 and list(batch.labels.shape) == [count, *size]
 
 
 def _guard(hook: str) -> Callable[..., Any]:
@@ -212,25 +217,17 @@ def mechanism(
 
     def keep(cls: M) -> M:
         _check_class(cls)
-        if not isinstance(acts_later, tuple):
-            raise UserError(
-                f"@mechanism of {cls.__name__}: acts_later are names in a tuple, as in "
-                f"({acts_later!r},)"
-            )
-        if type(first_step) is not int or type(needs_teacher) is not bool:
-            raise UserError(
-                f"@mechanism of {cls.__name__}: first_step is a whole number, needs_teacher True "
-                f"or False, got {first_step!r} and {needs_teacher!r}"
-            )
+        title = f"@mechanism of {cls.__name__}"
+        check_facts(title, first_step, {"acts_later": acts_later})
+        if type(needs_teacher) is not bool:
+            raise UserError(f"{title}: needs_teacher is True or False, got {needs_teacher!r}")
         found = RegisteredMechanism(
             name=cls.name, function=cls, reads_gradients=cls.reads_gradients,
             needs_teacher=needs_teacher, first_step=first_step,
             acts_later=acts_later, plugin=plugin_in_reading(),
         )  # fmt: skip
         found.check_options("options by keyword with defaults, as in __init__(self, *, share=0.5)")
-        for name in found.acts_later:
-            if name not in found.options:
-                raise UserError(f"mechanism {found.name} has no option {name!r}: see acts_later")
+        found.check_named(found.acts_later)
         register(found, ADDED_MECHANISMS)
         return cls
 

@@ -4,7 +4,7 @@ The rule itself is of tensors alone: `sparcl_lib.losses.pseudo_labels`.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sparcl_lib.data.loading.dataset import StepBatch
     from sparcl_lib.methods.method import Method
     from sparcl_lib.training.step import StepTrainer
+
+
+_RULES = set(get_args(Pseudo)) - {"none"}
 
 
 class PseudoLabels(Mechanism):
@@ -34,9 +37,10 @@ class PseudoLabels(Mechanism):
 
     @classmethod
     def of(cls, method: "Method", step: int) -> Self | None:
-        """By the option `pseudo` of a term that is active."""
-        rules = (term.options.get("pseudo", "none") for term in method.active_terms(step))
-        rule = next((rule for rule in rules if rule != "none"), None)
+        """By the option `pseudo` of a term that is active, where it is one of the rules: a term of
+        the user's may call something else so."""
+        asked = (term.options.get("pseudo") for term in method.active_terms(step))
+        rule = next((rule for rule in asked if rule in _RULES), None)
         return cls(rule) if rule and step > 0 else None
 
     def before_step(self, trainer: "StepTrainer", batches: "Iterable[StepBatch]") -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar, overload
 
 from torch import Tensor
 
-from sparcl_lib.definitions import WithOptions, plugin_in_reading, register
+from sparcl_lib.definitions import WithOptions, check_facts, plugin_in_reading, register
 from sparcl_lib.errors import UserError
 
 LossTerm = Callable[..., Tensor]
@@ -121,7 +121,9 @@ def term(
     True
     """
 
-    facts = {"needs_teacher": needs_teacher, "hidden_old": hidden_old, "acts_later": acts_later}
+    facts: dict[str, object] = {"hidden_old": hidden_old, "acts_later": acts_later}
+    if not isinstance(needs_teacher, bool):
+        facts["needs_teacher"] = needs_teacher
 
     def keep(function: F) -> F:
         if not inspect.isfunction(function) or function.__name__ == "<lambda>":
@@ -129,12 +131,8 @@ def term(
                 f"@term takes a function, not {function!r}: give it a name with def, as in "
                 f"def mine(context): ..."
             )
-        for name, value in facts.items():
-            if isinstance(value, str):
-                raise UserError(
-                    f"@term of {function.__name__}: {name} are names in a tuple, as in ({value!r},)"
-                )
         first = int(needs_teacher is True) if first_step is None else first_step
+        check_facts(f"@term of {function.__name__}", first, facts)
         found = RegisteredTerm(
             name=function.__name__, function=function, needs_teacher=needs_teacher,
             needs_maps=needs_maps, first_step=first, hidden_old=hidden_old,
@@ -164,9 +162,4 @@ def _check_definition(found: RegisteredTerm) -> None:
         f"def {found.name}(context, *, strength=1.0)"
     )
     asked = found.needs_teacher if isinstance(found.needs_teacher, tuple) else ()
-    for name in (*asked, *found.acts_later):
-        if name not in found.options:
-            raise UserError(
-                f"term {found.name} has no option {name!r} that @term speaks of: correct the name "
-                f"there, or give the function this option"
-            )
+    found.check_named((*asked, *found.acts_later))

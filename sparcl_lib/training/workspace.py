@@ -41,6 +41,7 @@ from sparcl_lib.data.pixels import Size, check_pixels
 from sparcl_lib.data.remarks import class_remarks, list_remarks, step_remarks
 from sparcl_lib.data.splits import without_classes
 from sparcl_lib.errors import UserError
+from sparcl_lib.labels import VOID
 from sparcl_lib.methods import Method
 from sparcl_lib.plain import is_yaml
 from sparcl_lib.tasks import (
@@ -227,6 +228,11 @@ def open_workspace(
     source = open_source(config.dataset, config.data_root, progress)
     task = _open_task(config, source, run)
     learned = task.merged() if method.joint else task
+    if method.unknown and learned.num_classes(learned.num_steps - 1) == VOID:
+        raise UserError(
+            f"method.unknown is one more class, and {VOID - 1} leave no label for it: give the "
+            f"task a class less, or set method.unknown=0"
+        )
     test_split = _test_split(config)
     found = {s: scan(source, s, progress=progress) for s in dict.fromkeys(["train", test_split])}
     for split, presence in found.items():

@@ -439,14 +439,14 @@ def test_a_class_that_was_not_declared_is_one_line_for_all_masks(tmp_path):
     masks = [shows(1, 9, 7), *[shows(1, 7)] * 5, shows(0, 1)]
     failed = failures(own_data(tmp_path, masks, [shows(1, 2), shows(2, 7)]))
     assert [re.sub(r"\S+/", "", line) for line in failed] == [
-        "FAIL train: mask train0.png holds 7 (576 pixels), 9 (576 pixels), no class of data (0 to 2 or "
-        "255); name them under classes or void in data.yaml, or give these pixels a class, or 255 "
-        "for void",
+        "FAIL train: mask train0.png holds 7 (576 pixels), 9 (576 pixels), no class of data (0 to "
+        "2 or 255); name them under classes or void in data.yaml, or give these pixels a class, or "
+        "255 for void",
         "FAIL train: 5 masks hold 7 (4320 pixels), no class of data (0 to 2 or 255): train1.png, "
         "train2.png, train3.png and 2 more; name it under classes or void in data.yaml, or give "
         "these pixels a class, or 255 for void",
-        "FAIL val: mask val1.png holds 7 (864 pixels), no class of data (0 to 2 or 255); name it under "
-        "classes or void in data.yaml, or give these pixels a class, or 255 for void",
+        "FAIL val: mask val1.png holds 7 (864 pixels), no class of data (0 to 2 or 255); name it "
+        "under classes or void in data.yaml, or give these pixels a class, or 255 for void",
     ]
 
 

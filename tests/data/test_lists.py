@@ -184,6 +184,15 @@ def test_what_is_there_is_not_overwritten(tmp_path):
         write_lists(STEPS, PRESENCE.ids, tmp_path / "mine.txt" / "lists")
 
 
+def test_lists_of_another_form_or_of_other_images_are_refused(tmp_path):
+    """The file was another than the one that was returned, and a stranger a bare KeyError."""
+    with pytest.raises(UserError, match="lists are txt or npy, not 'csv': choose one"):
+        write_lists(STEPS, PRESENCE.ids, tmp_path / "lists", "csv")
+    with pytest.raises(UserError, match="train-0.npy: no position in the training list: strange"):
+        write_lists({0: ["strange"]}, PRESENCE.ids, tmp_path / "lists", "npy")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_folder_of_lists_is_whole_or_not_there(tmp_path, monkeypatch, error):
     saved = np.save

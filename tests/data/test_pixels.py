@@ -233,4 +233,4 @@ def test_300_damaged_files_are_read_or_refused_by_name(tmp_path):
         message = fault(read, str(path))  # any other exception fails the test
         assert message is None or str(path) in message
         outcomes.append(message is None)
-    assert 20 < sum(outcomes) < 200
+    assert 10 < sum(outcomes) < 200

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,18 @@ def test_archives_are_kept_on_request(run, root, packed):
     assert run("ade20k", "--keep-archives")[0] == 0
     name = "ADEChallengeData2016.zip"
     assert (root / "archives" / name).read_bytes() == (packed / name).read_bytes()
+
+
+def test_an_archive_that_was_there_before_stays(run, root, packed, server):
+    """One that the user had put there, or named by --from, was deleted as if it were a download."""
+    mine = root / "archives" / "ADEChallengeData2016.zip"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes((packed / mine.name).read_bytes())
+    status, out, _ = run("ade20k", "--from", mine)
+    assert status == 0 and f"OK   {mine} was there before and stays; remove it if" in out
+    shutil.rmtree(root / "ADEChallengeData2016")
+    assert run("ade20k")[0] == 0 and not server.asked
+    assert mine.read_bytes() == (packed / mine.name).read_bytes()
 
 
 def test_dry_run_says_all_and_does_nothing(run, root, packed, server):
@@ -296,7 +309,13 @@ def test_too_little_space_is_said_before_a_byte_comes(run, root, server, monkeyp
     monkeypatch.setattr(prepare, "free_bytes", lambda folder: 100)
     status, _, error = run("ade20k")
     assert status == 2 and "has 100 bytes: free some space or name another --root" in error
+    size = layouts.ADE20K.archive.size  # as many again are needed to unpack it
+    monkeypatch.setattr(prepare, "free_bytes", lambda folder: 2 * size - 1)
+    status, _, error = run("ade20k")
+    assert status == 2 and " more, to come and to be unpacked, but the disk of" in error
     assert not server.asked
+    monkeypatch.setattr(prepare, "free_bytes", lambda folder: 2 * size)
+    assert run("ade20k")[0] == 0
 
 
 def test_a_missing_file_is_put_back_and_the_rest_left(run, root):

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import make_voc_tree, write_list
-from custom_data import SMALL, camvid_tree, describe
+from custom_data import SMALL, camvid_tree, describe, save_pair
 
 from sparcl_lib.cli import main
 from sparcl_lib.config import parse_settings
 from sparcl_lib.data import Presence, open_source, voc_source
+from sparcl_lib.data.acquiring.convert import convert
 from sparcl_lib.data.remarks import PUBLISHED, in_both, list_remarks, step_remarks
 from sparcl_lib.experiments.base import RunBase, open_store
 from sparcl_lib.experiments.pool import run_all
@@ -51,6 +53,16 @@ def test_images_that_are_trained_and_tested_on_are_named(tree):
     assert in_both(voc_source(tree)) == ["a1", "a3"]
     (said,) = list_remarks(voc_source(tree), published=False)
     assert said.startswith("2 images are in train and in val, so that") and "a1, a3" in said
+
+
+def test_images_of_two_splits_are_told_by_their_photograph_where_masks_were_converted(tmp_path):
+    """Conversion writes masks into a folder for each split, and the same images were two."""
+    save_pair(tmp_path / "photos/a.png", tmp_path / "masks/a.png", np.ones((9, 9, 3), np.uint8))
+    split = {"photos": "photos", "masks": "masks"}
+    file = describe(tmp_path, palette={"background": [0, 0, 0], "x": [1, 1, 1]},
+                    classes=["background", "x"], train=split, val=split)  # fmt: skip
+    made = convert(file, tmp_path / "ids", progress=False)
+    assert in_both(open_source(str(made))) == ["a"]
 
 
 def test_lists_that_are_not_those_of_the_rule_are_said():

@@ -1,12 +1,14 @@
 """Where data sets lie on disk, and what is said when something is missing there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import make_voc_tree, write_list
 from PIL import Image
 
-from sparcl_lib.data import Source, ade20k_source, check_pairs, voc_source
+from sparcl_lib.data import Source, ade20k_source, check_pairs, open_source, scan, voc_source
+from sparcl_lib.data.checking import check
 from sparcl_lib.errors import UserError
 from sparcl_lib.tasks import MINIVOC_CLASSES, VOC_CLASSES
 
@@ -23,6 +25,22 @@ def test_any_of_three_roots(tree):
         source = voc_source(root)
         assert source.root == tree and source.name == "voc" and source.classes == VOC_CLASSES
         assert source.ids("train") == ("a", "b", "c") and source.ids("val") == ("v",)
+
+
+def test_a_root_at_home(tree, tmp_path, monkeypatch):
+    """The shell leaves ~ in `--data-root=~/data` and in a quoted one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_source("voc", "~/data").root == tree
+    ade_tree(tmp_path)
+    assert open_source("ade20k", "~").root == tmp_path / "ADEChallengeData2016"
+
+
+def test_a_data_set_made_by_hand_needs_no_file(tree):
+    made = replace(voc_source(tree), values={0: 0, 1: 1, 2: 2})
+    with pytest.raises(UserError, match="b.png holds value 15, but 'voc' has the values 0 to 2 or"):
+        scan(made, "train", progress=False)
+    (failed,) = [text for fine, text in check(made, partial=True, progress=False) if not fine]
+    assert failed.endswith("(0 to 2 or 255); give these pixels a class, or 255 for void")
 
 
 def test_paths(tree):

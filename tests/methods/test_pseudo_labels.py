@@ -10,7 +10,14 @@ from torch import nn
 from sparcl_lib.config import OptimConfig
 from sparcl_lib.data.loading.dataset import StepBatch
 from sparcl_lib.losses.pseudo_labels import EXACT_BINS, LOWEST, entropy
-from sparcl_lib.methods import METHODS, build_method, entropy_histogram, entropy_thresholds
+from sparcl_lib.methods import (
+    METHODS,
+    TERMS,
+    build_method,
+    entropy_histogram,
+    entropy_thresholds,
+    term,
+)
 from sparcl_lib.models import SegmenterOutput
 from sparcl_lib.prototypes import PrototypeBank
 from sparcl_lib.training.plan import StepPlan
@@ -147,6 +154,22 @@ def test_the_step_measures_once_over_its_images(rule, passes):
     shown = logits[:passes]
     histogram = sum(entropy_histogram(x, labels == 0, ALL, rule) for x in shown)
     assert torch.equal(found, entropy_thresholds(histogram, ALL, rule)) and (found > 0).all()
+
+
+def test_an_option_of_this_name_may_be_another_term_s(own_term):
+    """PLOP's pass over the images was made for it, and failed."""
+    terms = {"ce": {}, own_term: {"pseudo": True}}
+    assert build_method({"name": "x", "terms": terms}).around(1) == ()
+
+
+@pytest.fixture
+def own_term():
+    @term
+    def mine(context, *, pseudo: bool = False):
+        return context.output.features.mean()
+
+    yield "mine"
+    del TERMS["mine"]
 
 
 @pytest.mark.parametrize("changes", [{"pseudo": "none"}, {"setup": "sequential"}, {"step": 0}])

@@ -188,6 +188,8 @@ WRONG = {
     ),
     "hidden as text": (term(hidden_old="foo"), bare, r"as in \('foo',\)"),
     "teacher as text": (term(needs_teacher="foo"), bare, r"as in \('foo',\)"),
+    "teacher in a list": (term(needs_teacher=["a"]), bare, r"needs_teacher .* as in \('a',\)"),
+    "first step as text": (term(first_step="1"), bare, "first_step is a whole number from 0 on, g"),
     "later": (term(acts_later=("b",)), bare, "no option 'b' that @term speaks of"),
     "hidden": (term(hidden_old=("b",)), bare, "no option 'b'"),
     "teacher": (term(needs_teacher=("b",)), bare, "no option 'b'"),

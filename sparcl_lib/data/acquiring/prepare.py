@@ -22,7 +22,7 @@ from sparcl_lib.data.sources.source import Source
 from sparcl_lib.errors import UserError
 
 ARCHIVES = "archives"
-"""Folder under the root for downloads; a file that is put there by hand is used as well."""
+"""Folder under the root for downloads; a file that was there before is used as well, and stays."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def prepare(
         acquisition: of which data set.
         root: folder of all data sets.
         files: archives or folders of the user; they stay as they are.
-        keep_archives: keep downloads that are no longer needed.
+        keep_archives: keep what was downloaded now, which is no longer needed.
         partial: take what `files` hold, however little, and download nothing.
 
     Returns:
@@ -82,6 +82,8 @@ def prepare(
                 return [(True, f"{acquisition.title} is in {tree} already: nothing to do")]
             _check_needs(acquisition, root, partial)
             shutil.rmtree(stage, ignore_errors=True)  # of a run that was killed
+            archive = root / ARCHIVES / acquisition.archive.name
+            was_there = archive.exists()
             try:
                 lines = _build(acquisition, root, stage, files, partial)
                 if not all(fine for fine, _ in lines):
@@ -89,11 +91,14 @@ def prepare(
                 _install(stage, tree)
             finally:
                 shutil.rmtree(stage, ignore_errors=True)
-            if not keep_archives:
-                _discard(root / ARCHIVES, acquisition.archive)
+            if not (was_there or keep_archives):
+                _discard(archive)
     except OSError as error:
         raise write_error(error, root) from error
     what = f"part of {acquisition.title}" if partial else acquisition.title
+    if was_there and not keep_archives:
+        text = f"{archive} was there before and stays; remove it if you do not need it"
+        lines = [*lines, (True, text)]
     return [*lines, (True, f"{what} is in {tree}: use it with --data-root {root}")]
 
 
@@ -136,7 +141,7 @@ def plan(
         lines.append(f"  download {archive.name}, {about}{format_bytes(archive.size)}, of which "
                      f"{format_bytes(got)} are here; {archive.checksum}")  # fmt: skip
         lines += [f"    from {url}" for url in archive.urls]
-        lines.append(f"  needs up to {format_bytes(2 * archive.size - got)} more while it works")
+        lines.append(f"  needs up to {format_bytes(_room(archive, root))} more while it works")
     lines.append(f"  free: {format_bytes(free_bytes(root))}")
     return [*lines, f"  terms of use: {acquisition.terms}"]
 
@@ -194,12 +199,18 @@ def _check_lists(stage: Path, tree: Path) -> None:
 
 
 def _check_room(archive: Archive, root: Path) -> None:
-    missing, free = archive.size - _downloaded(archive, root), free_bytes(root)
-    if missing > free:
+    needed, free = _room(archive, root), free_bytes(root)
+    if needed > free:
         raise UserError(
-            f"{archive.name} needs {format_bytes(missing)} and as much again to unpack it, but the "
-            f"disk of {root} has {format_bytes(free)}: free some space or name another --root"
+            f"{archive.name} needs up to {format_bytes(needed)} more, to come and to be unpacked, "
+            f"but the disk of {root} has {format_bytes(free)}: free some space or name another "
+            f"--root"
         )
+
+
+def _room(archive: Archive, root: Path) -> int:
+    """Bytes that are needed while an archive comes and is unpacked, which takes as many again."""
+    return 2 * archive.size - _downloaded(archive, root)
 
 
 def _downloaded(archive: Archive, root: Path) -> int:
@@ -245,7 +256,8 @@ def _install(stage: Path, tree: Path) -> None:
             os.replace(path, target)
 
 
-def _discard(folder: Path, archive: Archive) -> None:
-    (folder / archive.name).unlink(missing_ok=True)
+def _discard(archive: Path) -> None:
+    archive.unlink(missing_ok=True)
+    folder = archive.parent
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -94,7 +94,8 @@ class Source:
         """Those values in words, for messages."""
         if self.values is None:
             return f"classes 0 to {len(self.classes) - 1} and {VOID} for borders"
-        return f"the values {format_ranges(self.legal)} in {self.files[0]}"
+        where = f" in {self.files[0]}" if self.files else ""
+        return f"the values {format_ranges(self.legal)}{where}"
 
     def task(self, name: str | Path, order: Sequence[int] | None = None) -> Task:
         """A task on these classes, as `get_task` finds it."""
@@ -201,7 +202,7 @@ def voc_source(root: str | Path, name: str = "voc", classes: Sequence[str] = VOC
     Raises:
         UserError: folder, lists or masks not found.
     """
-    base = _voc_base(Path(root), name)
+    base = _voc_base(Path(root).expanduser(), name)
     lists = base / "ImageSets" / "Segmentation"
     masks, train = _voc_masks_and_list(base, lists, name)
     photos = base / "JPEGImages"
@@ -218,7 +219,8 @@ def ade20k_source(root: str | Path) -> Source:
     Raises:
         UserError: folder not found.
     """
-    for base in (Path(root), Path(root) / "ADEChallengeData2016"):
+    root = Path(root).expanduser()
+    for base in (root, root / "ADEChallengeData2016"):
         if (base / "annotations" / "training").is_dir():
             folders = {"train": "training", "val": "validation"}
             splits = {
@@ -226,7 +228,7 @@ def ade20k_source(root: str | Path) -> Source:
                 for split, folder in folders.items()
             }
             return Source("ade20k", base, ADE_CLASSES, splits)
-    raise _missing("ade20k", Path(root), "annotations/training")
+    raise _missing("ade20k", root, "annotations/training")
 
 
 def _voc_base(root: Path, name: str) -> Path:
