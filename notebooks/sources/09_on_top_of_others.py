@@ -254,7 +254,7 @@ assert (latent.drop("SSUL-like")["encoder"] > 0).all() and latent.loc["SSUL-like
 
 # %% [markdown]
 # The right half of the table is the chain rule in numbers. The latent terms reach the encoder and nothing behind it, on every base. What an old class
-# loses behind the features, or to new names, they cannot touch; at best the features that they hold in place make it less (on UCE half of what matching
+# loses behind the features, or to new names, they cannot touch directly; at best the features that they hold in place make it less (on UCE half of what matching
 # gives back is behind the head, chapter 05).
 #
 # ### A loss without a gradient
@@ -693,7 +693,7 @@ def draw_gains(setup):
 
 explore(
     draw_gains, "Points that matching, and all four terms at two sets of weights, add to seven bases on MiniVOC 6-4 (in the still: disjoint), with 95 % intervals over three "
-    "seeds: in the new classes FT gains three and four points from matching and from the recipe, and MiB and PLOP lose about one by all four, PLOP by the recipe as well; in the "
+    "seeds: in the new classes FT gains four and three points from matching and from the recipe, and MiB and PLOP lose about one by all four, PLOP by the recipe as well; in the "
     "old ones nothing leaves zero out but MiB+EWF with all four, below it; SSUL-like is zero everywhere, and MiB+EWF has the longest intervals by far",
     setup=SETUPS,
 )  # fmt: skip
@@ -1006,7 +1006,7 @@ assert ahead == 4 and (1 + ahead, len(table) + 1 - behind) == (5, 10)
 #
 # ### A term where the loss is
 #
-# PLOP loses all it loses to new names, LwF and ILT a part, and MiB a third of its nine points in the disjoint setup: no hold on old features can give that back. So try a term that stands where old and new names compete. Here is one that no paper of this course has: where the old
+# PLOP loses all it loses to new names, LwF and ILT a part, and MiB a third of its nine points in the disjoint setup: a hold on old features reaches that only through the new classifier that reads them. So try a term that stands where old and new names compete. Here is one that no paper of this course has: where the old
 # network sees an old class and the label says background, no new class may be louder than that class. It is a loss of the logits, so it has a gradient in
 # classifier, head and encoder alike; even SSUL-like, with all else frozen, has one in its new classifier.
 #

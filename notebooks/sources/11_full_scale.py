@@ -10,7 +10,7 @@
 #   - Three commands get VOC and check each file, and `data check` names what is damaged. A row is a name, and each of its numbers has a source or the word unknown. MiB's 15-1 disjoint is in two tables, and they differ in five settings and in what they count.
 #   - SDR on 15-1 disjoint is 39,684 iterations, 0.69 hours of an H200, 7.7 GiB on it and 2.6 GiB on disk. Seconds and memory of an iteration were measured, some of them on another method; the product is a formula, and no row has been trained at this scale yet.
 #   - A run that was ended twice inside a step ended bit for bit as one that was not. Two processes share the images of one exactly, and give other weights, for batch norm sees half of them; who starts them, a command or torchrun on two "machines", changes no bit.
-#   - A log of terms without their weights says within sixty iterations which learning rate is sick, the one that fails and the one that does not. `report` compares by name, `reproduce` says in what the two runs differ. Here that was a list of sixteen.
+#   - A log of terms without their weights says within sixty iterations which learning rate is sick, the one that fails and the one that does not. `report` finds the published row by name and says what the run has not as its recipe; `reproduce` lists that for a whole table, with what no setting makes equal. Here that was a list of sixteen.
 #   - All ten end in one line that says what is wrong and what to do, and nothing that was trained is lost. Where the system kills a process (9) the line comes from another one, since the dead one can say nothing.
 # ends_with: a row of the published table, at toy size, by the commands that train it at full size
 # reading_minutes: 90
@@ -788,11 +788,12 @@ show(draw_rates(), "Cross-entropy of three learning rates over sixty iterations:
 reported = sparcl(f"report {RUN} --format csv --out report.csv")
 ours_and_theirs = pd.read_csv(PLACE / "report.csv")
 PUBLISHED = ["published_old", "published_new", "published_all"]
-ours_and_theirs[["dataset", "task", "setup", "method", *PUBLISHED]]
+differ = ours_and_theirs["published_unlike"].str.split("; ").str.len()
+ours_and_theirs[["task", "setup", "method", *PUBLISHED]].assign(differences=differ)
 assert reported.status == 0 and ours_and_theirs["published_all"].to_list() == [48.1]
 
 # %% [markdown]
-# So a toy called VOC stands beside 48.1, and nothing in the table objects. A name is not an experiment. `sparcl reproduce` asks in what the two runs **differ**; it also trains the rows that are missing, here FT:
+# So a toy called VOC stands beside 48.1: a name is not an experiment. The last column counts in what the two runs **differ**; the file names it (`published_unlike`), and a page or a table on the terminal has it in a note. `sparcl reproduce` lists it for the rows of a published table, with what no setting can make equal; it also trains the rows that are missing, here FT:
 
 # %%
 table = f"reproduce --table sdr-voc --rows {ROW},voc-15-1-disjoint-FT {TINY}"
@@ -807,7 +808,7 @@ assert trained.status == 0 and set(outcome.index) == {ROW, "voc-15-1-disjoint-FT
 assert outcome["published_all"].notna().all() and outcome["all"].notna().all() and len(listed) == 16
 
 # %% [markdown]
-# This list belongs beside every number that is compared with a published one. (Our own numbers are left out here on purpose: they are of a toy.) Read it from the top: settings that are not the recipe's, images that are not those of the table, the
+# This list belongs beside every number that is compared with a published one. (Our own numbers are left out here on purpose: they are of a toy.) Read it from the top: images that are not those of the table, settings that are not the recipe's, the
 # seeds, and last what no setting makes equal: the dropped last batch, two places in the network, and the two *unknown*. With only those left it is as near as this library comes.
 #
 # Then one writes: *by the recipe ..., seeds 0 to 2, all x ± s, where y is published; what differs: ...* One run is one draw: the spread of [three seeds](08_the_whole_method.ipynb) is part of the result.

@@ -202,7 +202,7 @@ def _check_against(against: str | None, compared: "Iterable[str | Variant]") -> 
     known = [method_name(m) if isinstance(m, str) else m.name for m in compared]
     against = spelled(against, known)
     if against is not None and against not in known:
-        raise unknown_name("method", against, known)
+        raise unknown_name("method of this comparison", against, known)
     return against
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sparcl_lib.cli.options import Plugins, Step
-from sparcl_lib.errors import UserError
+from sparcl_lib.errors import UserError, number_of
 
 
 def predict(
@@ -40,4 +40,5 @@ def predict(
         loaded = load_run(run)
         known = loaded.classes_after(step)
         write_label_maps(partial(loaded.predict, step=step), known, images, out, overwrite)
-    print(f"{len(images)} maps of class ids, their overlays and {AREAS} in {out}")
+    maps, overlays = "map of class ids, its overlay", "maps of class ids, their overlays"
+    print(f"{number_of(len(images), maps, overlays)} and {AREAS} in {out}")

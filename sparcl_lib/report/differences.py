@@ -152,7 +152,7 @@ def gains_over(runs: Iterable[ReportRun], method: str) -> pd.DataFrame:
     if not found:
         finished = by_method(run for run in known if run.finished)
         if method not in finished:
-            raise unknown_name("method", method, finished)
+            raise unknown_name("method of these runs", method, finished)
         raise UserError(f"No run of another method has finished beside {method}.")
     return pd.concat(found).rename_axis([*KEYS])
 
