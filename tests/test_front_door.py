@@ -672,7 +672,7 @@ def test_what_sparcl_predict_refuses(run, photograph, tmp_path, capsys):
             (run.folder, photograph, cut, "--out", out),
             "cut.jpg cannot be read (",
         ),
-        ((run.folder, tmp_path / "none.jpg", "--out", out), "No such file or directory"),
+        ((run.folder, tmp_path / "none.jpg", "--out", out), "is not there; correct its name"),
         ((run.folder, tmp_path, "--out", out), "is a folder; name a file"),
         ((run.folder, png, "--out", tmp_path, "--overwrite"), "beside.png is one of the images"),
         ((run.folder, photograph, "--out", text), "notes.txt"),

@@ -82,7 +82,8 @@ def check(
             absent = [i for i in ids if not os.path.exists(source.mask(split, i))]
             if absent:
                 text = f"{len(absent)} of {len(ids)} masks are missing: {first_few(absent)}"
-                lines.append((False, f"{split}: {text}; add them, or take the ids off the list"))
+                add = f"add them, the first as {source.mask(split, absent[0])}"
+                lines.append((False, f"{split}: {text}; {add}, or take the ids off the list"))
             missing = _without_photo(source, split, ids)
             photos = len(missing) < len(ids)
             if not photos and not partial:

@@ -234,6 +234,8 @@ def _fault(error: Exception, path: str | None) -> str:
         return "is empty; restore it" if empty else "is no image that can be read; restore it"
     if isinstance(error, IsADirectoryError):
         return "is a folder; name a file"
+    if isinstance(error, FileNotFoundError):
+        return "is not there; correct its name, or restore it"
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return f"cannot be read ({' '.join(reason.split())}); restore it"
 

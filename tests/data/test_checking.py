@@ -375,7 +375,8 @@ def test_masks_that_are_missing_are_one_line(tmp_path):
     listed = {"photos": "train", "masks": "trainannot", "list": "train.txt"}
     described = describe(tmp_path, classes=["background", "x", "y"], train=listed)
     masks, *photos = failures(open_source(str(described)))
-    assert "train: 2 of 3 masks are missing: a, b; add them" in masks
+    assert "train: 2 of 3 masks are missing: a, b; add them, the first as " in masks
+    assert str(tmp_path / "trainannot" / "a.png") in masks
     assert all("photograph" in line for line in photos)
 
 
