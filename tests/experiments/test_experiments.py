@@ -930,7 +930,8 @@ def test_compare_command_says_how_far_methods_are_above_one(tiny, tmp_path, caps
     out = tmp_path / "out"
     asked = ["--tasks", "6-4", "--methods", "FT,MiB", "--out", out]
     assert sparcl("compare", *quick(tiny), *asked, "--against", "SDR") == 2
-    assert "unknown method of this comparison 'SDR'. Valid: FT, MiB" in capsys.readouterr().err and not out.exists()
+    said = "unknown method of this comparison 'SDR'. Valid: FT, MiB"
+    assert said in capsys.readouterr().err and not out.exists()
     assert sparcl("compare", *quick(tiny), *asked, "--seeds", "0,1", "--against", "mib") == 0
     table = pd.read_csv(out / "results.csv")
     last = table[table.step == 1].set_index(["method", "seed"]).miou_all

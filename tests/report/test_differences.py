@@ -65,7 +65,7 @@ def test_a_sign_says_on_which_side_of_zero_a_rounded_end_lies():
 
 
 def test_what_cannot_be_compared_is_one_line():
-    with pytest.raises(UserError, match="unknown method of these runs 'MiB \\+ matchin'; did you mean"):
+    with pytest.raises(UserError, match="unknown method 'MiB \\+ matchin'; did you mean"):
         paired_gains(study(), {"matching": pair("matchin")}, MEASURES)
     twice = pd.concat([study(), study()])
     with pytest.raises(UserError, match="'MiB \\+ matching' has several rows of one seed"):
