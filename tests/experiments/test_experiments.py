@@ -949,7 +949,7 @@ def test_a_comparison_without_the_method_that_the_others_are_held_against_says_s
     """Its runs may have failed, and the tables of the others are there all the same."""
     runs = [make_run(method, pictures=False) for method in ("FT", "SDR")]
     text = comparison_text(Comparison(runs, ["run0", "run1"], []), "MiB")
-    assert "nothing is compared with MiB: unknown method 'MiB'. Valid: FT, SDR" in text
+    assert "nothing is compared with MiB: unknown method of these runs 'MiB'. Valid: FT, SDR" in text
 
 
 def test_compare_command_takes_class_orders(tiny, tmp_path, capsys):
