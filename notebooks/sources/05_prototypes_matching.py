@@ -856,12 +856,12 @@ show(
 # Why does MiB not profit? The study [old_names](../benchmarks/studies/old_names/README.md) has looked into the networks after the four new classes of 6-1. It asks for the six classes of step 0, in percent
 # of their locations, and for changes since step 0. What does the network still name, if it may give any name, and if it may give the seven old ones alone, as before the steps? The difference **went to
 # new names**. And what do probes of the head's output and of the encoder's features find, among the same seven names? What the network has lost since step 0 among the old names, and a probe of the head has not, is lost **behind the head**,
-# where the classifier names.
+# where the classifier names. First the changes since step 0, a column for each question:
 
 # %%
 asked = pd.read_csv("../benchmarks/studies/old_names/old_names.csv").query("task == '6-1'")
 READ = {
-    "network": "network", "of this, to new names": "to new", "network, old names": "network_old",
+    "named": "network", "of this, to new names": "to new", "named among old": "network_old",
     "probe of head": "head_old", "probe of features": "features_old", "drift (%)": "drift",
 }  # fmt: skip
 asked = asked.assign(**{"to new": asked["network"] - asked["network_old"]})  # 0 at step 0
@@ -879,6 +879,9 @@ began = of_step[0].query("method == 'MiB'")[list(READ.values())].mean()
 print("after step 0: " + ", ".join(f"{title} {began[READ[title]]:.0f}" for title in list(READ)[2:5]))
 gains_text(gone).rename_axis("after four classes")
 
+# %% [markdown]
+# The first column is the sum of the next two. Now what matching adds to each of them, after one new class and after four:
+
 # %%
 price = of_step[4].query("method == 'MiB'").mean(numeric_only=True)
 for place in ("head", "features"):
@@ -886,17 +889,14 @@ for place in ("head", "features"):
     print(f"MiB, a probe of the {place} finds {less:.0f} points less when it has all names")
 with_it = {base: (base + WITH, base) for base in ("UCE", "MiB")}
 where, at_first = (paired_gains(of_step[step], with_it, READ) for step in (4, 1))
-gains_text(where).rename_axis("matching adds, after 4")
-
-# %%
 mib, uce_4 = (gone.xs("mean", axis=1, level=1).loc[base] for base in ("MiB", "UCE"))
-gains_text(at_first).rename_axis("matching adds, after 1 class")
-assert mib["of this, to new names"] < 0.6 * mib["network"] and abs(mib["network, old names"] - mib["probe of head"]) < 1.5
-assert uce_4["network, old names"] < uce_4["probe of head"] - 20 and gone.loc["LwF", ("probe of head", "mean")] > -6
-assert (where["drift (%)", "high"] < 0).all() and abs(where.loc["MiB", ("network", "mean")]) < 2
-assert where.loc["UCE", ("network, old names", "low")] > 10 and where.loc["UCE", ("network", "low")] < 0
-assert 0 < where.loc["MiB", ("network, old names", "low")] and where.loc["MiB", ("network, old names", "high")] < 4
-assert at_first.loc["UCE", ("network", "low")] > 10
+gains_text(pd.concat({"after 1 class": at_first, "after 4": where})).rename_axis([None, "matching adds"])
+assert mib["of this, to new names"] < 0.6 * mib["named"] and abs(mib["named among old"] - mib["probe of head"]) < 1.5
+assert uce_4["named among old"] < uce_4["probe of head"] - 20 and gone.loc["LwF", ("probe of head", "mean")] > -6
+assert (where["drift (%)", "high"] < 0).all() and abs(where.loc["MiB", ("named", "mean")]) < 2
+assert where.loc["UCE", ("named among old", "low")] > 10 and where.loc["UCE", ("named", "low")] < 0
+assert 0 < where.loc["MiB", ("named among old", "low")] and where.loc["MiB", ("named among old", "high")] < 4
+assert at_first.loc["UCE", ("named", "low")] > 10
 
 # %% [markdown]
 # Three bases, three places. **MiB** loses most to the new names, two thirds of what it no longer names; a probe, too, finds less when it is given all eleven. Among the old names it loses eight points, and a probe of the head
