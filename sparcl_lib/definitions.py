@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_origin, get_type_hints
 
+from sparcl_lib.digests.edits import note_reading
 from sparcl_lib.errors import UserError
 from sparcl_lib.fields import FACTOR, require
 from sparcl_lib.plain import convert
@@ -96,9 +97,16 @@ class WithOptions(Definition):
                 known = ", ".join([*self.common, *self.options])
                 raise UserError(f"{self.title} has no option {name!r}: it has {known}")
         return {
-            name: _checked(f"{self.group}.{self.name}.{name}", self.hints.get(name), value)
+            name: _checked(f"{self.group}.{self.name}.{name}", self._hint(name, value), value)
             for name, value in options.items()
         }
+
+    def _hint(self, name: str, value: object) -> Any:
+        """The annotation of an option; without one, a text is meant to be what the default is, for
+        YAML takes 1e-3 for a text."""
+        default = self.options[name]
+        unsaid = float if type(default) in (int, float) and isinstance(value, str) else None
+        return self.hints.get(name, unsaid)
 
     def check_options(self, example: str) -> None:
         """Raise UserError unless it takes one argument, or self, and options with defaults by
@@ -192,6 +200,8 @@ def register(found: D, registry: dict[str, D]) -> None:
 
     Raises UserError for the name of one of the library, or of another plugin's.
     """
+    if not found.of_library and found.file is not None:
+        note_reading(found.file)
     known = registry.get(found.name)
     if known is not None and known.of_library and not found.of_library:
         raise UserError(

@@ -82,6 +82,13 @@ def _check_once(known: Mapping[str, Any], added: Mapping[str, Any]) -> None:
             raise UserError(
                 f"{key} is {shown(known[key])} and {shown(value)} among the same settings: keep one"
             )
+        group = next((k for k in known if k.startswith(f"{key}.") or key.startswith(f"{k}.")), None)
+        if group is not None and group != key:
+            short, long = sorted((key, group), key=len)
+            raise UserError(
+                f"{short} has a value of its own and is the group of {long} among the same "
+                f"settings: keep one"
+            )
 
 
 def build(cls: type, nested: Mapping[str, Any], prefix: str = "") -> Any:

@@ -1,5 +1,6 @@
 """What a run takes from outside the library, and files that define it: `--plugin FILE.py`."""
 
+import ast
 import hashlib
 import importlib.util
 import sys
@@ -42,6 +43,7 @@ def _load(file: Path) -> None:
         sys.path.append(str(file.parent))
     before = _known()
     try:
+        _check_beside(file)
         with reading_plugin(file):
             spec.loader.exec_module(module)
         if before == _known():
@@ -59,6 +61,23 @@ def _load(file: Path) -> None:
         line = f", line {where[-1]}" if where else ""
         text = " ".join(str(error).split())
         raise UserError(f"--plugin {file}{line}: {type(error).__name__}: {text}") from error
+
+
+def _check_beside(file: Path) -> None:
+    """Raise UserError if a module beside a plug-in, which it imports, is hidden by another one of
+    this name: there is one of each name in a process."""
+    nodes = list(ast.walk(ast.parse(file.read_bytes())))
+    asked = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    asked += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level]
+    for name in dict.fromkeys(each.partition(".")[0] for each in asked):
+        places = file.with_name(f"{name}.py"), file.with_name(name) / "__init__.py"
+        beside = next(filter(Path.is_file, places), None)
+        spec = importlib.util.find_spec(name) if beside else None
+        if beside and spec and Path(spec.origin or "").resolve() != beside.resolve():
+            raise UserError(
+                f"it imports {name}, and by this name {spec.origin} is read: give {beside} "
+                f"another name"
+            )
 
 
 def _known() -> dict[str, Definition]:

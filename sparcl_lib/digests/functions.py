@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from sparcl_lib.digests.edits import refuse_edited, refuse_newer
 from sparcl_lib.digests.statements import statements_digest, text_digest, tree_digest
+from sparcl_lib.errors import UserError
 
 _MOST_VALUES = 100_000
 _MOST_BYTES = 2**30
@@ -36,6 +38,9 @@ def function_digest(function: Callable[..., Any], title: str | None = None) -> s
     object, which another version of Python compiles otherwise. A value that cannot be read, or
     holds too much, does not count; a line on stderr says so, once in a process. So does one of
     weights that look as if they were to learn. title: what it is called there.
+
+    Raises UserError where its file, or a module beside it, was edited after this process had read
+    it.
     """
     title = title or f"term {function.__name__}"
     reading = _Reading(function)
@@ -73,6 +78,8 @@ class _Reading:
         self._module = function.__module__
         file = getattr(sys.modules.get(function.__module__), "__file__", None)
         self._file = Path(file).resolve() if file else None
+        if self._file:
+            refuse_edited(self._file)
         self._folder = self._file.parent if self._file else Path.cwd()  # where a notebook runs
         self._noted: dict[str, list[object]] = {}
         self._within: list[object] = []
@@ -168,6 +175,7 @@ class _Reading:
         place = self._place(getattr(module, "__file__", None))
         if module is None or place is None or f"module {place}" in self.found:
             return
+        refuse_newer(self._folder / place, self._file)
         try:
             said = statements_digest((self._folder / place).read_bytes())
         except (OSError, SyntaxError, ValueError):
@@ -183,6 +191,8 @@ class _Reading:
             spec = importlib.util.find_spec(name.partition(".")[0])  # its parents it would import
             if spec is not None and self._place(spec.origin) is not None:
                 self._note_module(importlib.import_module(name))
+        except UserError:
+            raise
         except Exception:  # whatever its code may raise: the function will raise it too
             return
 

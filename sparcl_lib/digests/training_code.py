@@ -43,8 +43,11 @@ CONFIGURED = frozenset({"method_table.py"})
 
 
 def files_that_train(package: Path = PACKAGE) -> dict[str, Path]:
-    """Every module that counts, by its path in the package, in order."""
-    paths = {file.relative_to(package).as_posix(): file for file in package.rglob("*.py")}
+    """Every module that counts, by its path in the package, in order. Hidden files and folders do
+    not: editors and Jupyter keep copies in them."""
+    found = (file.relative_to(package) for file in package.rglob("*.py"))
+    shown = (path for path in found if not any(part.startswith(".") for part in path.parts))
+    paths = {path.as_posix(): package / path for path in shown}
     return {name: paths[name] for name in sorted(paths) if not _is_aside(name)}
 
 

@@ -25,6 +25,7 @@ from sparcl_lib.latent_space import (
     locations,
     recall,
 )
+from sparcl_lib.metrics import mean_iou
 from sparcl_lib.plugins import outside
 from sparcl_lib.run import Run
 from sparcl_lib.tasks import training_table
@@ -47,9 +48,9 @@ class NetworkLocations(NamedTuple):
     """Classes of the task, background counted."""
 
     def old_and_new(self, name: str, values: Floats) -> dict[str, float]:
-        """`NAME_old` and `NAME_new`, means over the classes of (C,) values."""
+        """`NAME_old` and `NAME_new`, means over the classes of (C,) values that have one."""
         old, new = values[1 : self.num_old], values[self.num_old :]
-        return {f"{name}_old": float(old.mean()), f"{name}_new": float(new.mean())}
+        return {f"{name}_old": mean_iou(old), f"{name}_new": mean_iou(new)}
 
     def probe_recall(
         self, train_features: Floats, test_features: Floats, among_old: bool = False

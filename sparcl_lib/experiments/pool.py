@@ -28,6 +28,7 @@ from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.plugins import can_travel, files_of, load_files, outside
 from sparcl_lib.progress import BarsOfOthers, one_line, ticking, tqdm
+from sparcl_lib.revision import trained_by
 from sparcl_lib.run import Run
 from sparcl_lib.stops import stops_come_out
 from sparcl_lib.training.workspace import open_workspace
@@ -191,10 +192,20 @@ def _of_this_machine(
     return _one_by_one if jobs <= 1 else partial(_side_by_side, jobs=jobs, files=files_of(needed))
 
 
-def attempt(call: Call, files: Mapping[str, Path] | None = None) -> CallResult:
-    """What a call returns or raises. files: of what this process may not know."""
+def attempt(
+    call: Call,
+    files: Mapping[str, Path] | None = None,
+    code: Mapping[str, Any] | None = None,
+) -> CallResult:
+    """What a call returns or raises. files: of what this process may not know; code: `trained_by`
+    of the process that asks, where this is another one."""
     try:
         with stops_come_out():
+            if code not in (None, trained_by()):
+                raise UserError(
+                    "sparcl_lib was edited while this ran, and other code would train under the "
+                    "same key: begin anew (in a notebook, restart the kernel)"
+                )
             load_files(files or {})
             return CallResult(call())
     except UserError as error:
@@ -234,7 +245,7 @@ def _side_by_side(waiting: Waiting, jobs: int, files: Mapping[str, Path]) -> Res
                     key, call = waiting[0]
                     try:
                         with _deaf_to_interrupts():
-                            future = pool.submit(attempt, call, files)
+                            future = pool.submit(attempt, call, files, trained_by())
                         running[future] = key
                     except BrokenProcessPool:
                         alive = False

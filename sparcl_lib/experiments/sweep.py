@@ -38,6 +38,7 @@ from sparcl_lib.experiments.store import RunStore, run_keys
 from sparcl_lib.plugins import outside
 from sparcl_lib.progress import tell
 from sparcl_lib.run import Run
+from sparcl_lib.stops import Terminated
 from sparcl_lib.training.stopping import stops_put_off
 
 SCORES = ("miou_old_no_bg", "miou_new", "miou_all")
@@ -142,7 +143,12 @@ def sweep(plan: Sweep, store: RunStore, jobs: int | None = None) -> pd.DataFrame
     needed = outside(map(plan.with_all, plan.spaces))
     for space in plan.spaces.values():
         needed += searched_backbones(space)
-    done = run_calls(calls, jobs, "trials", needed, store.executor, usual_jobs=store.usual_jobs)
+    try:
+        done = run_calls(calls, jobs, "trials", needed, store.executor, usual_jobs=store.usual_jobs)
+    except (KeyboardInterrupt, Terminated):
+        with stops_put_off():
+            _forgive(plan)
+        raise
     for result in done.values():
         if result.error:  # trials that fail stand in the journal: this is something else
             raise UserError(result.error)
@@ -236,10 +242,27 @@ def _begun_again(study: Any, trial: Any) -> bool:
     it would use up the turns of all others."""
     attempts = 1 + trial.user_attrs.get("attempts", 1)
     if attempts > _ATTEMPTS:
+        lost = f"its process was lost {_ATTEMPTS} times"
+        _optuna().trial.Trial(study, trial._trial_id).set_user_attr("error", lost)
         study.tell(trial.number, state=_optuna().trial.TrialState.FAIL)
         return False
     _optuna().trial.Trial(study, trial._trial_id).set_user_attr("attempts", attempts)
     return True
+
+
+def _forgive(plan: Sweep) -> None:
+    """Trials that were stopped by a stop of all have not lost their process once more."""
+    optuna = _optuna()
+    for method in plan.spaces:
+        study = _study(plan, method)
+        with plan.lock("claim"):
+            for trial in study.get_trials(deepcopy=False):
+                if trial.state is not optuna.trial.TrialState.RUNNING:
+                    continue
+                with suppress(Timeout), plan.lock(f"{method}-{trial.number}").acquire(timeout=0):
+                    attempts = trial.user_attrs.get("attempts", 1) - 1
+                    again = optuna.trial.Trial(study, trial._trial_id)
+                    again.set_user_attr("attempts", attempts)
 
 
 def _claimed(study: Any, trial_id: int, space: Space, lock: FileLock) -> Claim:
@@ -263,6 +286,7 @@ def _optuna() -> Any:
 def _open_study(plan: Sweep, method: str) -> Any:
     optuna = _optuna()
     plan.storage.parent.mkdir(parents=True, exist_ok=True)
+    _check_journal(plan.storage)
     try:
         journal = optuna.storages.journal.JournalFileBackend(str(plan.storage))
         return optuna.create_study(
@@ -271,6 +295,22 @@ def _open_study(plan: Sweep, method: str) -> Any:
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{plan.storage} is no journal of Optuna ({error}): name another") from None
+
+
+def _check_journal(file: Path) -> None:
+    """Raise UserError for a file of something else: Optuna would write a line into it, and then
+    find that it is none of its own."""
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            first = next(lines, None)
+    except OSError:  # none yet, or Optuna will say why
+        return
+    try:
+        fine = first is None or "op_code" in json.loads(first)
+    except (ValueError, TypeError):
+        fine = False
+    if not fine:
+        raise UserError(f"{file} is no journal of Optuna: name another")
 
 
 def _study(plan: Sweep, method: str) -> Any:

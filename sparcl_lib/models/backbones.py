@@ -6,6 +6,7 @@ negative (the last layer is a ReLU), the features that the latent losses shape.
 """
 
 import inspect
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -303,6 +304,12 @@ def _imagenet_state(name: str) -> dict[str, Tensor]:
         raise UserError(
             f"cannot download {enum.IMAGENET1K_V1.url} ({error}); fetch it by hand and pass "
             f"--backbone-weights FILE"
+        ) from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(enum.IMAGENET1K_V1.url).name)
+        raise UserError(
+            f"cannot read {file} ({' '.join(str(error).split())}): remove it, and it is downloaded "
+            f"again"
         ) from error
 
 

@@ -39,10 +39,11 @@ class PlannedRun:
         return self.config.seed
 
     def result(self) -> ReportRun | None:
-        """The numbers, if the last step was tested."""
+        """The numbers, if the last step was tested; UserError for a run of other settings."""
         directory = RunDirectory(self.out)
         if not directory.metrics_file.is_file():
             return None
+        directory.check_settings(self.config)
         metrics = directory.metrics()
         found = ReportRun(metrics) if metrics["steps"] else None
         return found if found is not None and found.finished else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparcl_lib.digests import DIGITS, statements_digest, text_digest
+from sparcl_lib.digests.edits import refuse_newer
 from sparcl_lib.digests.training_code import PACKAGE, files_that_train
 from sparcl_lib.errors import first_few
 from sparcl_lib.revision.recorded import TRAINING_REVISION, CodeRecord, read_record
@@ -38,7 +39,12 @@ def compare_code(recorded: dict[str, CodeRecord], package: Path = PACKAGE) -> di
 
 @cache
 def edited_code() -> dict[str, str]:
-    """`compare_code` of this process; all files where nothing is recorded for the revision."""
+    """`compare_code` of this process; all files where nothing is recorded for the revision.
+
+    Raises UserError if one was edited after it was loaded: what would train is not what it says.
+    """
+    for file in files_that_train().values():
+        refuse_newer(file)
     record = read_record()
     return compare_code(record.code if record.revision == TRAINING_REVISION else {})
 

@@ -104,7 +104,22 @@ class RunDirectory:
         compared with the checkpoints. Settings per step may differ in later steps.
         """
         self.check_settings(config)
+        self._check_own()
         write_text(self.config_file, config_text(config, content, self.path.absolute()))
+
+    def _check_own(self) -> None:
+        """Raise UserError where files of somebody else bear the names of a run's."""
+        if self.steps_done():
+            return
+        if self.config_file.exists():
+            found = [] if self._written() else [self.config_file]
+        else:
+            found = [*self.path.glob("metrics.json"), *self.path.glob("logs/step-*")]
+        if found:
+            raise UserError(
+                f"{found[0]} is there and of no run, and a training would write over it: "
+                f"choose another --out"
+            )
 
     def check_settings(self, config: RunConfig) -> None:
         """Raise UserError if the steps that are here have other settings."""
