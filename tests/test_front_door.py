@@ -147,6 +147,10 @@ WRONG = {
         {"optim.lr": 0.1, "optim": {"lr": 0.2}},
         "optim.lr is 0.1 and 0.2 among the same settings: keep one",
     ),
+    "a group that is a value": (
+        {"optim": 3, "optim.lr": 0.1},
+        "optim has a value of its own and is the group of optim.lr among the same settings",
+    ),
     "no key": ({"optim..lr": 1}, "got the key 'optim..lr'"),
     "misspelt": ({"optim.lrr": 1}, "unknown setting 'optim.lrr': did you mean optim.lr?"),
     "misspelt inside": ({"data": {"szie": 1}}, "unknown setting 'data.szie': did you mean data.si"),

@@ -27,6 +27,7 @@ from sparcl_lib.methods import (
     build_method,
     mechanism,
     method_to_plain,
+    term,
 )
 from sparcl_lib.models import BACKBONES, Backbone, backbone, build_backbone
 from sparcl_lib.plugins import load_files, load_plugins, outside, tell_of_unused
@@ -837,3 +838,51 @@ def test_the_commands(root, plugin, tmp_path):
     listed = sparcl("settings", "anchored", "--plugin", file)
     assert "method.mechanisms.anchored: The classifier's first weights are drawn" in listed.stdout
     assert "How far, each time [a number at" in listed.stdout
+
+
+def test_a_plug_in_that_was_edited_while_the_process_lives_trains_nothing(root, plugin, tmp_path):
+    """Its key was of the new text, and its numbers of the old."""
+    file = plugin()
+    config = tiny(root, *OWN)
+    before = run_keys(config)
+    file.write_text(file.read_text("utf-8").replace("WIDTH = 16", "WIDTH = 8"), "utf-8")
+    with pytest.raises(UserError, match="mine.py was edited after this process had read it"):
+        run_keys(config)
+    forget()
+    load_plugins([file])
+    assert run_keys(config) != before
+
+
+HELPED = """
+    from sparcl_lib import term
+    from helpers_of_mine import FACTOR
+
+    @term
+    def {name}(context):
+        return FACTOR * context.output.features.mean()
+"""
+
+
+def test_modules_of_one_name_beside_two_plug_ins_are_refused(tmp_path, monkeypatch):
+    """The second one was given the first one's, without a word."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name, factor in (("one", 1), ("two", 1000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "helpers_of_mine.py").write_text(f"FACTOR = {factor}", "utf-8")
+        (tmp_path / name / f"{name}.py").write_text(dedent(HELPED.format(name=name)), "utf-8")
+    load_plugins([tmp_path / "one" / "one.py"])
+    message = r"two.py: it imports helpers_of_mine, and by this name .*one/helpers_of_mine.py is re"
+    with pytest.raises(UserError, match=message):
+        load_plugins([tmp_path / "two" / "two.py"])
+    del sys.modules["helpers_of_mine"]
+
+
+def test_a_number_that_yaml_takes_for_a_text_is_one_without_an_annotation_too():
+    @term
+    def unsaid(context, *, scale=0.1, name="a"):
+        return context.output.features.mean()
+
+    method = {"name": "x", "terms": {"unsaid": {"scale": "1e-3", "name": "1e-3"}}}
+    assert build_method(method).term("unsaid").options == {"scale": 0.001, "name": "1e-3"}
+    with pytest.raises(UserError, match="terms.unsaid.scale must be a number, got 'much'"):
+        build_method({"name": "x", "terms": {"unsaid": {"scale": "much"}}})

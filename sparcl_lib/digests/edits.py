@@ -26,14 +26,19 @@ def refuse_edited(file: Path) -> None:
         raise _edited(file)
 
 
-def refuse_newer(file: Path, reader: Path | None = None) -> None:
-    """Raise UserError if a file was written after the code that trains was loaded, or after
-    `reader` was read, which imports it."""
+def refuse_edited_beside(file: Path, reader: Path | None) -> None:
+    """Raise UserError if a file that `reader` imports was written after that was read. A notebook,
+    where there is no reader, may load a module again."""
+    if reader in _read:
+        refuse_newer(file, _read[reader][1])
+
+
+def refuse_newer(file: Path, since: float) -> None:
+    """Raise UserError if a file was written after this time."""
     try:
         written = file.stat().st_mtime
     except OSError:
         return
-    since = _read[reader][1] if reader in _read else LOADED_AT
     if since < written <= time.time():  # what lies in the future is no edit, but a wrong clock
         raise _edited(file)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sparcl_lib.digests.edits import refuse_edited, refuse_newer
+from sparcl_lib.digests.edits import refuse_edited, refuse_edited_beside
 from sparcl_lib.digests.statements import statements_digest, text_digest, tree_digest
 from sparcl_lib.errors import UserError
 
@@ -175,7 +175,7 @@ class _Reading:
         place = self._place(getattr(module, "__file__", None))
         if module is None or place is None or f"module {place}" in self.found:
             return
-        refuse_newer(self._folder / place, self._file)
+        refuse_edited_beside(self._folder / place, self._file)
         try:
             said = statements_digest((self._folder / place).read_bytes())
         except (OSError, SyntaxError, ValueError):

@@ -6,8 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sparcl_lib.digests import DIGITS, statements_digest, text_digest
-from sparcl_lib.digests.edits import refuse_newer
+from sparcl_lib.digests import DIGITS, edits, statements_digest, text_digest
 from sparcl_lib.digests.training_code import PACKAGE, files_that_train
 from sparcl_lib.errors import first_few
 from sparcl_lib.revision.recorded import TRAINING_REVISION, CodeRecord, read_record
@@ -44,7 +43,7 @@ def edited_code() -> dict[str, str]:
     Raises UserError if one was edited after it was loaded: what would train is not what it says.
     """
     for file in files_that_train().values():
-        refuse_newer(file)
+        edits.refuse_newer(file, edits.LOADED_AT)
     record = read_record()
     return compare_code(record.code if record.revision == TRAINING_REVISION else {})
 

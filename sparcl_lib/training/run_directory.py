@@ -9,7 +9,7 @@ whole files or none.
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ class RunDirectory:
         if self.steps_done():
             return
         if self.config_file.exists():
-            found = [] if self._written() else [self.config_file]
+            found = [] if self._is_of_a_run() else [self.config_file]
         else:
             found = [*self.path.glob("metrics.json"), *self.path.glob("logs/step-*")]
         if found:
@@ -120,6 +120,13 @@ class RunDirectory:
                 f"{found[0]} is there and of no run, and a training would write over it: "
                 f"choose another --out"
             )
+
+    def _is_of_a_run(self) -> bool:
+        """Whether config.yaml is one, and not settings for --config."""
+        with suppress(UserError):
+            self.config()
+            return True
+        return False
 
     def check_settings(self, config: RunConfig) -> None:
         """Raise UserError if the steps that are here have other settings."""

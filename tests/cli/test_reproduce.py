@@ -158,6 +158,12 @@ def test_run_trains_what_is_missing_and_sets_ours_beside_theirs(voc, tmp_path, c
     assert all(line.startswith(("#", "sparcl train")) for line in text.splitlines())
     assert "# - setting: data.size=32 in place of 512" in text
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint.pt")}
+    other = [*command, "--set", "optim.iterations=9"]  # was taken for done
+    status, _, error = sparcl(capsys, *other, "--run")
+    assert (
+        status == 2 and "holds a run with optim.iterations=" in error and "choose another" in error
+    )
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint.pt")}
 
 
 def test_no_published_number_stands_beside_another_test(voc, tmp_path, capsys):

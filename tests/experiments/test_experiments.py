@@ -949,7 +949,9 @@ def test_a_comparison_without_the_method_that_the_others_are_held_against_says_s
     """Its runs may have failed, and the tables of the others are there all the same."""
     runs = [make_run(method, pictures=False) for method in ("FT", "SDR")]
     text = comparison_text(Comparison(runs, ["run0", "run1"], []), "MiB")
-    assert "nothing is compared with MiB: unknown method of these runs 'MiB'. Valid: FT, SDR" in text
+    assert (
+        "nothing is compared with MiB: unknown method of these runs 'MiB'. Valid: FT, SDR" in text
+    )
 
 
 def test_compare_command_takes_class_orders(tiny, tmp_path, capsys):
@@ -1065,3 +1067,33 @@ def test_a_failure_is_told_at_the_end_with_status_1(tiny, tmp_path, capsys):
     assert (
         "no run finished; the first: FT, 6-4 disjoint, seed 0: the loss" in capsys.readouterr().err
     )
+
+
+def test_a_stop_of_all_is_no_attempt_of_a_trial(plan, recorder, monkeypatch):
+    """After three of them the trial had failed, and others took its place."""
+    module = "sparcl_lib.experiments.sweep"
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{module}._measure", stopped)
+        for _ in range(5):
+            with pytest.raises(KeyboardInterrupt):
+                sweep(plan(2), recorder.store, jobs=1)
+    assert trials_table(plan(2)).state.tolist() == ["running"]
+    for _ in range(4):  # its process is killed each time
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(f"{module}._measure", stopped)
+            run_one(plan(2), "MiB", recorder.store)
+    table = trials_table(plan(2))
+    assert table.state.tolist()[0] == "fail" and table.error[0] == "its process was lost 3 times"
+
+
+def test_a_file_of_something_else_is_no_journal_and_stays_as_it_is(plan, recorder, tmp_path):
+    """Optuna wrote a line into it first."""
+    file = tmp_path / "space.yaml"
+    file.write_text("MiB: {optim.lr: [0.1, 0.2]}\n", "utf-8")
+    with pytest.raises(UserError, match="space.yaml is no journal of Optuna: name another"):
+        sweep(dataclasses.replace(plan(), storage=file), recorder.store)
+    assert file.read_text("utf-8") == "MiB: {optim.lr: [0.1, 0.2]}\n"

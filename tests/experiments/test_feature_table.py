@@ -91,6 +91,8 @@ def test_means_of_old_and_new_leave_background_out():
     found = NetworkLocations(None, None, num_old=3, num_classes=5)
     shares = found.old_and_new("head", np.array([100.0, 10, 30, 1, 3]))
     assert shares == {"head_old": 20, "head_new": 2}
+    shares = found.old_and_new("head", np.array([100.0, np.nan, 30, np.nan, np.nan]))
+    assert shares["head_old"] == 30 and np.isnan(shares["head_new"])  # of classes that are there
 
 
 def test_among_old_names_a_probe_has_no_new_ones():

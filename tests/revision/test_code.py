@@ -132,3 +132,14 @@ def test_the_code_is_recorded():
         f"{', '.join(edited)}: not as recorded for training revision {record.revision}; run "
         "python -m sparcl_lib.revision record, which first proves that nothing trains otherwise"
     )
+
+
+def test_hidden_files_do_not_count(package):
+    """Copies of editors and of Jupyter made every kept run another one, or ended the training."""
+    record = record_code(package)
+    hidden = package / "losses" / ".ipynb_checkpoints"
+    hidden.mkdir()
+    (hidden / "a-checkpoint.py").write_text("a = 9", "utf-8")
+    (package / "losses" / "._a.py").write_bytes(b"\x00\x05\x16\x07")
+    (package / "losses" / ".#a.py").symlink_to("somebody@host.1234")
+    assert record_code(package) == record and compare_code(record, package) == {}

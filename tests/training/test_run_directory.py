@@ -387,3 +387,21 @@ def test_many_threads_may_write_and_the_umask_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "umask", None)
     write_atomically(tmp_path / "x", lambda draft: draft.write_text("x", "utf-8"))
     assert files(tmp_path) == {"x"}
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "logs/step-0/notes.txt"])
+def test_files_of_somebody_else_are_not_written_over(run, name):
+    """A run was written over the user's own settings file, and their logs were removed."""
+    mine = run.path / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("optim: {lr: 0.1}", "utf-8")
+    with pytest.raises(UserError, match=r"is there and of no run, and a training would write over"):
+        run.open_for_writing(config())
+    assert mine.read_text("utf-8") == "optim: {lr: 0.1}"
+
+
+def test_what_a_job_writes_into_the_folder_of_its_run_is_in_nobody_s_way(run):
+    run.path.mkdir(parents=True)
+    (run.path / "slurm-17.out").write_text("begun", "utf-8")
+    run.open_for_writing(config())
+    assert run.config_file.is_file()

@@ -1,0 +1,72 @@
+"""What is edited while a process lives: the key of one text, and numbers of another."""
+
+import os
+import time
+
+import pytest
+
+from sparcl_lib.digests import edits
+from sparcl_lib.digests.training_code import files_that_train
+from sparcl_lib.errors import UserError
+from sparcl_lib.experiments.pool import attempt
+from sparcl_lib.revision import code, trained_by
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "losses.py"
+    path.write_text("a = 1\n", "utf-8")
+    return path
+
+
+def test_a_file_that_was_written_after_it_was_loaded(file):
+    written = file.stat().st_mtime
+    edits.refuse_newer(file, written + 1)
+    with pytest.raises(UserError, match="losses.py was edited after this process had read it: beg"):
+        edits.refuse_newer(file, written - 1)
+    os.utime(file, times=(time.time() + 1000,) * 2)  # a wrong clock is no edit
+    edits.refuse_newer(file, written - 1)
+    file.unlink()
+    edits.refuse_newer(file, written - 1)
+
+
+def test_the_library_s_own_code(monkeypatch):
+    code.edited_code.cache_clear()
+    newest = max(file.stat().st_mtime for file in files_that_train().values())
+    with monkeypatch.context() as patch:
+        patch.setattr(edits, "LOADED_AT", newest - 0.5)
+        with pytest.raises(UserError, match="was edited after this process had read it"):
+            trained_by()
+    assert trained_by()
+
+
+def test_what_is_not_the_library_s_counts_by_what_it_says(file):
+    edits.note_reading(file)
+    file.write_text("a = 1\n", "utf-8")  # a worker writes the file of a plug-in for each run
+    edits.refuse_edited(file.resolve())
+    file.write_text("a = 2\n", "utf-8")
+    with pytest.raises(UserError, match="losses.py was edited"):
+        edits.refuse_edited(file.resolve())
+    edits.note_reading(file)
+    edits.refuse_edited(file.resolve())
+
+
+def test_a_module_beside_it_that_is_newer(file, tmp_path):
+    helper, reader = tmp_path / "helper.py", file.resolve()
+    helper.write_text("b = 1", "utf-8")
+    edits.refuse_edited_beside(helper, reader)  # nobody has read it
+    edits.refuse_edited_beside(helper, None)
+    os.utime(helper, times=(time.time() - 10,) * 2)
+    edits.note_reading(file)
+    edits.refuse_edited_beside(helper, reader)
+    time.sleep(0.02)  # of a disk's clock
+    helper.write_text("b = 2", "utf-8")
+    with pytest.raises(UserError, match="helper.py was edited after this process had read it"):
+        edits.refuse_edited_beside(helper, reader)
+
+
+def test_a_process_of_a_pool_that_has_read_other_code_trains_nothing():
+    """It kept runs of edited code under the key of the code before, for all who came later."""
+    assert attempt(lambda: 3, None, trained_by()).value == 3
+    other = attempt(lambda: 3, None, {"revision": 0})
+    assert other.value is None and other.error.startswith("sparcl_lib was edited while this ran")
