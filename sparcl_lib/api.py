@@ -67,7 +67,8 @@ def train(
             goes to the store.
         store: folder that keeps runs by their settings, data and code, and step 0 once for all
             runs that agree on it. By default the folder in the environment variable SPARCL_STORE,
-            or one in the user's cache. It does not tell a GPU's runs from a CPU's.
+            or one in the user's cache. It does not tell a GPU's runs from a CPU's, nor those of
+            another number of threads, which change the last digits.
         accept_edits: with `out`, go on although a term, mechanism or backbone of your own says
             something else now than when the run began. In the store that is another run.
         fabric_options: accelerator ("auto"), devices (1), num_nodes, strategy ... of

@@ -130,7 +130,7 @@ def train(
                 check_synchronises(fabric)
             _tell_of_other_devices(fabric, directory, steps)
             if fabric.is_global_zero:
-                for line in (*accepted, *workspace.remarks, *_unused_values(workspace)):
+                for line in (*accepted, *workspace.remarks, *_waiting_settings(workspace)):
                     print(f"{directory.path}: {line}", file=sys.stderr)
             _evaluate_outdated(fabric, workspace, directory)
             # Now, for a term may change a value that it names while it trains.
@@ -225,8 +225,9 @@ def _tell_of_other_devices(fabric: Fabric, directory: RunDirectory, steps: Seque
             )
 
 
-def _unused_values(workspace: Workspace) -> list[str]:
-    """A line for each setting with values of steps that the task does not have (yet).
+def _waiting_settings(workspace: Workspace) -> list[str]:
+    """A line for each setting with values of steps that the task does not have (yet), and for each
+    term that begins at one.
 
     Two values are one for step 0 and one for whatever follows, on a task of one step as well.
     """
@@ -236,12 +237,17 @@ def _unused_values(workspace: Workspace) -> list[str]:
         for key, setting in all_settings(workspace.config).items()
         if setting.acts == "per step" and setting.value is not None
     }
-    return [
-        f"{key} has {count} values, and task {workspace.task.name} has {steps} "
-        f"step{'s' if steps > 1 else ''}: the first {steps} act{'' if steps > 1 else 's'}, the "
-        "others wait for steps that are appended"
+    has = f"task {workspace.task.name} has {steps} step{'s' if steps > 1 else ''}"
+    values = [
+        f"{key} has {count} values, and {has}: the first {steps} act{'' if steps > 1 else 's'}, "
+        f"the others wait for steps that are appended"
         for key, count in counts.items()
         if count > max(steps, 2)
+    ]
+    return values + [
+        f"method.terms.{term.name}.from_step={term.from_step}, and {has}: it acts in none"
+        for term in workspace.config.method.terms
+        if term.weight > 0 and term.from_step >= max(steps, 2)
     ]
 
 

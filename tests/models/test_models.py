@@ -209,6 +209,17 @@ def test_backbone_errors(tmp_path):
             build_segmenter(NetworkSpec("mini", (2,), output_stride=4, head=head))
 
 
+def test_weights_that_were_downloaded_in_part_are_named(tmp_path, monkeypatch):
+    """They ended in a traceback of PyTorch's reader."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    url = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url
+    file = tmp_path / "checkpoints" / url.rpartition("/")[2]
+    file.parent.mkdir()
+    file.write_bytes(b"PK\x03\x04" + bytes(99))
+    with pytest.raises(UserError, match=rf"cannot read {file} \(.*\): remove it, and it is down"):
+        build_backbone("mobilenet_v2", 16, "imagenet")
+
+
 def test_real_imagenet_weights():
     folder = os.environ.get("SPARCL_TEST_DATA")
     if not folder:

@@ -425,12 +425,14 @@ def test_other_errors_of_torch_are_not_taken_for_lack_of_memory(mini, tmp_path, 
 
 
 def test_values_of_steps_that_the_task_does_not_have_are_told(mini, tmp_path, capsys):
-    rates = "optim.lr=[0.01,0.01,0.02]"
-    train(config(mini, rates), tmp_path / "run", steps=[0], accelerator="cpu")
-    told = [line for line in capsys.readouterr().err.splitlines() if "has 3 values" in line]
+    asked = "optim.lr=[0.01,0.01,0.02]", "method.terms.kd.weight=1", "method.terms.kd.from_step=2"
+    train(config(mini, *asked), tmp_path / "run", steps=[0], accelerator="cpu")
+    told = [line for line in capsys.readouterr().err.splitlines() if "has 2 steps" in line]
     assert told == [
         f"{tmp_path / 'run'}: optim.lr has 3 values, and task 6-4 has 2 steps: the first 2 act, "
-        "the others wait for steps that are appended"
+        "the others wait for steps that are appended",
+        f"{tmp_path / 'run'}: method.terms.kd.from_step=2, and task 6-4 has 2 steps: it acts in "
+        "none",
     ]
     train(config(mini), tmp_path / "other", steps=[0], accelerator="cpu")
     assert "has 3 values" not in capsys.readouterr().err
