@@ -85,7 +85,8 @@ class RunStore:
         """The run, if it is complete; checkpoints: whether its networks are needed too."""
         firsts = self._places(keys.first)
         for place, beside in zip(self._places(keys.run), firsts):
-            first = next(filter(_has_first, [beside, *firsts]), beside)
+            # The run has a copy of step 0, for where the shared one is gone.
+            first = next(filter(_has_first, [beside, *firsts, place]), beside)
             run = Run(config, RunDirectory(place), RunDirectory(first))
             if run.complete(checkpoints):
                 return run

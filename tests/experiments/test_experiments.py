@@ -218,6 +218,9 @@ def test_a_run_finds_its_step_0_in_another_folder_of_the_store(base, tmp_path):
     again = store.find(config, keys, checkpoints=True)
     assert again is not None and again.first.path == run.first.path
     assert again.directory.path == tmp_path / "mine" / keys.run and again.first.path.is_dir()
+    shutil.rmtree(run.first.path)  # the run has a copy
+    again = store.find(config, keys, checkpoints=True)
+    assert again is not None and again.model(0).spec.classes == (7,)
 
 
 def test_a_method_that_is_called_first_is_not_taken_for_a_step_0(base, recorder):
