@@ -61,7 +61,8 @@ def run_demo(
         _train_side_by_side(configs, jobs)
     results = load_runs(configs)
     write_results(results, out)
-    command = f"sparcl demo --task {task} --setup {setup} --seeds {','.join(map(str, seeds))}"
+    command = f"sparcl demo --task {shlex.quote(str(task))} --setup {setup}"
+    command += f" --seeds {','.join(map(str, seeds))}"
     command += "".join(f" --set {shlex.quote(setting)}" for setting in settings)
     command += f" --out {shlex.quote(str(out))}"
     one_seed = len(seeds) == 1 and (task, setup) == (TASK, SETUP) and not settings

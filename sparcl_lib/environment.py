@@ -101,4 +101,6 @@ def _check_device() -> tuple[bool, str]:
 
 def _check_folder(what: str, folder: Path) -> tuple[bool, str]:
     existing = next(p for p in (folder, *folder.parents) if p.exists())
-    return os.access(existing, os.W_OK), f"{what} folder {folder} can be written"
+    if os.access(existing, os.W_OK):
+        return True, f"{what} folder {folder} can be written"
+    return False, f"{what} folder {folder} cannot be written: permit writing in {existing}"

@@ -73,6 +73,10 @@ def _places(images: Iterable[Path], out: Path, overwrite: bool) -> dict[Path, tu
     origin: dict[str, Path] = {}
     inputs = {image.resolve() for image in images}
     for image in images:
+        try:
+            str(image).encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{str(image)!a}: its name is not UTF-8; rename it") from None
         files = out / f"{image.stem}.png", out / f"{image.stem}-overlay.png"
         for file in files:
             other = origin.setdefault(file.name.casefold(), image)

@@ -95,17 +95,15 @@ def write_csv(path: Path, frame: "pd.DataFrame") -> None:
 
 
 def read_csv(path: Path) -> "pd.DataFrame":
-    """A table that `write_csv` wrote. Raises OSError or ValueError for a file that is none."""
+    """A table that `write_csv` wrote, all of it as text, for 001 is a name. Raises OSError or
+    ValueError for a file that is none."""
     import pandas as pd  # here: it is slow to import, and no training needs it
 
-    frame = pd.read_csv(path, keep_default_na=False)
-    texts = [name for name in frame if frame[name].dtype.kind not in "biuf"]
-    return frame.assign(**{str(name): frame[name].map(_with_formula) for name in texts})
+    return pd.read_csv(path, keep_default_na=False, dtype=str).map(_with_formula)
 
 
-def _with_formula(value: Any) -> Any:
-    formula = isinstance(value, str) and value[:1] == "'" and value[1:].startswith(_FORMULAS)
-    return value[1:] if formula else value
+def _with_formula(text: str) -> str:
+    return text[1:] if text[:1] == "'" and text[1:].startswith(_FORMULAS) else text
 
 
 @contextmanager

@@ -606,6 +606,20 @@ def test_sparcl_predict(run, photograph, tmp_path, capsys):
     assert table[str(second)].tolist() == list(run.classes)  # its map is still there
 
 
+def test_photographs_are_known_by_their_names_whatever_these_look_like(photograph, tmp_path):
+    """001 became the number 1, and a name that is not UTF-8 ended in a traceback after the maps."""
+    out, nothing = tmp_path / "maps", np.zeros((30, 50), np.uint8)
+    for name in ("001", "002", "001"):
+        image = tmp_path / name
+        image.write_bytes(photograph.read_bytes())
+        write_label_maps(lambda _: nothing, ["background"], [image], out, overwrite=True)
+    listed = pd.read_csv(out / "areas.csv", dtype=str)["image"].tolist()
+    assert listed == [str(tmp_path / "002"), str(tmp_path / "001")]
+    odd = tmp_path / "caf\udce9.png"
+    with pytest.raises(UserError, match=r"caf.udce9.png': its name is not UTF-8; rename it"):
+        write_label_maps(lambda _: nothing, ["background"], [odd], out, overwrite=True)
+
+
 def test_the_areas_list_every_map_of_a_folder(photograph, tmp_path):
     """A second call dropped the rows of the first, and refused its maps as somebody else's."""
     others = [tmp_path / f"{name}.png" for name in ("=a", "b", "None")]

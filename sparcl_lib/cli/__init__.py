@@ -44,8 +44,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         given = sys.argv[1:] if arguments is None else arguments
         add = " with --resume" if given[:1] == ["train"] and "--resume" not in given else ""
         rest = _CLEARED if sys.stderr.isatty() else ""  # of a bar that stood there
-        goes_on = f"the same command{add} goes on from here"
-        print(f"sparcl: {_ENDS[status]}; {goes_on}{rest}", file=sys.stderr)
+        goes_on = f"; the same command{add} goes on from here" if given[:1] != ["predict"] else ""
+        print(f"sparcl: {_ENDS[status]}{goes_on}{rest}", file=sys.stderr)
     sys.exit(status)
 
 

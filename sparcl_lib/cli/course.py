@@ -83,7 +83,9 @@ def check(
     core: Annotated[
         bool, typer.Option("--core", help="Leave further parts and open exercises out.")
     ] = False,
-    seconds: Annotated[float, typer.Option(help="What one exercise may take.", min=1)] = 60,
+    seconds: Annotated[
+        float, typer.Option(help="What one exercise may take.", min=1, max=86400)
+    ] = 60,
 ) -> None:
     """Mark the exercises of a folder: right, wrong (and what is wrong) or not started.
 

@@ -115,7 +115,7 @@ def sweep(
     """Search settings with Optuna, the same budget for each method; goes on where it stopped."""
     from sparcl_lib.experiments.base import RunBase, open_store, unique
     from sparcl_lib.experiments.space import read_space
-    from sparcl_lib.experiments.sweep import Sweep, sweep_text
+    from sparcl_lib.experiments.sweep import Sweep, ended_well, sweep_text
     from sparcl_lib.experiments.sweep import sweep as run_sweep
     from sparcl_lib.methods import method_name
     from sparcl_lib.plugins import load_plugins
@@ -134,6 +134,8 @@ def sweep(
         table = run_sweep(plan, open_store(store or out / "runs", accelerator, workers), jobs)
     write_csv(out / "trials.csv", table)
     print(f"{sweep_text(table)}\n\nEvery trial: {out / 'trials.csv'}")
+    without = [name for name in methods if not ended_well(table[table["method"] == name]).any()]
+    end_with([f"no trial of {name} has a score" for name in without])
 
 
 def compare(

@@ -30,6 +30,8 @@ def predict(
 
         if step != -1:
             raise UserError(f"--step {step}: {run} holds one step, the one it was exported from")
+        if plugins:
+            raise UserError(f"--plugin is of no use to {run}: leave it out")
         network = load_onnx(run)
         write_label_maps(network.predict, network.classes, images, out, overwrite)
     else:

@@ -45,7 +45,10 @@ def kind_of(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+    if not isinstance(value, torch.Tensor):
+        return value
+    wide = value.float() if value.dtype == torch.bfloat16 else value  # which numpy does not know
+    return wide.detach().cpu().numpy()
 
 
 def _may_be_list(got: Any, expected: Any) -> bool:

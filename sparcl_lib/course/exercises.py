@@ -166,7 +166,11 @@ class _Seen:
     def want(self, call: str, got: Any, expected: Any) -> None:
         """The value must be what is expected, or have the property."""
         if not isinstance(expected, Property):
-            problem = difference(got, expected, self.tolerance)
+            try:
+                problem = difference(got, expected, self.tolerance)
+            except Exception as error:  # a value of a kind that cannot be compared
+                what = f"returned a {type(got).__name__} that cannot be compared"
+                problem = f"{what}: {_as_text(error)}"
             if problem:
                 raise _Wrong(call, problem)
             return
@@ -191,7 +195,10 @@ class _Seen:
             raise _Wrong(
                 call, f"{without}, and where there is nothing to learn, from 0 times {name}"
             )
-        gradient = torch.autograd.grad(got, leaf, allow_unused=True)[0]
+        try:
+            gradient = torch.autograd.grad(got, leaf, allow_unused=True)[0]
+        except RuntimeError as error:  # such as a tensor that was changed in place
+            raise _Wrong(call, f"has no gradient by {name}: {_as_text(error)}") from error
         if gradient is None:
             raise _Wrong(call, f"has a gradient, but none by {name}")
         problem = difference(gradient, expected.gradient, self.tolerance)

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from sparcl_lib.course.copies import INDEX
 
@@ -27,7 +28,7 @@ def lab_command(folder: Path, *options: str) -> list[str]:
         "-m",
         "jupyterlab",
         f"--ServerApp.root_dir={folder.resolve().parent}",
-        f"--LabApp.default_url=/lab/tree/{folder.name}/{INDEX}",
+        f"--LabApp.default_url=/lab/tree/{quote(folder.resolve().name)}/{INDEX}",
         *options,
     ]
 

@@ -2,31 +2,38 @@
 
 Set-up and check cells are those of our sources. Of a reader's notebook count the cells that define
 what an exercise asks for, wherever they are now, and what they may call: functions, classes,
-imports and plain constants of all other cells. What other cells compute is not there, for no
-chapter is run. Answers run in a process of their own, so that an endless loop, `exit()` or a crash
-costs that exercise alone. This is no protection against somebody who attacks the machine, or sets
-out to change the mark: run answers of strangers where you would run their programs.
+imports and plain constants of all other cells; of two of one name the last one above the answer.
+What other cells compute is not there, for no chapter is run. Answers run in a process of their own,
+each with the state of torch and numpy as it was at first, so that an endless loop, `exit()`, a
+crash or gradients that were switched off cost that exercise alone. This is no protection against
+somebody who attacks the machine, or sets out to change the mark: run answers of strangers where you
+would run their programs.
 """
 
 import ast
 import faulthandler
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nbformat
+import numpy as np
+import torch
 from IPython.core.inputtransformer2 import TransformerManager
 
 from sparcl_lib.cores import cores
@@ -211,11 +218,26 @@ def _checked(source: str) -> tuple[str, str]:
 
 def _defined(source: str) -> set[str]:
     """Names of the functions and classes that a cell defines; none if it does not parse."""
+    kinds = ast.FunctionDef | ast.ClassDef
+    return {node.name for node in _statements(source) if isinstance(node, kinds)}
+
+
+def _statements(source: str) -> list[ast.stmt]:
+    """Of a cell; none if it does not parse: half a character, ten thousand brackets."""
     try:
-        body = ast.parse(source).body
-    except SyntaxError:
-        return set()
-    return {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        return ast.parse(source).body
+    except Exception:
+        return []
+
+
+def _assigned(source: str) -> set[str]:
+    """Names that a cell gives to values."""
+    return {name for node in _statements(source) for name in _targets(node)}
+
+
+def _targets(node: ast.stmt) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _mark_chapter(
@@ -236,11 +258,14 @@ def _mark_chapter(
         cell.source = _as_python(cell.source)
     setup = "\n".join(cell.source for cell in chapter.cells if "setup" in tags_of(cell))
     given = [(exercise, _answer(cells, exercise)) for exercise in exercises]
-    started = [(exercise, answer) for exercise, answer in given if answer is not None]
-    definitions = [text for cell in cells for text in _definitions(cell.source)]
-    marked = dict(_run(path.parent, setup, definitions, started, seconds))
-    for exercise, answer in given:
-        if answer is None:
+    definitions = [_definitions(cell.source) for cell in cells]
+    started = [
+        (exercise, _Answer(cells[place].source, [*chain(*definitions[:place])]))
+        for exercise, place in given if place is not None
+    ]  # fmt: skip
+    marked = dict(_run(path.parent, setup, [*chain(*definitions)], started, seconds))
+    for exercise, place in given:
+        if place is None:
             said = _renamed(cells, exercise)
             marked[exercise.number] = Result(exercise.number, "not started", said)
     found = [marked[exercise.number] for exercise in exercises]
@@ -263,19 +288,20 @@ def _as_python(source: str) -> str:
     """A cell without what only IPython understands: `%%time` above it goes, `x?` is a call."""
     first, _, rest = source.lstrip().partition("\n")
     text: str = rest if first.startswith("%%") else source
-    with suppress(SyntaxError):  # else the answer says it
+    with suppress(Exception):  # else the answer says it
         text = TransformerManager().transform_cell(text)
     return text
 
 
 def _definitions(source: str) -> list[str]:
     """What a cell defines without computing: functions, classes, imports and plain constants."""
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:
-        return []
     kinds = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
-    return [ast.unparse(node) for node in body if isinstance(node, kinds) or _is_constant(node)]
+    found = []
+    for node in _statements(source):
+        if isinstance(node, kinds) or _is_constant(node):
+            with suppress(Exception):  # nested too deep
+                found.append(ast.unparse(node))
+    return found
 
 
 def _is_constant(node: ast.stmt) -> bool:
@@ -288,18 +314,27 @@ def _is_constant(node: ast.stmt) -> bool:
     return True
 
 
-def _answer(cells: list[Any], exercise: Exercise) -> str | None:
-    """The exercise's cell, if it was changed; else the last one that defines the function and is no
-    stub. None if there is neither."""
+class _Answer(NamedTuple):
+    """The cell of an exercise."""
+
+    source: str
+    above: list[str]
+    """What the cells above it define, a statement each."""
+
+
+def _answer(cells: list[Any], exercise: Exercise) -> int | None:
+    """Where the exercise's cell is, if it was changed; else the last one that defines the function
+    and is no stub. None if there is neither."""
     found = None
-    for cell in cells:
+    for place, cell in enumerate(cells):
         if cell.source.strip() in ("", exercise.stub.strip()):
             continue
-        defines = exercise.name in _defined(cell.source)
-        if cell.get("id") == exercise.id and (defines or not _defined(cell.source)):
-            return str(cell.source)
+        own, defined = cell.get("id") == exercise.id, _defined(cell.source)
+        defines = exercise.name in defined or (own and exercise.name in _assigned(cell.source))
+        if own and (defines or not defined):
+            return place
         if defines:
-            found = cell.source
+            found = place
     return found
 
 
@@ -316,7 +351,7 @@ def _run(
     folder: Path,
     setup: str,
     definitions: list[str],
-    waiting: list[tuple[Exercise, str]],
+    waiting: list[tuple[Exercise, _Answer]],
     seconds: float,
 ) -> Iterator[tuple[str, Result]]:
     """Results by number. Where an answer ends the process, another goes on with the next one.
@@ -327,7 +362,7 @@ def _run(
     while waiting:
         with tempfile.TemporaryDirectory() as place:
             job, said = Path(place, "job.json"), Path(place, "results.jsonl")
-            asked = [(e.number, e.name, e.check, answer) for e, answer in waiting]
+            asked = [(e.number, e.name, e.check, *answer) for e, answer in waiting]
             content = {
                 "setup": setup,
                 "before": [*definitions, *before],
@@ -340,7 +375,7 @@ def _run(
             lines = said.read_text("utf-8").splitlines() if said.is_file() else []
         for result in map(_result, lines):
             yield result.exercise, result
-        before += [answer for _, answer in waiting[: len(lines)]]
+        before += [answer.source for _, answer in waiting[: len(lines)]]
         waiting = waiting[len(lines) :]
         if waiting:
             number = waiting[0][0].number
@@ -391,19 +426,44 @@ def _answer_job(job: Path, said: Path) -> None:
     """In the process of its own: a line for each answer as soon as it is known."""
     asked = json.loads(job.read_text("utf-8"))
     setup, names = asked["setup"], {"__name__": "answers"}
+    sys.path.append(os.getcwd())  # last: a module of the reader's, which hides none
     exec(setup, names)
-    for answer in asked["before"]:  # which a later one may call
-        with suppress(Exception, SystemExit):
-            exec(answer, names)
+    for definition in asked["before"]:  # which an answer may call
+        _define(definition, names)
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        for number, name, check_cell, answer in asked["asked"]:
+        for number, name, check_cell, answer, above in asked["asked"]:
             os.utime(job)  # when it began
             # A watchdog outside of Python, which ends a loop that never lets go of the interpreter.
             faulthandler.dump_traceback_later(asked["seconds"], exit=True, file=nowhere)
-            result = _one_result(setup, names, number, name, check_cell, answer)
+            with _state_left_as_it_was():
+                for definition in above:  # again, for one below may have taken its name
+                    _define(definition, names)
+                result = _one_result(setup, names, number, name, check_cell, answer)
             faulthandler.cancel_dump_traceback_later()
             with said.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(asdict(result)) + "\n")
+
+
+def _define(definition: str, names: dict[str, Any]) -> None:
+    with suppress(Exception, SystemExit):
+        exec(definition, names)
+
+
+@contextmanager
+def _state_left_as_it_was() -> Iterator[None]:
+    """What an answer sets for a whole process is not there for the next one."""
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    drawn, folder = (torch.get_rng_state(), np.random.get_state(), random.getstate()), os.getcwd()
+    with warnings.catch_warnings(), np.errstate():
+        try:
+            yield
+        finally:
+            torch.set_grad_enabled(grad)
+            torch.set_default_dtype(dtype)
+            torch.set_rng_state(drawn[0])
+            np.random.set_state(drawn[1])
+            random.setstate(drawn[2])
+            os.chdir(folder)
 
 
 def _one_result(
@@ -440,16 +500,15 @@ def _explained(found: Result) -> Result:
 def _run_cell(source: str, names: dict[str, Any], name: str) -> None:
     """Run a cell. What is shown or tried out, or stands below the function, may fail: it may need
     what other cells compute."""
-    body = ast.parse(source).body
     defined = False
-    for node in body:
+    for node in ast.parse(source).body:
         statement = compile(ast.Module([node], []), "<answer>", "exec")
         if isinstance(node, ast.Expr) or defined:
             with suppress(Exception):
                 exec(statement, names)
         else:
             exec(statement, names)
-        defined = defined or getattr(node, "name", None) == name
+        defined = defined or name in (getattr(node, "name", None), *_targets(node))
 
 
 if __name__ == "__main__":

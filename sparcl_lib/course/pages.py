@@ -73,7 +73,7 @@ def _check_holds_pages(folder: Path) -> None:
 
 def write_pdfs(folder: Path, numbers: list[str]) -> list[Path]:
     """Write the chapters with these numbers (all if empty) as PDF, printed by Chromium; returns the
-    files. Raises UserError where there is no Chromium, and as `write_pages` does."""
+    files. Raises UserError where there is no Chromium."""
     browser = find_chromium()
     written = []
     for chapter in choose(chapters_of_the_course(), numbers):

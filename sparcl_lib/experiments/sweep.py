@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from sparcl_lib.config import RunConfig, parse_settings
 from sparcl_lib.digests import function_digest
-from sparcl_lib.errors import LossDiverged, UserError
+from sparcl_lib.errors import LossDiverged, UserError, first_few
 from sparcl_lib.experiments.base import RunBase
 from sparcl_lib.experiments.pool import run_calls, tell_of_data
 from sparcl_lib.experiments.space import (
@@ -346,13 +346,22 @@ def trials_table(plan: Sweep) -> pd.DataFrame:
     return table.astype(dict.fromkeys((*SCORES, "seconds"), float))
 
 
+def ended_well(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Which trials have a score of their own: not 0 for a loss that ran off."""
+    return (table["state"] == "complete") & (table["error"] == "")
+
+
 def sweep_text(table: pd.DataFrame) -> str:
     """The best trial of each method, the budget it had, and the settings to repeat it."""
     done = table[table["state"] == "complete"]
     running = (table["state"] == "running").sum()
     blocks = [f"{running} trials still running elsewhere"] if running else []
     for method, rows in done.groupby("method", sort=False):
-        best = rows.loc[rows[OBJECTIVE].idxmax()]
+        if not ended_well(rows).any():
+            errors = first_few(list(dict.fromkeys(rows["error"])), most=1)
+            blocks.append(f"{method}: no trial of {len(rows)} has a score: {errors}")
+            continue
+        best = rows.loc[rows.loc[ended_well(rows), OBJECTIVE].idxmax()]
         level = [str(n) for n in rows["trial"][rows[OBJECTIVE] == best[OBJECTIVE]]]
         which = f"trial {level[0]}" if len(level) == 1 else f"trials {' and '.join(level)} alike"
         listing = rows[["trial", *SCORES, "seconds", "settings"]].to_string(index=False)

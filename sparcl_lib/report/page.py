@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -56,11 +57,16 @@ def write_page(
     """
     beside = [name for name in _BESIDE if links and (path.parent / name).is_file()]
     source = _STUDIES / study / "README.md"
-    course, origin = (
-        os.path.relpath(file, path.parent) if links and file.is_file() else ""
-        for file in (_COURSE, source)
-    )
+    course, origin = (_seen_from(path, f) if links else "" for f in (_COURSE, source))
     write_text(path, page_of(title, sections, commands, remark, beside, course, origin))
+
+
+def _seen_from(page: Path, file: Path) -> str:
+    """The way from a page to a file; empty where there is none, as to another drive of Windows."""
+    try:
+        return os.path.relpath(file, page.parent) if file.is_file() else ""
+    except ValueError:
+        return ""
 
 
 def page_html(runs: Iterable[ReportRun], title: str) -> str:
@@ -70,7 +76,13 @@ def page_html(runs: Iterable[ReportRun], title: str) -> str:
 
 def _sections(runs: Iterable[ReportRun]) -> list[dict[str, Any]]:
     runs = list(runs)
-    return [*order_sections(runs), *(section(group) for group in by_group(runs).values())]
+    found = [*order_sections(runs), *(section(group) for group in by_group(runs).values())]
+    met: Counter[str] = Counter()
+    for each in found:  # tasks 15.1 and 15-1 have one slug
+        name = each["id"]
+        met[name] += 1
+        each["id"] = f"{name}-{met[name]}" if met[name] > 1 else name
+    return found
 
 
 def page_of(

@@ -110,8 +110,9 @@ def shown_dataset(dataset: str) -> str:
 
 
 def slug(*words: str) -> str:
-    """An anchor: `MiniVOC, task 6-4, disjoint` is minivoc-task-6-4-disjoint."""
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
+    """An anchor: `MiniVOC, task 6-4, disjoint` is minivoc-task-6-4-disjoint. Letters of any script
+    stay."""
+    return re.sub(r"[\W_]+", "-", " ".join(words).lower()).strip("-")
 
 
 def page_tables(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -220,7 +221,7 @@ def _curve(title: str, lines: Mapping[str, pd.DataFrame], counts: Sequence[int])
     last = ", ".join(f"{m} {format_mean(values.iloc[:, -1].mean())}" for m, values in lines.items())
     return picture(
         miou_curves({title: lines}, counts, _TELEPHONE),
-        f"{title}: lines of mIoU in percent over the steps, one per method. After the last step: "
+        f"{title}: lines of mIoU in percent over the steps, one per method. At the end of each: "
         f"{last}.",
     )
 

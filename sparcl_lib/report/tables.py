@@ -256,7 +256,9 @@ def as_latex(shown: pd.DataFrame, names: int) -> str:
 
 def _for_latex(cell: str) -> str:
     named = _LATEX.sub(lambda found: _IN_LATEX.get(found[0], rf"\{found[0]}"), cell)
-    return named.replace(" ± ", r" $\pm$ ").replace("–", "--")
+    # Behind a row's end LaTeX takes * and [ for what belongs to it.
+    begun = f"{{}}{named}" if named.startswith(("*", "[")) else named
+    return begun.replace(" ± ", r" $\pm$ ").replace("–", "--")
 
 
 def class_table(runs: Iterable[ReportRun]) -> pd.DataFrame:

@@ -339,3 +339,32 @@ def test_writing_into_a_table_is_seen(write, results):
 def test_a_gradient_may_be_that_of_a_loss_that_is_right(results):
     found = WithGradient.of(lambda w, x: (w * x).sum(), (torch.tensor([1.0, 2]), torch.ones(2)), 1)
     assert (found.value, found.gradient.tolist(), found.place) == (3.0, [1.0, 2.0], 1)
+
+
+def test_a_gradient_that_cannot_be_computed_is_a_wrong_answer():
+    """The check ended in a traceback of autograd, without a hint."""
+
+    def in_place(x):
+        squares = x * x
+        total = (squares * squares).sum()
+        squares *= 1.0
+        return total
+
+    x = torch.tensor([1.0, 2.0])
+    expected = WithGradient(17.0, 4 * x**3)
+    check("1.1", in_place, [((x,), expected)], hint="look there")
+    found = exercises.results[-1].problem
+    assert "has no gradient by x: RuntimeError" in found
+
+
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        (torch.tensor([1.0, 3.0], dtype=torch.bfloat16), "is 3 at index (1,), expected 2"),
+        (torch.empty(2, device="meta"), "returned a Tensor that cannot be compared: "),
+        (10**400, "returned a number, expected a tensor"),
+    ],
+)
+def test_an_answer_of_any_kind_is_compared_or_wrong(value, said):
+    check("1.1", lambda x: value, [((1,), torch.tensor([1.0, 2.0]))])
+    assert said in exercises.results[-1].problem

@@ -66,6 +66,22 @@ ANSWERS = {  # what was written, what is said of it
         "print(computed)\ndef f{n}(x):\n    return int(x) + {n}\nx = f{n}(computed)", "right", ""
     ),
     "another cell's": ("def f{n}(x):\n    return plus_zero(floor(x)) + ONE * {n}", "right", ""),
+    "assigned": (
+        "def plus(x):\n    return int(x) + {n}\nf{n} = lambda x: plus(x)\nprint(computed)",
+        "right", ""
+    ),
+    "no gradients": (
+        "import os, torch\ntorch.set_grad_enabled(False)\nos.chdir('/')\ndef f{n}(x):\n"
+        "    return int(x) + {n}", "right", ""
+    ),
+    "gradients again": (
+        "import torch\nassert torch.is_grad_enabled()\ndef f{n}(x):\n    return int(x) + {n}",
+        "right", ""
+    ),
+    "a module of one's own": (
+        "from beside_it import ZERO\ndef f{n}(x):\n    return int(x) + {n} + ZERO", "right", ""
+    ),
+    "half a character": ("x = '\ud83d'\ndef f{n}(x):\n    return 0", "wrong", "its cell raised"),
     "another cell's result": ("def f{n}(x):\n    return int(x) + computed", "wrong", "no results"),
     "not found": ("TABLE = computed\ndef f{n}(x):\n    return 1", "wrong", "no results"),
 }  # fmt: skip
@@ -113,7 +129,7 @@ def change(folder, change_cells):
     path = folder / "00_numbers.ipynb"
     notebook = nbformat.read(path, as_version=4)
     change_cells(notebook.cells)
-    nbformat.write(notebook, path)
+    path.write_text(json.dumps(notebook), "ascii")  # half a character is no UTF-8
 
 
 def answer(cells, n, source):
@@ -134,6 +150,9 @@ def test_each_answer_gets_its_outcome_and_none_hangs_or_fools_the_marking(
             if source is not None:
                 answer(cells, n, source)
         cells.append(new_code_cell(OTHER_CELL))
+        cells.append(new_code_cell("x = " + "+".join(["1"] * 20_000)))  # nested too deep
+
+    (mine / "beside_it.py").write_text("ZERO = 0", "utf-8")
 
     change(mine, write)
     marks = mark(mine, [], seconds=10)
@@ -145,7 +164,7 @@ def test_each_answer_gets_its_outcome_and_none_hangs_or_fools_the_marking(
         assert problem in line and line.startswith(NUMBERS[name])
         assert bool(result.problem) == (outcome == "wrong" or name == "renamed")
     assert list((tmp_path / "temporary").iterdir()) == []
-    assert table[-1] == f"mark: 6 of {len(ANSWERS)} right, chapter 00"
+    assert table[-1] == f"mark: 10 of {len(ANSWERS)} right, chapter 00"
     assert len(table) == len(ANSWERS) + 2
 
 
@@ -274,3 +293,18 @@ def test_a_chapter_that_is_asked_for_and_missing_counts(checkout, capsys):
     run(["make", "student", checkout / "student", "00"], capsys)
     marks = json.loads(run(["check", checkout / "student", "--json", "00", "01"], capsys))
     assert marks["missing"] == ["01_dataset_partitioning.ipynb is not there"] and marks["of"] >= 6
+
+
+def test_of_two_helpers_of_one_name_an_answer_has_the_one_above_it(mine):
+    """The last one of the notebook, as of a later exercise, was in the place of all."""
+
+    def write(cells):
+        for n in (1, 2):
+            place = next(k for k, cell in enumerate(cells) if cell.id == f"00-exercise-{n}")
+            cells[place].source = f"def f{n}(x):\n    return helper(x, {n})"
+            helper = "def helper(x, n):\n    return int(x) + n + LESS" if n == 1 else (
+                "LESS = 5\ndef helper(x, more):\n    return more + int(x) - 5 + LESS")  # fmt: skip
+            cells.insert(place, new_code_cell(helper if n == 2 else f"LESS = 0\n{helper}"))
+
+    change(mine, write)
+    assert [result.outcome for result in mark(mine, []).results[:2]] == ["right", "right"]

@@ -857,11 +857,14 @@ def test_trials_that_are_level_are_all_named():
     table = pd.DataFrame({
         "method": "FT", "trial": [0, 1, 2], "state": "complete", **dict.fromkeys(SCORES, 9.0),
         "miou_all": [4.0, 7.0, 7.0], "seconds": 1.0, "settings": ["a=1", "a=2", "a=3"],
-        "chosen_by": "test images",
+        "chosen_by": "test images", "error": "",
     })  # fmt: skip
     best = "best by test images: trials 1 and 2 alike, miou_all 7.0; the first: --set a=2"
     assert best in sweep_text(table)
     assert "images: trial 1, miou_all 7.0: --set a=2" in sweep_text(table[:2])
+    lost = table.assign(error=["ran off", "", ""])
+    assert "best by test images: trial 1, miou_all 7.0" in sweep_text(lost[:2])
+    assert sweep_text(lost[:1]) == "FT: no trial of 1 has a score: ran off"
     kept = shlex.join(['model.weights="/my data/w.pth"', "optim.lr=[0.1]"])
     options = sweep_text(table[:1].assign(settings=kept)).rpartition(": ")[2]
     assert shlex.split(options) == [
@@ -1095,8 +1098,19 @@ def test_a_stop_of_all_is_no_attempt_of_a_trial(plan, recorder, monkeypatch):
 
 def test_a_file_of_something_else_is_no_journal_and_stays_as_it_is(plan, recorder, tmp_path):
     """Optuna wrote a line into it first."""
-    file = tmp_path / "space.yaml"
+    file = tmp_path / "notes.txt"
     file.write_text("MiB: {optim.lr: [0.1, 0.2]}\n", "utf-8")
-    with pytest.raises(UserError, match="space.yaml is no journal of Optuna: name another"):
+    with pytest.raises(UserError, match="notes.txt is no journal of Optuna: name another"):
         sweep(dataclasses.replace(plan(), storage=file), recorder.store)
     assert file.read_text("utf-8") == "MiB: {optim.lr: [0.1, 0.2]}\n"
+
+
+def test_a_search_without_any_score_says_why_and_fails(tiny, tmp_path, capsys):
+    """The settings of a trial whose loss ran off were called the best, with status 0."""
+    file = tmp_path / "space.yaml"
+    file.write_text("optim.lr: {low: 1.0e+5, high: 1.0e+6, log: true}", "utf-8")
+    asked = ["--task", "6-4", "--method", "FT", "--space", file, "--trials", "1"]
+    assert sparcl("sweep", *quick(tiny), *asked, "--storage", tmp_path / "j.log") == 1
+    said = capsys.readouterr()
+    assert "FT: no trial of 1 has a score: the loss" in said.out and "best by" not in said.out
+    assert "no trial of FT has a score" in said.err

@@ -520,3 +520,21 @@ def test_a_class_that_no_tested_pixel_shows_is_named(runs):
     config = resolve("voc", "MiB", [row.settings], task=row.task, setup=row.setup)
     unlike = results_table([run._replace(config=config)]).iloc[0]["published_unlike"]
     assert "data: no pixel that was tested shows sofa" in unlike
+
+
+def test_sections_of_a_page_have_names_of_their_own():
+    """Tasks in other letters had one anchor, and links to the second led to the first."""
+    tasks = ("課題一", "課題二", "15.1", "15-1")
+    text = render([make_run("FT", task=task, pictures=False) for task in tasks], "html")
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids)) and any("課題二" in each for each in ids)
+
+
+def test_a_row_of_latex_may_begin_with_what_a_row_s_end_takes():
+    runs = [make_run(method, pictures=False) for method in ("FT", "[x]", "*star")]
+    lines = render(runs, "latex").splitlines()
+    assert [line.partition(" &")[0] for line in lines if r" \\" in line][1:] == [
+        "FT",
+        "{}[x]",
+        "{}*star",
+    ]
