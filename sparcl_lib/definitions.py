@@ -201,7 +201,7 @@ def register(found: D, registry: dict[str, D]) -> None:
     Raises UserError for the name of one of the library, or of another plugin's.
     """
     if not found.of_library and found.file is not None:
-        note_reading(found.file)
+        note_reading(found.file, found.function)
     known = registry.get(found.name)
     if known is not None and known.of_library and not found.of_library:
         raise UserError(

@@ -1,7 +1,11 @@
-"""Files that were edited after this process had read them: what they say is not what is loaded."""
+"""Files that are edited while a process lives: what they say then is not what it has loaded."""
 
+import inspect
+import linecache
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sparcl_lib.digests.statements import text_digest
 from sparcl_lib.errors import UserError
@@ -13,17 +17,22 @@ _read: dict[Path, tuple[str, float]] = {}
 """
 
 
-def note_reading(file: Path) -> None:
-    """Remember what a file says now, as what it defines is registered."""
-    said = _said(file)
-    if said is not None:
-        _read[file.resolve()] = said, time.time()
+def note_reading(file: Path, function: Callable[..., Any]) -> None:
+    """Remember what a file says now, as what it defines is registered: keys and tracebacks are of
+    this text, whatever becomes of the file."""
+    try:
+        text = file.read_text("utf-8", "replace")
+        name = inspect.getsourcefile(function)
+    except (OSError, TypeError):
+        return
+    _read[file.resolve()] = text_digest(text), time.time()
+    if name is not None:  # without a time linecache never looks at the file again
+        linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
 
 
-def refuse_edited(file: Path) -> None:
-    """Raise UserError if a file says something else than when it was read."""
-    if file in _read and _said(file) not in (None, _read[file][0]):
-        raise _edited(file)
+def read_digest(file: Path) -> str | None:
+    """Of what a file said when this process read it; None if it has not."""
+    return _read[file.resolve()][0] if file.resolve() in _read else None
 
 
 def refuse_edited_beside(file: Path, reader: Path | None) -> None:
@@ -40,18 +49,7 @@ def refuse_newer(file: Path, since: float) -> None:
     except OSError:
         return
     if since < written <= time.time():  # what lies in the future is no edit, but a wrong clock
-        raise _edited(file)
-
-
-def _said(file: Path) -> str | None:
-    try:
-        return text_digest(file.read_text("utf-8", "replace"))
-    except OSError:
-        return None
-
-
-def _edited(file: Path) -> UserError:
-    return UserError(
-        f"{file} was edited after this process had read it: begin a new one (in a notebook, "
-        f"restart the kernel)"
-    )
+        raise UserError(
+            f"{file} was edited after this process had read it: begin a new one (in a notebook, "
+            f"restart the kernel)"
+        )

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sparcl_lib.digests.edits import refuse_edited, refuse_edited_beside
+from sparcl_lib.digests.edits import refuse_edited_beside
 from sparcl_lib.digests.statements import statements_digest, text_digest, tree_digest
 from sparcl_lib.errors import UserError
 
@@ -39,8 +39,7 @@ def function_digest(function: Callable[..., Any], title: str | None = None) -> s
     holds too much, does not count; a line on stderr says so, once in a process. So does one of
     weights that look as if they were to learn. title: what it is called there.
 
-    Raises UserError where its file, or a module beside it, was edited after this process had read
-    it.
+    Raises UserError where a module beside its own was edited after this process had read it.
     """
     title = title or f"term {function.__name__}"
     reading = _Reading(function)
@@ -78,8 +77,6 @@ class _Reading:
         self._module = function.__module__
         file = getattr(sys.modules.get(function.__module__), "__file__", None)
         self._file = Path(file).resolve() if file else None
-        if self._file:
-            refuse_edited(self._file)
         self._folder = self._file.parent if self._file else Path.cwd()  # where a notebook runs
         self._noted: dict[str, list[object]] = {}
         self._within: list[object] = []

@@ -24,6 +24,7 @@ import torch
 from sparcl_lib.config import RunConfig
 from sparcl_lib.cores import cores
 from sparcl_lib.definitions import Definition
+from sparcl_lib.digests.edits import read_digest
 from sparcl_lib.errors import UserError, printable
 from sparcl_lib.experiments.store import RunKeys, RunStore, run_keys
 from sparcl_lib.plugins import can_travel, files_of, load_files, outside
@@ -195,23 +196,31 @@ def _of_this_machine(
 def attempt(
     call: Call,
     files: Mapping[str, Path] | None = None,
-    code: Mapping[str, Any] | None = None,
+    code: "_Code | None" = None,
 ) -> CallResult:
-    """What a call returns or raises. files: of what this process may not know; code: `trained_by`
-    of the process that asks, where this is another one."""
+    """What a call returns or raises. files: of what this process may not know; code: what the
+    process that asks has read, where this is another one."""
     try:
         with stops_come_out():
-            if code not in (None, trained_by()):
-                raise UserError(
-                    "sparcl_lib was edited while this ran, and other code would train under the "
-                    "same key: begin anew (in a notebook, restart the kernel)"
-                )
             load_files(files or {})
+            if code not in (None, _code_read(files or {})):
+                raise UserError(
+                    "code was edited while this ran, and would train under the key of what it said "
+                    "before: begin anew (in a notebook, restart the kernel)"
+                )
             return CallResult(call())
     except UserError as error:
         return CallResult(error=str(error))
     except Exception as error:  # a bug in one run must not cost the others
         return CallResult(error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+_Code = tuple[Mapping[str, Any], list[str | None]]
+
+
+def _code_read(files: Mapping[str, Path]) -> _Code:
+    """The library's code and that of these files, as this process has read it."""
+    return trained_by(), [read_digest(file) for file in files.values()]
 
 
 @contextmanager
@@ -245,7 +254,7 @@ def _side_by_side(waiting: Waiting, jobs: int, files: Mapping[str, Path]) -> Res
                     key, call = waiting[0]
                     try:
                         with _deaf_to_interrupts():
-                            future = pool.submit(attempt, call, files, trained_by())
+                            future = pool.submit(attempt, call, files, _code_read(files))
                         running[future] = key
                     except BrokenProcessPool:
                         alive = False

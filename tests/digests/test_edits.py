@@ -1,5 +1,6 @@
 """What is edited while a process lives: the key of one text, and numbers of another."""
 
+import inspect
 import os
 import time
 
@@ -40,15 +41,18 @@ def test_the_library_s_own_code(monkeypatch):
     assert trained_by()
 
 
-def test_what_is_not_the_library_s_counts_by_what_it_says(file):
-    edits.note_reading(file)
-    file.write_text("a = 1\n", "utf-8")  # a worker writes the file of a plug-in for each run
-    edits.refuse_edited(file.resolve())
-    file.write_text("a = 2\n", "utf-8")
-    with pytest.raises(UserError, match="losses.py was edited"):
-        edits.refuse_edited(file.resolve())
-    edits.note_reading(file)
-    edits.refuse_edited(file.resolve())
+def test_what_is_not_the_library_s_is_known_by_what_was_read(file):
+    """A script may be edited while it runs: keys are of what runs."""
+    names = {}
+    exec(compile("def one(x):\n    return x\n", str(file), "exec"), names)
+    file.write_text("def one(x):\n    return x\n", "utf-8")
+    assert edits.read_digest(file) is None
+    edits.note_reading(file, names["one"])
+    before = edits.read_digest(file), inspect.getsource(names["one"])
+    file.write_text("def one(x):\n    return 2 * x\n", "utf-8")
+    assert (edits.read_digest(file), inspect.getsource(names["one"])) == before
+    edits.note_reading(file, names["one"])
+    assert edits.read_digest(file) != before[0] and "2 * x" in inspect.getsource(names["one"])
 
 
 def test_a_module_beside_it_that_is_newer(file, tmp_path):
@@ -57,7 +61,7 @@ def test_a_module_beside_it_that_is_newer(file, tmp_path):
     edits.refuse_edited_beside(helper, reader)  # nobody has read it
     edits.refuse_edited_beside(helper, None)
     os.utime(helper, times=(time.time() - 10,) * 2)
-    edits.note_reading(file)
+    edits.note_reading(file, test_the_library_s_own_code)
     edits.refuse_edited_beside(helper, reader)
     time.sleep(0.02)  # of a disk's clock
     helper.write_text("b = 2", "utf-8")
@@ -67,6 +71,7 @@ def test_a_module_beside_it_that_is_newer(file, tmp_path):
 
 def test_a_process_of_a_pool_that_has_read_other_code_trains_nothing():
     """It kept runs of edited code under the key of the code before, for all who came later."""
-    assert attempt(lambda: 3, None, trained_by()).value == 3
-    other = attempt(lambda: 3, None, {"revision": 0})
-    assert other.value is None and other.error.startswith("sparcl_lib was edited while this ran")
+    assert attempt(lambda: 3, {}, (trained_by(), [])).value == 3
+    for read in (({"revision": 0}, []), (trained_by(), ["other"])):
+        found = attempt(lambda: 3, {}, read)
+        assert found.value is None and found.error.startswith("code was edited while this ran")
