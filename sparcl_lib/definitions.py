@@ -8,7 +8,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -102,11 +102,15 @@ class WithOptions(Definition):
         }
 
     def _hint(self, name: str, value: object) -> Any:
-        """The annotation of an option; without one, a text is meant to be what the default is, for
-        YAML takes 1e-3 for a text."""
-        default = self.options[name]
-        unsaid = float if type(default) in (int, float) and isinstance(value, str) else None
-        return self.hints.get(name, unsaid)
+        """The annotation of an option; without one, a number where the default is one and the text
+        says one, for YAML takes 1e-3 for a text."""
+        if name in self.hints or type(self.options[name]) not in (int, float):
+            return self.hints.get(name)
+        with suppress(ValueError):
+            if isinstance(value, str):
+                float(value)
+                return float
+        return None
 
     def check_options(self, example: str) -> None:
         """Raise UserError unless it takes one argument, or self, and options with defaults by
@@ -200,8 +204,11 @@ def register(found: D, registry: dict[str, D]) -> None:
 
     Raises UserError for the name of one of the library, or of another plugin's.
     """
-    if not found.of_library and found.file is not None:
-        note_reading(found.file, found.function)
+    if not found.of_library:
+        module = sys.modules.get(found.function.__module__)
+        for file in (found.file, getattr(module, "__file__", None)):
+            if file is not None:
+                note_reading(Path(file), found.function)
     known = registry.get(found.name)
     if known is not None and known.of_library and not found.of_library:
         raise UserError(

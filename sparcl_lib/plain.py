@@ -82,9 +82,11 @@ def _check_once(known: Mapping[str, Any], added: Mapping[str, Any]) -> None:
             raise UserError(
                 f"{key} is {shown(known[key])} and {shown(value)} among the same settings: keep one"
             )
-        group = next((k for k in known if k.startswith(f"{key}.") or key.startswith(f"{k}.")), None)
-        if group is not None and group != key:
-            short, long = sorted((key, group), key=len)
+        related = (k for k in known if k.startswith(f"{key}.") or key.startswith(f"{k}."))
+        for other in related:
+            short, long = sorted((key, other), key=len)
+            if known.get(short, added.get(short)) in (None, {}):  # an empty group
+                continue
             raise UserError(
                 f"{short} has a value of its own and is the group of {long} among the same "
                 f"settings: keep one"

@@ -15,6 +15,8 @@ from sparcl_lib.errors import UserError
 from sparcl_lib.methods import ADDED_MECHANISMS, TERMS, get_mechanism, get_term
 from sparcl_lib.models import BACKBONES, get_backbone
 
+_PREFIX = "sparcl_plugin_"
+"""Of the names under which files of plug-ins are modules."""
 _NAMED = 3
 """How many of a file's definitions are named that take no part."""
 
@@ -30,7 +32,7 @@ def load_plugins(files: Iterable[str | Path]) -> None:
 
 
 def _load(file: Path) -> None:
-    name = f"sparcl_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    name = f"{_PREFIX}{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
     if not file.is_file():
@@ -64,20 +66,27 @@ def _load(file: Path) -> None:
 
 
 def _check_beside(file: Path) -> None:
-    """Raise UserError if a module beside a plug-in, which it imports, is hidden by another one of
-    this name: there is one of each name in a process."""
-    nodes = list(ast.walk(ast.parse(file.read_bytes())))
+    """Raise UserError if a module beside a plug-in, which it imports, is hidden by one of this name
+    beside another plug-in: there is one of each name in a process."""
+    read = [m for name, m in sys.modules.items() if name.startswith(_PREFIX) and m.__file__]
+    others = {Path(module.__file__ or "").parent for module in read} - {file.parent}
+    nodes = list(ast.walk(ast.parse(file.read_bytes(), str(file))))
     asked = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     asked += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level]
     for name in dict.fromkeys(each.partition(".")[0] for each in asked):
-        places = file.with_name(f"{name}.py"), file.with_name(name) / "__init__.py"
-        beside = next(filter(Path.is_file, places), None)
-        spec = importlib.util.find_spec(name) if beside else None
-        if beside and spec and Path(spec.origin or "").resolve() != beside.resolve():
+        beside = _module_in(file.parent, name)
+        known = sys.modules.get(name)
+        hiding = [found for folder in others if (found := _module_in(folder, name)) is not None]
+        if beside and hiding and (known is None or Path(known.__file__ or "") in hiding):
             raise UserError(
-                f"it imports {name}, and by this name {spec.origin} is read: give {beside} "
+                f"it imports {name}, and by this name {hiding[0]} is read: give {beside} "
                 f"another name"
             )
+
+
+def _module_in(folder: Path, name: str) -> Path | None:
+    places = folder / f"{name}.py", folder / name / "__init__.py"
+    return next(filter(Path.is_file, places), None)
 
 
 def _known() -> dict[str, Definition]:

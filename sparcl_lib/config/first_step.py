@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from sparcl_lib.config.settings import RunConfig
 from sparcl_lib.fields import Acts, acts, at_step
-from sparcl_lib.methods import MechanismSettings, Term
+from sparcl_lib.methods import MechanismSettings, Method, Term
 from sparcl_lib.plain import as_plain
 
 
@@ -101,7 +101,7 @@ def first_step_settings(
     for key, setting in all_settings(config).items():
         if setting.acts in ("later", "by content", "never") or key.rpartition(".")[0] in inactive:
             continue
-        if key == "setup" and config.method.joint:
+        if key == "setup" and config.method.joint and not _reads_prototypes(method):
             continue  # joint training sees every image with every label, whatever the setup
         if key == "method.mechanisms":
             order = [row.name for row in method.mechanisms if row.active(0)]
@@ -113,6 +113,12 @@ def first_step_settings(
         if defaults or value != default:
             found[key] = value
     return found
+
+
+def _reads_prototypes(method: Method) -> bool:
+    """Whether step 0 may: in the overlapped setup they leave the background out."""
+    terms = {term.name for term in method.terms if term.active(0)}
+    return not terms <= {"ce", "bce"} or any(row.active(0) for row in method.mechanisms)
 
 
 def _first(values: Any) -> Any:

@@ -23,7 +23,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -259,17 +259,32 @@ def _mark_chapter(
     setup = "\n".join(cell.source for cell in chapter.cells if "setup" in tags_of(cell))
     given = [(exercise, _answer(cells, exercise)) for exercise in exercises]
     definitions = [_definitions(cell.source) for cell in cells]
+    stubs = {exercise.stub.strip() for exercise in exercises}
+    answers = {place for _, place in given}
+    helpers = [
+        {} if place in answers or cell.source.strip() in stubs else found
+        for place, (cell, found) in enumerate(zip(cells, definitions, strict=True))
+    ]
     started = [
-        (exercise, _Answer(cells[place].source, [*chain(*definitions[:place])]))
-        for exercise, place in given if place is not None
-    ]  # fmt: skip
-    marked = dict(_run(path.parent, setup, [*chain(*definitions)], started, seconds))
+        (exercise, _Answer(cells[place].source, _above(helpers, place)))
+        for exercise, place in given
+        if place is not None
+    ]
+    everything = [*chain(*(found.values() for found in definitions))]
+    marked = dict(_run(path.parent, setup, everything, started, seconds))
     for exercise, place in given:
         if place is None:
             said = _renamed(cells, exercise)
             marked[exercise.number] = Result(exercise.number, "not started", said)
     found = [marked[exercise.number] for exercise in exercises]
     return found, _odd(path, chapter, cells, exercises)
+
+
+def _above(helpers: Sequence[Mapping[str, str]], place: int) -> list[str]:
+    """Of the names that several cells define, what the last of them above this one says."""
+    counts = Counter(chain(*helpers))
+    found = {name: text for cell in helpers[:place] for name, text in cell.items()}
+    return [text for name, text in found.items() if counts[name] > 1]
 
 
 def _odd(path: Path, chapter: Chapter, cells: list[Any], exercises: list[Exercise]) -> str:
@@ -293,15 +308,25 @@ def _as_python(source: str) -> str:
     return text
 
 
-def _definitions(source: str) -> list[str]:
-    """What a cell defines without computing: functions, classes, imports and plain constants."""
+def _definitions(source: str) -> dict[str, str]:
+    """What a cell defines without computing, by name: functions, classes, imports and plain
+    constants. Several names of one statement are one."""
     kinds = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
-    found = []
+    found: dict[str, str] = {}
     for node in _statements(source):
         if isinstance(node, kinds) or _is_constant(node):
             with suppress(Exception):  # nested too deep
-                found.append(ast.unparse(node))
+                found[_names(node)] = ast.unparse(node)
     return found
+
+
+def _names(node: ast.stmt) -> str:
+    """What a definition gives a meaning to."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return ", ".join(alias.asname or alias.name for alias in node.names)
+    if isinstance(node, ast.AnnAssign):
+        return ast.unparse(node.target)
+    return getattr(node, "name", "") or ", ".join(map(ast.unparse, getattr(node, "targets", ())))
 
 
 def _is_constant(node: ast.stmt) -> bool:
@@ -319,7 +344,7 @@ class _Answer(NamedTuple):
 
     source: str
     above: list[str]
-    """What the cells above it define, a statement each."""
+    """What cells above it define and others define anew, a statement each."""
 
 
 def _answer(cells: list[Any], exercise: Exercise) -> int | None:
@@ -460,6 +485,7 @@ def _state_left_as_it_was() -> Iterator[None]:
         finally:
             torch.set_grad_enabled(grad)
             torch.set_default_dtype(dtype)
+            torch.set_default_device(None)
             torch.set_rng_state(drawn[0])
             np.random.set_state(drawn[1])
             random.setstate(drawn[2])

@@ -79,8 +79,10 @@ def in_both(source: Source) -> list[str]:
 
 def _files_of(source: Source, split: str, image_id: str) -> set[str]:
     """Real paths of its mask and, where there is one, of its photograph."""
-    photo = next(filter(os.path.exists, source.split(split).photos_of(image_id)), None)
-    paths = [source.mask(split, image_id), *([photo] if photo else [])]
+    paths = [source.mask(split, image_id)]
+    if source.files:  # of one's own; thousands of others need not be looked for
+        photos = source.split(split).photos_of(image_id)
+        paths += filter(None, [next(filter(os.path.exists, photos), None)])
     return {os.path.realpath(path) for path in paths}
 
 

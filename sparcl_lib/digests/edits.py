@@ -12,9 +12,11 @@ from sparcl_lib.errors import UserError
 
 LOADED_AT = time.time()
 """When the code that trains began to be loaded, for this is among the first of it."""
-_read: dict[Path, tuple[str, float]] = {}
-"""File of what is not the library's -> digest of what it said when it was read, and when that was.
-"""
+_read: dict[Path, str] = {}
+"""File of what is not the library's -> digest of what it said when it was read."""
+_beside: dict[tuple[Path, Path], str] = {}
+"""A module and the file that imports it -> digest of what the module said first since that was
+read."""
 
 
 def note_reading(file: Path, function: Callable[..., Any]) -> None:
@@ -25,21 +27,25 @@ def note_reading(file: Path, function: Callable[..., Any]) -> None:
         name = inspect.getsourcefile(function)
     except (OSError, TypeError):
         return
-    _read[file.resolve()] = text_digest(text), time.time()
-    if name is not None:  # without a time linecache never looks at the file again
+    reader = file.resolve()
+    _read[reader] = text_digest(text)
+    for pair in [pair for pair in _beside if pair[1] == reader]:
+        del _beside[pair]
+    if name is not None and Path(name).resolve() == reader:
+        # Without a time linecache never looks at the file again.
         linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
 
 
 def read_digest(file: Path) -> str | None:
     """Of what a file said when this process read it; None if it has not."""
-    return _read[file.resolve()][0] if file.resolve() in _read else None
+    return _read.get(file.resolve())
 
 
-def refuse_edited_beside(file: Path, reader: Path | None) -> None:
-    """Raise UserError if a file that `reader` imports was written after that was read. A notebook,
-    where there is no reader, may load a module again."""
-    if reader in _read:
-        refuse_newer(file, _read[reader][1])
+def refuse_edited_beside(file: Path, said: str, reader: Path | None) -> None:
+    """Raise UserError if a module that `reader` imports says something else than before. said: the
+    digest of what it says. A notebook, where there is no reader, may load a module again."""
+    if reader in _read and _beside.setdefault((file, reader), said) != said:
+        raise _edited(file)
 
 
 def refuse_newer(file: Path, since: float) -> None:
@@ -49,7 +55,11 @@ def refuse_newer(file: Path, since: float) -> None:
     except OSError:
         return
     if since < written <= time.time():  # what lies in the future is no edit, but a wrong clock
-        raise UserError(
-            f"{file} was edited after this process had read it: begin a new one (in a notebook, "
-            f"restart the kernel)"
-        )
+        raise _edited(file)
+
+
+def _edited(file: Path) -> UserError:
+    return UserError(
+        f"{file} was edited after this process had read it: begin a new one (in a notebook, "
+        f"restart the kernel)"
+    )

@@ -172,12 +172,12 @@ class _Reading:
         place = self._place(getattr(module, "__file__", None))
         if module is None or place is None or f"module {place}" in self.found:
             return
-        refuse_edited_beside(self._folder / place, self._file)
         try:
             said = statements_digest((self._folder / place).read_bytes())
         except (OSError, SyntaxError, ValueError):
             self.unread[module.__name__] = "is a module that cannot be read"
             return
+        refuse_edited_beside(self._folder / place, said, self._file)
         self.found[f"module {place}"] = said
         for value in list(vars(module).values()):
             self._note_module(_module_of(value))

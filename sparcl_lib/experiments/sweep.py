@@ -260,7 +260,7 @@ def _forgive(plan: Sweep) -> None:
                 if trial.state is not optuna.trial.TrialState.RUNNING:
                     continue
                 with suppress(Timeout), plan.lock(f"{method}-{trial.number}").acquire(timeout=0):
-                    attempts = trial.user_attrs.get("attempts", 1) - 1
+                    attempts = max(0, trial.user_attrs.get("attempts", 1) - 1)
                     again = optuna.trial.Trial(study, trial._trial_id)
                     again.set_user_attr("attempts", attempts)
 

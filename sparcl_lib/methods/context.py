@@ -101,13 +101,13 @@ class StepContext:
 
     @cached_property
     def completed_labels(self) -> Tensor:
-        """(B, h, w): `labels`, with hidden old classes filled in as the teacher finds them.
+        """(B, h, w): `labels`, with hidden old classes filled in by the teacher's argmax.
 
         Only where the label is background; the labels themselves where old classes are annotated.
         """
         if self.teacher is None or self.old_labelled:
             return self.labels
-        guess = self.teacher.classes_at(*self._grid)
+        guess = self.teacher.logits_at(*self._grid).argmax(dim=1)
         return torch.where(self.labels == BACKGROUND, guess, self.labels)
 
     @cached_property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sparcl_lib.training.step import StepTrainer
 
 
-_RULES = set(get_args(Pseudo)) - {"none"}
+_RULES = tuple(rule for rule in get_args(Pseudo) if rule != "none")
 
 
 class PseudoLabels(Mechanism):

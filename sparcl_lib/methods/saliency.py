@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from sparcl_lib.data.loading.dataset import StepBatch
     from sparcl_lib.methods.method import Method
 
-_SAME = 1e-4
-"""Distances below this are of rounding: one step of one pixel's 255 is 2e-3 after the blur."""
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
@@ -34,8 +32,7 @@ def salient(images: Tensor, factor: float) -> Tensor:
     """
     difference = _blur(images) - images.mean(dim=(2, 3), keepdim=True)
     distance = torch.linalg.vector_norm(difference, dim=1)
-    least = factor * distance.mean(dim=(1, 2), keepdim=True)
-    found: Tensor = distance > least.clamp(min=_SAME)
+    found: Tensor = distance > factor * distance.mean(dim=(1, 2), keepdim=True)
     return found
 
 

@@ -107,16 +107,11 @@ class SegmenterOutput:
         across = F.interpolate(unit[None], width, mode="linear", align_corners=False)[0]
         return rows.contiguous() @ across
 
-    def classes_at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """(B, r, c): the classes that `predict` finds at rows (r,) and columns (c,)."""
-        binary = self.low_res_unknown is not None
-        if self.needs_strips:
-            high = self.upsampled_in_height(binary)[:, :, rows]
-            logits = self.upsampled_in_width(high)[:, :, :, columns]
-        else:
-            logits = self.binary_logits if binary else self.logits
-            logits = logits[:, :, rows.unsqueeze(1), columns]
-        return _most_likely(logits) if binary else logits.argmax(dim=1)
+    def logits_at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """(B, K, r, c): the upsampled logits at rows (r,) and columns (c,)."""
+        if not self.needs_strips:
+            return self.logits[:, :, rows.unsqueeze(1), columns]
+        return self.upsampled_in_width(self.upsampled_in_height()[:, :, rows])[:, :, :, columns]
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from sparcl_lib.config import RunConfig, resolve
 from sparcl_lib.config.first_step import all_settings
 from sparcl_lib.data.remarks import PUBLISHED
 from sparcl_lib.errors import first_few
-from sparcl_lib.methods.variants import VARIANT, variant_of
+from sparcl_lib.methods.variants import LATENT, RELEASED, VARIANT, variant_of
 from sparcl_lib.metrics import untested_classes
 from sparcl_lib.plain import as_plain
 from sparcl_lib.published.images import images_per_step
@@ -33,7 +33,7 @@ def row_differences(row: RowRecipe, config: RunConfig, metrics: Mapping[str, Any
     if untested := untested_classes(metrics["steps"]):
         yield f"data: no pixel that was tested shows {first_few(untested)}"
     mine, theirs = (_variant(each) for each in (config, wanted))
-    if mine != theirs:  # dozens of settings, which have one name
+    if mine != theirs and _has_latent(wanted):  # dozens of settings, which have one name
         yield f"setting: {VARIANT}={mine} in place of {theirs}"
         wanted = _as_recipe(row, {VARIANT: mine})
     yield from setting_differences(config, wanted)
@@ -42,6 +42,10 @@ def row_differences(row: RowRecipe, config: RunConfig, metrics: Mapping[str, Any
 def _as_recipe(row: RowRecipe, *more: Mapping[str, Any]) -> RunConfig:
     fixed = {"task": row.task, "setup": row.setup, "data_root": None}
     return resolve(row.dataset, row.method, [row.settings, *more], **fixed)
+
+
+def _has_latent(config: RunConfig) -> bool:
+    return any(term.name.removeprefix(RELEASED) in LATENT for term in config.method.terms)
 
 
 def _variant(config: RunConfig) -> str:

@@ -39,11 +39,10 @@ class PlannedRun:
         return self.config.seed
 
     def result(self) -> ReportRun | None:
-        """The numbers, if the last step was tested; UserError for a run of other settings."""
+        """The numbers, if the last step was tested."""
         directory = RunDirectory(self.out)
         if not directory.metrics_file.is_file():
             return None
-        directory.check_settings(self.config)
         metrics = directory.metrics()
         found = ReportRun(metrics) if metrics["steps"] else None
         return found if found is not None and found.finished else None
@@ -163,11 +162,12 @@ def train_missing(planned: Iterable[PlannedRun], accelerator: str) -> list[str]:
     """
     errors = []
     for run in planned:
-        if run.result() is not None:
-            continue
-        print(run.command, flush=True)
         start = partial(train, run.config, run.out, resume=True, accelerator=accelerator)
         try:
+            if run.result() is not None:
+                RunDirectory(run.out).check_settings(run.config)
+                continue
+            print(run.command, flush=True)
             start(start_from=_first_step_of(run), devices=1)
         except UserError as error:
             errors.append(f"{run.out.name}: {error}")

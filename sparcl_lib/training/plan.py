@@ -40,9 +40,8 @@ class StepPlan:
 
     @property
     def counts_background(self) -> bool:
-        """Whether background features enter the prototypes: see methods.labelled_sums. In joint
-        training nothing is of the future, so background is background in every setup."""
-        return self.step == 0 and (self.setup != "overlapped" or self.method.joint)
+        """Whether background features enter the prototypes: see methods.labelled_sums."""
+        return self.step == 0 and self.setup != "overlapped"
 
 
 def make_plan(workspace: Workspace, step: int, world_size: int) -> StepPlan:

@@ -161,7 +161,7 @@ def test_run_trains_what_is_missing_and_sets_ours_beside_theirs(voc, tmp_path, c
     other = [*command, "--set", "optim.iterations=9"]  # was taken for done
     status, _, error = sparcl(capsys, *other, "--run")
     assert (
-        status == 2 and "holds a run with optim.iterations=" in error and "choose another" in error
+        status == 1 and "holds a run with optim.iterations=" in error and "choose another" in error
     )
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint.pt")}
 

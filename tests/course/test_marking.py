@@ -295,6 +295,27 @@ def test_a_chapter_that_is_asked_for_and_missing_counts(checkout, capsys):
     assert marks["missing"] == ["01_dataset_partitioning.ipynb is not there"] and marks["of"] >= 6
 
 
+@pytest.mark.parametrize(
+    "first, below",
+    [
+        ("def f1(x):\n    return int(x) + 1", ""),
+        ("", "def f1(x):\n    return int(x) + 1"),
+        ("def f1(x):\n    return int(x)\nplain = f1\nf1 = lambda x: plain(x) + 1", ""),
+        ("ALL = []\nfor n in range(3): ALL.append(n)\ndef f1(x):\n    return int(x) + ALL[1]", ""),
+    ],
+)
+def test_an_answer_may_call_an_earlier_one_wherever_that_is(mine, first, below):
+    def write(cells):
+        if first:
+            cells.insert(0, new_code_cell(first))
+        answer(cells, 2, "def f2(x):\n    return f1(x) + 1")
+        if below:
+            cells.append(new_code_cell(below))
+
+    change(mine, write)
+    assert [result.outcome for result in mark(mine, []).results[:2]] == ["right", "right"]
+
+
 def test_of_two_helpers_of_one_name_an_answer_has_the_one_above_it(mine):
     """The last one of the notebook, as of a later exercise, was in the place of all."""
 

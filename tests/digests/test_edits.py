@@ -55,18 +55,18 @@ def test_what_is_not_the_library_s_is_known_by_what_was_read(file):
     assert edits.read_digest(file) != before[0] and "2 * x" in inspect.getsource(names["one"])
 
 
-def test_a_module_beside_it_that_is_newer(file, tmp_path):
+def test_a_module_beside_it_that_says_something_else(file, tmp_path):
     helper, reader = tmp_path / "helper.py", file.resolve()
-    helper.write_text("b = 1", "utf-8")
-    edits.refuse_edited_beside(helper, reader)  # nobody has read it
-    edits.refuse_edited_beside(helper, None)
-    os.utime(helper, times=(time.time() - 10,) * 2)
+    edits.refuse_edited_beside(helper, "a", reader)
+    edits.refuse_edited_beside(helper, "b", reader)  # nobody has read it
     edits.note_reading(file, test_the_library_s_own_code)
-    edits.refuse_edited_beside(helper, reader)
-    time.sleep(0.02)  # of a disk's clock
-    helper.write_text("b = 2", "utf-8")
+    edits.refuse_edited_beside(helper, "a", reader)
+    edits.refuse_edited_beside(helper, "a", reader)
     with pytest.raises(UserError, match="helper.py was edited after this process had read it"):
-        edits.refuse_edited_beside(helper, reader)
+        edits.refuse_edited_beside(helper, "b", reader)
+    edits.refuse_edited_beside(helper, "b", None)
+    edits.note_reading(file, test_the_library_s_own_code)
+    edits.refuse_edited_beside(helper, "b", reader)
 
 
 def test_a_process_of_a_pool_that_has_read_other_code_trains_nothing():

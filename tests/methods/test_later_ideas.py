@@ -8,7 +8,6 @@ import torch
 
 from sparcl_lib import losses
 from sparcl_lib.config import first_step_settings, parse_settings, resolve
-from sparcl_lib.data.loading.transforms import normalise
 from sparcl_lib.data.minivoc import generate
 from sparcl_lib.errors import UserError
 from sparcl_lib.losses.pseudo_labels import confident_guess
@@ -86,35 +85,6 @@ def test_salient_finds_the_odd_patch_and_nothing_in_one_colour():
     turned = salient(images.flip(-1) * 5, 2)  # of any brightness, either way around
     assert torch.equal(turned.flip(-1), found)
     assert torch.equal(salient(images.bfloat16(), 2), found)
-
-
-@pytest.mark.parametrize("factor", [0.5, 1, 2])
-@pytest.mark.parametrize("colour", [0, 77, 255])
-def test_rounding_is_not_salient(colour, factor):
-    """Every pixel of an image of one colour was, by what its blur had lost."""
-    image = torch.full((1, 3, 64, 64), colour, dtype=torch.uint8)
-    assert not salient(normalise(image), factor).any()
-    image[..., 9, 9] ^= 1
-    assert salient(normalise(image), factor)[0, 9, 9]
-
-
-def test_completed_labels_are_what_predict_finds():
-    """A teacher with an unknown answer adds it to background; its largest logit says else."""
-    spec = NetworkSpec("mini", **OPTIONS, classes=(3,), unknown=True)
-    torch.manual_seed(0)
-    model = build_segmenter(spec).eval()
-    images = torch.rand(2, 3, 16, 16)
-    target, bank = torch.zeros(2, 16, 16, dtype=torch.int64), PrototypeBank(5, DIM)
-    with torch.no_grad():
-        teacher = model(images)
-    output = SegmenterOutput(low_res_logits=torch.rand(2, 5, 16, 16), features=teacher.features)
-    context = StepContext(
-        output=output, target=target, teacher=teacher, bank=bank, num_old=3, old_labelled=False,
-        step=1, extras={},
-    )  # fmt: skip
-    named = predict(model, images)[:, ::4, ::4]
-    assert torch.equal(context.completed_labels, named)
-    assert not torch.equal(named, teacher.logits.argmax(1)[:, ::4, ::4])
 
 
 # Pseudo-labels

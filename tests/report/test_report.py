@@ -98,6 +98,15 @@ def test_the_formulas_beside_the_row_of_the_released_code_are_one_difference():
     ]  # fmt: skip
 
 
+def test_latent_terms_on_a_method_without_any_are_named_one_by_one():
+    row = get_recipe("mib-voc-19-1-disjoint-FT")
+    added = [row.settings, {"method.terms.matching.weight": 0.1, "method.variant": "released"}]
+    config = resolve("voc", "FT", added, task=row.task, setup=row.setup)
+    run = voc_run("FT", task="19-1", setup="disjoint")
+    (unlike,) = results_table([run._replace(config=config)])["published_unlike"]
+    assert "setting: method.terms.released_matching.weight=0.1 in place of None" in unlike
+
+
 def test_another_setup_task_or_class_order_has_no_published_row():
     backwards = voc_run("MiB").metrics["classes"][::-1]
     other_order = make_run("MiB", classes=backwards, dataset="voc", task="15-1")

@@ -141,7 +141,7 @@ def plan(
         lines.append(f"  download {archive.name}, {about}{format_bytes(archive.size)}, of which "
                      f"{format_bytes(got)} are here; {archive.checksum}")  # fmt: skip
         lines += [f"    from {url}" for url in archive.urls]
-        lines.append(f"  needs up to {format_bytes(_room(archive, root))} more while it works")
+        lines.append(f"  needs up to {format_bytes(2 * archive.size - got)} more while it works")
     lines.append(f"  free: {format_bytes(free_bytes(root))}")
     return [*lines, f"  terms of use: {acquisition.terms}"]
 
@@ -179,7 +179,7 @@ def _build(
             else:
                 copy(piece, stage, acquisition.place)
     if not partial and not any((stage / name).exists() for name in acquisition.enough):
-        _check_room(archive, root)
+        _check_room(acquisition, root)
         file = fetch(archive, root / ARCHIVES)
         unpack(file, stage, acquisition.place, archive.unpacked)
     acquisition.finish(stage, tree)
@@ -198,19 +198,17 @@ def _check_lists(stage: Path, tree: Path) -> None:
             raise UserError(f"{old} lists other images than the new one: name another --root")
 
 
-def _check_room(archive: Archive, root: Path) -> None:
-    needed, free = _room(archive, root), free_bytes(root)
+def _check_room(acquisition: Acquisition, root: Path) -> None:
+    archive, free = acquisition.archive, free_bytes(root)
+    needed = archive.size - _downloaded(archive, root)
+    if acquisition.needs is None:  # else little of it is unpacked
+        needed += archive.size
     if needed > free:
         raise UserError(
-            f"{archive.name} needs up to {format_bytes(needed)} more, to come and to be unpacked, "
+            f"{archive.name} needs {format_bytes(needed)} more, to come and to be unpacked, "
             f"but the disk of {root} has {format_bytes(free)}: free some space or name another "
             f"--root"
         )
-
-
-def _room(archive: Archive, root: Path) -> int:
-    """Bytes that are needed while an archive comes and is unpacked, which takes as many again."""
-    return 2 * archive.size - _downloaded(archive, root)
 
 
 def _downloaded(archive: Archive, root: Path) -> int:
