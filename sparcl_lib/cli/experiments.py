@@ -135,7 +135,7 @@ def sweep(
     write_csv(out / "trials.csv", table)
     print(f"{sweep_text(table)}\n\nEvery trial: {out / 'trials.csv'}")
     hopeful = table[ended_well(table) | (table["state"] == "running")]
-    without = [name for name in methods if name not in set(hopeful["method"])]
+    without = sorted(set(table["method"]) - set(hopeful["method"]))
     end_with([f"no trial of {name} has a score" for name in without])
 
 
