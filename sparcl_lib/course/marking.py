@@ -260,9 +260,9 @@ def _mark_chapter(
     given = [(exercise, _answer(cells, exercise)) for exercise in exercises]
     definitions = [_definitions(cell.source) for cell in cells]
     stubs = {exercise.stub.strip() for exercise in exercises}
-    answers = {place for _, place in given}
+    answered = {place for _, place in given}
     helpers = [
-        {} if place in answers or cell.source.strip() in stubs else found
+        {} if place in answered or cell.source.strip() in stubs else found
         for place, (cell, found) in enumerate(zip(cells, definitions, strict=True))
     ]
     started = [
