@@ -107,7 +107,7 @@ def _written_before(out: Path) -> set[str]:
         images = read_csv(out / AREAS)["image"]
     except (OSError, ValueError, KeyError):  # none, or a table of something else
         return set()
-    stems = [Path(str(image)).stem for image in images.unique()]
+    stems = [Path(image).stem for image in images.unique()]
     return {AREAS, *(f"{stem}{end}" for stem in stems for end in (".png", "-overlay.png"))}
 
 

@@ -68,16 +68,16 @@ def _load(file: Path) -> None:
 def _check_beside(file: Path) -> None:
     """Raise UserError if a module beside a plug-in, which it imports, is hidden by one of this name
     beside another plug-in: there is one of each name in a process."""
-    read = [m for name, m in sys.modules.items() if name.startswith(_PREFIX) and m.__file__]
-    others = {Path(module.__file__ or "").parent for module in read} - {file.parent}
+    plugins = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
+    others = {Path(module.__file__ or "").parent for module in plugins} - {file.parent}
     nodes = list(ast.walk(ast.parse(file.read_bytes(), str(file))))
     asked = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     asked += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level]
     for name in dict.fromkeys(each.partition(".")[0] for each in asked):
         beside = _module_in(file.parent, name)
-        known = sys.modules.get(name)
+        known = getattr(sys.modules.get(name), "__file__", "")  # what is built in has none
         hiding = [found for folder in others if (found := _module_in(folder, name)) is not None]
-        if beside and hiding and (known is None or Path(known.__file__ or "") in hiding):
+        if beside and hiding and (name not in sys.modules or Path(known or "") in hiding):
             raise UserError(
                 f"it imports {name}, and by this name {hiding[0]} is read: give {beside} "
                 f"another name"
